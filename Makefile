@@ -1,0 +1,37 @@
+# Every target makes what it needs first: on a fresh machine, `make demo` is the only command.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo ui test check bench clean
+
+demo: $(READY)
+	@$(BIN)/finetune-assets demo
+
+ui: $(READY)
+	@$(BIN)/finetune-assets ui
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/dg check defs
+
+bench: $(READY)
+	@for claim in benchmarks/bench_*.py; do $(BIN)/python $$claim; done
+
+clean:
+	rm -rf .venv var data/outputs
+
+# The base models are made last, so that an interrupted set-up is taken up where it stopped.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the dependencies (some minutes, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[data,server,dev]"
+	@$(BIN)/python -m finetune_assets.server.base_models
+	@touch $(READY)

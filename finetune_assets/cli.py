@@ -1,0 +1,127 @@
+"""The command line. Exit codes: 0 all is well, 1 something was found or failed, 2 wrong use."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from finetune_assets.errors import FinetuneAssetsError
+
+app = typer.Typer(
+    help="Labelled images and questions in, a calibrated fine-tuned model per region out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How a command prints its result."""
+
+    table = "table"
+    json = "json"
+
+
+@app.command()
+def demo(
+    task: Annotated[str, typer.Option(help="A folder under finetune_assets/defs.")] = "solar_cells",
+    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+) -> None:
+    """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server."""
+    from finetune_assets.demo import run
+    from finetune_assets.task import read_task
+
+    described = read_task(task)
+    if unknown := set(region or []) - set(described.regions):
+        raise typer.BadParameter(f"{task} has the regions {', '.join(described.regions)}, not {', '.join(unknown)}")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if not run(described, region or list(described.regions), console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Where the browser finds Dagster.")] = 3000) -> None:
+    """Open Dagster, with the fine-tuning server beside it, until Ctrl-C."""
+    from finetune_assets.processes import dagster, fine_tuning_server
+
+    print("Starting the fine-tuning server and Dagster ...", flush=True)
+    with fine_tuning_server() as server, dagster(port) as url:
+        print(f"Dagster:            {url}\nFine-tuning server: {server}\nCtrl-C stops both.", flush=True)
+        signal.pause()
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8321,
+    home: Annotated[Path, typer.Option(help="Where files, jobs, models and the API key are kept.")] = Path(
+        "var/server"
+    ),
+) -> None:
+    """Start the fine-tuning server, which speaks the OpenAI protocol."""
+    from finetune_assets.server import app as server
+    from finetune_assets.server import base_models
+
+    base_models.install()
+    server.serve(home, host, port)
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Training file in chat format (JSONL).", exists=True, dir_okay=False)],
+    validation: Annotated[
+        Path | None, typer.Option(help="Its validation file; also checked for leaks.", exists=True, dir_okay=False)
+    ] = None,
+    output: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Check training files as a provider would, before a cent is spent."""
+    from finetune_assets.training_file.validation import validate as check
+
+    report = check(file, validation).to_dict()
+    if output is Format.json:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        _print_report(report)
+    if not report["ok"]:
+        raise typer.Exit(1)
+
+
+def _print_report(report: dict) -> None:
+    console = Console()
+    for checked in report["files"]:
+        table = Table("line", "level", "code", "message", title=f"{checked['path']}", title_justify="left")
+        for level in ("errors", "warnings"):
+            for found in checked[level]:
+                table.add_row(str(found["line"] or "file"), level[:-1], found["code"], found["message"])
+        if table.row_count:
+            console.print(table)
+        tokens = checked["tokens"]["total"]
+        console.print(
+            f"{checked['path']}: {checked['n_examples']} examples in {checked['n_lines']} lines, {tokens:,} tokens, "
+            f"{len(checked['errors'])} errors, {len(checked['warnings'])} warnings"
+        )
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of ours become one clear line instead of a trace."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        app(standalone_mode=True)
+    except FinetuneAssetsError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""One labelled example as a source yields it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """An image and a question with the expert's answer, or a row that could not become one.
+
+    A row with a `problem` (a quarantine reason) is carried along rather than dropped, so that
+    the counts of every stage add up to the rows of the source.
+    """
+
+    id: str
+    """Unique in its task and the same on every read: derived from the source's own key, not from its position."""
+    region: str
+    source: str
+    """The file it was read from."""
+    line: int | None = None
+    """Line in that file, or row of a Parquet table, from 1; None where the format has neither."""
+    question: str = ""
+    answer: str | None = None
+    """The label in the task's own words, or None where the row has none that can be read."""
+    score: float | None = None
+    """The label as the source gives it, 0 to 1, before it became an answer."""
+    image: str | None = None
+    """Path of the image."""
+    group: str | None = None
+    """Examples that share it (one patient, one panel) never fall into two splits; None stands alone."""
+    doubt: str | None = None
+    """Why the label should be decided by a reviewer first, or None."""
+    problem: str | None = None
+    detail: str = ""

@@ -1,0 +1,18 @@
+"""The one code location: every task under `defs/`, the executor and the place of the outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from finetune_assets.pipeline.resources import output_resources
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Load the tasks' YAML files."""
+    tasks = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    # A process for each step would cost seconds where the step takes milliseconds.
+    shared = dg.Definitions(executor=dg.in_process_executor, resources=output_resources())
+    return dg.Definitions.merge(tasks, shared)

@@ -1,0 +1,45 @@
+"""Every error this package raises on purpose: one root, and leaves that are also their standard twin.
+
+A message names the file, line and field where there is one, what was found, and what to do about it.
+"""
+
+
+class FinetuneAssetsError(Exception):
+    """The root: `except FinetuneAssetsError` catches what we raise and nothing else."""
+
+
+class TaskError(FinetuneAssetsError, ValueError):
+    """A task's YAML says something that cannot be done."""
+
+
+class SourceError(FinetuneAssetsError, ValueError):
+    """A task's labelled data cannot be read at all (a single bad row is quarantined instead)."""
+
+
+class ImageError(FinetuneAssetsError, ValueError):
+    """An image is missing, unreadable or outside what a provider accepts. `reason` is a quarantine code."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class TrainingFileError(FinetuneAssetsError, ValueError):
+    """A training file breaks the chat format."""
+
+
+class ProviderError(FinetuneAssetsError, RuntimeError):
+    """A provider refused a request, or does not answer."""
+
+
+class JobFailedError(ProviderError):
+    """A fine-tuning job ended as failed or cancelled."""
+
+
+class EvaluationError(FinetuneAssetsError, ValueError):
+    """Predictions cannot be scored or calibrated: too few, of one class only, or of another model."""
+
+
+class BaseModelError(FinetuneAssetsError, RuntimeError):
+    """A base model is unknown, cannot be fetched, or its bytes are not the published ones."""

@@ -1,0 +1,184 @@
+"""How sure a number is: intervals, a paired test, and words that follow from them.
+
+Examples that share a group (one panel, one patient) are not independent, so every bootstrap here draws whole groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from finetune_assets.errors import EvaluationError
+
+FloatArray = NDArray[np.float64]
+Statistic = Callable[[FloatArray], FloatArray]
+"""Weights of the examples [b x n], one resample a row, to the statistic's values [b], or [b x k] for k statistics."""
+Outcome = Literal["better", "worse", "inconclusive"]
+
+SIGNIFICANCE = 0.05
+_CELLS_AT_ONCE = 2**17
+"""1 MB of weights stay in the processor's cache: measured 2.7 times as fast as 16 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the confidence interval around it; `level` is the share of such intervals that hold the truth."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+def bootstrap(statistic: Statistic, groups: ArrayLike, n_resamples: int = 10_000, seed: int = 0) -> FloatArray:
+    """Return a statistic's values [n_resamples] or [n_resamples x k] over resamples of whole groups, with replacement.
+
+    `groups` [n] names each example's group. The same seed gives the same draws, so that two statistics of the same
+    examples are compared draw by draw.
+
+    Raises:
+        EvaluationError: fewer than two groups; one group says nothing about how others would differ.
+    """
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 2:
+        raise EvaluationError(f"an interval needs examples of at least 2 groups, got {len(names)}: add test examples")
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _CELLS_AT_ONCE // len(member))
+    values = []
+    for start in range(0, n_resamples, at_once):
+        drawn = _counts(rng, min(at_once, n_resamples - start), len(names))
+        values.append(statistic(drawn[:, member]))
+    return np.concatenate(values)
+
+
+def percentile_interval(estimate: float, resampled: FloatArray, n_groups: int, level: float = 0.95) -> Interval:
+    """Return the expanded percentile interval: as much wider as Student's t is than the normal at few groups.
+
+    Plain percentiles are too narrow by about sqrt((n-1)/n) and ignore that the spread itself is estimated
+    (Hesterberg 2015, "What teachers should know about the bootstrap"). NaN in `resampled` [n_resamples], such as the
+    ROC AUC of a resample without positive examples, is left out.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    student = stdtrit(n_groups - 1, (1 + level) / 2)
+    tail = ndtr(-student * np.sqrt(n_groups / (n_groups - 1)))
+    low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    return Interval(float(estimate), float(low), float(high), level)
+
+
+def paired_bootstrap(
+    correct_a: ArrayLike,
+    correct_b: ArrayLike,
+    groups: ArrayLike | None = None,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of b minus a over the same examples, with its bootstrap interval by group.
+
+    `correct_a`, `correct_b` [n] are whether each answer is correct, or any other score per example (a squared error);
+    `groups` [n], by default every example stands alone. Where a and b agree on every example the interval is [0, 0]:
+    read it with the p-value, which is then 1.
+
+    Raises:
+        EvaluationError: lengths differ, or there are fewer than two groups.
+    """
+    a, b = np.asarray(correct_a, dtype=float), np.asarray(correct_b, dtype=float)
+    members = np.arange(len(a)) if groups is None else np.asarray(groups)
+    if not len(a) == len(b) == len(members):
+        raise EvaluationError(f"paired scores and groups must align, got {len(a)}, {len(b)} and {len(members)}")
+    difference = b - a
+    resampled = bootstrap(lambda w: (w @ difference) / w.sum(axis=1), members, n_resamples, seed)
+    return percentile_interval(difference.mean(), resampled, len(np.unique(members)), level)
+
+
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
+    """Two-sided p-value of McNemar's exact test that a and b [n] are equally often correct.
+
+    Only the discordant examples count: under the null hypothesis each of them favours a or b with probability 1/2. The
+    test takes examples as independent; with groups, judge by `paired_bootstrap` as well (see `outcome`).
+    """
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test
+
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if len(a) != len(b):
+        raise EvaluationError(f"paired answers must align, got {len(a)} and {len(b)}")
+    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
+    return min(1.0, float(exact_test(table, exact=True).pvalue))  # type: ignore[attr-defined]
+
+
+def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Interval:
+    """Return the share of correct answers [n] with Wilson's interval, or the bootstrap's where examples share groups.
+
+    Raises:
+        EvaluationError: no answers, or all of one group.
+    """
+    answers = np.asarray(correct, dtype=bool)
+    if len(answers) == 0:
+        raise EvaluationError("accuracy needs at least 1 example, got 0")
+    if groups is not None and len(np.unique(np.asarray(groups))) < len(answers):
+        return paired_bootstrap(np.zeros(len(answers)), answers, groups, level=level)
+    return wilson(int(answers.sum()), len(answers), level)
+
+
+def wilson(count: int, n: int, level: float = 0.95) -> Interval:
+    """Return a share of n independent examples with Wilson's score interval.
+
+    It keeps its level near 0 and 1 and at small n, where the textbook interval fails (Brown, Cai, DasGupta 2001).
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = np.asarray(proportion_confint(count, n, alpha=1 - level, method="wilson"), dtype=float).tolist()
+    return Interval(count / n, low, high, level)
+
+
+def outcome(interval: Interval, p: float) -> Outcome:
+    """Better or worse only where the interval excludes zero and p < 0.05, else inconclusive.
+
+    Both are asked because each has a blind spot: McNemar's test does not know of groups, and the bootstrap interval
+    is [0, 0] or too short where very few examples are discordant.
+    """
+    if p >= SIGNIFICANCE or interval.low <= 0 <= interval.high:
+        return "inconclusive"
+    return "better" if interval.low > 0 else "worse"
+
+
+def verdict(interval: Interval, p: float) -> str:
+    """One sentence on a difference of accuracies (fine-tuned minus base) that says no more than the numbers do."""
+    change, low, high = signed_parts(interval, scale=100)
+    numbers = f"{change} points of accuracy ({100 * interval.level:g} % interval {low} to {high}, {p_words(p)})"
+    match outcome(interval, p):
+        case "better":
+            return f"The fine-tuned model is better: {numbers}."
+        case "worse":
+            return f"The fine-tuned model is worse: {numbers}."
+        case "inconclusive":
+            return f"No significant gain or loss: {numbers}."
+
+
+def p_words(p: float) -> str:
+    """Write a p-value as papers do: `p = 0.032`, and `p < 0.0001` below what four digits show."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """Write a difference with its sign, or without one where it rounds to zero."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def signed_parts(interval: Interval, scale: float = 1, digits: int = 1) -> tuple[str, str, str]:
+    """Write an interval of a difference as estimate, low and high, each times `scale` and `signed`."""
+    estimate, low, high = (signed(scale * value, digits) for value in (interval.estimate, interval.low, interval.high))
+    return estimate, low, high
+
+
+def _counts(rng: np.random.Generator, n_resamples: int, n_groups: int) -> FloatArray:
+    """How often each group was drawn [n_resamples x n_groups], each row adding up to n_groups."""
+    drawn = rng.integers(n_groups, size=(n_resamples, n_groups))
+    drawn += np.arange(n_resamples)[:, None] * n_groups
+    return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)

@@ -1,0 +1,253 @@
+"""The nine assets of a task in order of flow: each calls the part that does the work and shows what came out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from finetune_assets.dataset.filtering import filter_examples
+from finetune_assets.dataset.sampling import sample
+from finetune_assets.dataset.sources import read
+from finetune_assets.dataset.splits import leaks
+from finetune_assets.evaluation import charts
+from finetune_assets.evaluation.benchmark import compare, to_html
+from finetune_assets.evaluation.calibration import PlattCalibrator, judge
+from finetune_assets.pipeline import checks, views
+from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
+from finetune_assets.pipeline.predictions import ask_both_models, fine_tuned_scores
+from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
+from finetune_assets.provider import fine_tuning, pricing
+from finetune_assets.provider.client import connect
+from finetune_assets.provider.files import UploadedFile, upload_once
+from finetune_assets.training_file import jsonl, report, validation
+
+Record = dict[str, Any]
+
+
+@stage(io="tables")
+def sampled_examples(region: Region) -> Result:
+    """Draw the region's examples into train, validation, calibration and test, and look at their images."""
+    task = region.task
+    sampled = sample(read(task.source, region.name, task.answer), task.sampling)
+    return dg.MaterializeResult(
+        value=sampled.frame,
+        metadata={
+            "dagster/row_count": len(sampled.frame),
+            "rows_in_source": sampled.n_source,
+            "by_split_and_label": views.table(views.counts(sampled.frame, task.answer).reset_index()),
+            "contact_sheet": views.contact_sheet(sampled.frame),
+        },
+    )
+
+
+@stage(
+    io="tables",
+    checks=[checks.ENOUGH_EXAMPLES, checks.BOTH_ANSWERS, checks.NO_LEAKAGE, checks.LITTLE_QUARANTINE],
+)
+def filtered_qa(region: Region, sampled_examples: pd.DataFrame) -> Result:
+    """Keep the clean examples; set doubtful and broken ones aside in the quarantine, each with its reason."""
+    filtered = filter_examples(sampled_examples, region.task.answer)
+    clean, quarantine = filtered.clean, filtered.quarantine
+    write_parquet(region.path("filtered_qa", ".quarantine.parquet"), quarantine)
+    counts = views.counts(clean, region.task.answer)
+    return dg.MaterializeResult(
+        value=clean,
+        metadata={
+            "dagster/row_count": len(clean),
+            "quarantined": len(quarantine),
+            "by_reason": views.table(quarantine["reason"].value_counts().reset_index()),
+            "quarantine": views.table(quarantine.drop(columns=["region", "source"])),
+            "by_split_and_label": views.picture(charts.split_by_label(counts)),
+        },
+        check_results=[
+            checks.enough_examples(region.name, clean),
+            checks.both_answers(region.name, clean, region.task.answer),
+            checks.no_leakage(region.name, leaks(clean)),
+            checks.little_quarantine(region.name, len(quarantine), len(sampled_examples)),
+        ],
+    )
+
+
+@stage(io="records")
+def training_jsonl(region: Region, filtered_qa: pd.DataFrame) -> Result:
+    """Write the files that the provider trains on and validates with: chat format, images inlined."""
+    prompt = region.task.prompt
+    built = {
+        split: jsonl.build(filtered_qa, prompt, split, region.training_file(split)) for split in ("train", "validation")
+    }
+    return dg.MaterializeResult(
+        value={
+            split: {"file": f"{split}.jsonl", "sha256": file.sha256, "n_examples": file.n_examples, "bytes": file.bytes}
+            for split, file in built.items()
+        },
+        metadata={
+            "n_train": built["train"].n_examples,
+            "n_validation": built["validation"].n_examples,
+            "bytes": built["train"].bytes + built["validation"].bytes,
+            "first_examples": views.chats(filtered_qa, region.task),
+            "tokens_per_example": views.token_histogram(filtered_qa, region.task),
+        },
+    )
+
+
+@stage(io="records", checks=[checks.VALID_FORMAT, checks.WITHIN_BUDGET])
+def validation_report(region: Region, training_jsonl: Record) -> Result:
+    """Say what a provider would refuse in the files, what a reviewer should know, and what training will cost."""
+    task = region.task
+    found = validation.validate(region.training_file("train"), region.training_file("validation"), task.base_model)
+    n_tokens = found.files[0].tokens_total
+    epochs = pricing.expected_epochs(task.method.n_epochs, training_jsonl["train"]["n_examples"])
+    cost = pricing.training_cost(task.base_model, task.provider, n_tokens, epochs)
+    estimate = f"{n_tokens:,} tokens, {epochs} epochs, {'price unknown' if cost is None else f'{cost:.2f} USD'}"
+    first = islice(jsonl.lines(region.training_file("train")), views.N_CHATS)
+    preview = [example for _, example in first if isinstance(example, dict)]
+    page = report.to_html(found, preview, estimate)
+    write_atomically(region.path("validation_report", ".html"), page.encode())
+    return dg.MaterializeResult(
+        value=found.to_dict() | {"estimate": {"tokens": n_tokens, "epochs": epochs, "cost_usd": cost}},
+        metadata={
+            "errors": sum(len(file.errors) for file in found.files),
+            "warnings": sum(len(file.warnings) for file in found.files),
+            "findings": views.findings(found),
+            "tokens": n_tokens,
+            "estimate": estimate,
+            "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
+        },
+        check_results=[
+            checks.valid_format(region.name, found),
+            checks.within_budget(region.name, cost, task.budget_usd),
+        ],
+    )
+
+
+@stage(io="records")
+def uploaded_file(region: Region, training_jsonl: Record, validation_report: Record) -> Result:  # noqa: ARG001
+    """Upload the files; what the provider holds already is not sent again."""
+    client = connect(region.task.provider)
+    uploaded = {split: upload_once(client, region.training_file(split)) for split in training_jsonl}
+    return dg.MaterializeResult(
+        value={split: asdict(file) for split, file in uploaded.items()},
+        metadata={"files": views.table(pd.DataFrame([{"split": s} | asdict(file) for s, file in uploaded.items()]))},
+    )
+
+
+@stage(io="records")
+def finetune_job(region: Region, uploaded_file: Record, validation_report: Record) -> Result:
+    """Submit the job once. The run does not wait for it: the sensor follows it and has it evaluated."""
+    task = region.task
+    client = connect(task.provider)
+    request = fine_tuning.JobRequest(
+        model=task.base_model,
+        training_file=UploadedFile(**uploaded_file["train"]),
+        validation_file=UploadedFile(**uploaded_file["validation"]),
+        method=task.method,
+        suffix=f"{task.task}-{region.name}",
+        labels={"task": task.task, "region": region.name},
+    )
+    job, reused = fine_tuning.submit_once(client, request)
+    facts = {"job_id": job.id, "fingerprint": request.fingerprint, "reused": reused, "status": job.status}
+    estimate = validation_report["estimate"]
+    return dg.MaterializeResult(
+        value=facts | {"request": asdict(request) | {"method": task.method.model_dump()}},
+        metadata={
+            **facts,
+            "job": dg.MetadataValue.url(fine_tuning.job_url(client, job.id)),
+            "estimate": dg.MetadataValue.json(estimate),
+        },
+    )
+
+
+@stage(io="records", checks=[checks.JOB_SUCCEEDED])
+def finetuned_model(region: Region, finetune_job: Record) -> Result:
+    """Take the model that the job made, and show how its loss fell."""
+    task = region.task
+    client = connect(task.provider)
+    job = fine_tuning.retrieve(client, finetune_job["job_id"])
+    verdict = checks.job_succeeded(region.name, job)
+    if not verdict.passed:
+        return verdict
+    losses = fine_tuning.loss_table(client, job)
+    write_parquet(region.path("finetuned_model", ".losses.parquet"), losses)
+    facts = {
+        "model": job.fine_tuned_model,
+        "base_model": job.model,
+        "job_id": job.id,
+        "trained_tokens": job.trained_tokens,
+        "training_seconds": fine_tuning.training_seconds(client, job),
+        "cost_usd": pricing.training_cost(task.base_model, task.provider, job.trained_tokens or 0, epochs=1),
+    }
+    hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
+    return dg.MaterializeResult(
+        value=facts | {"hyperparameters": hyperparameters},
+        metadata={
+            **{name: value for name, value in facts.items() if value is not None},
+            "hyperparameters": dg.MetadataValue.json(hyperparameters),
+            "loss_curve": views.losses(losses),
+        },
+        check_results=[verdict],
+    )
+
+
+@stage(io="tables", checks=[checks.BETTER_THAN_BASE])
+def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame) -> Result:
+    """Compare the base and the fine-tuned model on the test split; collect scores on the calibration split."""
+    task = region.task
+    client = connect(task.provider)
+    predictions = ask_both_models(client, task, filtered_qa, finetuned_model["model"])
+    found = compare(predictions, task.answer)
+    confusion = charts.confusion_matrix(found.base.metrics.confusion, found.fine_tuned.metrics.confusion)
+    page = to_html(found, title=f"{task.task}, {region.name}")
+    write_json(region.path("benchmark", ".json"), found.to_dict())
+    write_atomically(region.path("benchmark", ".html"), page.encode())
+    return dg.MaterializeResult(
+        value=predictions,
+        metadata={
+            **views.benchmark_numbers(found),
+            "model": finetuned_model["model"],
+            "verdict": found.verdict,
+            "confusion_matrix": views.picture(confusion),
+            "worst_examples": views.worst_examples(found),
+            "page": dg.MetadataValue.path(str(region.path("benchmark", ".html"))),
+        },
+        check_results=[checks.better_than_base(region.name, found.outcome, found.verdict)],
+    )
+
+
+@stage(io="records", checks=[checks.CALIBRATION_HELPS])
+def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record) -> Result:
+    """Turn the model's scores into probabilities: fitted on the calibration split, judged on the test split."""
+    model = finetuned_model["model"]
+    fitting = fine_tuned_scores(benchmark, "calibration", region.task.answer)
+    test = fine_tuned_scores(benchmark, "test", region.task.answer)
+    fitted = PlattCalibrator.fit(fitting["p"], fitting["y"], model=model)
+    after = fitted.apply(test["p"], model=model)
+    found = judge(test["p"], after, test["y"], test["group"])
+    return dg.MaterializeResult(
+        value={"calibrator": fitted.to_dict(), "report": found.to_dict()},
+        metadata={
+            **views.calibration_numbers(found),
+            "job_id": finetuned_model["job_id"],
+            "model": model,
+            "task_fingerprint": task_fingerprint(region.task),
+            "verdict": found.verdict,
+            "reliability": views.picture(charts.reliability(test["p"], after, test["y"])),
+        },
+        check_results=[checks.calibration_helps(region.name, found)],
+    )
+
+
+ASSETS = (
+    sampled_examples,
+    filtered_qa,
+    training_jsonl,
+    validation_report,
+    uploaded_file,
+    finetune_job,
+    finetuned_model,
+    benchmark,
+    calibrator,
+)

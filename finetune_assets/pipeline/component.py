@@ -1,0 +1,52 @@
+"""The component that a task's `defs.yaml` names, and the plain function it stands on."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import dagster as dg
+from pydantic import BaseModel
+
+from finetune_assets.pipeline.assets import ASSETS
+from finetune_assets.pipeline.schedules import rerun_schedule
+from finetune_assets.pipeline.sensors import job_sensor
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
+from finetune_assets.task import Task
+
+
+def build_task(task: Task) -> dg.Definitions:
+    """Return everything that one task adds to the code location.
+
+    Nine assets with their checks, the jobs `<task>_prepare` (up to `finetune_job`) and `<task>_evaluate` (the rest),
+    the sensor `<task>_jobs` and, if the task asks for it, the schedule `<task>_rerun`.
+    """
+    prepare = dg.define_asset_job(f"{task.task}_prepare", [asset_key(task, stage) for stage in PREPARE])
+    evaluate = dg.define_asset_job(f"{task.task}_evaluate", [asset_key(task, stage) for stage in EVALUATE])
+    return dg.Definitions(
+        assets=[build(task) for build in ASSETS],
+        jobs=[prepare, evaluate],
+        sensors=[job_sensor(task, evaluate.name)],
+        schedules=[rerun_schedule(task, task.rerun, prepare.name)] if task.rerun else [],
+    )
+
+
+class FineTuningTask(dg.Component):
+    """One fine-tuning task: labelled examples per region in, a calibrated fine-tuned model per region out."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Return what `attributes` may say."""
+        # Not a Resolvable: it lets every field be a template string, and errors then no longer say what is wrong.
+        return Task
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+        """Take the validated attributes of a `defs.yaml`."""
+        return cls(Task.model_validate(attributes))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        """Build the task's definitions."""
+        return build_task(self.task)

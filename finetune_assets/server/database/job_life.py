@@ -1,0 +1,155 @@
+"""Every step of a job's life, with the event that tells of it.
+
+validating_files -> queued -> running -> succeeded; failed or cancelled from each of the first three.
+
+A step and its event are committed together, and only from the state it may be taken from: a job that was
+cancelled meanwhile raises `JobStateError` in the process that still works on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database.connection import Database
+from finetune_assets.server.database.events import step_message, tell
+from finetune_assets.server.database.jobs import CANCELLED, FAILED, OPEN, QUEUED, RUNNING, SUCCEEDED, VALIDATING
+from finetune_assets.server.database.schema import Job, TunedModel, new_id
+
+MAX_INTERRUPTIONS = 3
+"""A job that a vanishing server interrupts this often is given up: it may be what takes the server down."""
+
+
+class JobStateError(FinetuneAssetsError, RuntimeError):
+    """A job is not in a state that allows the step."""
+
+
+class JobLife:
+    """Moves jobs; safe to use from several threads and processes. Every method may raise `JobStateError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def validated(self, job_id: str) -> None:
+        """Record that the files are fine."""
+        with self._change(job_id, VALIDATING) as (session, job):
+            job.status = QUEUED
+            tell(session, job_id, "Files validated, moving job to queued state")
+
+    def started(self, job_id: str) -> None:
+        """Record that training begins."""
+        with self._change(job_id, QUEUED) as (session, job):
+            job.status = RUNNING
+            tell(session, job_id, "Fine-tuning job started")
+
+    def stepped(
+        self, job_id: str, metrics: dict[str, Any], hyperparameters: dict[str, Any], estimated_finish: int
+    ) -> None:
+        """Record a training step; `metrics` are as published, `hyperparameters` are resolved."""
+        with self._change(job_id, RUNNING) as (session, job):
+            job.hyperparameters = hyperparameters
+            job.estimated_finish = estimated_finish
+            tell(session, job_id, step_message(metrics), type_="metrics", data=metrics)
+
+    def checkpointed(self, job_id: str, metrics: dict[str, Any], path: str) -> None:
+        """Publish a checkpoint, whose weights are complete in `path`, relative to the folder of models."""
+        step = metrics["step"]
+        with self._change(job_id, RUNNING) as (session, job):
+            name = f"{job.tuned_model}:ckpt-step-{step}"
+            session.add(
+                TunedModel(
+                    id=name,
+                    job_id=job_id,
+                    base=job.base,
+                    path=path,
+                    step=step,
+                    checkpoint_id=new_id("ftckpt_"),
+                    metrics={key: value for key, value in metrics.items() if key != "total_steps"},
+                )
+            )
+            tell(session, job_id, f"Checkpoint created at step {step} with Snapshot ID: {name}")
+
+    def succeeded(self, job_id: str, *, path: str, result_file: str, trained_tokens: int) -> None:
+        """Publish the model, whose weights are complete in `path`, relative to the folder of models."""
+        with self._change(job_id, RUNNING) as (session, job):
+            job.trained_tokens = trained_tokens
+            job.result_file = result_file
+            _finish(job, SUCCEEDED)
+            session.add(TunedModel(id=job.tuned_model, job_id=job_id, base=job.base, path=path))
+            tell(session, job_id, f"New fine-tuned model created: {job.tuned_model}")
+            tell(session, job_id, "The job has successfully completed")
+
+    def failed(self, job_id: str, code: str, message: str, param: str | None = None) -> None:
+        """Give the job up, for the reason given."""
+        with self._change(job_id, *OPEN) as (session, job):
+            _fail(session, job, code, message, param)
+
+    def cancelled(self, job_id: str) -> Job:
+        """End the job because its client no longer wants it."""
+        with self._change(job_id, *OPEN) as (session, job):
+            _finish(job, CANCELLED)
+            tell(session, job_id, "The job was cancelled")
+        return job
+
+    def put_back(self, job_id: str) -> None:
+        """Return the job to the queue because the server stops in good order."""
+        with self._change(job_id, RUNNING) as (session, job):
+            _requeue(job)
+            tell(session, job_id, "The server was stopped; the job is back in the queue until it is started again")
+
+    def recover(self) -> None:
+        """Put every job that is not over back in the queue. For a server that has just started."""
+        with self._database.writing() as session:
+            for job in session.scalars(select(Job).where(Job.status.in_(OPEN)).order_by(Job.number)):
+                if job.status == RUNNING:
+                    _recover(session, job)
+                else:
+                    tell(session, job.id, "The server was started again; the job is still in the queue")
+
+    @contextmanager
+    def _change(self, job_id: str, *expected: str) -> Iterator[tuple[Session, Job]]:
+        with self._database.writing() as session:
+            job = session.scalars(select(Job).where(Job.id == job_id)).one()
+            if job.status not in expected:
+                raise JobStateError(f"job {job_id} must be {' or '.join(expected)} for this, but is {job.status}")
+            yield session, job
+
+
+def _recover(session: Session, job: Job) -> None:
+    job.interruptions += 1
+    if job.interruptions >= MAX_INTERRUPTIONS:
+        message = (
+            f"The server was interrupted {job.interruptions} times while this job was running. Look for the cause "
+            "in the job's log and in the system's log (memory, disk), then create the job again."
+        )
+        _fail(session, job, "interrupted", message, None)
+        return
+    _requeue(job)
+    message = (
+        "The server was interrupted; the job is back in the queue and training starts again "
+        f"(interruption {job.interruptions}, at {MAX_INTERRUPTIONS} the job is given up)"
+    )
+    tell(session, job.id, message, "warn")
+
+
+def _requeue(job: Job) -> None:
+    job.status = QUEUED
+    job.estimated_finish = None
+
+
+def _fail(session: Session, job: Job, code: str, message: str, param: str | None) -> None:
+    job.error = {"code": code, "message": message, "param": param}
+    _finish(job, FAILED)
+    tell(session, job.id, f"The job failed: {message}", "error")
+
+
+def _finish(job: Job, status: str) -> None:
+    job.status = status
+    job.finished_at = int(time.time())
+    job.estimated_finish = None

@@ -1,0 +1,106 @@
+"""The tables, as the rest of the server sees their rows.
+
+files    one uploaded or produced file; its bytes are `<home>/files/<id>`
+jobs     one fine-tuning job and the state it is in
+events   what happened to a job, in the order of `number`
+models   one fine-tuned model, or one checkpoint of a job (it has a `step`); its weights are `<home>/<path>`
+
+`number` is given out under SQLite's write lock, so it is the order in which rows were committed, over all
+processes; lists are paged by it. Deleted files and models keep their row, so that a client that deletes
+while it pages can still name the deleted row as its cursor.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import time
+from typing import Any
+
+from sqlalchemy import JSON
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_id(prefix: str, length: int = 24) -> str:
+    """`prefix` and `length` random letters and digits."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+class Row(DeclarativeBase):
+    """Every table counts its rows in `number`, names them in `id`, and stamps them in Unix seconds."""
+
+    type_annotation_map = {dict[str, Any]: JSON(none_as_null=True)}  # noqa: RUF012 (SQLAlchemy reads it from the class)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str]
+    created_at: Mapped[int] = mapped_column(default=lambda: int(time.time()))
+
+
+class StoredFile(Row):
+    """A file that a client uploaded or a job produced."""
+
+    __tablename__ = "files"
+
+    expires_at: Mapped[int | None]
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    bytes: Mapped[int]
+    deleted: Mapped[bool] = mapped_column(default=False)
+
+
+class Job(Row):
+    """A fine-tuning job."""
+
+    __tablename__ = "jobs"
+
+    status: Mapped[str]
+    model: Mapped[str]
+    """The base model as the client named it: an alias, a name or a fine-tuned model."""
+    base: Mapped[str]
+    """The base model under all adapters of `model`, as a client named it."""
+    training_file: Mapped[str]
+    validation_file: Mapped[str | None]
+    suffix: Mapped[str | None]
+    seed: Mapped[int]
+    hyperparameters: Mapped[dict[str, Any]]
+    """As asked for, `auto` included; numbers once the trainer has resolved them."""
+    meta: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    tuned_model: Mapped[str]
+    """Name of the model to come. Clients see it when the job has succeeded."""
+    estimated_finish: Mapped[int | None]
+    finished_at: Mapped[int | None]
+    trained_tokens: Mapped[int | None]
+    result_file: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    interruptions: Mapped[int] = mapped_column(default=0)
+    """How often the server vanished while a process worked on this job."""
+
+
+class Event(Row):
+    """Something that happened to a job."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str]
+    level: Mapped[str]
+    type: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[dict[str, Any] | None]
+
+
+class TunedModel(Row):
+    """A model that can be asked: the result of a job (`step` is None) or one of its checkpoints."""
+
+    __tablename__ = "models"
+
+    job_id: Mapped[str]
+    base: Mapped[str]
+    """The base model under all adapters, as the client named it."""
+    path: Mapped[str]
+    """Folder of the weights, relative to the home."""
+    step: Mapped[int | None]
+    checkpoint_id: Mapped[str | None]
+    metrics: Mapped[dict[str, Any] | None]
+    deleted: Mapped[bool] = mapped_column(default=False)

@@ -1,0 +1,170 @@
+"""A loaded model, taken apart into what training and generation need: tokenizer, embedding, decoder, head, vision.
+
+Taking any Hugging Face causal or image-text-to-text model apart the same way lets one training loop and one
+generation loop serve them all, and allows two savings that a whole model's `forward` does not:
+
+- logits are computed only where they are needed (the vocabulary is most of a small model's work);
+- tokens that all sequences of a batch begin with (system prompt, question) run through the decoder once,
+  not once per sequence. Attention is causal, so the result is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetune_assets.errors import BaseModelError
+from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+from finetune_assets.server.vision import BundledVision, HubVision, Vision
+
+
+@dataclass
+class Network:
+    """One base model in memory. `decoder` carries the LoRA layers once there are any."""
+
+    base: BaseModel
+    model: Any
+    """The whole Hugging Face model; a PEFT model once it has adapters."""
+    tokenizer: Any
+    embedding: nn.Module
+    decoder: Any
+    head: nn.Module
+    vision: Vision | None
+    max_length: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.decoder.parameters()).device
+
+    @cached_property
+    def end_ids(self) -> set[int]:
+        """Tokens that end an answer."""
+        configured = getattr(self.decoder.config, "eos_token_id", None)
+        ends = configured if isinstance(configured, list) else [configured]
+        return {token for token in (*ends, self.tokenizer.eos_token_id) if token is not None}
+
+    def embed(self, rows: list[list[int]], images: list[list[Tensor]]) -> Tensor:
+        """Embeddings `[b, s, d]` of right-padded rows.
+
+        Args:
+            rows: token ids; a negative id is an image slot.
+            images: for every row, the features `[slots, d_features]` of its images in order of their slots.
+        """
+        padded = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+        ids = padded.to(self.device)
+        embedded = self.embedding(ids.clamp(min=0))
+        shown = [features for row in images for features in row]
+        if self.vision is None or not shown:
+            return embedded
+        visual = self.vision.projector(torch.cat(shown).to(self.device)).to(embedded.dtype)
+        return embedded.masked_scatter((ids < 0).unsqueeze(-1), visual)
+
+    def states(self, embedded: Tensor, shared: int) -> Tensor:
+        """Last hidden states `[b, s - shared, d]` of a batch whose rows all begin with the same `shared` tokens."""
+        if not shared:
+            return self.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        prefix = self.decoder(inputs_embeds=embedded[:1, :shared], use_cache=True).past_key_values
+        expand_cache(prefix, len(embedded))
+        return self.decoder(inputs_embeds=embedded[:, shared:], past_key_values=prefix).last_hidden_state
+
+
+def expand_cache(cache: Any, rows: int) -> None:
+    """Let a key/value cache of one row stand for `rows` equal rows, without copying it."""
+    for layer in cache.layers:
+        layer.keys = layer.keys.expand(rows, -1, -1, -1)
+        layer.values = layer.values.expand(rows, -1, -1, -1)
+
+
+def common_prefix(rows: list[list[int]], at_most: int) -> int:
+    """How many leading ids all `rows` share; stops before the first image slot and at `at_most`.
+
+    An image slot ends it because its content differs from row to row under the same id.
+    """
+    length = 0
+    for column in zip(*rows, strict=False):
+        if length == at_most or column[0] < 0 or len(set(column)) > 1:
+            break
+        length += 1
+    return length
+
+
+def load(base: BaseModel) -> Network:
+    """Load `base` onto the GPU if there is one, else the CPU, frozen and in evaluation mode.
+
+    Raises:
+        BaseModelError: its files are missing, or it is not a model this server can take apart.
+    """
+    device, dtype = _device_and_dtype()
+    try:
+        return _load_image_text(base, device, dtype) if _from_hub_with_images(base) else _load_text(base, device, dtype)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"the base model {base.name!r} cannot be loaded from {base.path}: {error}. "
+            "`python -m finetune_assets.server.base_models` makes the bundled ones."
+        ) from error
+
+
+def _from_hub_with_images(base: BaseModel) -> bool:
+    return base.vision and base.name != VISION_MODEL
+
+
+def _load_text(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
+    model.to(device).eval().requires_grad_(False)
+    vision = None
+    if base.vision:
+        vision = BundledVision(model.config.hidden_size)
+        vision.tower.to(device)
+        vision.projector.to(device).requires_grad_(False)
+    return _network(base, AutoTokenizer.from_pretrained(base.path), model, model.model, vision)
+
+
+def _load_image_text(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model: Any = AutoModelForImageTextToText.from_pretrained(base.path, dtype=dtype)
+    model.to(device).eval().requires_grad_(False)
+    processor = AutoProcessor.from_pretrained(base.path)
+    return _network(base, processor.tokenizer, model, model.model.language_model, HubVision(model, processor))
+
+
+def _network(base: BaseModel, tokenizer: Any, model: Any, decoder: Any, vision: Vision | None) -> Network:
+    if tokenizer.chat_template is None:
+        raise BaseModelError(f"{base.path}: its tokenizer has no chat template; use an instruction-tuned model")
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    longest = getattr(decoder.config, "max_position_embeddings", 4096)
+    return Network(base, model, tokenizer, embedding, decoder, head, vision, longest)
+
+
+def _device_and_dtype() -> tuple[torch.device, torch.dtype]:
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16
+    return torch.device("cpu"), torch.bfloat16 if _bfloat16_is_faster() else torch.float32
+
+
+def _bfloat16_is_faster() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices clearly faster than float32.
+
+    Measured, because the feature flags do not tell: of two CPUs with avx512_bf16, one was twice as fast
+    in bfloat16 and the other a third slower. The best of many short rounds on one thread is the same on a
+    busy machine as on an idle one, so that a seed keeps giving the same weights.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
+    for _ in range(25):
+        for dtype in best:
+            x, w = torch.ones(64, 576, dtype=dtype), torch.ones(576, 576, dtype=dtype)
+            start = time.perf_counter()
+            nn.functional.linear(x, w)
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return best[torch.bfloat16] * 1.3 < best[torch.float32]

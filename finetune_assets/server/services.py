@@ -1,0 +1,56 @@
+"""What the endpoints work with: the stores, the job queue and the engine that generates, put together once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from finetune_assets.server import base_models
+from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from finetune_assets.server.generation import Engine
+
+
+class Services(Stores):
+    """The stores of a home, with the queue and the engine of the one server that runs on it."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        base_models.ensure_config(home)
+        self.supervisor = Supervisor(self)
+        self._engine: Engine | None = None
+        self._engine_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Tidy up after a server that was killed, and start working on the queue."""
+        self.files.remove_leftovers()
+        self.models.remove_leftovers()
+        self.job_life.recover()
+        self.supervisor.start()
+
+    def stop(self) -> None:
+        """End the worker processes and close the database."""
+        self.supervisor.stop()
+        self.close()
+
+    def engine(self) -> Engine:
+        """Start the engine at its first use: it imports torch, which takes seconds and much memory."""
+        with self._engine_lock:
+            if self._engine is None:
+                from finetune_assets.server.generation import Engine
+
+                self._engine = Engine()
+            return self._engine
+
+
+def _of_app(request: Request) -> Services:
+    return request.app.state.services
+
+
+Served = Annotated[Services, Depends(_of_app)]
+"""Parameter of an endpoint that works with the services of its app."""

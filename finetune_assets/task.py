@@ -1,0 +1,195 @@
+"""A task: everything that one `defs.yaml` says. Nothing here reads data or talks to anyone.
+
+Unknown keys and wrong types are refused with the name of the field, so that a typing error
+in a YAML file cannot silently change what is trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from finetune_assets.errors import TaskError
+
+DEFS = Path(__file__).parent / "defs"
+"""One folder per task, each with a `defs.yaml`."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+Split = Literal["train", "validation", "calibration", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
+
+
+class Strict(BaseModel):
+    """Immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ElpvSource(Strict):
+    """Solar cells of the package `elpv-dataset`; its regions are the module types `mono` and `poly`.
+
+    The experts' defect probability is 0, 1/3, 2/3 or 1; the two in the middle are marked doubtful.
+    """
+
+    kind: Literal["elpv"]
+    question: str = "Is this cell defective?"
+
+
+class ScoredImagesSource(Strict):
+    """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`."""
+
+    kind: Literal["scored_images"]
+    path: str = Field(description="The table. Image paths in it are relative to its folder.")
+    question: str = "Is the finding present?"
+    threshold: float = Field(default=0.5, ge=0, le=1, description="Scores above it count as the positive answer.")
+    doubtful_between: tuple[float, float] | None = Field(
+        None, description="Scores strictly between these two are set aside for a reviewer."
+    )
+
+
+class ImageQaSource(Strict):
+    """A `qa_*.json` list of `filename` and `question_answer` entries beside a folder of images."""
+
+    kind: Literal["image_qa"]
+    path: str = Field(description="The JSON file.")
+    images: str = Field(description="The image folder; relative to the JSON file's folder.")
+    region_field: str | None = Field(default=None, description="Key of an entry that names its region.")
+    region_pattern: str | None = Field(
+        default=None, description="Regular expression on the file name; group 1 is the region."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_the_region(self) -> ImageQaSource:
+        if (self.region_field is None) == (self.region_pattern is None):
+            raise ValueError("exactly one of region_field and region_pattern must be given")
+        return self
+
+
+Source = Annotated[ElpvSource | ScoredImagesSource | ImageQaSource, Field(discriminator="kind")]
+
+
+class Sampling(Strict):
+    """How much of a region goes to each split: shares of the region (0 to 1), or counts of examples (integers).
+
+    `train` and `validation` are sent to the provider, `calibration` fits the calibrator, `test` judges everything.
+    """
+
+    train: int | float = Field(gt=0)
+    validation: int | float = Field(gt=0)
+    calibration: int | float = Field(gt=0)
+    test: int | float = Field(gt=0)
+    seed: int = 42
+
+    @property
+    def amounts(self) -> dict[Split, int | float]:
+        """Share or count of each split, in the order of `SPLITS`."""
+        return {split: getattr(self, split) for split in SPLITS}
+
+    @property
+    def by_count(self) -> bool:
+        """Whether the amounts are counts of examples rather than shares."""
+        return all(isinstance(amount, int) for amount in self.amounts.values())
+
+    @model_validator(mode="after")
+    def _shares_or_counts(self) -> Sampling:
+        if not self.by_count and (total := sum(self.amounts.values())) > 1 + 1e-9:
+            raise ValueError(f"shares must add up to at most 1, got {total:g}; use whole numbers throughout for counts")
+        return self
+
+
+class Prompt(Strict):
+    """What every example is wrapped in, in training and ever after. `{question}` is filled from the example."""
+
+    system: str = ""
+    user: str = "{question}"
+
+    @model_validator(mode="after")
+    def _user_asks_the_question(self) -> Prompt:
+        if "{question}" not in self.user:
+            raise ValueError('user must contain "{question}"')
+        return self
+
+
+class BinaryAnswer(Strict):
+    """One of two words; the benchmark reads the probability of `positive` from the answer token."""
+
+    kind: Literal["binary"]
+    positive: str = Field(default="Yes", min_length=1)
+    negative: str = Field(default="No", min_length=1)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> BinaryAnswer:
+        if self.positive.strip().lower() == self.negative.strip().lower():
+            raise ValueError(f"positive and negative must differ, both are {self.positive!r}")
+        return self
+
+
+class Method(Strict):
+    """How the provider trains; `auto` leaves a value to the provider."""
+
+    type: Literal["supervised"] = "supervised"
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+
+
+class Rerun(Strict):
+    """When a region is looked at again without being asked."""
+
+    schedule: str = Field(default="0 2 * * *", description="Cron expression, UTC.")
+    min_corrections: int = Field(
+        default=20, ge=1, description="New corrections by reviewers that start a re-run at once."
+    )
+
+
+class Task(Strict):
+    """One problem: its source, prompt, kind of answer, model and provider."""
+
+    task: Name
+    description: str = ""
+    regions: list[Name] = Field(min_length=1)
+    source: Source
+    sampling: Sampling
+    prompt: Prompt = Prompt()
+    answer: BinaryAnswer
+    base_model: str = Field(min_length=1)
+    method: Method = Method()
+    provider: str = Field(default="local", description="local, openai, or the base URL of a compatible provider.")
+    budget_usd: float | None = Field(
+        None, ge=0, description="Most that one region's training may cost; none is no limit."
+    )
+    rerun: Rerun | None = None
+
+    @model_validator(mode="after")
+    def _regions_are_unique(self) -> Task:
+        if len(set(self.regions)) != len(self.regions):
+            raise ValueError(f"regions must be unique, got {self.regions}")
+        return self
+
+
+def task_names(folder: Path = DEFS) -> list[str]:
+    """Names of all tasks, in alphabetical order."""
+    return sorted(path.parent.name for path in folder.glob("*/defs.yaml"))
+
+
+def read_task(name: str, folder: Path = DEFS) -> Task:
+    """The task that `<folder>/<name>/defs.yaml` describes.
+
+    Raises:
+        TaskError: there is no such file, or what it says is wrong; the message names the file and each field.
+    """
+    path = folder / name / "defs.yaml"
+    if not path.is_file():
+        raise TaskError(f"there is no task {name!r}; {folder} has {', '.join(task_names(folder)) or 'none'}")
+    try:
+        written = yaml.safe_load(path.read_text())
+        return Task.model_validate(written["attributes"])
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise TaskError(f"{path}: not a task file ({error}); it needs `type` and `attributes`") from error
+    except ValidationError as error:
+        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        raise TaskError(f"{path}: {fields}") from error

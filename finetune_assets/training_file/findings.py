@@ -1,0 +1,116 @@
+"""What validation hands back: findings, one report per file, and their JSON shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+WARNINGS = frozenset(
+    {
+        "blank_line",
+        "contradictory_answers",
+        "duplicate_example",
+        "image_mime",
+        "single_answer",
+        "system_not_first",
+        "too_long",
+        "undeclared_function",
+        "unknown_key",
+    }
+)
+"""Codes that a provider lets pass but a careful person would not; every other code is an error."""
+MAX_FINDINGS = 10_000
+"""Errors, and warnings, kept per file; the rest is counted, so that a hostile file cannot fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with a file. `line` counts from 1; None speaks of the whole file."""
+
+    line: int | None
+    code: str
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the published JSON shape: line, code, message."""
+        return {"line": self.line, "code": self.code, "message": self.message}
+
+
+class Findings:
+    """Findings of one severity in the order of the file, at most `MAX_FINDINGS` of them."""
+
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self._left_out: Counter[str] = Counter()
+
+    def add(self, line: int | None, code: str, message: str) -> None:
+        """Keep the finding, or count it once the limit is reached."""
+        if len(self.kept) < MAX_FINDINGS:
+            self.kept.append(Finding(line, code, message))
+        else:
+            self._left_out[code] += 1
+
+    def __len__(self) -> int:
+        return len(self.kept) + self._left_out.total()
+
+    def closed(self) -> list[Finding]:
+        """Return all that was kept, and a last finding that counts the others by code where there are any."""
+        if not self._left_out:
+            return self.kept
+        counts = ", ".join(f"{n} {code}" for code, n in self._left_out.most_common())
+        message = f"{self._left_out.total()} more findings are not listed: {counts}; fix those above and validate again"
+        return [*self.kept, Finding(None, "more_findings", message)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """What one file holds and what is wrong with it."""
+
+    path: str
+    sha256: str
+    """Hash of the file's bytes, hexadecimal."""
+    bytes: int
+    n_lines: int
+    """Lines in the file, blank and broken ones included."""
+    n_examples: int
+    """Well-formed examples: what a provider would take from the file. Repeated and leaked ones count."""
+    n_images: int
+    tokens_total: int
+    """Tokens of all well-formed examples, images included, for one epoch."""
+    tokens_max: int
+    """Tokens of the longest example."""
+    token_histogram: dict[int, int] = field(default_factory=dict)
+    """Number of examples by token count, in bins that double: key 64 counts examples of 64 to 127 tokens."""
+    answers: dict[str, int] = field(default_factory=dict)
+    """How often each final answer occurs, the commonest first; empty where the answers are free text."""
+    errors: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the published JSON shape of one file."""
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "n_lines": self.n_lines,
+            "n_examples": self.n_examples,
+            "tokens": {"total": self.tokens_total, "max": self.tokens_max},
+            "errors": [finding.to_dict() for finding in self.errors],
+            "warnings": [finding.to_dict() for finding in self.warnings],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The verdict on a training file and, where given, its validation file (in this order)."""
+
+    files: list[FileReport]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no file has an error; warnings do not count."""
+        return not any(file.errors for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the published JSON shape: `ok` and `files`."""
+        return {"ok": self.ok, "files": [file.to_dict() for file in self.files]}

@@ -1,0 +1,142 @@
+"""A validation report as one HTML page that needs nothing else: no script, no font, no network."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cache
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from finetune_assets.training_file.findings import FileReport, Finding, Report
+
+MAX_ROWS = 200
+"""Findings of one severity shown per file; the counts by code cover them all."""
+_INLINE_IMAGE = re.compile(r"data:image/(png|jpe?g|webp);base64,[A-Za-z0-9+/=]+")
+
+
+def to_html(report: Report, preview: list[dict[str, Any]], estimate: str) -> str:
+    """Render a report for a person.
+
+    Args:
+        report: The verdict on one or two files.
+        preview: Lines of the training file to show as conversations, images included.
+        estimate: One sentence on cost and duration; empty where there is none.
+    """
+    n_errors = sum(len(file.errors) for file in report.files)
+    n_warnings = sum(len(file.warnings) for file in report.files)
+    verdict, verdict_class = ("ready to upload", "good") if report.ok else ("not ready", "bad")
+    counts = f"{_plural(n_errors, 'error')}, {_plural(n_warnings, 'warning')}."
+    return _template().substitute(
+        title=escape(", ".join(_name(file) for file in report.files)),
+        verdict=verdict,
+        verdict_class=verdict_class,
+        summary=escape(f"{counts} {estimate}".strip()),
+        files="\n".join(_file(file) for file in report.files),
+        preview=_preview(preview),
+    )
+
+
+@cache
+def _template() -> Template:
+    return Template(files(__package__ or "").joinpath("report.html").read_text("utf-8"))
+
+
+def _file(file: FileReport) -> str:
+    mean = file.tokens_total / file.n_examples if file.n_examples else 0
+    facts = {
+        "Examples": f"{file.n_examples:,} <small>of {_plural(file.n_lines, 'line')}</small>",
+        "Tokens": f"{file.tokens_total:,}",
+        "Tokens, mean": f"{mean:,.0f}",
+        "Tokens, longest": f"{file.tokens_max:,}",
+        "Images": f"{file.n_images:,}",
+        "Size": _megabytes(file.bytes),
+    }
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    ranges = {f"{low:,}\N{EN DASH}{2 * low - 1:,}": n for low, n in file.token_histogram.items()}
+    charts = _bars("Answers", file.answers) + _bars("Tokens per example", ranges)
+    return f"""<section class="card">
+<h2>{escape(_name(file))}</h2>
+<dl>{items}</dl>
+<div class="columns">{charts}</div>
+{_findings("Errors", "bad", file.errors)}
+{_findings("Warnings", "warn", file.warnings)}
+<p class="quiet">SHA-256 <code>{file.sha256}</code></p>
+</section>"""
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    longest, total = max(counts.values()), sum(counts.values())
+    rows = "".join(
+        f'<span>{escape(label)}</span><div class="bar" style="width:{100 * n / longest:.1f}%"></div>'
+        f'<span class="quiet">{n:,} ({n / total:.0%})</span>'
+        for label, n in counts.items()
+    )
+    return f'<div><h3>{title}</h3><div class="bars">{rows}</div></div>'
+
+
+def _findings(title: str, tag: str, findings: list[Finding]) -> str:
+    if not findings:
+        return ""
+    counts = Counter(finding.code for finding in findings).most_common()
+    overview = " ".join(f'<span class="tag {tag}">{n:,} {escape(code)}</span>' for code, n in counts)
+    rows = "".join(
+        f"<tr><td>{'file' if finding.line is None else finding.line}</td>"
+        f"<td><code>{escape(finding.code)}</code></td><td>{escape(finding.message)}</td></tr>"
+        for finding in findings[:MAX_ROWS]
+    )
+    hidden = len(findings) - MAX_ROWS
+    more = f'<p class="quiet">{hidden:,} more are in the JSON report.</p>' if hidden > 0 else ""
+    return f"""<h3>{title}</h3>
+<p>{overview}</p>
+<div class="table"><table><tr><th>Line</th><th>Code</th><th>What to do</th></tr>{rows}</table></div>{more}"""
+
+
+def _preview(examples: list[dict[str, Any]]) -> str:
+    if not examples:
+        return ""
+    chats = "".join(f'<div class="chat">{_chat(example)}</div>' for example in examples)
+    return f'<section class="card"><h2>First examples</h2><div class="chats">{chats}</div></section>'
+
+
+def _chat(example: dict[str, Any]) -> str:
+    messages = example.get("messages")
+    return "".join(_message(message) for message in _objects(messages)) or "<em>no messages</em>"
+
+
+def _message(message: dict[str, Any]) -> str:
+    role, content = str(message.get("role")), message.get("content")
+    body = "".join(_part(part) for part in _objects(content)) if isinstance(content, list) else escape(str(content))
+    style = role if role in ("system", "user", "assistant") else "system"
+    return f'<div class="message {style}"><small>{escape(role)}</small>{body}</div>'
+
+
+def _part(part: dict[str, Any]) -> str:
+    image = part.get("image_url")
+    if not isinstance(image, dict):
+        return escape(str(part.get(str(part.get("type")), "")))
+    url = str(image.get("url"))
+    if _INLINE_IMAGE.fullmatch(url):
+        return f'<img src="{url}" alt="image of the example">'
+    return f"<code>{escape(url[:200])}</code>"
+
+
+def _objects(value: object) -> Iterable[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _name(file: FileReport) -> str:
+    return re.split(r"[/\\]", file.path)[-1]
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:,.1f} kB"

@@ -1,0 +1,30 @@
+"""Fixtures that all tests share: one real fine-tuning server, and the unmodified SDK speaking to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from finetune_assets_tests.server_process import ServerProcess, make_home
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A running server with tiny models. Its files and jobs are shared by all tests: give yours names of their own."""
+    with ServerProcess(make_home(tmp_path_factory.mktemp("server"))) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> openai.OpenAI:
+    """The SDK, refusing answers that do not have the documented shape."""
+    return server.client()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of a server that has not run yet, with tiny models."""
+    return make_home(tmp_path)

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import orjson
+import pytest
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.sources import image_qa
+from finetune_assets.errors import SourceError, TaskError
+from finetune_assets.task import BinaryAnswer, ImageQaSource
+
+ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
+
+
+def entry(answer: object = 1, **fields: object) -> dict[str, object]:
+    pair = {"question": "Is A above B?", "answer": answer}
+    return {"filename": "ct_1.png", "organ": "Liver", "question_answer": [pair], **fields}
+
+
+def read(folder: Path, entries: object, answer: BinaryAnswer = ANSWER, **settings: object) -> list[Example]:
+    (folder / "qa.json").write_bytes(entries if isinstance(entries, bytes) else orjson.dumps(entries))
+    known = {"kind": "image_qa", "path": str(folder / "qa.json"), "images": "pictures", "region_field": "organ"}
+    return list(image_qa.read(ImageQaSource.model_validate(known | settings), "liver", answer))
+
+
+def test_an_entry_becomes_one_example_a_question(tmp_path: Path) -> None:
+    pairs = [{"question": "Is A above B? ", "answer": 1}, {"question": "Is B above A?", "answer": 0}]
+    first, second = read(tmp_path, [entry(question_answer=pairs, group=7)])
+    assert (first.question, first.answer, first.score, first.group) == ("Is A above B?", "Yes", 1.0, "7")
+    assert (second.question, second.answer, second.score) == ("Is B above A?", "No", 0.0)
+    assert first.image == second.image == str(tmp_path / "pictures" / "ct_1.png")
+    assert first.id != second.id
+
+
+@pytest.mark.parametrize("found", [1, 1.0, True, "1", "yes", " YES ", "true"])
+def test_a_positive_answer_may_be_spelt_in_many_ways(tmp_path: Path, found: object) -> None:
+    assert [example.answer for example in read(tmp_path, [entry(found)])] == ["Yes"]
+
+
+def test_the_words_of_the_task_come_before_other_spellings(tmp_path: Path) -> None:
+    turned = BinaryAnswer(kind="binary", positive="No", negative="Yes")
+    assert [e.answer for e in read(tmp_path, [entry("no"), entry("yes"), entry(1)], turned)] == ["No", "Yes", "No"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem", "detail"),
+    [
+        (entry("perhaps"), "unparseable_answer", "yes or no, 1 or 0, found the text 'perhaps'"),
+        (entry(2), "unparseable_answer", "found a number (2)"),
+        (entry(None), "unparseable_answer", "found null"),
+        (entry(filename=None), "missing_field", "entry 1 has no filename"),
+        (entry(question_answer=[]), "missing_field", "entry 1 (ct_1.png) has no question_answer"),
+        (entry(question_answer=["?"]), "missing_field", "entry 1 (ct_1.png) has no question"),
+        (entry(organ=None), "missing_field", "entry 1 has no organ"),
+        ("text", "malformed_line", "entry 1 must be an object, found the text 'text'"),
+    ],
+)
+def test_a_bad_entry_says_what_is_wrong_and_hides_no_other(
+    tmp_path: Path, bad: object, problem: str, detail: str
+) -> None:
+    found, good = read(tmp_path, [bad, entry(filename="ct_2.png")])
+    assert (found.problem, found.answer) == (problem, None)
+    assert detail in found.detail
+    assert good.problem is None
+
+
+def test_the_region_may_come_from_the_file_name(tmp_path: Path) -> None:
+    entries = [entry(filename="Liver_1.png"), entry(filename="spleen_1.png"), entry(filename="1.png")]
+    found = read(tmp_path, entries, region_field=None, region_pattern="^([A-Za-z]+)_")
+    assert [(example.problem, example.image) for example in found] == [
+        (None, str(tmp_path / "pictures" / "Liver_1.png")),
+        ("missing_field", None),
+    ]
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular expression"), ("ct_", "needs a group")])
+def test_a_pattern_that_cannot_name_a_region_is_the_tasks_error(tmp_path: Path, pattern: str, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        read(tmp_path, [entry()], region_field=None, region_pattern=pattern)
+
+
+def test_a_file_that_is_no_list_of_entries_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"qa\.json: line 2, column 1"):
+        read(tmp_path, b"[\n")
+    with pytest.raises(SourceError, match="must be a list of entries, found an object"):
+        read(tmp_path, {})
+    with pytest.raises(SourceError, match=r"none\.json: cannot be read: No such file"):
+        read(tmp_path, [], path=str(tmp_path / "none.json"))

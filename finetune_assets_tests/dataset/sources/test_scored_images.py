@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.sources import scored_images
+from finetune_assets.errors import SourceError
+from finetune_assets.task import BinaryAnswer, ScoredImagesSource
+
+HEADER = "image_url,score,region\n"
+
+
+def read(table: Path, region: str = "r1", **settings: object) -> list[Example]:
+    source = ScoredImagesSource.model_validate({"kind": "scored_images", "path": str(table), **settings})
+    return list(scored_images.read(source, region, BinaryAnswer(kind="binary", positive="Yes", negative="No")))
+
+
+def csv(tmp_path: Path, text: str | bytes) -> Path:
+    table = tmp_path / "table.csv"
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return table
+
+
+def problems(examples: list[Example]) -> list[tuple[int | None, str | None]]:
+    return [(example.line, example.problem) for example in examples]
+
+
+def test_scores_above_the_threshold_are_positive(tmp_path: Path) -> None:
+    table = csv(tmp_path, HEADER + "a.png,0.5,r1\nb.png,0.51,r1\n")
+    assert [example.answer for example in read(table)] == ["No", "Yes"]
+    assert [example.answer for example in read(table, threshold=0.4)] == ["Yes", "Yes"]
+
+
+def test_scores_strictly_between_two_bounds_are_doubtful(tmp_path: Path) -> None:
+    table = csv(tmp_path, HEADER + "a.png,0.4,r1\nb.png,0.5,r1\nc.png,0.6,r1\n")
+    found = [example.doubt for example in read(table, doubtful_between=(0.4, 0.6))]
+    assert found == [None, "the score 0.5 lies between 0.4 and 0.6", None]
+
+
+def test_images_are_beside_the_table(tmp_path: Path) -> None:
+    [example] = read(csv(tmp_path, HEADER + "sub/a.png,1,r1\n"))
+    assert example.image == str(tmp_path / "sub" / "a.png")
+
+
+def test_regions_are_compared_by_their_task_names(tmp_path: Path) -> None:
+    table = csv(tmp_path, HEADER + "a.png,1,R2A\nb.png,1,Left lung\n")
+    assert [e.id for e in read(table, "r2a")] == ["r2a/a.png"]
+    assert [e.id for e in read(table, "left-lung")] == ["left-lung/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem", "detail"),
+    [
+        (",1,r1", "missing_field", "line 2 has no image_url"),
+        ("a.png,,r1", "missing_field", "score must be a number from 0 to 1, found ''"),
+        ("a.png,high,r1", "unparseable_answer", "found 'high'"),
+        ("a.png,nan,r1", "unparseable_answer", "found 'nan'"),
+        ("a.png,1.2,r1", "score_out_of_range", "found 1.2"),
+        ("a.png,-0.1,r1", "score_out_of_range", "found -0.1"),
+        ("https://example.com/a.png,1,r1", "image_missing", "download it"),
+        ("a.png,1,", "missing_field", "line 2 has no region"),
+        ("a.png,1", "malformed_line", "2 cells, the header 3"),
+        ("a.png,1,r1,extra", "malformed_line", "4 cells, the header 3"),
+        ('"a.png,1,r1', "malformed_line", "cannot be parsed"),
+    ],
+)
+def test_a_bad_row_says_what_is_wrong_and_hides_no_other(tmp_path: Path, row: str, problem: str, detail: str) -> None:
+    bad, good = read(csv(tmp_path, f"{HEADER}{row}\nb.png,1,r1\n"))
+    assert (bad.line, bad.problem, bad.answer) == (2, problem, None)
+    assert detail in bad.detail
+    assert (good.id, good.line, good.problem) == ("r1/b.png", 3, None)
+
+
+def test_a_row_that_names_no_region_is_reported_in_every_region(tmp_path: Path) -> None:
+    table = csv(tmp_path, HEADER + "a.png,1,\nbroken\nb.png,1,r2\n")
+    assert problems(read(table, "r1")) == [(2, "missing_field"), (3, "malformed_line")]
+    assert problems(read(table, "r2")) == [(2, "missing_field"), (3, "malformed_line"), (4, None)]
+
+
+def test_a_csv_row_in_another_encoding_is_malformed(tmp_path: Path) -> None:
+    [bad, good] = read(csv(tmp_path, HEADER.encode() + b"caf\xe9.png,1,r1\nb.png,1,r1\n"))
+    assert (bad.problem, bad.detail) == ("malformed_line", "the line is not UTF-8; save the file as UTF-8")
+    assert good.problem is None
+
+
+def test_a_truncated_json_line_is_reported_with_file_and_line(tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"image_url": "a.png", "score": 1, "region": "r1"}\n\n{"image_url": "b.png", "sco')
+    good, bad = read(table)
+    assert (good.problem, good.line) == (None, 1)
+    assert (bad.id, bad.source, bad.line, bad.problem) == ("table.jsonl:3", str(table), 3, "malformed_line")
+    assert "cut off" in bad.detail
+
+
+def test_parquet_rows_are_read_with_groups(tmp_path: Path) -> None:
+    rows = {"image_url": ["a.png", "b.png"], "score": [0.0, 1.0], "region": ["r1", "r1"], "group": ["p1", None]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "table.parquet")
+    found = [(e.id, e.answer, e.line, e.group) for e in read(tmp_path / "table.parquet")]
+    assert found == [("r1/a.png", "No", 1, "p1"), ("r1/b.png", "Yes", 2, None)]
+
+
+def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"none\.csv: cannot be read: No such file"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(SourceError, match=r"must end in \.csv, \.jsonl, \.parquet, got '\.xlsx'"):
+        read(tmp_path / "table.xlsx")
+    with pytest.raises(SourceError, match="lacks the columns image_url, score, region; it has image;score"):
+        read(csv(tmp_path, "image;score\n"))
+    (tmp_path / "table.parquet").write_bytes(b"no parquet")
+    with pytest.raises(SourceError, match="is not a readable Parquet file"):
+        read(tmp_path / "table.parquet")
+
+
+@given(st.binary(max_size=200).map(lambda data: data.replace(b"\r", b"")))
+def test_every_line_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    found = read(csv(tmp_path_factory.mktemp("csv"), HEADER.encode() + data))
+    # Rows that name another region are not this region's, and blank lines are no rows.
+    lines = [line for line in data.decode("utf-8", "replace").split("\n") if line.strip()]
+    other_regions = sum(line.count(",") == 2 for line in lines)
+    assert len(lines) - other_regions <= len(found) <= len(lines)

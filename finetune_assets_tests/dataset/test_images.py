@@ -1,0 +1,184 @@
+import base64
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from finetune_assets.dataset import images
+from finetune_assets.errors import ImageError
+from finetune_assets_tests.dataset.pictures import picture, put
+
+FORMATS = ["PNG", "JPEG", "WEBP"]
+Look = Callable[[bytes], object]
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def reason(error: pytest.ExceptionInfo[ImageError]) -> str:
+    return error.value.reason
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header promises 30,000 x 30,000 pixels."""
+    data = bytearray(picture())
+    data[16:24] = struct.pack(">II", 30_000, 30_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def test_inspect_tells_hash_size_mode_and_format() -> None:
+    data = picture("PNG", "L", (12, 8))
+    assert images.inspect(data) == images.ImageFacts(hashlib.sha256(data).hexdigest(), 12, 8, "L", "PNG")
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("look", [images.inspect, images.header, images.for_training, images.decode])
+def test_an_image_cut_off_at_any_quarter_is_unreadable(image_format: str, look: Look) -> None:
+    data = picture(image_format, size=(64, 64))
+    for part in (1, 2, 3):
+        with pytest.raises(ImageError) as error:
+            look(data[: len(data) * part // 4])
+        assert reason(error) == "image_unreadable"
+
+
+def test_a_png_with_one_changed_byte_fails_its_checksum_in_the_header_check() -> None:
+    data = bytearray(picture())
+    data[data.index(b"IDAT") + 6] ^= 1
+    with pytest.raises(ImageError, match="image_unreadable"):
+        images.header(bytes(data))
+
+
+def test_bytes_that_are_no_image_are_named_by_their_beginning() -> None:
+    with pytest.raises(ImageError, match="13 bytes beginning b'<!DOCTYP'"):
+        images.inspect(b"<!DOCTYPE htm")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("look", [images.inspect, images.header, images.for_training])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(look: Look) -> None:
+    with pytest.raises(ImageError) as error:
+        look(bomb())
+    assert reason(error) == "image_too_large"
+
+
+@given(st.binary(max_size=60), st.sampled_from(FORMATS), st.integers(0, 200))
+def test_damaged_bytes_raise_nothing_but_image_errors(noise: bytes, image_format: str, position: int) -> None:
+    whole = picture(image_format)
+    for damaged in (noise, whole[:position] + noise + whole[position:], whole[:position] + noise):
+        for look in (images.inspect, images.header, images.for_training, images.decode):
+            try:
+                look(damaged)
+            except ImageError as error:
+                assert error.reason in ("image_unreadable", "image_too_large")
+
+
+def test_read_returns_the_bytes_and_names_what_is_missing(tmp_path: Path) -> None:
+    assert images.read(put(tmp_path / "a.png", b"abc")) == b"abc"
+    with pytest.raises(ImageError, match=r"image_missing: there is no file '.*b\.png'"):
+        images.read(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("path", ["", "a\0b.png"])
+def test_read_of_a_folder_or_an_impossible_name_is_unreadable(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ImageError) as error:
+        images.read(f"{tmp_path}/{path}")
+    assert reason(error) == "image_unreadable"
+
+
+@pytest.mark.parametrize(("image_format", "mime"), images.MIME_TYPES.items())
+def test_fit_images_pass_through_untouched(image_format: str, mime: str) -> None:
+    data = picture(image_format, "RGB")
+    assert images.for_training(data) == (data, mime)
+
+
+def test_transparency_is_fit() -> None:
+    data = picture("PNG", "RGBA")
+    assert images.for_training(data) == (data, "image/png")
+
+
+@pytest.mark.parametrize(("image_format", "mode"), [("PNG", "L"), ("PNG", "1"), ("JPEG", "L"), ("BMP", "RGB")])
+def test_other_modes_and_formats_become_rgb_png_without_a_changed_pixel(image_format: str, mode: str) -> None:
+    data = picture(image_format, mode)
+    made, mime = images.for_training(data)
+    assert (mime, opened(made).mode) == ("image/png", "RGB")
+    assert np.array_equal(np.asarray(opened(made)), np.asarray(opened(data).convert("RGB")))
+
+
+def test_a_palette_with_transparency_keeps_it() -> None:
+    source = Image.new("P", (4, 4), 0)
+    source.putpalette([255, 0, 0, 0, 255, 0])
+    buffer = io.BytesIO()
+    source.save(buffer, "PNG", transparency=0)
+    made, _ = images.for_training(buffer.getvalue())
+    assert opened(made).getpixel((0, 0)) == (255, 0, 0, 0)
+
+
+def test_16_bit_greys_are_scaled_not_clipped() -> None:
+    greys = np.array([[0, 256, 32768, 65535]], dtype=np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(greys).save(buffer, "PNG")
+    made, _ = images.for_training(buffer.getvalue())
+    assert np.asarray(opened(made))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_floating_point_pixels_are_refused_with_advice() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(buffer, "TIFF")
+    with pytest.raises(ImageError, match="export it with 8 or 16 bits"):
+        images.for_training(buffer.getvalue())
+
+
+def test_an_image_turned_by_exif_is_stored_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by 90 degrees: 12 x 8 is shown as 8 x 12
+    made, mime = images.for_training(picture("JPEG", "RGB", (12, 8), exif=exif))
+    assert (mime, opened(made).size, opened(made).getexif().get(0x0112)) == ("image/png", (8, 12), None)
+
+
+def test_an_image_above_10_mib_becomes_a_smaller_jpeg() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    noise.save(buffer, "PNG", compress_level=0)
+    assert len(buffer.getvalue()) > images.MAX_TRAINING_BYTES
+    made, mime = images.for_training(buffer.getvalue())
+    assert mime == "image/jpeg"
+    assert len(made) <= images.MAX_TRAINING_BYTES
+
+
+def test_decode_puts_transparent_parts_on_white() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (2, 2), (10, 20, 30, 0)).save(buffer, "PNG")
+    decoded = images.decode(buffer.getvalue())
+    assert (decoded.mode, decoded.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+
+
+@given(st.binary())
+def test_a_data_url_holds_the_bytes(data: bytes) -> None:
+    head, payload = images.data_url(data, "image/png").split(",")
+    assert (head, base64.b64decode(payload)) == ("data:image/png;base64", data)
+
+
+def test_a_contact_sheet_shows_good_and_broken_images_within_150_kb(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 96, 96, 3), dtype=np.uint8)
+    rows: list[tuple[str | Path, str]] = [(tmp_path / "missing.png", "no image")]
+    for index, pixels in enumerate(noise):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        rows.append((put(tmp_path / f"{index}.png", buffer.getvalue()), f"{index} a caption far too long for its cell"))
+    sheet = images.contact_sheet(rows)
+    assert len(sheet) <= 150_000
+    assert opened(sheet).format == "PNG"
+
+
+def test_an_empty_contact_sheet_is_still_an_image() -> None:
+    assert opened(images.contact_sheet([])).size == (104, 120)

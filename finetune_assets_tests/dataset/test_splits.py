@@ -1,0 +1,117 @@
+import hashlib
+from collections import Counter
+from random import Random
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.dataset.splits import Leak, assign, leaks, position
+from finetune_assets.task import Sampling
+
+SHARES = Sampling(train=0.5, validation=0.1, calibration=0.1, test=0.2, seed=7)
+COUNTS = Sampling(train=10, validation=2, calibration=3, test=5, seed=7)
+labelled_groups = st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["Yes", "No", None])), max_size=80)
+samplings = st.sampled_from([SHARES, COUNTS])
+
+
+def split_by_group(rows: list[tuple[str, str | None]], sampling: Sampling) -> dict[str, str | None]:
+    """Also asserts that a group is in one split only."""
+    drawn = assign([group for group, _ in rows], sampling, [label for _, label in rows])
+    found: dict[str, str | None] = {}
+    for (group, _), split in zip(rows, drawn, strict=True):
+        assert found.setdefault(group, split) == split
+    return found
+
+
+def test_position_is_the_first_53_bits_of_the_hash_as_a_fraction() -> None:
+    bits = hashlib.blake2b(b"42\x00cell0001", digest_size=8).hexdigest()
+    assert position(42, "cell0001") == int(f"{int(bits, 16):064b}"[:53], 2) / 2**53
+
+
+def test_positions_are_uniform() -> None:
+    places = [position(1, str(n)) for n in range(10_000)]
+    for tenth in range(10):
+        share = sum(tenth / 10 <= place < (tenth + 1) / 10 for place in places) / len(places)
+        assert share == pytest.approx(0.1, abs=0.012)  # four standard deviations of a binomial share
+
+
+@given(labelled_groups, samplings)
+def test_a_group_is_in_one_split(rows: list[tuple[str, str | None]], sampling: Sampling) -> None:
+    split_by_group(rows, sampling)
+
+
+@given(labelled_groups, samplings, st.randoms())
+def test_the_order_of_the_examples_makes_no_difference(
+    rows: list[tuple[str, str | None]], sampling: Sampling, random: Random
+) -> None:
+    shuffled = random.sample(rows, len(rows))
+    assert split_by_group(shuffled, sampling) == split_by_group(rows, sampling)
+
+
+@given(labelled_groups, labelled_groups)
+def test_with_shares_new_data_moves_no_old_example(
+    old: list[tuple[str, str | None]], new: list[tuple[str, str | None]]
+) -> None:
+    before = split_by_group(old, SHARES)
+    after = split_by_group(old + new, SHARES)
+    assert {group: after[group] for group in before} == before
+
+
+@given(labelled_groups, labelled_groups)
+def test_with_counts_new_data_may_replace_an_example_but_never_changes_its_split(
+    old: list[tuple[str, str | None]], new: list[tuple[str, str | None]]
+) -> None:
+    before = split_by_group(old, COUNTS)
+    after = split_by_group(old + new, COUNTS)
+    for group, split in before.items():
+        assert split is None or after[group] in (split, None)
+
+
+@given(labelled_groups)
+def test_counts_are_never_exceeded(rows: list[tuple[str, str | None]]) -> None:
+    drawn = Counter(assign([group for group, _ in rows], COUNTS, [label for _, label in rows]))
+    assert all(drawn[split] <= count for split, count in COUNTS.amounts.items())
+
+
+def test_counts_are_met_exactly_and_stratified_where_there_is_enough() -> None:
+    labels = ["Yes" if n % 4 == 0 else "No" for n in range(4_000)]
+    drawn = assign([str(n) for n in range(4_000)], Sampling(train=200, validation=20, calibration=40, test=80), labels)
+    found = Counter(zip(drawn, labels, strict=True))
+    assert {key: n for key, n in found.items() if key[0]} == {
+        ("train", "Yes"): 50, ("train", "No"): 150, ("validation", "Yes"): 5, ("validation", "No"): 15,
+        ("calibration", "Yes"): 10, ("calibration", "No"): 30, ("test", "Yes"): 20, ("test", "No"): 60,
+    }  # fmt: skip
+
+
+def test_counts_beyond_the_data_take_what_is_there() -> None:
+    drawn = assign(list("abcdef"), Sampling(train=100, validation=100, calibration=100, test=100), ["Yes"] * 6)
+    assert None not in drawn
+
+
+def test_shares_come_out_near_themselves_and_leave_the_rest_unsampled() -> None:
+    drawn = Counter(assign([str(n) for n in range(10_000)], SHARES, [None] * 10_000))
+    for split, share in SHARES.amounts.items():
+        assert drawn[split] / 10_000 == pytest.approx(share, abs=0.02)
+    assert drawn[None] / 10_000 == pytest.approx(0.1, abs=0.02)
+
+
+def test_another_seed_is_another_split() -> None:
+    groups = [str(n) for n in range(100)]
+    other = SHARES.model_copy(update={"seed": 8})
+    assert assign(groups, SHARES, [None] * 100) != assign(groups, other, [None] * 100)
+
+
+def test_leaks_names_images_and_groups_that_two_splits_share() -> None:
+    frame = pd.DataFrame(
+        {
+            "image_sha256": ["a", "a", "b", "b", None, None, "c"],
+            "group": ["g1", "g2", "g3", "g3", "g4", "g4", "g5"],
+            "split": ["train", "test", "train", "train", "validation", "test", None],
+        }
+    )
+    assert leaks(frame) == [
+        Leak("image_sha256", "a", ("test", "train")),
+        Leak("group", "g4", ("test", "validation")),
+    ]

@@ -1,0 +1,114 @@
+"""The page that a user decides from."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from finetune_assets.evaluation.benchmark import BenchmarkReport, compare, to_html
+
+from .predictions import predictions
+
+
+class Page(HTMLParser):
+    """Collects the text and the attributes of a page and checks that its elements are closed in order."""
+
+    VOID = frozenset({"meta", "img", "br", "path", "circle"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.sources: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def report() -> BenchmarkReport:
+    return compare(predictions(fine_tuned=0.8))
+
+
+def test_the_page_is_well_formed_and_loads_nothing_from_anywhere(report: BenchmarkReport) -> None:
+    html = to_html(report, {"Loss": b"\x89PNG"}, {report.worst[0].example_id: "data:image/png;base64,AAAA"})
+    page = Page(html)
+    assert page.open == []
+    assert page.sources == ["data:image/png;base64,iVBORw==", "data:image/png;base64,AAAA"]
+    assert re.search(r"https?://|@import|url\(", html) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "fine_tuned", "headline"),
+    [
+        (0.5, 0.9, "Fine-tuning helped"),
+        (0.9, 0.5, "Fine-tuning made it worse"),
+        (0.7, 0.7, "No proof that fine-tuning helped"),
+    ],
+)
+def test_the_headline_says_what_the_numbers_say(base: float, fine_tuned: float, headline: str) -> None:
+    report = compare(predictions(base=base, fine_tuned=fine_tuned))
+    text = Page(to_html(report)).text
+    assert headline in text
+    assert report.verdict in text
+
+
+def test_every_metric_stands_there_with_its_interval(report: BenchmarkReport) -> None:
+    text = Page(to_html(report)).text
+    for row in report.comparisons.values():
+        assert f"{100 * row.base.estimate:.1f} {100 * row.base.low:.1f} to {100 * row.base.high:.1f}" in text
+        assert f"{100 * row.difference.estimate:+.1f} {100 * row.difference.low:+.1f} to" in text
+
+
+def test_confusion_counts_stand_there(report: BenchmarkReport) -> None:
+    text = Page(to_html(report)).text
+    (tp, fn, _), (fp, tn, _) = report.fine_tuned.metrics.confusion.counts
+    assert f"Yes No unreadable Yes {tp} {fn} 0 No {fp} {tn} 0" in text
+
+
+def test_a_model_no_better_than_the_majority_is_called_so() -> None:
+    assert (
+        "The fine-tuned model is not shown to beat"
+        in Page(to_html(compare(predictions(base=0.2, fine_tuned=0.55)))).text
+    )
+    assert "The fine-tuned model beats" in Page(to_html(compare(predictions(fine_tuned=0.95)))).text
+
+
+def test_what_models_and_users_wrote_cannot_break_the_page() -> None:
+    frame = predictions(fine_tuned=0.7)
+    frame["question"] = "<script>alert(1)</script>"
+    frame["model"] = "a<b & $title"
+    frame.loc[frame["role"] == "fine_tuned", ["text", "predicted"]] = ["</figure>", None]
+    html = to_html(compare(frame), title="<b>mono</b>", note="blind & new")
+    assert "<script" not in html
+    text = Page(html).text
+    assert "a<b & $title" in text
+    assert "<b>mono</b>" in text
+    assert "blind & new" in text
+    assert "unreadable: “</figure>”" in text
+    assert "120 unreadable answers of the fine-tuned model, counted as wrong" in text
+
+
+def test_a_model_without_mistakes_has_no_worst_examples() -> None:
+    text = Page(to_html(compare(predictions(fine_tuned=1.0)))).text
+    assert "answered every test example correctly" in text
+
+
+def test_examples_without_an_answer_are_mentioned() -> None:
+    frame = predictions()
+    frame.loc[frame["example_id"] == "cell0007", "error"] = "timed out"
+    assert "1 left out, because a request failed" in Page(to_html(compare(frame))).text

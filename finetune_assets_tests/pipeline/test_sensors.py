@@ -1,0 +1,218 @@
+"""The sensor that follows jobs: from the event log to observations, failed checks and evaluation runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from finetune_assets.pipeline.sensors import MAX_RUNS_PER_TICK, job_sensor
+from finetune_assets.task import Task
+from finetune_assets_tests.pipeline.tasks import make_task
+from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
+
+JOB_KEY = dg.AssetKey(["cells", "finetune_job"])
+MODEL_KEY = dg.AssetKey(["cells", "finetuned_model"])
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedProvider]:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "a key")
+    with scripted_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def task(provider: ScriptedProvider) -> Task:
+    return make_task(provider=provider.base_url, regions=["mono", "poly"])
+
+
+def submit(instance: dg.DagsterInstance, region: str, job_id: str) -> int:
+    """Materialise `finetune_job` as a run would, and return the storage id of the event."""
+    event = dg.AssetMaterialization(JOB_KEY, partition=region, metadata={"job_id": job_id})
+    instance.report_runless_asset_event(event)
+    return instance.fetch_materializations(JOB_KEY, limit=1).records[0].storage_id
+
+
+def tick(task: Task, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
+    result = job_sensor(task, "cells_evaluate")(dg.build_sensor_context(instance, cursor=cursor))
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def test_a_succeeded_job_has_its_region_evaluated_once(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    storage_id = submit(instance, "mono", "ftjob-1")
+
+    first = tick(task, instance)
+    second = tick(task, instance, first.cursor)
+
+    [request] = first.run_requests or []
+    assert (request.run_key, request.partition_key) == (f"ftjob-1:{storage_id}", "mono")
+    assert not second.run_requests
+
+
+def test_a_lost_cursor_repeats_the_same_run_key(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    submit(instance, "mono", "ftjob-1")
+
+    first, again = tick(task, instance), tick(task, instance, cursor=None)
+
+    assert [r.run_key for r in first.run_requests or []] == [r.run_key for r in again.run_requests or []]
+
+
+def test_a_job_that_is_submitted_again_is_evaluated_again(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    submit(instance, "mono", "ftjob-1")
+    first = tick(task, instance)
+    storage_id = submit(instance, "mono", "ftjob-1")
+
+    second = tick(task, instance, first.cursor)
+
+    assert [request.run_key for request in second.run_requests or []] == [f"ftjob-1:{storage_id}"]
+
+
+def test_only_the_newest_job_of_a_region_counts(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-old", "succeeded")
+    provider.add_job("ftjob-new", "queued")
+    submit(instance, "mono", "ftjob-old")
+    submit(instance, "mono", "ftjob-new")
+
+    result = tick(task, instance)
+
+    assert not result.run_requests
+    assert [event.metadata["job_id"].value for event in result.asset_events] == ["ftjob-new"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        ("failed", {"code": "invalid_training_file", "message": "line 3 has no answer", "param": None}, "line 3"),
+        ("cancelled", None, "cancelled"),
+    ],
+)
+def test_a_job_without_a_model_fails_the_check_of_its_region(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance, status: str, error: object, reason: str
+) -> None:
+    provider.add_job("ftjob-1", status, error=error)
+    submit(instance, "poly", "ftjob-1")
+
+    first = tick(task, instance)
+    second = tick(task, instance, first.cursor)
+
+    [evaluation] = first.asset_events
+    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert (evaluation.asset_key, evaluation.check_name) == (MODEL_KEY, "job_succeeded")
+    assert (evaluation.passed, evaluation.partition) == (False, "poly")
+    assert "poly" in (evaluation.description or "") and reason in (evaluation.description or "")
+    assert not second.asset_events and not first.run_requests
+
+
+def test_a_job_that_the_provider_has_lost_fails_the_check(task: Task, instance: dg.DagsterInstance) -> None:
+    submit(instance, "mono", "ftjob-gone")
+
+    [evaluation] = tick(task, instance).asset_events
+
+    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert "does not know job ftjob-gone" in (evaluation.description or "")
+
+
+def test_the_failed_check_is_stored_for_its_partition(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "failed")
+    submit(instance, "mono", "ftjob-1")
+    for event in tick(task, instance).asset_events:
+        instance.report_runless_asset_event(event)
+
+    key = dg.AssetCheckKey(MODEL_KEY, "job_succeeded")
+    [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+
+    assert record.status.value == "FAILED"
+    assert record.partition == "mono"
+
+
+def test_progress_is_observed_when_it_changes(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "running", estimated_finish=1_800_000_060)
+    provider.add_step("ftjob-1", step=3, total_steps=60, train_loss=0.73)
+    submit(instance, "mono", "ftjob-1")
+
+    first = tick(task, instance)
+    unchanged = tick(task, instance, first.cursor)
+    provider.add_step("ftjob-1", step=4, total_steps=60, train_loss=0.5, valid_loss=0.6)
+    changed = tick(task, instance, unchanged.cursor)
+
+    [observation] = first.asset_events
+    assert observation.description == "running, step 3 of 60, training loss 0.7300"
+    assert observation.metadata["estimated_finish"].value == 1_800_000_060.0
+    assert observation.metadata["step"].value == 3
+    assert not unchanged.asset_events
+    assert [event.metadata["valid_loss"].value for event in changed.asset_events] == [0.6]
+
+
+def test_a_provider_that_does_not_answer_is_said_and_nothing_is_forgotten(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "a key")
+    task = make_task(provider="http://127.0.0.1:9/v1")
+    submit(instance, "mono", "ftjob-1")
+
+    result = job_sensor(task, "cells_evaluate")(dg.build_sensor_context(instance, cursor=None))
+
+    assert isinstance(result, dg.SkipReason)
+    assert "127.0.0.1:9" in (result.skip_message or "") and "does not answer" in (result.skip_message or "")
+
+
+def test_jobs_are_asked_for_in_pages(provider: ScriptedProvider, instance: dg.DagsterInstance) -> None:
+    regions = [f"r{number}" for number in range(250)]
+    task = make_task(provider=provider.base_url, regions=regions)
+    for region in regions:
+        provider.add_job(f"ftjob-{region}", "queued")
+        submit(instance, region, f"ftjob-{region}")
+
+    tick(task, instance)
+
+    assert provider.asked == {"list": 3}
+
+
+def test_many_successes_are_spread_over_ticks(provider: ScriptedProvider, instance: dg.DagsterInstance) -> None:
+    regions = [f"r{number}" for number in range(MAX_RUNS_PER_TICK + 5)]
+    task = make_task(provider=provider.base_url, regions=regions)
+    for region in regions:
+        provider.add_job(f"ftjob-{region}", "succeeded")
+        submit(instance, region, f"ftjob-{region}")
+
+    first = tick(task, instance)
+    second = tick(task, instance, first.cursor)
+
+    requested = [request.partition_key for tick in (first, second) for request in tick.run_requests or []]
+    assert len(first.run_requests or []) == MAX_RUNS_PER_TICK
+    assert requested == regions
+
+
+def test_a_region_that_the_task_no_longer_has_is_left_alone(
+    provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    submit(instance, "poly", "ftjob-1")
+
+    result = tick(make_task(provider=provider.base_url, regions=["mono"]), instance)
+
+    assert not result.run_requests

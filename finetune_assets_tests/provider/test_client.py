@@ -1,0 +1,106 @@
+"""Who is asked, with which key, and what is said when it goes wrong."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+
+from finetune_assets.errors import ProviderError
+from finetune_assets.provider.client import connect, explained
+from finetune_assets_tests.server_process import ServerProcess
+
+KEYS = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and no keys."""
+    for name in (*KEYS, "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusing(status: int, code: str | None = None, message: str = "no") -> openai.OpenAI:
+    """A client whose provider refuses everything."""
+    body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, json=body))
+    http = openai.DefaultHttpxClient(transport=transport)
+    return openai.OpenAI(base_url="http://there/v1", api_key="sk-secret", http_client=http, max_retries=0)
+
+
+def test_local_is_the_server_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "ours")
+    client = connect("local")
+    assert (str(client.base_url), client.api_key) == ("http://127.0.0.1:8321/v1/", "ours")
+
+
+def test_local_reads_the_key_that_the_server_wrote(elsewhere: Path) -> None:
+    (elsewhere / "var/server").mkdir(parents=True)
+    (elsewhere / "var/server/api_key").write_text("written\n")
+    assert connect("local").api_key == "written"
+
+
+def test_a_missing_local_key_says_how_to_get_one() -> None:
+    with pytest.raises(ProviderError, match=r"set FINETUNE_ASSETS_API_KEY, or start the server with `finetune-assets"):
+        connect("local")
+
+
+def test_openai_is_configured_as_the_sdk_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    assert str(connect("openai").base_url) == "https://api.openai.com/v1/"
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy/v1")
+    assert (str(connect("openai").base_url), connect("openai").api_key) == ("https://proxy/v1/", "theirs")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://localhost:9/v1", "http://[::1]:9/v1"])
+def test_a_server_on_this_machine_gets_our_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.setenv(name, name)
+    assert connect(url).api_key == "FINETUNE_ASSETS_API_KEY"
+
+
+def test_another_host_never_gets_our_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "ours")
+    with pytest.raises(ProviderError, match="set OPENAI_API_KEY"):
+        connect("https://example.com/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    assert connect("https://example.com/v1").api_key == "theirs"
+
+
+@pytest.mark.parametrize("name", ["azzure", "ftp://host/v1", "https://", ""])
+def test_a_provider_that_cannot_be_is_named(name: str) -> None:
+    with pytest.raises(ProviderError, match=f"got {name!r}"):
+        connect(name)
+
+
+def test_silence_says_who_is_silent_and_how_to_start_it() -> None:
+    client = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="k", max_retries=0)
+    with (
+        pytest.raises(ProviderError, match=r"127\.0\.0\.1:9/v1/ does not answer .*finetune-assets serve"),
+        explained(client),
+    ):
+        client.models.list()
+
+
+def test_a_wrong_key_is_said_without_repeating_it(server: ServerProcess) -> None:
+    client = openai.OpenAI(base_url=server.base_url, api_key="sk-wrong-key", max_retries=0)
+    with pytest.raises(ProviderError, match="does not accept the API key") as caught, explained(client):
+        client.models.list()
+    assert "sk-wrong-key" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_refusal_is_told_in_the_provider_s_words() -> None:
+    client = refusing(400, message="training_file is too short")
+    with pytest.raises(ProviderError, match=r"answered 400: training_file is too short$"), explained(client):
+        client.models.list()
+
+
+def test_closed_fine_tuning_comes_with_the_way_out() -> None:
+    client = refusing(403, code="training_not_available", message="winding down")
+    with pytest.raises(ProviderError, match=r"winding down.*`provider: local`"), explained(client):
+        client.models.list()

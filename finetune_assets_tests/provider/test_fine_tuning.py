@@ -1,0 +1,240 @@
+"""Jobs that are created once, followed, and read out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from finetune_assets.errors import ProviderError
+from finetune_assets.provider import fine_tuning
+from finetune_assets.provider.files import UploadedFile, upload_once
+from finetune_assets.provider.fine_tuning import JobRequest, Progress
+from finetune_assets.task import Method
+from finetune_assets_tests.provider.transports import LosesAnswers, NeverArrives, client_over
+from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
+from finetune_assets_tests.server_process import ServerProcess
+
+FILE = UploadedFile("file-1", "a" * 64, 10, reused=False)
+
+
+def job_request(**changes: Any) -> JobRequest:
+    fields = {
+        "model": "tiny-text",
+        "training_file": FILE,
+        "validation_file": None,
+        "method": Method(n_epochs=1, seed=42),
+    }
+    return JobRequest(**fields | changes)
+
+
+@pytest.fixture
+def uploaded(client: openai.OpenAI, tmp_path: Path, request: pytest.FixtureRequest) -> UploadedFile:
+    """Twelve questions and answers of this test's own."""
+    return upload_once(client, write(tmp_path / "train.jsonl", request.node.name))
+
+
+def write(path: Path, subject: str) -> Path:
+    with path.open("w") as file:
+        for number in range(12):
+            question = {"role": "user", "content": f"{subject} {number}?"}
+            answer = {"role": "assistant", "content": "Yes" if number % 2 else "No"}
+            file.write(json.dumps({"messages": [question, answer]}) + "\n")
+    return path
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with scripted_provider() as provider:
+        yield provider
+
+
+def scripted(provider: ScriptedProvider) -> openai.OpenAI:
+    return openai.OpenAI(base_url=provider.base_url, api_key="k", max_retries=0)
+
+
+def jobs_of(client: openai.OpenAI, file: UploadedFile) -> list[str]:
+    return [job.id for job in client.fine_tuning.jobs.list(limit=100) if job.training_file == file.id]
+
+
+def wait(client: openai.OpenAI, job_id: str) -> fine_tuning.Job:
+    while (job := fine_tuning.retrieve(client, job_id)).finished_at is None:
+        time.sleep(0.2)
+    return job
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "other"},
+        {"training_file": UploadedFile("file-1", "b" * 64, 10, reused=False)},
+        {"validation_file": FILE},
+        {"method": Method(n_epochs=2, seed=42)},
+        {"method": Method(n_epochs=1, seed=7)},
+        {"method": Method(n_epochs=1, seed=42, learning_rate_multiplier=0.5)},
+    ],
+)
+def test_whatever_changes_the_weights_changes_the_fingerprint(change: dict[str, Any]) -> None:
+    assert job_request(**change).fingerprint != job_request().fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training_file": UploadedFile("file-2", "a" * 64, 10, reused=True)},
+        {"suffix": "cells-mono"},
+        {"labels": {"region": "mono"}},
+    ],
+)
+def test_names_do_not_change_the_fingerprint(change: dict[str, Any]) -> None:
+    assert job_request(**change).fingerprint == job_request().fingerprint
+
+
+def test_the_same_request_makes_one_job(client: openai.OpenAI, uploaded: UploadedFile) -> None:
+    first, first_reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    second, second_reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(first.id)
+    assert (first.id, first_reused, second_reused) == (second.id, False, True)
+    assert jobs_of(client, uploaded) == [first.id]
+
+
+def test_the_job_carries_fingerprint_labels_and_hyperparameters(client: openai.OpenAI, uploaded: UploadedFile) -> None:
+    wanted = job_request(
+        training_file=uploaded, method=Method(n_epochs=3, seed=5), suffix="cells-mono", labels={"region": "mono"}
+    )
+    job, _ = fine_tuning.submit_once(client, wanted)
+    client.fine_tuning.jobs.cancel(job.id)
+    assert job.metadata == {"region": "mono", "fingerprint": wanted.fingerprint}
+    assert (job.hyperparameters.n_epochs, job.seed, job.model) == (3, 5, "tiny-text")
+
+
+def test_a_cancelled_job_is_not_taken_for_the_result(client: openai.OpenAI, uploaded: UploadedFile) -> None:
+    first, _ = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(first.id)
+    second, reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(second.id)
+    assert second.id != first.id and not reused
+
+
+@pytest.mark.parametrize("line", [LosesAnswers, NeverArrives])
+def test_a_broken_line_leaves_exactly_one_job(
+    server: ServerProcess, client: openai.OpenAI, uploaded: UploadedFile, line: type[LosesAnswers | NeverArrives]
+) -> None:
+    job, _ = fine_tuning.submit_once(client_over(server, line()), job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(job.id)
+    assert jobs_of(client, uploaded) == [job.id]
+
+
+def test_a_run_that_died_before_the_answer_finds_its_job_again(
+    server: ServerProcess, client: openai.OpenAI, uploaded: UploadedFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(time, "sleep", die)
+        fine_tuning.submit_once(client_over(server, LosesAnswers()), job_request(training_file=uploaded))
+    job, reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(job.id)
+    assert reused
+    assert jobs_of(client, uploaded) == [job.id]
+
+
+def test_a_refused_job_is_explained(client: openai.OpenAI, uploaded: UploadedFile) -> None:
+    with pytest.raises(ProviderError, match=r"answered 400: .*no-such-model"):
+        fine_tuning.submit_once(client, job_request(training_file=uploaded, model="no-such-model"))
+
+
+def test_a_finished_job_has_a_loss_for_each_step(client: openai.OpenAI, uploaded: UploadedFile, tmp_path: Path) -> None:
+    held_back = upload_once(client, write(tmp_path / "validation.jsonl", "held back"))
+    wanted = job_request(
+        training_file=uploaded, validation_file=held_back, method=Method(n_epochs=2, batch_size=4, seed=42)
+    )
+    job, _ = fine_tuning.submit_once(client, wanted)
+    done = wait(client, job.id)
+    assert done.status == "succeeded", fine_tuning.failure_reason(done)
+    table = fine_tuning.loss_table(client, done)
+    # 12 examples in batches of 4, twice
+    assert table["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert tuple(table.columns) == fine_tuning.LOSS_COLUMNS
+    assert table["train_loss"].count() == 6
+    assert table["valid_loss"].count() >= 1
+    assert 0 <= fine_tuning.training_seconds(client, done) < 120
+
+
+CSV = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n2,0.5,0.75,,\n1,1.5,0.25,1.25,0.5\n"
+
+
+@pytest.mark.parametrize("content", [CSV, base64.b64encode(CSV)], ids=["plain", "base64"])
+def test_result_files_are_read_plain_and_in_base64(provider: ScriptedProvider, content: bytes) -> None:
+    provider.add_job("ftjob-1", "succeeded", result_files=["file-r"])
+    provider.contents["file-r"] = content
+    client = scripted(provider)
+    table = fine_tuning.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
+    assert table["step"].tolist() == [1, 2]
+    assert table["train_loss"].tolist() == [1.5, 0.5]
+    assert table["valid_accuracy"].isna().tolist() == [False, True]
+
+
+def test_without_result_files_the_losses_come_from_the_events(provider: ScriptedProvider) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    for step in range(1, 151):
+        provider.add_step("ftjob-1", step=step, train_loss=1 / step, train_mean_token_accuracy=0.5)
+    client = scripted(provider)
+    table = fine_tuning.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
+    assert table["step"].tolist() == list(range(1, 151))
+    assert set(table["train_accuracy"]) == {0.5}
+
+
+def test_a_job_that_reported_nothing_has_an_empty_table(provider: ScriptedProvider) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    client = scripted(provider)
+    table = fine_tuning.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
+    assert table.empty and tuple(table.columns) == fine_tuning.LOSS_COLUMNS
+
+
+def test_progress_is_the_newest_step(provider: ScriptedProvider) -> None:
+    provider.add_job("ftjob-1", "running", estimated_finish=1_800_000_100)
+    provider.add_step("ftjob-1", step=1, total_steps=9, train_loss=2.0)
+    provider.add_step("ftjob-1", step=2, total_steps=9, train_loss=1.0, valid_loss=1.1)
+    client = scripted(provider)
+    found = fine_tuning.progress(client, fine_tuning.retrieve(client, "ftjob-1"))
+    assert found == Progress("running", 2, 9, 1.0, 1.1, 1_800_000_100)
+    assert str(found) == "running, step 2 of 9, training loss 1.0000, validation loss 1.1000"
+
+
+def test_a_waiting_job_costs_no_second_request(provider: ScriptedProvider) -> None:
+    provider.add_job("ftjob-1", "queued")
+    client = scripted(provider)
+    assert str(fine_tuning.progress(client, fine_tuning.retrieve(client, "ftjob-1"))) == "queued"
+    assert provider.asked["events"] == 0
+
+
+def test_jobs_are_looked_for_no_further_than_the_oldest_one_asked_for(provider: ScriptedProvider) -> None:
+    for number in range(500):
+        provider.add_job(f"ftjob-{number}")
+    found = fine_tuning.find_jobs(scripted(provider), {"ftjob-499", "ftjob-350"})
+    assert set(found) == {"ftjob-499", "ftjob-350"}
+    # Newest first, 100 a page: number 350 is the 150th.
+    assert provider.asked == {"list": 2}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"code": "exceeded_quota", "message": "no money", "param": None}, "no money (exceeded_quota)"),
+        ({"code": None, "message": None, "param": None}, "the provider gave no reason; the job is failed"),
+        (None, "the provider gave no reason; the job is failed"),
+    ],
+)
+def test_a_failure_is_told_in_the_provider_s_words(
+    provider: ScriptedProvider, error: dict[str, Any] | None, words: str
+) -> None:
+    provider.add_job("ftjob-1", "failed", error=error)
+    assert fine_tuning.failure_reason(fine_tuning.retrieve(scripted(provider), "ftjob-1")) == words

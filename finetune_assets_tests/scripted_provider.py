@@ -1,0 +1,120 @@
+"""A provider whose jobs stand as a test says, over real HTTP: for states that no real training reaches on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass
+class ScriptedProvider:
+    """Lists `jobs` in pages, newest first, and serves their events and files; counts what it was asked."""
+
+    base_url: str = ""
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By job, newest first."""
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """By file id."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Number of requests by kind: list, retrieve, events, content."""
+
+    def add_job(self, job_id: str, status: str = "running", **fields: Any) -> None:
+        """Put a job in front of the list."""
+        job = {
+            "id": job_id,
+            "object": "fine_tuning.job",
+            "created_at": 1_800_000_000,
+            "error": None,
+            "fine_tuned_model": f"ft:{job_id}" if status == "succeeded" else None,
+            "finished_at": None,
+            "hyperparameters": {},
+            "model": "base",
+            "organization_id": "org-local",
+            "result_files": [],
+            "seed": 42,
+            "status": status,
+            "trained_tokens": None,
+            "training_file": "file-1",
+            "validation_file": None,
+        }
+        self.jobs = {job_id: job | fields, **{key: value for key, value in self.jobs.items() if key != job_id}}
+
+    def add_step(self, job_id: str, **data: Any) -> None:
+        """Add a metrics event to a job."""
+        number = len(self.events.setdefault(job_id, []))
+        event = {
+            "id": f"ftevent-{job_id}-{number}",
+            "object": "fine_tuning.job.event",
+            "created_at": 1_800_000_000 + number,
+            "level": "info",
+            "message": "a step",
+            "type": "metrics",
+            "data": data,
+        }
+        self.events[job_id].insert(0, event)
+
+    def answer(self, path: str, query: dict[str, list[str]]) -> Any:
+        """Return the body for a GET, or None where there is nothing."""
+        parts = path.removeprefix("/v1/").split("/")
+        match parts:
+            case ["fine_tuning", "jobs"]:
+                self.asked["list"] += 1
+                return _page(list(self.jobs.values()), query)
+            case ["fine_tuning", "jobs", job_id]:
+                self.asked["retrieve"] += 1
+                return self.jobs.get(job_id)
+            case ["fine_tuning", "jobs", job_id, "events"]:
+                self.asked["events"] += 1
+                return _page(self.events.get(job_id, []), query)
+            case ["files", file_id, "content"]:
+                self.asked["content"] += 1
+                return self.contents.get(file_id)
+        return None
+
+
+@contextmanager
+def scripted_provider() -> Iterator[ScriptedProvider]:
+    """Serve a scripted provider on a free port of this machine."""
+    provider = ScriptedProvider()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            body = provider.answer(url.path, parse_qs(url.query))
+            missing = {"error": {"message": f"no {url.path}", "type": "x", "param": None, "code": None}}
+            data = body if isinstance(body, bytes) else json.dumps(missing if body is None else body).encode()
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: Any) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    provider.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield provider
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _page(items: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
+    limit = int(query.get("limit", ["20"])[0])
+    start = 0
+    if "after" in query:
+        start = 1 + next(index for index, item in enumerate(items) if item["id"] == query["after"][0])
+    page = items[start : start + limit]
+    return {"object": "list", "data": page, "has_more": start + limit < len(items)}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetune_assets.errors import BaseModelError
+from finetune_assets.server import base_models
+
+
+def test_default_aliases_lead_to_the_bundled_models(tmp_path: Path) -> None:
+    base_models.ensure_config(tmp_path)
+    assert base_models.resolve("gpt-4o-2024-08-06", tmp_path).name == "smollm2-135m-vision"
+    assert base_models.resolve("gpt-4o-mini-2024-07-18", tmp_path).name == "smollm2-135m-instruct"
+    assert base_models.resolve("gpt-4o-2024-08-06", tmp_path).vision
+    assert not base_models.resolve("gpt-4o-mini-2024-07-18", tmp_path).vision
+
+
+def test_a_users_models_file_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("mine: smollm2-135m-instruct\n")
+    base_models.ensure_config(tmp_path)
+    assert base_models.names(tmp_path) == ["smollm2-135m-instruct", "smollm2-135m-vision", "mine"]
+
+
+def test_aliases_of_aliases_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("a: b\nb: smollm2-135m-vision\n")
+    assert base_models.resolve("a", tmp_path) == base_models.resolve("smollm2-135m-vision", tmp_path)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="'gpt-9' does not exist; this server has smollm2-135m-instruct"):
+        base_models.resolve("gpt-9", tmp_path)
+
+
+def test_a_client_cannot_name_a_path(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="does not exist"):
+        base_models.resolve(str(tmp_path), tmp_path)
+
+
+def test_an_alias_that_leads_back_to_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("a: b\nb: a\n")
+    with pytest.raises(BaseModelError, match="leads back to itself"):
+        base_models.resolve("a", tmp_path)
+
+
+@pytest.mark.parametrize("written", ["- a list", "name: [1]", "5: model"])
+def test_a_malformed_models_file_is_named(tmp_path: Path, written: str) -> None:
+    (tmp_path / "models.yaml").write_text(written)
+    with pytest.raises(BaseModelError, match="models.yaml"):
+        base_models.names(tmp_path)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(f"mine: {tmp_path}\n")
+    with pytest.raises(BaseModelError, match="no config.json"):
+        base_models.resolve("mine", tmp_path)
+
+
+def test_the_bundled_text_model_is_installed_once_and_complete() -> None:
+    base_models.install()
+    made = base_models.SHARE / base_models.TEXT_MODEL
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in made.iterdir()}
+    assert not list(base_models.SHARE.glob(".making-*"))

@@ -1,0 +1,193 @@
+"""/v1/chat/completions over HTTP, through the unmodified SDK."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletion
+from openai.types.fine_tuning import FineTuningJob
+from PIL import Image
+
+pytestmark = pytest.mark.xdist_group("training")
+
+
+def ask(client: openai.OpenAI, model: str = "tiny-text", **parameters: Any) -> ChatCompletion:
+    messages = [{"role": "user", "content": "Is 3 fine?"}]
+    return client.chat.completions.create(**({"model": model, "messages": messages, "max_tokens": 3} | parameters))
+
+
+def png() -> str:
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+
+
+def show(url: str) -> list[dict[str, Any]]:
+    """A conversation with an image."""
+    return [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Is it red?"}, {"type": "image_url", "image_url": {"url": url}}],
+        }
+    ]
+
+
+def test_a_fine_tuned_model_gives_the_answer_it_was_taught(client: openai.OpenAI, finished: FineTuningJob) -> None:
+    base = ask(client, "gpt-4o-mini", temperature=0)
+    tuned = ask(client, finished.fine_tuned_model or "", temperature=0)
+    assert base.choices[0].message.content != "Yes"
+    assert tuned.choices[0].message.content == "Yes"
+    assert tuned.choices[0].finish_reason == "stop"
+    assert tuned.model == finished.fine_tuned_model
+
+
+def test_a_checkpoint_answers_as_its_epoch_did(client: openai.OpenAI, finished: FineTuningJob) -> None:
+    def p_yes(model: str) -> float:
+        logprobs = ask(client, model, temperature=0, logprobs=True, top_logprobs=1).choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content is not None
+        return logprobs.content[0].logprob
+
+    name = finished.fine_tuned_model or ""
+    assert p_yes(f"{name}:ckpt-step-24") < p_yes(f"{name}:ckpt-step-48") == p_yes(name)
+
+
+def test_log_probabilities_come_for_every_token_with_its_rivals(client: openai.OpenAI) -> None:
+    choice = ask(client, temperature=0, logprobs=True, top_logprobs=20).choices[0]
+    assert choice.logprobs is not None
+    content = choice.logprobs.content or []
+    assert len(content) == 3
+    for token in content:
+        assert len(token.top_logprobs) == 20
+        assert token.top_logprobs[0].logprob == pytest.approx(token.logprob)
+        assert sum(math.exp(rival.logprob) for rival in token.top_logprobs) <= 1 + 1e-6
+    assert b"".join(bytes(token.bytes or []) for token in content).decode() == choice.message.content
+
+
+def test_log_probabilities_are_null_unless_asked_for(client: openai.OpenAI) -> None:
+    choice = ask(client).choices[0]
+    assert choice.logprobs is None
+    assert {"logprobs", "message"} <= choice.model_fields_set
+    assert "refusal" in choice.message.model_fields_set
+
+
+def test_usage_counts_all_choices(client: openai.OpenAI) -> None:
+    answer = ask(client, n=3, seed=1)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 9
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 9
+    assert {choice.finish_reason for choice in answer.choices} == {"length"}
+
+
+def test_a_seed_makes_draws_repeatable(client: openai.OpenAI) -> None:
+    def draw(seed: int) -> list[str | None]:
+        return [choice.message.content for choice in ask(client, n=4, seed=seed, max_tokens=8).choices]
+
+    assert draw(5) == draw(5) != draw(6)
+    assert len(set(draw(5))) > 1
+
+
+def test_top_p_zero_leaves_the_likeliest_token(client: openai.OpenAI) -> None:
+    greedy = ask(client, temperature=0, max_tokens=8).choices[0].message.content
+    assert ask(client, top_p=0, max_tokens=8).choices[0].message.content == greedy
+
+
+def test_an_answer_ends_before_a_stop_sequence(client: openai.OpenAI) -> None:
+    text = ask(client, temperature=0, max_tokens=20).choices[0].message.content or ""
+    stop = text[5:7]
+    choice = ask(client, temperature=0, max_tokens=20, stop=["never there", stop]).choices[0]
+    assert choice.message.content == text[: text.index(stop)]
+    assert choice.finish_reason == "stop"
+
+
+def test_concurrent_requests_get_their_own_answers(client: openai.OpenAI, finished: FineTuningJob) -> None:
+    models = ["tiny-text", finished.fine_tuned_model or ""]
+    alone = {model: ask(client, model, temperature=0).choices[0].message.content for model in models}
+    with ThreadPoolExecutor(12) as pool:
+        asked = models * 12
+        answers = list(pool.map(lambda model: ask(client, model, temperature=0).choices[0].message.content, asked))
+    assert answers == [alone[model] for model in asked]
+
+
+def test_an_earlier_answer_can_be_sent_back_as_it_came(client: openai.OpenAI) -> None:
+    earlier = ask(client).choices[0].message
+    hello: Any = {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]}
+    messages = [hello, {"role": "user", "content": "a", "name": "Ada"}, earlier, {"role": "user", "content": "b"}]
+    assert ask(client, messages=messages).choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"stream": False, "tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "store": False},
+        {"presence_penalty": 0, "frequency_penalty": 0.0, "modalities": ["text"], "reasoning_effort": None},
+        {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "x"},
+        {"max_tokens": None, "max_completion_tokens": 2, "n": None, "stop": None, "seed": None, "temperature": None},
+    ],
+)
+def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
+    assert ask(client, **parameters).object == "chat.completion"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"stream": True},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"logit_bias": {"5": 1}},
+        {"presence_penalty": 0.5},
+        {"store": True},
+    ],
+)
+def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, **parameters)
+    assert (refused.value.param, refused.value.code) == (next(iter(parameters)), "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "code"),
+    [
+        ({"extra_body": {"best_of": 3}}, "best_of", "unknown_parameter"),
+        ({"messages": []}, "messages", "empty_array"),
+        ({"temperature": -0.1}, "temperature", "decimal_below_min_value"),
+        ({"top_p": 1.1}, "top_p", "decimal_above_max_value"),
+        ({"n": 0}, "n", "integer_below_min_value"),
+        ({"max_tokens": 0}, "max_tokens", "integer_below_min_value"),
+        ({"max_completion_tokens": 5}, "max_tokens", "invalid_value"),
+        ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
+        ({"stop": list("abcde")}, "stop", "array_above_max_length"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text",
+         "missing_required_parameter"),
+        ({"messages": [{"role": "system", "content": show("x")[0]["content"]}]}, "messages[0].content[1].type",
+         "invalid_value"),
+        ({"messages": [{"role": "user", "content": "word " * 600}]}, "messages", "context_length_exceeded"),
+        ({"max_tokens": 10_000}, "messages", "context_length_exceeded"),
+        ({"messages": show(png())}, "messages", "invalid_image"),
+        ({"messages": show("https://example.com/cat.png")}, "messages", None),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_refused_naming_the_parameter(
+    client: openai.OpenAI, parameters: dict[str, Any], param: str, code: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, **parameters)
+    assert refused.value.param == param
+    assert refused.value.code == code or code is None
+
+
+def test_an_unknown_model_is_not_found_in_the_words_of_openai(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="The model `gpt-99` does not exist") as refused:
+        ask(client, "gpt-99")
+    assert refused.value.code == "model_not_found"

@@ -1,0 +1,80 @@
+"""Real models of a few thousand random weights, in Hugging Face format, written without importing torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+WIDTH, LAYERS, HEADS, MLP_WIDTH, MAX_LENGTH = 32, 2, 4, 64, 512
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_text_model(folder: Path, seed: int = 0) -> Path:
+    """A Llama of two layers with a byte-level tokenizer in which Yes and No are words."""
+    folder.mkdir(parents=True)
+    vocabulary = _write_tokenizer(folder)
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocabulary,
+        "hidden_size": WIDTH,
+        "intermediate_size": MLP_WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": HEADS,
+        "max_position_embeddings": MAX_LENGTH,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "dtype": "float32",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(_llama_weights(vocabulary, np.random.default_rng(seed)), folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def _write_tokenizer(folder: Path) -> int:
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=320,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["Yes No"] * 50 + ["system user assistant"] * 20, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer.get_vocab_size()
+
+
+def _llama_weights(vocabulary: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+
+    ones = np.ones(WIDTH, np.float32)
+    weights = {"model.embed_tokens.weight": matrix(vocabulary, WIDTH), "model.norm.weight": ones}
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}"
+        weights |= {f"{name}.self_attn.{p}_proj.weight": matrix(WIDTH, WIDTH) for p in "qkvo"}
+        weights |= {f"{name}.mlp.{p}_proj.weight": matrix(MLP_WIDTH, WIDTH) for p in ("gate", "up")}
+        weights[f"{name}.mlp.down_proj.weight"] = matrix(WIDTH, MLP_WIDTH)
+        weights |= {f"{name}.{norm}.weight": ones for norm in ("input_layernorm", "post_attention_layernorm")}
+    return weights

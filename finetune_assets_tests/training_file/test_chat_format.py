@@ -1,0 +1,41 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.task import Prompt
+from finetune_assets.training_file.chat_format import to_messages
+
+PROMPT = Prompt(system="You inspect cells.", user="{question} Answer Yes or No.")
+
+
+def test_a_text_question_is_a_plain_string() -> None:
+    assert to_messages(PROMPT, "Is it broken?") == [
+        {"role": "system", "content": "You inspect cells."},
+        {"role": "user", "content": "Is it broken? Answer Yes or No."},
+    ]
+
+
+def test_an_image_comes_after_the_text_at_low_detail() -> None:
+    [_, asked] = to_messages(PROMPT, "Is it broken?", "https://example.com/a.png")
+    assert asked["content"] == [
+        {"type": "text", "text": "Is it broken? Answer Yes or No."},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
+    ]
+
+
+def test_the_answer_is_the_last_message() -> None:
+    assert to_messages(PROMPT, "Is it broken?", answer="No")[-1] == {"role": "assistant", "content": "No"}
+
+
+def test_without_a_system_text_there_is_no_system_message() -> None:
+    assert [message["role"] for message in to_messages(Prompt(), "Why?", answer="No")] == ["user", "assistant"]
+
+
+@given(st.text())
+def test_any_question_is_inserted_literally(question: str) -> None:
+    prompt = Prompt(user='Given {json: "{x}"}: {question}')
+    assert to_messages(prompt, question)[0]["content"] == 'Given {json: "{x}"}: ' + question
+
+
+@given(st.text(), st.text(), st.none() | st.just("https://example.com/a.png"))
+def test_training_and_asking_differ_in_the_answer_only(question: str, answer: str, image_url: str | None) -> None:
+    assert to_messages(PROMPT, question, image_url, answer)[:-1] == to_messages(PROMPT, question, image_url)

@@ -1,0 +1,104 @@
+import base64
+import hashlib
+from pathlib import Path
+
+import orjson
+import pandas as pd
+import pytest
+from upath import UPath
+
+from finetune_assets.dataset.images import inspect
+from finetune_assets.dataset.sampling import DTYPES
+from finetune_assets.errors import ImageError, TrainingFileError
+from finetune_assets.task import Prompt
+from finetune_assets.training_file.jsonl import JsonProblem, build, lines
+from finetune_assets.training_file.validation import validate
+from finetune_assets_tests.dataset.pictures import picture, put
+
+PROMPT = Prompt(system="You inspect cells.", user="{question} Answer Yes or No.")
+
+
+def clean(folder: Path, n: int = 12, mode: str = "L", split: str = "train") -> pd.DataFrame:
+    """Clean examples with `n` different images."""
+    rows = []
+    for k in range(n):
+        data = picture("PNG", mode, shade=60 + k)
+        path = put(folder / f"{k}.png", data)
+        known = {"example_id": str(k), "split": split, "question": "Broken?", "answer": "Yes" if k % 2 else "No"}
+        rows.append({**dict.fromkeys(DTYPES), **known, "image": str(path), "image_sha256": inspect(data).sha256})
+    return pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
+
+
+def test_a_built_file_passes_validation(tmp_path: Path) -> None:
+    built = build(clean(tmp_path), PROMPT, "train", tmp_path / "out" / "train.jsonl")
+    report = validate(built.path)
+    assert report.ok
+    assert (report.files[0].n_examples, report.files[0].n_images, report.files[0].warnings) == (12, 12, [])
+
+
+def test_the_built_file_is_described_by_its_bytes(tmp_path: Path) -> None:
+    built = build(clean(tmp_path), PROMPT, "train", tmp_path / "train.jsonl")
+    data = built.path.read_bytes()
+    assert (built.sha256, built.bytes, built.n_examples) == (hashlib.sha256(data).hexdigest(), len(data), 12)
+
+
+def test_identical_input_gives_identical_bytes(tmp_path: Path) -> None:
+    frame = clean(tmp_path, n=70)
+    first, second = (build(frame, PROMPT, "train", tmp_path / name) for name in ("a.jsonl", "b.jsonl"))
+    assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_examples_keep_the_order_of_the_frame(tmp_path: Path) -> None:
+    frame = clean(tmp_path, n=70)
+    built = build(frame, PROMPT, "train", tmp_path / "train.jsonl")
+    answers = [line["messages"][-1]["content"] for _, line in lines(built.path) if not isinstance(line, JsonProblem)]
+    assert answers == frame["answer"].tolist()
+
+
+def test_greyscale_images_are_inlined_as_rgb_and_fit_ones_untouched(tmp_path: Path) -> None:
+    for mode in ("L", "RGB"):
+        built = build(clean(tmp_path, 1, mode), PROMPT, "train", tmp_path / "train.jsonl")
+        [_, asked, _] = orjson.loads(built.path.read_bytes())["messages"]
+        head, payload = asked["content"][1]["image_url"]["url"].split(",")
+        inlined = base64.b64decode(payload)
+        assert (head, inspect(inlined).mode) == ("data:image/png;base64", "RGB")
+        assert (inlined == picture("PNG", "RGB", shade=60)) == (mode == "RGB")
+
+
+def test_only_the_rows_of_the_split_are_written(tmp_path: Path) -> None:
+    frame = pd.concat([clean(tmp_path, 3), clean(tmp_path, 5, split="validation"), clean(tmp_path, 2, split="test")])
+    assert build(frame, PROMPT, "validation", tmp_path / "validation.jsonl").n_examples == 5
+    assert build(frame, PROMPT, "calibration", tmp_path / "none.jsonl").bytes == 0
+
+
+def test_text_examples_have_plain_content(tmp_path: Path) -> None:
+    frame = clean(tmp_path, 1).assign(image=None, image_sha256=None).astype(DTYPES)
+    built = build(frame, PROMPT, "train", tmp_path / "train.jsonl")
+    assert orjson.loads(built.path.read_bytes())["messages"][1]["content"] == "Broken? Answer Yes or No."
+
+
+def test_an_image_that_vanished_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    frame = clean(tmp_path / "images")
+    built = build(frame, PROMPT, "train", tmp_path / "out" / "train.jsonl")
+    before = built.path.read_bytes()
+    (tmp_path / "images" / "7.png").unlink()
+    with pytest.raises(ImageError, match=r"image_missing: there is no file '.*7\.png'"):
+        build(frame, PROMPT, "train", built.path)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train.jsonl"]
+    assert built.path.read_bytes() == before
+
+
+def test_an_image_that_changed_since_it_was_sampled_is_refused(tmp_path: Path) -> None:
+    frame = clean(tmp_path)
+    put(tmp_path / "3.png", picture(shade=200))
+    with pytest.raises(TrainingFileError, match=r"3\.png: the image of example '3' changed since it was sampled"):
+        build(frame, PROMPT, "train", tmp_path / "train.jsonl")
+
+
+def test_a_file_can_be_built_in_an_object_store_and_replaced_there(tmp_path: Path) -> None:
+    frame, remote = clean(tmp_path), UPath("memory://built/train.jsonl")
+    build(frame.head(2), PROMPT, "train", remote)
+    built = build(frame, PROMPT, "train", remote)
+    assert built.sha256 == build(frame, PROMPT, "train", tmp_path / "train.jsonl").sha256
+    assert [path.name for path in remote.parent.iterdir()] == ["train.jsonl"]
+    assert len(remote.read_bytes()) == built.bytes

@@ -1,0 +1,83 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_assets_tests.training_file.chats import assistant, chat, checked, codes, user
+
+TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+
+
+def call(
+    name: str = "look_up", arguments: object = '{"word": "copper"}', call_id: str = "c1", kind: str = "function"
+) -> dict[str, Any]:
+    return {"id": call_id, "type": kind, "function": {"name": name, "arguments": arguments}}
+
+
+def tool(call_id: object = "c1") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": "a metal"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (user(), assistant(None, tool_calls=[call()])),
+        (user(), assistant(None, tool_calls=[call()]), tool(), assistant()),
+        (user(), assistant(None, tool_calls=[call(), call(call_id="c2")]), tool("c2"), tool("c1"), assistant()),
+        (user(), assistant(None, function_call={"name": "look_up", "arguments": "{}"})),
+    ],
+)
+def test_well_formed_calls_have_no_finding(tmp_path: Path, messages: tuple[dict[str, Any], ...]) -> None:
+    assert codes(checked(tmp_path, chat(*messages, tools=TOOLS))) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "words"),
+    [
+        ((user(), assistant(None, tool_calls=[])), "invalid_tool_call", "must be a list of calls"),
+        ((user(), assistant(None, tool_calls=["look_up"])), "invalid_tool_call", "found the text 'look_up'"),
+        ((user(), assistant(None, tool_calls=[call(kind="magic")])), "invalid_tool_call", '"type": "function"'),
+        ((user(), assistant(None, tool_calls=[call(name="look up")])), "invalid_tool_call", "1 to 64 letters"),
+        ((user(), assistant(None, tool_calls=[call(arguments={})])), "invalid_tool_call", "written as text"),
+        ((user(), assistant(None, tool_calls=[call(arguments="{")])), "invalid_tool_call", "must be a JSON object"),
+        (
+            (user(), assistant(None, function_call={})),
+            "invalid_tool_call",
+            "messages[1].function_call must have a name",
+        ),
+        (
+            (user(), assistant(None, tool_calls=[call()]), assistant()),
+            "unanswered_tool_call",
+            "'c1' has no tool message",
+        ),
+        ((user(), tool(), assistant()), "unknown_tool_call_id", "'c1' answers no call before it"),
+        ((user(), tool(None), assistant()), "unknown_tool_call_id", "must repeat the id"),
+    ],
+)
+def test_a_broken_call_is_an_error(tmp_path: Path, messages: tuple[dict[str, Any], ...], code: str, words: str) -> None:
+    report = checked(tmp_path, chat(*messages, tools=TOOLS))
+    assert (11, code) in codes(report)
+    assert any(words in finding.message for finding in report.errors)
+
+
+@pytest.mark.parametrize(
+    ("tools", "words"),
+    [
+        ({}, "must be a list of 1 to 128, found an object"),
+        ([], "found a list of 0"),
+        (TOOLS * 129, "found a list of 129"),
+        ([{"type": "function"}], 'tools[0] must be {"type": "function"'),
+        ([{"type": "function", "function": {"name": "a b"}}], "tools[0].function.name must be 1 to 64 letters"),
+        ([{"type": "function", "function": {"name": "f", "parameters": []}}], "must be a JSON schema"),
+    ],
+)
+def test_a_broken_declaration_is_an_error(tmp_path: Path, tools: object, words: str) -> None:
+    report = checked(tmp_path, chat(tools=tools))
+    assert codes(report) == [(11, "invalid_tools")]
+    assert words in report.errors[0].message
+
+
+def test_a_function_that_is_not_declared_is_a_warning(tmp_path: Path) -> None:
+    report = checked(tmp_path, chat(user(), assistant(None, tool_calls=[call("other")]), tools=TOOLS))
+    assert codes(report) == [(11, "undeclared_function")]
+    assert report.errors == []
