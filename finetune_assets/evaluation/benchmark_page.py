@@ -137,7 +137,7 @@ def _charts(charts: Mapping[str, bytes]) -> str:
 def _worst_card(example: WorstExample, thumbnail: str | None) -> str:
     picture = f'<img src="{escape(thumbnail)}" alt="">' if thumbnail else ""
     answered = example.predicted or f"unreadable: “{(example.text or '')[:60]}”"
-    sure = "" if example.p_truth is None else f"<p>It gave the truth {100 * example.p_truth:.1f} %.</p>"
+    sure = "" if example.p_truth is None else f"<p>It gave the truth {100 * example.p_truth:.1f}&nbsp;%.</p>"
     return (
         f'<figure class="example">{picture}<figcaption><p class="question">{escape(example.question)}</p>'
         f"<p>Truth <b>{escape(example.truth)}</b> · answered <b>{escape(answered)}</b></p>{sure}"

@@ -192,7 +192,7 @@ def finetuned_model(region: Region, finetune_job: Record) -> Result:
     )
 
 
-@stage(io="tables", checks=[checks.BETTER_THAN_BASE])
+@stage(io="tables", checks=[checks.BETTER_THAN_BASE, checks.ENOUGH_SCORES])
 def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame) -> Result:
     """Compare the base and the fine-tuned model on the test split; collect scores on the calibration split."""
     task = region.task
@@ -213,7 +213,10 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame
             "worst_examples": views.worst_examples(found),
             "page": dg.MetadataValue.path(str(region.path("benchmark", ".html"))),
         },
-        check_results=[checks.better_than_base(region.name, found.outcome, found.verdict)],
+        check_results=[
+            checks.better_than_base(region.name, found.outcome, found.verdict),
+            checks.enough_scores(region.name, predictions, task.answer),
+        ],
     )
 
 

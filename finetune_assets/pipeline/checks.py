@@ -16,6 +16,7 @@ import pandas as pd
 from finetune_assets.dataset.splits import Leak
 from finetune_assets.evaluation.calibration import CalibrationReport
 from finetune_assets.evaluation.statistics import Outcome
+from finetune_assets.pipeline.predictions import CALIBRATED, fine_tuned_scores
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import SPLITS, BinaryAnswer
 from finetune_assets.training_file.findings import Report
@@ -62,6 +63,9 @@ WITHIN_BUDGET = Check("within_budget", "The estimated cost of training is within
 JOB_SUCCEEDED = Check("job_succeeded", "The fine-tuning job ended with a model.", blocking=True)
 BETTER_THAN_BASE = Check(
     "better_than_base", "The fine-tuned model is significantly more often right than the base model."
+)
+ENOUGH_SCORES = Check(
+    "enough_scores", "There are scores to calibrate, and to judge the calibration by, of both answers.", blocking=True
 )
 CALIBRATION_HELPS = Check("calibration_helps", "Calibrated probabilities are no worse than the model's own.")
 
@@ -142,6 +146,22 @@ def job_verdict(job: fine_tuning.Job) -> str:
 def better_than_base(region: str, outcome: Outcome, verdict: str) -> dg.AssetCheckResult:
     """Judge the benchmark's comparison."""
     return BETTER_THAN_BASE.result(outcome == "better", f"Region {region}: {verdict}")
+
+
+def enough_scores(region: str, predictions: pd.DataFrame, answer: BinaryAnswer) -> dg.AssetCheckResult:
+    """Judge whether the fine-tuned model's scores suffice for a calibrator."""
+    scores = {split: fine_tuned_scores(predictions, split, answer) for split in CALIBRATED}
+    found = ", ".join(f"{len(of)} in {split} ({int(of['y'].sum())} true)" for split, of in scores.items())
+    enough = all(of["y"].nunique() == 2 for of in scores.values())
+    advice = (
+        ""
+        if enough
+        else (
+            "; both answers must occur in each. A model that answers with other words, or a provider without "
+            "log-probabilities, gives no scores"
+        )
+    )
+    return ENOUGH_SCORES.result(enough, f"Region {region} has these scores of {answer.positive!r}: {found}{advice}.")
 
 
 def calibration_helps(region: str, report: CalibrationReport) -> dg.AssetCheckResult:

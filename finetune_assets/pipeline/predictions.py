@@ -34,6 +34,8 @@ DTYPES = {
 }
 """Columns of the predictions and their pandas types. Missing are: `predicted` where the text is neither answer,
 `p_positive` (0 to 1) where there are no log-probabilities, `error` and `image` where there are none."""
+CALIBRATED: tuple[Split, Split] = ("calibration", "test")
+"""The splits that the fine-tuned model is asked: one fits the calibrator, the other judges it."""
 _REPORT_EVERY = 100
 
 
@@ -43,7 +45,7 @@ def ask_both_models(client: Client, task: Task, examples: pd.DataFrame, fine_tun
     Returns and raises what `predict` does.
     """
     test = examples.loc[examples["split"] == "test"]
-    held_out = examples.loc[examples["split"].isin(["calibration", "test"])]
+    held_out = examples.loc[examples["split"].isin(CALIBRATED)]
     base = predict(client, task, test, task.base_model, "base")
     return pd.concat([base, predict(client, task, held_out, fine_tuned, "fine_tuned")], ignore_index=True)
 

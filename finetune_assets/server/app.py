@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -26,16 +27,16 @@ class AddressInUseError(FinetuneAssetsError, OSError):
 
 def make_app(home: Path) -> FastAPI:
     """Make the app that serves `home`; its queue runs while the app does. One app per home at a time (see `serve`)."""
+    services = Services(home)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = Services(home)
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         services.start()
-        app.state.services = services
         yield
         services.stop()
 
     app = FastAPI(title="finetune_assets", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app.state.services = services
     app.add_middleware(Gate, key=api_key(home).value)
     error_answers.install(app)
     for part in (files, fine_tuning, models, chat):
@@ -49,8 +50,12 @@ def serve(home: Path, host: str = "127.0.0.1", port: int = 8321) -> None:
 
     Raises:
         HomeInUseError: another server runs on this folder.
+        DatabaseTooNewError: a later version of this package has used this folder.
         AddressInUseError: the address cannot be listened on.
     """
+    # Threads that spin while they wait take the core from those they wait for: several times slower where the server
+    # and a training process share two cores. OpenMP reads this when torch is first imported, here and in the workers.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     home = home.resolve()
     with locked(home), _listen(host, port) as listener:
         app = make_app(home)
@@ -63,7 +68,9 @@ def serve(home: Path, host: str = "127.0.0.1", port: int = 8321) -> None:
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        # uvicorn stops in good order at Ctrl-C, and then raises what it has just handled.
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _health() -> dict[str, str]:
@@ -82,7 +89,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _greeting(home: Path, host: str, port: int) -> str:
-    base_models.ensure_config(home)
     return "\n".join(
         (
             f"Fine-tuning server: http://{host}:{port}/v1  (Ctrl-C stops it)",

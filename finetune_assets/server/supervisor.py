@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 
 from finetune_assets.server.database.job_life import JobStateError
@@ -41,6 +42,7 @@ class Supervisor:
         self._workers: dict[str, Worker] = {}
         self._woken = threading.Event()
         self._stopping = False
+        self._next_housekeeping = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -67,11 +69,16 @@ class Supervisor:
             try:
                 self._attend(VALIDATING)
                 self._attend(QUEUED)
-                self._stores.files.remove_expired()
+                self._keep_house()
             except Exception:
                 logger.exception("The job queue met an error and tries again")
             self._woken.wait(POLL_SECONDS if self._workers else HOUSEKEEPING_SECONDS)
             self._woken.clear()
+
+    def _keep_house(self) -> None:
+        if time.monotonic() >= self._next_housekeeping:
+            self._stores.files.remove_expired()
+            self._next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
 
     def _attend(self, status: str) -> None:
         """Look after the one worker for jobs of this status, and start the next when it has ended."""

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +64,12 @@ def work(stores: Stores, job_id: str) -> None:
     if job is None or job.status not in steps:
         return
     try:
-        try:
-            steps[job.status](stores, job)
-        except JobStateError:
-            raise
-        except FinetuneAssetsError as error:
-            stores.job_life.failed(job.id, "training_failed", str(error))
+        steps[job.status](stores, job)
     except JobStateError as error:
         print(f"stopped: {error}")
+    except FinetuneAssetsError as error:
+        with suppress(JobStateError):
+            stores.job_life.failed(job.id, "training_failed", str(error))
 
 
 def validate(stores: Stores, job: Job) -> None:

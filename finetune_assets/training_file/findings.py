@@ -12,6 +12,7 @@ WARNINGS = frozenset(
         "contradictory_answers",
         "duplicate_example",
         "image_mime",
+        "missing_user",
         "single_answer",
         "system_not_first",
         "too_long",

@@ -23,7 +23,7 @@ _EXAMPLE_KEYS = frozenset({"messages", "tools", "parallel_tool_calls", "function
 _COMMON_ROLES = frozenset({"system", "user", "assistant"})
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MESSAGE_KEYS = {role: {"role", "content", "name"} for role in _ROLES} | {
-    "assistant": {"role", "content", "name", "weight", "refusal", "audio", "tool_calls", "function_call"},
+    "assistant": {"role", "content", "name", "weight", "refusal", "tool_calls", "function_call"},
     "tool": {"role", "content", "tool_call_id"},
 }
 _PARTS = {"user": ("text", "image_url"), "assistant": ("text", "refusal")}
@@ -135,7 +135,7 @@ def _check_part(where: str, role: str, part: Any, found: list[Problem]) -> None:
     part_type, allowed = part["type"], _PARTS.get(role, ("text",))
     if part_type not in allowed:
         if part_type == "image_url":
-            found.append(("image_not_allowed", f"{where} is an image in a {role} message; only a user may send one"))
+            found.append(("image_not_allowed", f"{where} is an image from {role}; only a user may send one"))
         else:
             found.append(("unknown_part", f"{where}.type must be {' or '.join(allowed)} here, found {part_type!r}"))
     elif part_type == "image_url":

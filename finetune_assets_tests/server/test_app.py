@@ -16,7 +16,7 @@ from finetune_assets.server.home import HomeInUseError
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server_process import ServerProcess
 
-EPOCHS, EXAMPLES = 8, 12
+EPOCHS, EXAMPLES = 5, 12
 
 
 def start_training(server: ServerProcess) -> str:
@@ -50,7 +50,7 @@ def test_the_start_message_says_where_to_find_everything(home: Path) -> None:
         assert stat.S_IMODE((home / "api_key").stat().st_mode) == 0o600
         assert server.client().models.list().data
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=10) in (0, -signal.SIGINT)
+        assert server.process.wait(timeout=10) == 0
         assert server.errors.read_text() == ""
 
 

@@ -122,7 +122,7 @@ def test_a_fine_tuned_model_can_be_fine_tuned_again(
 
 def test_bad_data_fails_the_job_naming_line_and_field(client: openai.OpenAI) -> None:
     lines = training_lines().splitlines()
-    lines[4] = b'{"messages": [{"role": "user", "content": "no answer"}]}'
+    lines[4] = lines[4].replace(b'"Yes"', b'""')
     job = client.fine_tuning.jobs.create(model="tiny-text", training_file=upload(client, b"\n".join(lines)))
     assert job.status == "validating_files"
     job = wait(client, job.id)
@@ -130,7 +130,7 @@ def test_bad_data_fails_the_job_naming_line_and_field(client: openai.OpenAI) -> 
     assert job.error is not None
     assert (job.error.code, job.error.param) == ("invalid_training_file", "training_file")
     assert "line 5: " in job.error.message
-    assert "messages" in job.error.message
+    assert "messages[1].content" in job.error.message
     assert client.fine_tuning.jobs.list_events(job.id).data[0].level == "error"
     assert (job.fine_tuned_model, job.trained_tokens, job.result_files) == (None, None, [])
 

@@ -1,0 +1,217 @@
+"""The nine assets, run by Dagster on real pictures against the real server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import openai
+import pandas as pd
+import pytest
+
+from finetune_assets.pipeline.stage import PREPARE
+from finetune_assets.training_file import validation
+from finetune_assets_tests.pipeline.conftest import Finished
+from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, make_task, words, write_cells
+from finetune_assets_tests.server_process import ServerProcess
+
+UP_TO_REPORT = PREPARE[:4]
+
+
+def tables(project: Project) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Sampled, clean and quarantined examples."""
+    return (
+        pd.read_parquet(project.output("sampled_examples", ".parquet")),
+        pd.read_parquet(project.output("filtered_qa", ".parquet")),
+        pd.read_parquet(project.output("filtered_qa", ".quarantine.parquet")),
+    )
+
+
+def test_a_region_goes_through_all_nine_stages(finished: Finished) -> None:
+    assert all(finished.project.made(stage) for stage in STAGES)
+
+
+def test_clean_and_quarantined_examples_add_up_to_the_sampled_ones(finished: Finished) -> None:
+    sampled, clean, quarantine = tables(finished.project)
+    assert set(clean["example_id"]) | set(quarantine["example_id"]) == set(sampled["example_id"])
+    assert len(clean) + len(quarantine) == len(sampled)
+
+
+def test_the_files_that_are_sent_hold_the_clean_examples_of_their_split_only(finished: Finished) -> None:
+    _, clean, _ = tables(finished.project)
+    for split in ("train", "validation"):
+        lines = finished.project.output("training_jsonl", f"/{split}.jsonl").read_text().splitlines()
+        assert len(lines) == (clean["split"] == split).sum()
+
+
+def test_what_the_provider_holds_is_what_was_built(finished: Finished, client: openai.OpenAI) -> None:
+    uploaded = json.loads(finished.project.output("uploaded_file", ".json").read_text())
+    for split in ("train", "validation"):
+        built = finished.project.output("training_jsonl", f"/{split}.jsonl").read_bytes()
+        assert client.files.content(uploaded[split]["id"]).read() == built
+
+
+def test_the_model_is_the_one_that_the_job_made(finished: Finished) -> None:
+    model = json.loads(finished.project.output("finetuned_model", ".json").read_text())
+    assert model["model"] == finished.job.fine_tuned_model
+    assert model["trained_tokens"] == finished.job.trained_tokens
+    losses = pd.read_parquet(finished.project.output("finetuned_model", ".losses.parquet"))
+    assert losses["train_loss"].count() == len(losses) > 0
+
+
+def test_the_test_split_is_asked_of_both_models_and_the_calibration_split_of_one(finished: Finished) -> None:
+    _, clean, _ = tables(finished.project)
+    predictions = pd.read_parquet(finished.project.output("benchmark", ".parquet"))
+    asked = predictions.groupby(["role", "split"]).size().to_dict()
+    n = clean["split"].value_counts()
+    assert asked == {
+        ("base", "test"): n["test"],
+        ("fine_tuned", "test"): n["test"],
+        ("fine_tuned", "calibration"): n["calibration"],
+    }
+
+
+def test_the_calibrator_is_fitted_on_the_calibration_split_and_judged_on_the_test_split(finished: Finished) -> None:
+    predictions = pd.read_parquet(finished.project.output("benchmark", ".parquet"))
+    scored = predictions.loc[(predictions["role"] == "fine_tuned") & predictions["p_positive"].notna()]
+    n = scored["split"].value_counts()
+    made = json.loads(finished.project.output("calibrator", ".json").read_text())
+    assert made["calibrator"]["n"] == n["calibration"]
+    assert made["report"]["n"] == n["test"]
+
+
+def test_the_calibrator_says_which_job_and_task_it_belongs_to(finished: Finished) -> None:
+    shown = finished.project.metadata("calibrator")
+    assert shown["job_id"] == finished.job.id == finished.project.metadata("finetune_job")["job_id"]
+    assert shown["model"] == finished.job.fine_tuned_model
+    assert len(shown["task_fingerprint"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"),
+    [
+        ("sampled_examples", "contact_sheet"),
+        ("filtered_qa", "by_split_and_label"),
+        ("training_jsonl", "first_examples"),
+        ("training_jsonl", "tokens_per_example"),
+        ("finetuned_model", "loss_curve"),
+        ("benchmark", "confusion_matrix"),
+        ("calibrator", "reliability"),
+    ],
+)
+def test_a_person_sees_a_small_picture(finished: Finished, stage: str, shown: str) -> None:
+    text = finished.project.metadata(stage)[shown]
+    assert "](data:image/png;base64,iVBOR" in text
+    assert len(text) < 100_000
+
+
+def test_the_reports_are_pages(finished: Finished) -> None:
+    for stage in ("validation_report", "benchmark"):
+        assert finished.project.output(stage, ".html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_the_key_is_nowhere_in_what_was_stored(finished: Finished, server: ServerProcess) -> None:
+    events = "".join(str(event) for run in (finished.prepared, finished.evaluated) for event in run.all_events)
+    assert server.key not in events
+    for path in finished.project.root.rglob("*"):
+        assert not path.is_file() or server.key.encode() not in path.read_bytes()
+
+
+@pytest.mark.usefixtures("local_key")
+def test_preparing_the_same_data_again_uploads_nothing_and_submits_nothing(finished: Finished, tmp_path: Path) -> None:
+    again = Project(finished.project.task, tmp_path)
+    assert again.run(*PREPARE).success
+    uploaded = json.loads(again.output("uploaded_file", ".json").read_text())
+    assert [uploaded[split]["reused"] for split in ("train", "validation")] == [True, True]
+    shown = again.metadata("finetune_job")
+    assert (shown["job_id"], shown["reused"]) == (finished.job.id, True)
+
+
+def test_a_region_of_five_examples_ends_in_a_check_that_says_so(tmp_path: Path) -> None:
+    project = Project(make_task(source=write_cells(tmp_path / "cells", n=5)), tmp_path / "outputs")
+    result = project.run(*UP_TO_REPORT)
+    assert not result.success
+    said = words(result, "enough_examples")
+    counted = tables(project)[1]["split"].value_counts()
+    assert f"Region mono has {counted.get('train', 0)} for train" in said
+    assert "at least 10 for train and 1 for every other split" in said
+    assert project.made("filtered_qa") and not project.made("training_jsonl")
+
+
+def test_a_region_without_examples_ends_in_the_same_check(tmp_path: Path) -> None:
+    source = write_cells(tmp_path / "cells", n=5, region="poly")
+    project = Project(make_task(source=source), tmp_path / "outputs")
+    result = project.run(*UP_TO_REPORT)
+    assert not result.success
+    assert "Region mono has 0 for train, 0 for validation" in words(result, "enough_examples")
+
+
+def test_broken_images_and_lines_are_quarantined_by_name(tmp_path: Path) -> None:
+    source = write_cells(
+        tmp_path / "cells",
+        extra=[
+            '{"image_url": "broken.png", "score": 1, "region": "mono"}',
+            '{"image_url": "missing.png", "score": 0, "region": "mono"}',
+            '{"image_url": "mono-1.png", "score": 0, "reg',
+        ],
+    )
+    (tmp_path / "cells/broken.png").write_bytes((tmp_path / "cells/mono-3.png").read_bytes()[:60])
+    project = Project(make_task(source=source), tmp_path / "outputs")
+    assert project.run(*UP_TO_REPORT).success
+    quarantine = tables(project)[2].set_index("line")["reason"].to_dict()
+    assert quarantine == {81: "image_unreadable", 82: "image_missing", 83: "malformed_line"}
+    assert "image_unreadable" in project.metadata("filtered_qa")["quarantine"]
+
+
+def test_one_answer_only_is_refused_before_a_file_is_built(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    source = write_cells(folder)
+    table = folder / "cells.jsonl"
+    table.write_text(table.read_text().replace('"score": 1.0', '"score": 0.0'))
+    project = Project(make_task(source=source), tmp_path / "outputs")
+    result = project.run(*UP_TO_REPORT)
+    assert not result.success and not project.made("training_jsonl")
+    assert "train has no 'Yes'" in words(result, "both_answers")
+
+
+def test_a_cost_over_the_budget_stops_before_the_upload(tmp_path: Path) -> None:
+    task = make_task(source=write_cells(tmp_path / "cells"), provider="openai", budget_usd=0.01)
+    project = Project(task, tmp_path / "outputs")
+    result = project.run(*PREPARE)
+    assert not result.success and not project.made("uploaded_file")
+    assert "budget is 0.01 USD; raise budget_usd" in words(result, "within_budget")
+
+
+def test_an_unknown_price_under_a_budget_is_a_warning(tmp_path: Path) -> None:
+    task = make_task(source=write_cells(tmp_path / "cells"), provider="https://example.com/v1", budget_usd=5)
+    result = Project(task, tmp_path / "outputs").run(*UP_TO_REPORT)
+    assert result.success
+    evaluation = evaluations(result)["within_budget"]
+    assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+
+
+@pytest.mark.usefixtures("local_key")
+def test_a_job_without_a_model_materialises_none_and_says_why(
+    finished: Finished, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    changed = finished.project.task.model_copy(
+        update={"method": finished.project.task.method.model_copy(update={"seed": 1, "n_epochs": 50})}
+    )
+    project = Project(changed, tmp_path)
+    assert project.run(*PREPARE).success
+    job_id = project.metadata("finetune_job")["job_id"]
+    running = project.run("finetuned_model")
+    client.fine_tuning.jobs.cancel(job_id)
+    cancelled = project.run("finetuned_model")
+    assert not running.success and not cancelled.success and not project.made("finetuned_model")
+    assert "the sensor goes on when it has succeeded" in words(running, "job_succeeded")
+    assert f"Region mono: job {job_id} cancelled" in words(cancelled, "job_succeeded")
+
+
+def test_the_report_on_disk_is_the_published_shape(finished: Finished) -> None:
+    train, held_back = (finished.project.output("training_jsonl", f"/{s}.jsonl") for s in ("train", "validation"))
+    report = json.loads(finished.project.output("validation_report", ".json").read_text())
+    estimate = report.pop("estimate")
+    assert report == validation.validate(train, held_back, finished.project.task.base_model).to_dict()
+    assert estimate == {"tokens": report["files"][0]["tokens"]["total"], "epochs": 3, "cost_usd": None}

@@ -1,0 +1,137 @@
+"""From one YAML file to a task's definitions."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from finetune_assets.pipeline.component import build_task
+from finetune_assets.pipeline.resources import output_resources
+from finetune_assets_tests.pipeline.tasks import STAGES, make_task
+
+
+@pytest.fixture
+def definitions(tmp_path: Path) -> dg.Definitions:
+    task = make_task(regions=["mono", "poly"], rerun={"schedule": "0 2 * * *"})
+    shared = dg.Definitions(resources=output_resources(str(tmp_path)), executor=dg.in_process_executor)
+    return dg.Definitions.merge(build_task(task), shared)
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dg.Definitions]]:
+    """Load a project whose only `defs.yaml` says what is given."""
+    folder = tmp_path / "made_up/defs/cells"
+    folder.mkdir(parents=True)
+    for package in (tmp_path / "made_up", tmp_path / "made_up/defs"):
+        (package / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "made_up"\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(**changes: object) -> dg.Definitions:
+        attributes = make_task().model_dump(mode="json") | changes
+        content = {"type": "finetune_assets.pipeline.FineTuningTask", "attributes": attributes}
+        (folder / "defs.yaml").write_text(yaml.safe_dump(content))
+        found = dg.load_from_defs_folder(path_within_project=tmp_path)
+        return dg.Definitions.merge(found, dg.Definitions(resources=output_resources(str(tmp_path))))
+
+    yield load
+    for name in [name for name in sys.modules if name.split(".")[0] == "made_up"]:
+        del sys.modules[name]
+
+
+def test_a_task_has_nine_assets_in_its_group_partitioned_by_its_regions(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert graph.get_all_asset_keys() == {dg.AssetKey(["cells", stage]) for stage in STAGES}
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.group_name == "cells" and node.description
+        assert node.partitions_def is not None and node.partitions_def.get_partition_keys() == ["mono", "poly"]
+
+
+def test_the_stages_hang_together_in_order(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for earlier, later in itertools.pairwise(STAGES):
+        above = graph.get_ancestor_asset_keys(dg.AssetKey(["cells", later]))
+        assert dg.AssetKey(["cells", earlier]) in above
+
+
+def test_every_check_has_a_result_for_each_region(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    blocking = set()
+    for key in graph.asset_check_keys:
+        spec = graph.get_check_spec(key)
+        assert spec.partitions_def is not None and spec.description
+        blocking |= {key.name} if spec.blocking else set()
+    assert blocking == {
+        "enough_examples",
+        "both_answers",
+        "no_leakage",
+        "valid_format",
+        "within_budget",
+        "job_succeeded",
+        "enough_scores",
+    }
+
+
+def test_the_jobs_split_the_stages_at_the_submitted_job(definitions: dg.Definitions) -> None:
+    prepare, evaluate = (definitions.resolve_job_def(f"cells_{name}") for name in ("prepare", "evaluate"))
+    assert {key.path[-1] for key in prepare.asset_layer.executable_asset_keys} == set(STAGES[:6])
+    assert {key.path[-1] for key in evaluate.asset_layer.executable_asset_keys} == set(STAGES[6:])
+
+
+def test_sensor_and_schedule_run_by_default(definitions: dg.Definitions) -> None:
+    assert definitions.resolve_sensor_def("cells_jobs").default_status is dg.DefaultSensorStatus.RUNNING
+    schedule = definitions.resolve_schedule_def("cells_rerun")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 2 * * *", "UTC")
+
+
+def test_the_schedule_prepares_every_region(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("cells_rerun")
+    repository = definitions.get_repository_def()
+    with dg.build_schedule_context(repository_def=repository) as context:
+        requests = schedule.evaluate_tick(context).run_requests or []
+    assert [(request.run_key, request.partition_key) for request in requests] == [("mono", "mono"), ("poly", "poly")]
+    assert schedule.job_name == "cells_prepare"
+
+
+def test_the_sensor_s_request_is_one_that_the_evaluate_job_can_run(definitions: dg.Definitions) -> None:
+    request = dg.RunRequest(run_key="ftjob-1:1", partition_key="poly")
+    job = definitions.resolve_job_def("cells_evaluate")
+    resolved = request.with_resolved_tags_and_config(job, [], None)
+    assert resolved.tags["dagster/partition"] == "poly"
+
+
+def test_a_task_that_asks_for_no_schedule_has_none() -> None:
+    assert not build_task(make_task()).schedules
+
+
+def test_a_yaml_file_makes_the_task(load: Callable[..., dg.Definitions]) -> None:
+    keys = load(task="marks", regions=["north"]).resolve_all_asset_keys()
+    assert set(keys) == {dg.AssetKey(["marks", stage]) for stage in STAGES}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tsak": 1}, "tsak"),
+        ({"regions": "mono"}, "regions"),
+        ({"method": {"n_epochs": "soon"}}, "method.n_epochs"),
+        ({"source": {"kind": "elpv", "treshold": 0.5}}, "source.elpv.treshold"),
+    ],
+)
+def test_a_mistake_in_the_yaml_names_file_and_field(
+    load: Callable[..., dg.Definitions], changes: dict[str, object], field: str
+) -> None:
+    with pytest.raises(Exception, match=r"defs\.yaml") as caught:
+        load(**changes)
+    assert f"attributes.{field}" in "".join(traceback.format_exception(caught.value))

@@ -1,0 +1,116 @@
+"""Asking a model the questions of a split."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pandas as pd
+import pytest
+
+from finetune_assets.errors import ImageError, ProviderError
+from finetune_assets.pipeline.predictions import DTYPES, fine_tuned_scores, predict
+from finetune_assets_tests.dataset.pictures import picture, put
+from finetune_assets_tests.pipeline.tasks import make_task
+
+
+def examples(folder: Path, n: int = 3) -> pd.DataFrame:
+    """Rows of `filtered_qa` with a picture each."""
+    rows = []
+    for number in range(n):
+        image = put(folder / f"{number}.png", picture(shade=50 + number))
+        row = {"example_id": f"e{number}", "split": "test", "group": f"g{number}", "question": "Is it bright?"}
+        rows.append(row | {"answer": "Yes", "image": str(image)})
+    return pd.DataFrame(rows)
+
+
+class Provider:
+    """Answers every question with the next of its replies, over the SDK, and keeps what it was asked."""
+
+    def __init__(self, *replies: tuple[int, dict[str, Any]]) -> None:
+        self.replies = list(replies)
+        self.asked: list[dict[str, Any]] = []
+
+    def client(self) -> openai.OpenAI:
+        http = openai.DefaultHttpxClient(transport=httpx2.MockTransport(self._respond))
+        return openai.OpenAI(base_url="http://there/v1", api_key="k", http_client=http, max_retries=0)
+
+    def _respond(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(json.loads(request.content))
+        status, body = self.replies[len(self.asked) - 1]
+        return httpx2.Response(status, json=body)
+
+
+def says(text: str, **logprobs: float) -> tuple[int, dict[str, Any]]:
+    """A completion with log-probabilities for its first token."""
+    top = [{"token": token, "logprob": value, "bytes": None} for token, value in logprobs.items()]
+    content = [{"token": text, "logprob": 0.0, "bytes": None, "top_logprobs": top}]
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": message,
+        "logprobs": {"content": content, "refusal": None},
+    }
+    return 200, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+
+
+def refuses(message: str) -> tuple[int, dict[str, Any]]:
+    return 400, {"error": {"message": message, "type": "x", "param": None, "code": None}}
+
+
+def test_a_prediction_has_the_answer_and_the_probability_of_the_positive_one(tmp_path: Path) -> None:
+    # e^-0.5 / (e^-0.5 + e^-1.5) = 1 / (1 + e^-1) = 0.7311
+    provider = Provider(says("Yes.", Yes=-0.5, No=-1.5))
+    [row] = predict(provider.client(), make_task(), examples(tmp_path, 1), "m", "base").to_dict("records")
+    assert (row["example_id"], row["truth"], row["predicted"], row["role"]) == ("e0", "Yes", "Yes", "base")
+    assert row["p_positive"] == pytest.approx(0.7311, abs=1e-4)
+
+
+def test_the_question_is_asked_as_it_is_trained_with_the_image_inline(tmp_path: Path) -> None:
+    provider = Provider(says("No"))
+    predict(provider.client(), make_task(), examples(tmp_path, 1), "m", "base")
+    [asked] = provider.asked
+    parts = {part["type"]: part[part["type"]] for part in asked["messages"][0]["content"]}
+    assert parts["text"] == "Is it bright? Answer Yes or No."
+    assert base64.b64decode(parts["image_url"]["url"].split(",")[1]) == (tmp_path / "0.png").read_bytes()
+    assert (asked["temperature"], asked["logprobs"], asked["top_logprobs"]) == (0, True, 20)
+
+
+def test_what_is_no_answer_is_missing_and_not_wrong_in_silence(tmp_path: Path) -> None:
+    provider = Provider(says("Perhaps"), refuses("cannot see it"), says("No"))
+    table = predict(provider.client(), make_task(), examples(tmp_path), "m", "base")
+    assert table["predicted"].isna().tolist() == [True, True, False]
+    assert table["error"].isna().tolist() == [True, False, True]
+    assert {name: str(kind) for name, kind in table.dtypes.items()} == DTYPES
+
+
+def test_a_model_that_refuses_everything_is_an_error(tmp_path: Path) -> None:
+    provider = Provider(*[refuses("no log-probabilities here")] * 3)
+    with pytest.raises(ProviderError, match="m refused all 3 questions, the first one with: no log-probabilities"):
+        predict(provider.client(), make_task(), examples(tmp_path), "m", "base")
+
+
+def test_an_image_that_has_gone_is_named(tmp_path: Path) -> None:
+    frame = examples(tmp_path, 1)
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(ImageError, match=r"0\.png"):
+        predict(Provider().client(), make_task(), frame, "m", "base")
+
+
+def test_scores_are_of_the_fine_tuned_model_and_one_split() -> None:
+    table = pd.DataFrame(
+        [
+            ("fine_tuned", "test", "Yes", 0.9, "a"),
+            ("fine_tuned", "test", "No", float("nan"), "b"),
+            ("fine_tuned", "calibration", "No", 0.2, "c"),
+            ("base", "test", "Yes", 0.5, "a"),
+        ],
+        columns=["role", "split", "truth", "p_positive", "group"],
+    )
+    scores = fine_tuned_scores(table, "test", make_task().answer)
+    assert scores.to_dict("list") == {"p": [0.9], "y": [True], "group": ["a"]}

@@ -1,0 +1,49 @@
+"""Imports run one way, and one library stays in one room."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_layers_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("dagster", ("pipeline", "definitions.py")),
+        ("openai", ("provider", "server")),
+        ("torch", ("server",)),
+        ("transformers", ("server",)),
+        ("fastapi", ("server",)),
+        ("PIL", ("dataset/images.py", "server/vision.py")),
+        ("matplotlib", ("evaluation/charts.py",)),
+        ("sklearn", ("evaluation",)),
+        ("scipy", ("evaluation",)),
+        ("sqlalchemy", ("server/database",)),
+    ],
+)
+def test_one_library_has_one_room(library: str, rooms: tuple[str, ...]) -> None:
+    package = ROOT / "finetune_assets"
+    users = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if line.strip().startswith((f"import {library}", f"from {library}"))
+    ]
+    assert [user for user in users if not user.startswith(rooms)] == []
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import finetune_assets, sys; print(sorted({'dagster', 'torch', 'pandas', 'openai'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
