@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -63,6 +63,38 @@ class RegionState:
         return f"{max(0, finish - int(time.time()))} s" if finish else ""
 
 
+class Display:
+    """A table that moves on a terminal; elsewhere a line whenever something has changed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, states: list[RegionState]) -> None:
+        """Show how far all regions are."""
+        if self._live:
+            table = Table("region", "stages made", "now", "training ends in")
+            for state in states:
+                table.add_row(state.region, f"{len(state.made)} of {len(STAGES)}", state.now, state.remaining)
+            self._live.update(table)
+            return
+        for state in states:
+            said = f"{state.region}: {len(state.made)} of {len(STAGES)} stages made; {state.now}"
+            if said != self._said.get(state.region):
+                self._said[state.region] = said
+                self._console.print(said + (f", ends in {state.remaining}" if state.remaining else ""), highlight=False)
+
+
 def run(task: Task, regions: list[str], console: Console) -> bool:
     """Make all nine assets of `regions`, show the results, and return whether every region has its calibrator."""
     began = time.time()
@@ -89,10 +121,10 @@ def _make(task: Task, regions: list[str], console: Console) -> list[RegionState]
         started = time.time()
         instance.start_backfill(task.task, list(PREPARE), regions)
         states = [RegionState(region) for region in regions]
-        with Live(console=console, refresh_per_second=2) as live:
+        with Display(console) as display:
             while not all(state.ended for state in states):
                 _update(states, task, instance, client, started)
-                _show(states, live, console)
+                display.show(states)
                 time.sleep(_POLL_SECONDS)
         return states
 
@@ -108,25 +140,6 @@ def _update(states: list[RegionState], task: Task, instance: DagsterClient, clie
             state.training = fine_tuning.progress(client, job)
             if job.status in fine_tuning.FAILED:
                 state.failure = f"job {job.id} {job.status}: {fine_tuning.failure_reason(job)}"
-
-
-def _show(states: list[RegionState], live: Live, console: Console) -> None:
-    """A table that moves on a terminal; elsewhere a line whenever something changes."""
-    if console.is_terminal:
-        table = Table("region", "stages made", "now", "training ends in")
-        for state in states:
-            table.add_row(state.region, f"{len(state.made)} of {len(STAGES)}", state.now, state.remaining)
-        live.update(table)
-        return
-    for state in states:
-        line = f"{state.region}: {len(state.made)}/{len(STAGES)} {state.now}"
-        line += f", {state.remaining} remaining" if state.remaining else ""
-        if line != _said.get(state.region):
-            console.print(line, highlight=False)
-            _said[state.region] = line
-
-
-_said: dict[str, str] = {}
 
 
 def _is_made(task: Task, region: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import openai
 import pytest
 
 from finetune_assets_tests.server_process import ServerProcess, make_home
+
+# Tests run side by side; threads of one that wait for those of another would only heat the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

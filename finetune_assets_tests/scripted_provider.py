@@ -97,7 +97,7 @@ def scripted_provider() -> Iterator[ScriptedProvider]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *args: Any) -> None:
+        def log_request(self, code: Any = "-", size: Any = "-") -> None:
             """Keep quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

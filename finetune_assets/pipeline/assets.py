@@ -206,11 +206,11 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame
     return dg.MaterializeResult(
         value=predictions,
         metadata={
-            **views.benchmark_numbers(found),
-            "model": finetuned_model["model"],
             "verdict": found.verdict,
             "confusion_matrix": views.picture(confusion),
             "worst_examples": views.worst_examples(found),
+            **views.benchmark_numbers(found),
+            "model": finetuned_model["model"],
             "page": dg.MetadataValue.path(str(region.path("benchmark", ".html"))),
         },
         check_results=[
@@ -232,12 +232,12 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
     return dg.MaterializeResult(
         value={"calibrator": fitted.to_dict(), "report": found.to_dict()},
         metadata={
+            "verdict": found.verdict,
+            "reliability": views.picture(charts.reliability(test["p"], after, test["y"])),
             **views.calibration_numbers(found),
             "job_id": finetuned_model["job_id"],
             "model": model,
             "task_fingerprint": task_fingerprint(region.task),
-            "verdict": found.verdict,
-            "reliability": views.picture(charts.reliability(test["p"], after, test["y"])),
         },
         check_results=[checks.calibration_helps(region.name, found)],
     )

@@ -150,18 +150,12 @@ def better_than_base(region: str, outcome: Outcome, verdict: str) -> dg.AssetChe
 
 def enough_scores(region: str, predictions: pd.DataFrame, answer: BinaryAnswer) -> dg.AssetCheckResult:
     """Judge whether the fine-tuned model's scores suffice for a calibrator."""
-    scores = {split: fine_tuned_scores(predictions, split, answer) for split in CALIBRATED}
-    found = ", ".join(f"{len(of)} in {split} ({int(of['y'].sum())} true)" for split, of in scores.items())
-    enough = all(of["y"].nunique() == 2 for of in scores.values())
-    advice = (
-        ""
-        if enough
-        else (
-            "; both answers must occur in each. A model that answers with other words, or a provider without "
-            "log-probabilities, gives no scores"
-        )
-    )
-    return ENOUGH_SCORES.result(enough, f"Region {region} has these scores of {answer.positive!r}: {found}{advice}.")
+    counts = {split: Counter(fine_tuned_scores(predictions, split, answer)["y"]) for split in CALIBRATED}
+    found = ", ".join(f"{n[True]} where it is true and {n[False]} where not in {split}" for split, n in counts.items())
+    enough = all(n[True] and n[False] for n in counts.values())
+    why = "; a model that answers with other words, and a provider without log-probabilities, give no scores"
+    words = f"Region {region} has these scores of {answer.positive!r}: {found}; each needs some{'' if enough else why}."
+    return ENOUGH_SCORES.result(enough, words)
 
 
 def calibration_helps(region: str, report: CalibrationReport) -> dg.AssetCheckResult:

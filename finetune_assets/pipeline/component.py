@@ -20,8 +20,16 @@ def build_task(task: Task) -> dg.Definitions:
     Nine assets with their checks, the jobs `<task>_prepare` (up to `finetune_job`) and `<task>_evaluate` (the rest),
     the sensor `<task>_jobs` and, if the task asks for it, the schedule `<task>_rerun`.
     """
-    prepare = dg.define_asset_job(f"{task.task}_prepare", [asset_key(task, stage) for stage in PREPARE])
-    evaluate = dg.define_asset_job(f"{task.task}_evaluate", [asset_key(task, stage) for stage in EVALUATE])
+    prepare = dg.define_asset_job(
+        f"{task.task}_prepare",
+        [asset_key(task, stage) for stage in PREPARE],
+        description=f"From labelled examples to a submitted job. {task.description}",
+    )
+    evaluate = dg.define_asset_job(
+        f"{task.task}_evaluate",
+        [asset_key(task, stage) for stage in EVALUATE],
+        description=f"From a finished job to a calibrated model. {task.description}",
+    )
     return dg.Definitions(
         assets=[build(task) for build in ASSETS],
         jobs=[prepare, evaluate],

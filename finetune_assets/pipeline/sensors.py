@@ -59,14 +59,14 @@ def job_sensor(task: Task, job: str) -> dg.SensorDefinition:
         memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory()
         _learn(context.instance, task, memory)
         if not memory.open:
-            return dg.SensorResult(skip_reason="no job in flight", cursor=memory.model_dump_json())
+            return dg.SensorResult(skip_reason="no jobs in flight", cursor=memory.model_dump_json())
         try:
             client = connect(task.provider).with_options(timeout=_TIMEOUT_S, max_retries=1)
             requests, events = _follow(client, task, memory)
         except ProviderError as error:
             # Without a new cursor the next tick starts from the same place, whatever had been done of this one.
-            return dg.SkipReason(f"{len(memory.open)} jobs in flight, but their provider cannot be asked: {error}")
-        waiting = None if requests else f"{len(memory.open)} jobs in flight"
+            return dg.SkipReason(f"jobs in flight: {len(memory.open)}, but their provider cannot be asked: {error}")
+        waiting = None if requests else f"jobs in flight: {len(memory.open)}"
         return dg.SensorResult(requests, waiting, memory.model_dump_json(), asset_events=events)
 
     return follow_jobs

@@ -43,9 +43,8 @@ class Problem:
 def explain(errors: Sequence[Mapping[str, Any]], body: Any) -> Problem:
     """Choose the finding that helps most, and word it.
 
-    Where a value may be of several types, pydantic reports each type that did not fit. The finding that got
-    deepest into the body is about the type that was meant; on one level, a broken bound says
-    more than a wrong type, and that more than not being the one word allowed beside it.
+    Where a value may be of several types, pydantic reports each type that did not fit. The finding that got deepest
+    into the body is about the type that was meant; on one level, a broken bound says most and a wrong word least.
     """
     found = [(_param(error, body), error) for error in errors]
     param, error = max(found, key=lambda item: (_depth(item[0]), _telling(item[1])))

@@ -31,7 +31,6 @@ from finetune_assets.server.network import Network, common_prefix, load
 LEARNING_RATE = 5e-4
 """Of the LoRA layers at `learning_rate_multiplier` 1."""
 PROJECTOR_LEARNING_RATE = 1e-3
-KEPT_CHECKPOINTS = 3
 _VALIDATION_POINTS = 8
 _EVALUATION_BATCH = 16
 
@@ -110,7 +109,7 @@ def train(request: TrainingRequest, report: Callable[[Progress], None]) -> Train
             measured: dict[str, Any] = {}
             if step == total_steps or _ends_epoch(step, total_steps, settings):
                 measured |= _measure(network, held_out, "full_valid")
-                measured["checkpoint"] = _save_checkpoint(network, request.output, step)
+                measured["checkpoint"] = _save(network, request.output / f"checkpoint-{step}")
             if held_out and (step % check_every == 0 or "full_valid_loss" in measured):
                 drawn = random.Random(f"{request.seed}-{step}").sample(held_out, min(len(held_out), len(batch)))
                 measured |= _measure(network, drawn, "valid")
@@ -242,15 +241,6 @@ def _measure(network: Network, examples: list[Sequence], prefix: str) -> dict[st
         right += int((logits.argmax(-1) == targets).sum())
         total += len(targets)
     return {f"{prefix}_loss": loss / total, f"{prefix}_accuracy": right / total}
-
-
-def _save_checkpoint(network: Network, output: Path, step: int) -> Path:
-    """Save the model as it is, and drop all but the newest checkpoints."""
-    made = _save(network, output / f"checkpoint-{step}")
-    checkpoints = sorted(output.glob("checkpoint-*"), key=lambda folder: int(folder.name.partition("-")[2]))
-    for old in checkpoints[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old)
-    return made
 
 
 def _save(network: Network, target: Path) -> Path:

@@ -81,7 +81,7 @@ def validate(stores: Stores, job: Job) -> None:
             stores.job_life.failed(job.id, f"invalid_{param}", f"No such File object: {file_id}", param)
             return
     validation = stores.files.path(job.validation_file) if job.validation_file else None
-    report = validate_files(stores.files.path(job.training_file), validation, job.model)
+    report = validate_files(stores.files.path(job.training_file), validation, job.base)
     for param, file in zip(("training_file", "validation_file"), report.files, strict=False):
         if file.errors:
             stores.job_life.failed(job.id, _error_code(file, param), _describe(file, param), param)
@@ -122,7 +122,8 @@ class Reporter:
     def __init__(self, stores: Stores, job_id: str) -> None:
         self._stores = stores
         self._job_id = job_id
-        self._started = time.monotonic()
+        self._first: float | None = None
+        """When the first step ended; what came before it, loading and looking at images, comes only once."""
 
     def __call__(self, progress: Progress) -> None:
         """Publish one training step.
@@ -131,13 +132,20 @@ class Reporter:
             JobStateError: the job was cancelled.
         """
         metrics = _metrics(progress)
-        seconds_per_step = (time.monotonic() - self._started) / progress.step
-        finish = int(time.time() + seconds_per_step * (progress.total_steps - progress.step))
-        self._stores.job_life.stepped(self._job_id, metrics, progress.hyperparameters, finish)
+        self._stores.job_life.stepped(self._job_id, metrics, progress.hyperparameters, self._finish(progress))
         if progress.checkpoint is not None:
             path = self._stores.models.relative(progress.checkpoint)
             self._stores.job_life.checkpointed(self._job_id, metrics, path)
             self._stores.models.retire_checkpoints(self._job_id)
+
+    def _finish(self, progress: Progress) -> int | None:
+        """Estimate the end in Unix seconds; None at the first step, which tells nothing."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            return None
+        seconds_per_step = (now - self._first) / (progress.step - 1)
+        return int(time.time() + seconds_per_step * (progress.total_steps - progress.step))
 
 
 def result_csv(metrics: list[dict[str, Any]]) -> bytes:
@@ -175,7 +183,7 @@ def _error_code(file: FileReport, param: str) -> str:
 def _describe(file: FileReport, param: str) -> str:
     told = [f"line {e.line}: {e.message}" if e.line else e.message for e in file.errors[:_ERRORS_TOLD]]
     if (rest := len(file.errors) - _ERRORS_TOLD) > 0:
-        told.append(f"and {rest} more errors")
+        told.append(f"and {rest} more")
     return f"The {param.replace('_', ' ')} cannot be used: {'; '.join(told)}"
 
 

@@ -18,6 +18,9 @@ from finetune_assets_tests.server_process import ServerProcess
 
 UP_TO_REPORT = PREPARE[:4]
 
+# All tests of this file in one process, so that the finished region is made once.
+pytestmark = pytest.mark.xdist_group("finished_region")
+
 
 def tables(project: Project) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Sampled, clean and quarantined examples."""
@@ -56,8 +59,21 @@ def test_the_model_is_the_one_that_the_job_made(finished: Finished) -> None:
     model = json.loads(finished.project.output("finetuned_model", ".json").read_text())
     assert model["model"] == finished.job.fine_tuned_model
     assert model["trained_tokens"] == finished.job.trained_tokens
+
+
+def test_there_is_a_loss_for_each_step(finished: Finished) -> None:
     losses = pd.read_parquet(finished.project.output("finetuned_model", ".losses.parquet"))
-    assert losses["train_loss"].count() == len(losses) > 0
+    # Every training example is a batch of its own, three times.
+    n_steps = 3 * finished.project.metadata("training_jsonl")["n_train"]
+    assert losses["step"].tolist() == list(range(1, n_steps + 1))
+    assert len(losses["train_loss"].dropna()) == n_steps
+    assert 0 < finished.project.metadata("finetuned_model")["training_seconds"] < 300
+
+
+def test_the_model_has_learned_to_tell_bright_from_dark(finished: Finished) -> None:
+    shown = finished.project.metadata("benchmark")
+    assert shown["fine_tuned_accuracy"] > shown["base_accuracy"] + 0.5
+    assert evaluations(finished.evaluated)["better_than_base"].passed
 
 
 def test_the_test_split_is_asked_of_both_models_and_the_calibration_split_of_one(finished: Finished) -> None:

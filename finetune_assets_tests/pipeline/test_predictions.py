@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,16 @@ def examples(folder: Path, n: int = 3) -> pd.DataFrame:
     rows = []
     for number in range(n):
         image = put(folder / f"{number}.png", picture(shade=50 + number))
-        row = {"example_id": f"e{number}", "split": "test", "group": f"g{number}", "question": "Is it bright?"}
+        row = {"example_id": f"e{number}", "split": "test", "group": f"g{number}", "question": f"Is {number} bright?"}
         rows.append(row | {"answer": "Yes", "image": str(image)})
     return pd.DataFrame(rows)
 
 
 class Provider:
-    """Answers every question with the next of its replies, over the SDK, and keeps what it was asked."""
+    """Answers the questions of `examples` with its replies in their order, and keeps what it was asked."""
 
     def __init__(self, *replies: tuple[int, dict[str, Any]]) -> None:
-        self.replies = list(replies)
+        self.replies = replies
         self.asked: list[dict[str, Any]] = []
 
     def client(self) -> openai.OpenAI:
@@ -41,7 +42,8 @@ class Provider:
 
     def _respond(self, request: httpx2.Request) -> httpx2.Response:
         self.asked.append(json.loads(request.content))
-        status, body = self.replies[len(self.asked) - 1]
+        [number] = re.findall(rb"Is (\d) bright", request.content)
+        status, body = self.replies[int(number)]
         return httpx2.Response(status, json=body)
 
 
@@ -76,7 +78,7 @@ def test_the_question_is_asked_as_it_is_trained_with_the_image_inline(tmp_path: 
     predict(provider.client(), make_task(), examples(tmp_path, 1), "m", "base")
     [asked] = provider.asked
     parts = {part["type"]: part[part["type"]] for part in asked["messages"][0]["content"]}
-    assert parts["text"] == "Is it bright? Answer Yes or No."
+    assert parts["text"] == "Is 0 bright? Answer Yes or No."
     assert base64.b64decode(parts["image_url"]["url"].split(",")[1]) == (tmp_path / "0.png").read_bytes()
     assert (asked["temperature"], asked["logprobs"], asked["top_logprobs"]) == (0, True, 20)
 

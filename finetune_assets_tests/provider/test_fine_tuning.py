@@ -37,16 +37,13 @@ def job_request(**changes: Any) -> JobRequest:
 @pytest.fixture
 def uploaded(client: openai.OpenAI, tmp_path: Path, request: pytest.FixtureRequest) -> UploadedFile:
     """Twelve questions and answers of this test's own."""
-    return upload_once(client, write(tmp_path / "train.jsonl", request.node.name))
-
-
-def write(path: Path, subject: str) -> Path:
+    path = tmp_path / "train.jsonl"
     with path.open("w") as file:
         for number in range(12):
-            question = {"role": "user", "content": f"{subject} {number}?"}
+            question = {"role": "user", "content": f"{request.node.name} {number}?"}
             answer = {"role": "assistant", "content": "Yes" if number % 2 else "No"}
             file.write(json.dumps({"messages": [question, answer]}) + "\n")
-    return path
+    return upload_once(client, path)
 
 
 @pytest.fixture
@@ -61,12 +58,6 @@ def scripted(provider: ScriptedProvider) -> openai.OpenAI:
 
 def jobs_of(client: openai.OpenAI, file: UploadedFile) -> list[str]:
     return [job.id for job in client.fine_tuning.jobs.list(limit=100) if job.training_file == file.id]
-
-
-def wait(client: openai.OpenAI, job_id: str) -> fine_tuning.Job:
-    while (job := fine_tuning.retrieve(client, job_id)).finished_at is None:
-        time.sleep(0.2)
-    return job
 
 
 @pytest.mark.parametrize(
@@ -149,23 +140,6 @@ def test_a_run_that_died_before_the_answer_finds_its_job_again(
 def test_a_refused_job_is_explained(client: openai.OpenAI, uploaded: UploadedFile) -> None:
     with pytest.raises(ProviderError, match=r"answered 400: .*no-such-model"):
         fine_tuning.submit_once(client, job_request(training_file=uploaded, model="no-such-model"))
-
-
-def test_a_finished_job_has_a_loss_for_each_step(client: openai.OpenAI, uploaded: UploadedFile, tmp_path: Path) -> None:
-    held_back = upload_once(client, write(tmp_path / "validation.jsonl", "held back"))
-    wanted = job_request(
-        training_file=uploaded, validation_file=held_back, method=Method(n_epochs=2, batch_size=4, seed=42)
-    )
-    job, _ = fine_tuning.submit_once(client, wanted)
-    done = wait(client, job.id)
-    assert done.status == "succeeded", fine_tuning.failure_reason(done)
-    table = fine_tuning.loss_table(client, done)
-    # 12 examples in batches of 4, twice
-    assert table["step"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert tuple(table.columns) == fine_tuning.LOSS_COLUMNS
-    assert table["train_loss"].count() == 6
-    assert table["valid_loss"].count() >= 1
-    assert 0 <= fine_tuning.training_seconds(client, done) < 120
 
 
 CSV = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n2,0.5,0.75,,\n1,1.5,0.25,1.25,0.5\n"

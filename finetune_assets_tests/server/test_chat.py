@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +10,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 from openai.types.fine_tuning import FineTuningJob
-from PIL import Image
+
+from finetune_assets_tests.server.networks import data_url, hub_vision_base, picture
+from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.xdist_group("training")
 
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.xdist_group("training")
 def ask(client: openai.OpenAI, model: str = "tiny-text", **parameters: Any) -> ChatCompletion:
     messages = [{"role": "user", "content": "Is 3 fine?"}]
     return client.chat.completions.create(**({"model": model, "messages": messages, "max_tokens": 3} | parameters))
-
-
-def png() -> str:
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
 
 
 def show(url: str) -> list[dict[str, Any]]:
@@ -56,6 +50,25 @@ def test_a_checkpoint_answers_as_its_epoch_did(client: openai.OpenAI, finished: 
 
     name = finished.fine_tuned_model or ""
     assert p_yes(f"{name}:ckpt-step-24") < p_yes(f"{name}:ckpt-step-48") == p_yes(name)
+
+
+@pytest.fixture(scope="session")
+def seeing(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a model that takes images, made known to the server while it runs."""
+    model = hub_vision_base(tmp_path_factory.mktemp("vision"))
+    with (server.home / "models.yaml").open("a") as names:
+        names.write(f"{model.name}: {model.path}\n")
+    return model.name
+
+
+def test_a_picture_is_seen(client: openai.OpenAI, seeing: str) -> None:
+    def surprise(color: str) -> float:
+        messages = show(data_url(picture(color)))
+        choice = ask(client, seeing, messages=messages, temperature=0, logprobs=True).choices[0]
+        assert choice.logprobs is not None
+        return (choice.logprobs.content or [])[0].logprob
+
+    assert surprise("red") == surprise("red") != surprise("blue")
 
 
 def test_log_probabilities_come_for_every_token_with_its_rivals(client: openai.OpenAI) -> None:
@@ -174,7 +187,7 @@ def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters
          "invalid_value"),
         ({"messages": [{"role": "user", "content": "word " * 600}]}, "messages", "context_length_exceeded"),
         ({"max_tokens": 10_000}, "messages", "context_length_exceeded"),
-        ({"messages": show(png())}, "messages", "invalid_image"),
+        ({"messages": show(data_url(picture("red")))}, "messages", "invalid_image"),
         ({"messages": show("https://example.com/cat.png")}, "messages", None),
     ],
 )  # fmt: skip

@@ -125,16 +125,6 @@ def test_training_goes_on_from_a_fine_tuned_model(tmp_path: Path, base: BaseMode
     assert said_second[0].train_loss < said_first[0].train_loss
 
 
-def test_only_the_last_three_checkpoints_are_kept(tmp_path: Path, base: BaseModel) -> None:
-    run(training_request(tmp_path, base, n_epochs=5))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "checkpoint-12",
-        "checkpoint-15",
-        "checkpoint-9",
-        "model",
-    ]
-
-
 def test_weights_are_safetensors_in_pefts_format(tmp_path: Path, base: BaseModel) -> None:
     result, _ = run(training_request(tmp_path, base))
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {p.name for p in result.model_dir.iterdir()}

@@ -49,7 +49,7 @@ class JobLife:
             tell(session, job_id, "Fine-tuning job started")
 
     def stepped(
-        self, job_id: str, metrics: dict[str, Any], hyperparameters: dict[str, Any], estimated_finish: int
+        self, job_id: str, metrics: dict[str, Any], hyperparameters: dict[str, Any], estimated_finish: int | None
     ) -> None:
         """Record a training step; `metrics` are as published, `hyperparameters` are resolved."""
         with self._change(job_id, RUNNING) as (session, job):
