@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo ui test check bench clean
+.PHONY: demo ui test check clean
 
 demo: $(READY)
 	@$(BIN)/finetune-assets demo
@@ -20,9 +20,6 @@ check: $(READY)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@$(BIN)/dg check defs
-
-bench: $(READY)
-	@for claim in benchmarks/bench_*.py; do $(BIN)/python $$claim; done
 
 clean:
 	rm -rf .venv var data/outputs

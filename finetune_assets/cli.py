@@ -111,6 +111,8 @@ def _print_report(report: dict) -> None:
 
 def main() -> NoReturn:
     """Run the command line; errors of ours become one clear line instead of a trace."""
+    # A shell that starts us in the background has us, and so our children, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         app(standalone_mode=True)

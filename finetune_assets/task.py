@@ -18,6 +18,8 @@ DEFS = Path(__file__).parent / "defs"
 """One folder per task, each with a `defs.yaml`."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+"""Dagster's jobs and sensors are named after it, and allow no other characters."""
 Split = Literal["train", "validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 
@@ -149,7 +151,7 @@ class Rerun(Strict):
 class Task(Strict):
     """One problem: its source, prompt, kind of answer, model and provider."""
 
-    task: Name
+    task: TaskName
     description: str = ""
     regions: list[Name] = Field(min_length=1)
     source: Source

@@ -33,6 +33,7 @@ _ORIENTATION = 0x0112
 # What Pillow's decoders were seen to raise on damaged bytes, beyond the OSError they document.
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError,
                    RuntimeError, struct.error, zlib.error, MemoryError)  # fmt: skip
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,12 @@ def header(data: bytes) -> ImageHeader:
         found = _header_of(image)
         if found.format == "PNG":
             image.verify()
+        # Pillow takes a PNG whose closing chunk is missing or cut for whole.
+        cut_png = found.format == "PNG" and _PNG_END not in data
         # Inside JPEG's compressed data 0xFF is always escaped, so an end marker after the last scan is the real one.
         cut_jpeg = found.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
         cut_webp = found.format == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data)
-        if cut_jpeg or cut_webp:
+        if cut_png or cut_jpeg or cut_webp:
             raise ImageError("image_unreadable", f"the {found.format} file is cut off")
     return found
 
@@ -102,8 +105,8 @@ def inspect(data: bytes) -> ImageFacts:
         ImageError: `image_unreadable` (no image, unknown format, damaged, cut off) or `image_too_large`
             (more than 64 million pixels, whatever the file's size).
     """
+    found = header(data)
     with _opened(data) as image:
-        found = _header_of(image)
         image.load()
     return ImageFacts(hashlib.sha256(data).hexdigest(), found.width, found.height, found.mode, found.format)
 

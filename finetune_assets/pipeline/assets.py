@@ -126,7 +126,7 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
 
 @stage(io="records")
 def uploaded_file(region: Region, training_jsonl: Record, validation_report: Record) -> Result:  # noqa: ARG001
-    """Upload the files; what the provider holds already is not sent again."""
+    """Upload the files, once they are found valid; what the provider holds already is not sent again."""
     client = connect(region.task.provider)
     uploaded = {split: upload_once(client, region.training_file(split)) for split in training_jsonl}
     return dg.MaterializeResult(
@@ -200,13 +200,15 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame
     predictions = ask_both_models(client, task, filtered_qa, finetuned_model["model"])
     found = compare(predictions, task.answer)
     confusion = charts.confusion_matrix(found.base.metrics.confusion, found.fine_tuned.metrics.confusion)
-    page = to_html(found, title=f"{task.task}, {region.name}")
+    note = views.base_model_note(task, predictions)
+    page = to_html(found, thumbnails=views.thumbnails(found), title=f"{task.task}, {region.name}", note=note)
     write_json(region.path("benchmark", ".json"), found.to_dict())
     write_atomically(region.path("benchmark", ".html"), page.encode())
     return dg.MaterializeResult(
         value=predictions,
         metadata={
             "verdict": found.verdict,
+            **({"note": note} if note else {}),
             "confusion_matrix": views.picture(confusion),
             "worst_examples": views.worst_examples(found),
             **views.benchmark_numbers(found),
@@ -229,15 +231,22 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
     fitted = PlattCalibrator.fit(fitting["p"], fitting["y"], model=model)
     after = fitted.apply(test["p"], model=model)
     found = judge(test["p"], after, test["y"], test["group"])
+    fingerprint = task_fingerprint(region.task)
     return dg.MaterializeResult(
-        value={"calibrator": fitted.to_dict(), "report": found.to_dict()},
+        value={
+            "calibrator": fitted.to_dict(),
+            "report": found.to_dict(),
+            "job_id": finetuned_model["job_id"],
+            "task_fingerprint": fingerprint,
+        },
         metadata={
             "verdict": found.verdict,
             "reliability": views.picture(charts.reliability(test["p"], after, test["y"])),
             **views.calibration_numbers(found),
             "job_id": finetuned_model["job_id"],
             "model": model,
-            "task_fingerprint": task_fingerprint(region.task),
+            "task_fingerprint": fingerprint,
+            **({"warning": fitted.warning} if fitted.warning else {}),
         },
         check_results=[checks.calibration_helps(region.name, found)],
     )

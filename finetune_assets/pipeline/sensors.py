@@ -80,10 +80,11 @@ def _learn(instance: dg.DagsterInstance, task: Task, memory: Memory) -> None:
         page = instance.fetch_materializations(unread, limit=_READ_AT_ONCE, ascending=True)
         for record in page.records:
             memory.after = record.storage_id
-            job_id = record.asset_materialization.metadata["job_id"].value if record.asset_materialization else None
-            # A region that the task no longer has cannot be run.
-            if record.partition_key in task.regions and isinstance(job_id, str):
-                memory.open[record.partition_key] = Submitted(job_id=job_id, storage_id=record.storage_id)
+            made = record.asset_materialization
+            job_id = made.metadata.get("job_id") if made else None
+            # Neither a region that the task no longer has, nor an event that someone reported by hand without a job.
+            if record.partition_key in task.regions and job_id is not None:
+                memory.open[record.partition_key] = Submitted(job_id=str(job_id.value), storage_id=record.storage_id)
         more = page.has_more
 
 

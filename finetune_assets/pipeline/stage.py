@@ -22,6 +22,8 @@ EVALUATE = ("finetuned_model", "benchmark", "calibrator")
 """The stages that need the job's result; the sensor requests them."""
 
 Result = dg.MaterializeResult | dg.AssetCheckResult
+StageFunction = Callable[..., Result]
+StageBuilder = Callable[[Task], dg.AssetsDefinition]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def task_fingerprint(task: Task) -> str:
     return hashlib.sha256(f"{__version__}\n{task.model_dump_json()}".encode()).hexdigest()
 
 
-def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[Callable[..., Result]], Callable[[Task], Any]]:
+def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction], StageBuilder]:
     """Make an asset of a function `(region, <inputs>) -> Result`, once its task is known.
 
     The function's name is the stage, its docstring the description in the UI, and each parameter after `region` the
@@ -63,7 +65,7 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[Callable[..., R
         checks: The checks whose results it returns.
     """
 
-    def decorate(function: Callable[..., Result]) -> Callable[[Task], dg.AssetsDefinition]:
+    def decorate(function: StageFunction) -> StageBuilder:
         inputs = list(inspect.signature(function).parameters)[1:]
 
         def build(task: Task) -> dg.AssetsDefinition:

@@ -122,6 +122,25 @@ def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"{_sheet(pictured).value}\n\n{words.value}")
 
 
+def thumbnails(report: BenchmarkReport) -> dict[str, str]:
+    """Return small pictures of the worst examples, as data URLs by example id."""
+    return {
+        worst.example_id: images.data_url(images.contact_sheet([(worst.image, "")], thumb=THUMB), "image/png")
+        for worst in report.worst
+        if worst.image is not None
+    }
+
+
+def base_model_note(task: Task, predictions: pd.DataFrame) -> str:
+    """Return what must be known about the base model before a gain over it is believed, if anything."""
+    if task.provider != "local" or not predictions["image"].notna().to_numpy().any():
+        return ""
+    return (
+        "The bundled vision model is blind before fine-tuning: its projector is random, so the base model's answers "
+        "about images are guesses. Compare with always giving the most frequent answer."
+    )
+
+
 def calibration_numbers(report: CalibrationReport) -> dict[str, Any]:
     """Return the numbers of the calibration on the test split."""
     return {

@@ -51,6 +51,16 @@ def test_an_image_cut_off_at_any_quarter_is_unreadable(image_format: str, look: 
         assert reason(error) == "image_unreadable"
 
 
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("look", [images.inspect, images.header])
+def test_an_image_that_lacks_its_last_bytes_is_unreadable(image_format: str, look: Look) -> None:
+    data = picture(image_format, size=(64, 64))
+    for missing in range(1, 24):
+        with pytest.raises(ImageError) as error:
+            look(data[:-missing])
+        assert reason(error) == "image_unreadable"
+
+
 def test_a_png_with_one_changed_byte_fails_its_checksum_in_the_header_check() -> None:
     data = bytearray(picture())
     data[data.index(b"IDAT") + 6] ^= 1

@@ -207,6 +207,12 @@ def test_many_successes_are_spread_over_ticks(provider: ScriptedProvider, instan
     assert requested == regions
 
 
+def test_a_materialization_that_names_no_job_is_left_alone(task: Task, instance: dg.DagsterInstance) -> None:
+    instance.report_runless_asset_event(dg.AssetMaterialization(JOB_KEY, partition="mono"))
+
+    assert tick(task, instance).skip_reason is not None
+
+
 def test_a_region_that_the_task_no_longer_has_is_left_alone(
     provider: ScriptedProvider, instance: dg.DagsterInstance
 ) -> None:

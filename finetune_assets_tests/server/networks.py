@@ -37,10 +37,8 @@ def hub_vision_base(folder: Path) -> BaseModel:
     sight = CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=30, patch_size=15
     )
-    config: Any = LlavaConfig(  # pyright: ignore[reportCallIssue]
-        vision_config=sight, text_config=text, image_seq_length=4,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-    )  # fmt: skip
+    config = LlavaConfig(vision_config=sight, text_config=text, image_seq_length=4)
+    config.image_token_id = tokenizer.convert_tokens_to_ids("<image>")
     side = {"height": 30, "width": 30}
     processor = LlavaProcessor(
         CLIPImageProcessorPil(size=side, crop_size=side), tokenizer, patch_size=15, num_additional_image_tokens=1,
