@@ -17,6 +17,7 @@ from finetune_assets.server import base_models, chat, error_answers, files, fine
 from finetune_assets.server.gate import Gate
 from finetune_assets.server.home import api_key, locked
 from finetune_assets.server.services import Services
+from finetune_assets.server.supervisor import threads_per_process
 
 _STOP_SECONDS = 5
 
@@ -53,9 +54,8 @@ def serve(home: Path, host: str = "127.0.0.1", port: int = 8321) -> None:
         DatabaseTooNewError: a later version of this package has used this folder.
         AddressInUseError: the address cannot be listened on.
     """
-    # Threads that spin while they wait take the core from those they wait for: several times slower where the server
-    # and a training process share two cores. OpenMP reads this when torch is first imported, here and in the workers.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is first imported, here and in the workers.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process()))
     home = home.resolve()
     with locked(home), _listen(host, port) as listener:
         app = make_app(home)

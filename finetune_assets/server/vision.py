@@ -15,7 +15,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-GRID = 4
+GRID = 3
 """The bundled tower's feature map is pooled to GRID x GRID visual tokens."""
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,7 +35,7 @@ class Vision(Protocol):
 
 
 class BundledVision:
-    """EfficientNet-Lite0, frozen, pooled to 16 visual tokens, and a two-layer projector (as in LLaVA, Liu et al. 2023).
+    """EfficientNet-Lite0, frozen, pooled to 9 visual tokens, and a two-layer projector (as in LLaVA, Liu et al. 2023).
 
     The projector's first weights are random but always the same, so that the base model is one model.
     """
@@ -48,7 +48,7 @@ class BundledVision:
 
     @torch.inference_mode()
     def features(self, image: Image) -> Tensor:
-        """`[16, 1280]`: the last feature map of the image at 224 x 224, average-pooled to 4 x 4."""
+        """`[9, 1280]`: the last feature map of the image at 224 x 224, average-pooled to 3 x 3."""
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float() / 255
         pixels = pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
         pixels = F.interpolate(pixels, size=(224, 224), mode="bicubic", antialias=True).clamp(0, 1)

@@ -59,13 +59,13 @@ def test_a_developer_message_is_a_system_message(network: Network) -> None:
     assert ids("developer") == ids("system")
 
 
-def test_an_image_takes_16_slots_where_it_stands(seeing: Network) -> None:
+def test_an_image_takes_9_slots_where_it_stands(seeing: Network) -> None:
     features = ImageFeatures(seeing)
     sequence = encode_prompt(seeing, chat("what?", image=picture("red")), features)
-    assert sequence.ids.count(-1) == 16
+    assert sequence.ids.count(-1) == 9
     question = seeing.tokenizer("what?", add_special_tokens=False).input_ids
     assert sequence.ids[sequence.ids.index(-1) - len(question) : sequence.ids.index(-1)] == question
-    assert [tuple(image.shape) for image in sequence.images] == [(16, 1280)]
+    assert [tuple(image.shape) for image in sequence.images] == [(9, 1280)]
 
 
 def test_two_images_keep_their_order(seeing: Network) -> None:

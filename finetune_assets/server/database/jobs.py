@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,10 +84,11 @@ class JobStore:
         with self._database.reading() as session:
             return page(session, query, Job.id, after=after, limit=limit)
 
-    def oldest(self, status: str) -> Job | None:
-        """Find the next job in this state, or None."""
+    def oldest(self, status: str, besides: Collection[str] = ()) -> Job | None:
+        """Find the next job in this state that is not among `besides` (ids), or None."""
+        waiting = select(Job).where(Job.status == status, Job.id.not_in(besides)).order_by(Job.number).limit(1)
         with self._database.reading() as session:
-            return session.scalar(select(Job).where(Job.status == status).order_by(Job.number).limit(1))
+            return session.scalar(waiting)
 
 
 def _slug(suffix: str | None) -> str:
