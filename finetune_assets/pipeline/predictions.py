@@ -78,7 +78,7 @@ def predict(client: Client, task: Task, examples: pd.DataFrame, model: str, role
     """
     words = task.answer.positive, task.answer.negative
     # Room for the longer answer in another model's tokens, not for an essay.
-    max_tokens = 2 + max(tokens.count(word) for word in words)
+    max_tokens = 1 + max(tokens.count(word) for word in words)
     replies = ask_all(client, model, _requests(task, examples), max_tokens=max_tokens)
     log = dg.get_dagster_logger()
     rows = []

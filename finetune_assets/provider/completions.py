@@ -39,7 +39,7 @@ def ask_all(
     *,
     max_tokens: int,
     top_logprobs: int = 20,
-    concurrency: int = 8,
+    concurrency: int = 16,
 ) -> Iterator[Reply]:
     """Yield the model's reply to each request at temperature 0, in the order of the requests.
 

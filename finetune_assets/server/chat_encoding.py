@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,12 +47,13 @@ class Sequence:
 
 
 class ImageFeatures:
-    """Features by image content, so that each image passes the vision tower once."""
+    """Features by image content, so that each image passes the vision tower once. Threads may share it."""
 
     def __init__(self, network: Network, capacity: int | None = None) -> None:
         self.network = network
         self.capacity = capacity
         self._cached: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
 
     def of(self, data_url: str) -> Tensor:
         """`[slots, d_features]` of the image.
@@ -64,15 +66,27 @@ class ImageFeatures:
             raise PromptError(f"the model {self.network.base.name!r} takes no images", "invalid_image")
         data = _image_bytes(data_url)
         digest = hashlib.sha256(data).hexdigest()
-        if digest not in self._cached:
-            try:
-                self._cached[digest] = vision.features(images.decode(data))
-            except ImageError as error:
-                raise PromptError(f"an image cannot be used: {error}", "invalid_image") from error
-        self._cached.move_to_end(digest)
-        if self.capacity is not None and len(self._cached) > self.capacity:
-            self._cached.popitem(last=False)
-        return self._cached[digest]
+        with self._lock:
+            if digest not in self._cached:
+                try:
+                    self._cached[digest] = vision.features(images.decode(data))
+                except ImageError as error:
+                    raise PromptError(f"an image cannot be used: {error}", "invalid_image") from error
+            self._cached.move_to_end(digest)
+            if self.capacity is not None and len(self._cached) > self.capacity:
+                self._cached.popitem(last=False)
+            return self._cached[digest]
+
+    def look(self, messages: list[dict[str, Any]]) -> None:
+        """Make the features of all images of a conversation, so that encoding it finds them.
+
+        Raises:
+            PromptError: as `of`.
+        """
+        for message in messages:
+            for part in _parts(message.get("content")):
+                if part["type"] == "image_url":
+                    self.of(part["image_url"]["url"])
 
 
 def encode_prompt(network: Network, messages: list[dict[str, Any]], features: ImageFeatures) -> Sequence:

@@ -82,6 +82,7 @@ class Engine:
     def __init__(self) -> None:
         self._waiting: queue.Queue[tuple[GenerationRequest, Future[Generation]]] = queue.Queue()
         self._networks: dict[str, LoadedNetwork] = {}
+        self._loading = threading.Lock()
         threading.Thread(target=self._run, name="generation", daemon=True).start()
 
     def complete(self, request: GenerationRequest) -> Generation:
@@ -91,6 +92,8 @@ class Engine:
             PromptError: the model cannot take these messages.
             BaseModelError: the model cannot be loaded.
         """
+        # Here, on the caller's thread: the tower works on the next images while the language model answers.
+        self._loaded(request.model.base).features.look(request.messages)
         answer: Future[Generation] = Future()
         self._waiting.put((request, answer))
         return answer.result()
@@ -110,11 +113,15 @@ class Engine:
                     if not answer.done():
                         answer.set_exception(error)
 
+    def _loaded(self, base: BaseModel) -> LoadedNetwork:
+        with self._loading:
+            if base.name not in self._networks:
+                self._networks[base.name] = LoadedNetwork(load(base))
+            return self._networks[base.name]
+
     def _answer(self, batch: list[tuple[GenerationRequest, Future[Generation]]]) -> None:
         model = batch[0][0].model
-        if model.base.name not in self._networks:
-            self._networks[model.base.name] = LoadedNetwork(load(model.base))
-        loaded = self._networks[model.base.name]
+        loaded = self._loaded(model.base)
         loaded.activate(model.adapter)
         rows: list[Row] = []
         prompts: list[tuple[GenerationRequest, Future[Generation], list[Row]]] = []

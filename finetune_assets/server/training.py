@@ -126,8 +126,8 @@ def train(request: TrainingRequest, report: Callable[[Progress], None]) -> Train
 def resolve_hyperparameters(request: TrainingRequest, n_examples: int) -> dict[str, int | float]:
     """Numbers for what the request leaves to us.
 
-    `batch_size` grows with the data (a 30th of it, 1 to 8: on a CPU, more steps teach more than larger batches save); `n_epochs` is 3, or as many as make 60 steps of
-    little data (12 at most), or fewer for much data.
+    `batch_size` grows with the data (a 30th of it, 1 to 8: more steps teach more than larger batches save);
+    `n_epochs` is 3, or as many as make 60 steps of little data (12 at most), or fewer for much data.
     """
     batch_size = request.batch_size
     if batch_size == "auto":
