@@ -8,11 +8,15 @@ from pathlib import Path
 
 import openai
 import pytest
+from hypothesis import settings
 
 from finetune_assets_tests.server_process import ServerProcess, make_home
 
 # Tests run side by side; threads of one that wait for those of another would only heat the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The first example pays for imports, and a busy machine for its neighbours: neither is a failure.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,9 @@ def wilson(count: int, n: int, level: float = 0.95) -> Interval:
     from statsmodels.stats.proportion import proportion_confint
 
     low, high = np.asarray(proportion_confint(count, n, alpha=1 - level, method="wilson"), dtype=float).tolist()
-    return Interval(count / n, low, high, level)
+    share = count / n
+    # At 0 of n and n of n, rounding can leave the share a hair outside.
+    return Interval(share, min(max(low, 0.0), share), max(min(high, 1.0), share), level)
 
 
 def outcome(interval: Interval, p: float) -> Outcome:

@@ -200,3 +200,10 @@ def test_equal_models_are_rarely_told_apart() -> None:
         a, b = two_models(rng, 120, 0.15, 0.15)
         outcomes.append(outcome(paired_bootstrap(a, b, n_resamples=300), mcnemar(a, b)))
     assert 1 - outcomes.count("inconclusive") / 1000 <= 0.05
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_wilsons_interval_holds_its_share_at_every_count(n: int) -> None:
+    for count in range(n + 1):
+        share = wilson(count, n)
+        assert 0 <= share.low <= share.estimate <= share.high <= 1
