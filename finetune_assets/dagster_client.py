@@ -82,7 +82,7 @@ class DagsterClient:
 
     def _reason(self, run_id: str) -> str:
         query = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
-            ... on ExecutionStepFailureEvent { stepKey error { message } }
+            ... on ExecutionStepFailureEvent { error { message errorChain { error { message } } } }
             ... on RunFailureEvent { message }
             ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
         events = self._ask(query, id=run_id)["logsForRun"].get("events", [])
@@ -90,9 +90,11 @@ class DagsterClient:
             evaluation = event.get("evaluation")
             if evaluation and not evaluation["success"] and evaluation["description"]:
                 return f"check {evaluation['checkName']}: {evaluation['description']}"
-        messages = [(event.get("error") or {}).get("message") for event in events if "error" in event]
+        errors = [event["error"] for event in events if event.get("error")]
+        # The outermost error only says which step it was; the innermost one says why.
+        messages = [[error, *(link["error"] for link in error["errorChain"])][-1]["message"] for error in errors]
         messages += [event["message"] for event in events if event["__typename"] == "RunFailureEvent"]
-        reason = next((message for message in messages if message), "no reason is logged")
+        reason = messages[0] if messages else "no reason is logged"
         return f"{reason.strip()} (run {run_id})"
 
     def _ask(self, query: str, **variables: Any) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def predict(client: Client, task: Task, examples: pd.DataFrame, model: str, role
         ProviderError: the provider does not answer, or refused every example.
     """
     words = task.answer.positive, task.answer.negative
-    # Room for the longer answer in another model's tokens, not for an essay.
-    max_tokens = 1 + max(tokens.count(word) for word in words)
+    # Room for the longer answer and no more: every further token costs a pass through the model.
+    max_tokens = max(tokens.count(word) for word in words)
     replies = ask_all(client, model, _requests(task, examples), max_tokens=max_tokens)
     log = dg.get_dagster_logger()
     rows = []

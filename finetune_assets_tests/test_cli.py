@@ -1,0 +1,79 @@
+"""The command line as a person uses it: a process with output, errors and an exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "finetune_assets.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+def write_chat(path: Path, n: int, broken_line: int | None = None) -> Path:
+    """A training file of `n` examples, one of which may be cut off in the middle."""
+    lines = [
+        orjson.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"Is {i} even?"},
+                    {"role": "assistant", "content": "Yes"[i % 2 :]},
+                ]
+            }
+        )
+        for i in range(n)
+    ]
+    if broken_line:
+        lines[broken_line - 1] = lines[broken_line - 1][:30]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def test_a_sound_file_is_valid(tmp_path: Path) -> None:
+    done = run("validate", write_chat(tmp_path / "train.jsonl", 12), "--format", "json")
+    assert done.returncode == 0
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    assert report["files"][0]["n_examples"] == report["files"][0]["n_lines"] == 12
+
+
+def test_a_truncated_line_is_named_and_fails_the_command(tmp_path: Path) -> None:
+    file = write_chat(tmp_path / "train.jsonl", 12, broken_line=7)
+    done = run("validate", file, "--format", "json")
+    assert done.returncode == 1
+    (error,) = json.loads(done.stdout)["files"][0]["errors"]
+    assert (error["line"], error["code"]) == (7, "invalid_json")
+    assert "7" in run("validate", file).stdout
+
+
+def test_a_leak_is_reported_on_the_validation_files_line(tmp_path: Path) -> None:
+    train = write_chat(tmp_path / "train.jsonl", 12)
+    validation = tmp_path / "validation.jsonl"
+    validation.write_bytes(train.read_bytes().splitlines()[3] + b"\n")
+    done = run("validate", train, "--validation", validation, "--format", "json")
+    files = json.loads(done.stdout)["files"]
+    assert done.returncode == 1
+    assert [(e["line"], e["code"]) for e in files[1]["errors"]] == [(1, "leak")]
+
+
+def test_wrong_use_exits_with_2(tmp_path: Path) -> None:
+    assert run("validate", tmp_path / "absent.jsonl").returncode == 2
+    assert run("demo", "--region", "thin_film").returncode == 2
+
+
+def test_an_unknown_task_is_one_line_with_those_there_are() -> None:
+    done = run("demo", "--task", "absent")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: there is no task 'absent'")
+    assert "solar_cells" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_explains_itself() -> None:
+    for command in ("demo", "ui", "serve", "validate"):
+        assert run(command, "--help").returncode == 0
