@@ -19,7 +19,7 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
-	@$(BIN)/dg check defs
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg check defs
 
 clean:
 	rm -rf .venv var data/outputs
