@@ -6,6 +6,7 @@ in a YAML file cannot silently change what is trained.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,11 +103,19 @@ class Sampling(Strict):
         return self
 
 
+class Shot(Strict):
+    """One question with its answer that every prompt shows the model before it asks (few-shot)."""
+
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+
+
 class Prompt(Strict):
     """What every example is wrapped in, in training and ever after. `{question}` is filled from the example."""
 
     system: str = ""
     user: str = "{question}"
+    shots: list[Shot] = []
 
     @model_validator(mode="after")
     def _user_asks_the_question(self) -> Prompt:
@@ -127,6 +136,62 @@ class BinaryAnswer(Strict):
         if self.positive.strip().lower() == self.negative.strip().lower():
             raise ValueError(f"positive and negative must differ, both are {self.positive!r}")
         return self
+
+
+class ChoiceAnswer(Strict):
+    """One of several words or short phrases."""
+
+    kind: Literal["choice"]
+    options: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> ChoiceAnswer:
+        if len({option.strip().lower() for option in self.options}) < len(self.options):
+            raise ValueError(f"options must differ in more than case, got {self.options}")
+        return self
+
+
+class NumberAnswer(Strict):
+    """A number, written as `template` says; the first number in a model's answer is read."""
+
+    kind: Literal["number"]
+    template: str = Field(default="{}", description='How the answer is written, such as "Price is ${}".')
+    decimals: int = Field(default=2, ge=0, le=9)
+    minimum: float | None = None
+    maximum: float | None = None
+    tolerance: float = Field(default=0.2, gt=0, description="An answer off by at most this share of the truth is good.")
+
+    @model_validator(mode="after")
+    def _a_place_for_the_number(self) -> NumberAnswer:
+        if self.template.count("{}") != 1 or re.search(r"\d", self.template):
+            raise ValueError(f'template must hold "{{}}" once and no digits, got {self.template!r}')
+        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
+            raise ValueError(f"minimum must be below maximum, got {self.minimum:g} and {self.maximum:g}")
+        return self
+
+
+class TextAnswer(Strict):
+    """Free text; the benchmark compares its words with the true answer's."""
+
+    kind: Literal["text"]
+    max_tokens: int = Field(default=128, ge=1, le=4096, description="Room a model gets for its answer.")
+
+
+Answer = Annotated[BinaryAnswer | ChoiceAnswer | NumberAnswer | TextAnswer, Field(discriminator="kind")]
+
+
+class Filtering(Strict):
+    """What the QA filter looks for beyond what is plainly broken. Findings go to the quarantine, each with a reason."""
+
+    near_duplicates: bool = Field(default=True, description="Keep images that look the same in one split.")
+    label_errors: Literal["off", "report", "quarantine"] = Field(
+        default="report", description="What to do with labels that a cross-validated classifier finds unlikely."
+    )
+    personal_data: bool = Field(
+        default=False, description="Set aside text with e-mail addresses, phone or card numbers."
+    )
+    language: str | None = Field(default=None, description="ISO 639-1 code; text in another language is set aside.")
+    outliers: bool = Field(default=True, description="Set aside numbers far outside the region's own (number answers).")
 
 
 class Method(Strict):
@@ -153,11 +218,16 @@ class Task(Strict):
 
     task: TaskName
     description: str = ""
-    regions: list[Name] = Field(min_length=1)
+    regions: Annotated[list[Name], Field(min_length=1)] | Literal["discover"]
+    """`discover`: those found in the data; a sensor registers new ones."""
     source: Source
     sampling: Sampling
     prompt: Prompt = Prompt()
-    answer: BinaryAnswer
+    answer: Answer
+    filtering: Filtering = Filtering()
+    checks: dict[str, Literal["off", "warn", "error"]] = Field(
+        default={}, description="Severity of asset checks by name; `error` blocks what follows."
+    )
     base_model: str = Field(min_length=1)
     method: Method = Method()
     provider: str = Field(default="local", description="local, openai, or the base URL of a compatible provider.")
@@ -168,7 +238,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _regions_are_unique(self) -> Task:
-        if len(set(self.regions)) != len(self.regions):
+        if isinstance(self.regions, list) and len(set(self.regions)) != len(self.regions):
             raise ValueError(f"regions must be unique, got {self.regions}")
         return self
 
