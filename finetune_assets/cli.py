@@ -35,14 +35,16 @@ def demo(
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
 ) -> None:
     """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server."""
+    from finetune_assets.dataset.sources import regions_of
     from finetune_assets.demo import run
     from finetune_assets.task import read_task
 
     described = read_task(task)
-    if unknown := set(region or []) - set(described.regions):
-        raise typer.BadParameter(f"{task} has the regions {', '.join(described.regions)}, not {', '.join(unknown)}")
+    regions = regions_of(described)
+    if unknown := set(region or []) - set(regions):
+        raise typer.BadParameter(f"{task} has the regions {', '.join(regions)}, not {', '.join(sorted(unknown))}")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    if not run(described, region or list(described.regions), console):
+    if not run(described, region or regions, console):
         raise typer.Exit(1)
 
 

@@ -17,9 +17,10 @@ from rich.table import Table
 from upath import UPath
 
 from finetune_assets.dagster_client import DagsterClient
+from finetune_assets.pipeline.partitions import register_regions
 from finetune_assets.pipeline.resources import default_root
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, task_fingerprint
-from finetune_assets.processes import VAR, dagster, fine_tuning_server, free_port
+from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, free_port
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, connect
 from finetune_assets.task import Task
@@ -119,6 +120,7 @@ def _make(task: Task, regions: list[str], console: Console) -> list[RegionState]
     with fine_tuning_server(), dagster(free_port(3000)) as url:
         client, instance = connect(task.provider), DagsterClient(url)
         instance.wait_until_loaded()
+        register_regions(task, dagster_home())
         console.print(f"Dagster: {url}/asset-groups  (logs in {VAR / 'logs'})")
         started = time.time()
         instance.start_backfill(task.task, list(PREPARE), regions)
@@ -163,7 +165,7 @@ def _read(task: Task, stage: str, region: str) -> dict[str, Any]:
 def _results(task: Task, region: str) -> dict[str, Any]:
     files, model = _read(task, "training_jsonl", region), _read(task, "finetuned_model", region)
     found, calibrator = _read(task, "benchmark", region), _read(task, "calibrator", region)
-    accuracy, calibration = found["comparisons"]["accuracy"], calibrator["report"]
+    decisive, before, after = found["comparisons"][found["primary"]], *_calibration_errors(calibrator["report"])
     return {
         "region": region,
         "base_model": model["base_model"],
@@ -172,36 +174,48 @@ def _results(task: Task, region: str) -> dict[str, Any]:
         "n_validation": files["validation"]["n_examples"],
         "n_calibration": calibrator["calibrator"]["n"],
         "n_test": found["n"],
-        "metric": "accuracy",
-        "base": accuracy["base"]["estimate"],
-        "fine_tuned": accuracy["fine_tuned"]["estimate"],
-        "difference": accuracy["difference"]["estimate"],
-        "difference_ci95": [accuracy["difference"]["low"], accuracy["difference"]["high"]],
+        "metric": found["primary"],
+        "base": decisive["base"]["estimate"],
+        "fine_tuned": decisive["fine_tuned"]["estimate"],
+        "difference": decisive["difference"]["estimate"],
+        "difference_ci95": [decisive["difference"]["low"], decisive["difference"]["high"]],
         "p_value": found["p_value"],
-        "ece_before": calibration["before"]["ece"]["estimate"],
-        "ece_after": calibration["after"]["ece"]["estimate"],
-        "brier_before": calibration["before"]["brier"],
-        "brier_after": calibration["after"]["brier"],
+        "ece_before": before["ece"],
+        "ece_after": after["ece"],
+        "brier_before": before["brier"],
+        "brier_after": after["brier"],
         "trained_tokens": model["trained_tokens"],
         "training_seconds": model["training_seconds"],
     }
 
 
+def _calibration_errors(report: dict[str, Any]) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Calibration error and Brier score before and after; None of numbers, which have intervals and no probability."""
+    if "before" not in report:
+        return {"ece": None, "brier": None}, {"ece": None, "brier": None}
+    before, after = report["before"], report["after"]
+    return (
+        {"ece": before["ece"]["estimate"], "brier": before["brier"]},
+        {"ece": after["ece"]["estimate"], "brier": after["brier"]},
+    )
+
+
 def _print_results(summary: dict[str, Any], states: list[RegionState], console: Console) -> None:
     table = Table(
-        "region", "n test", "base", "fine-tuned", "difference [95 %]", "p", "calibration error", "Brier score"
+        "region", "n test", "metric", "base", "fine-tuned", "difference [95 %]", "p", "calibration error", "Brier score"
     )
     for row in summary["regions"]:
         low, high = row["difference_ci95"]
         table.add_row(
             row["region"],
             str(row["n_test"]),
+            row["metric"],
             f"{row['base']:.3f}",
             f"{row['fine_tuned']:.3f}",
             f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
             f"{row['p_value']:.2g}",
-            f"{row['ece_before']:.3f} -> {row['ece_after']:.3f}",
-            f"{row['brier_before']:.3f} -> {row['brier_after']:.3f}",
+            _change(row["ece_before"], row["ece_after"]),
+            _change(row["brier_before"], row["brier_after"]),
         )
     console.print(table)
     for state in states:
@@ -209,3 +223,7 @@ def _print_results(summary: dict[str, Any], states: list[RegionState], console: 
             console.print(f"[red]{state.region} failed:[/red] {state.failure}", highlight=False)
     where = f" Summary: {SUMMARY}." if SUMMARY.exists() else ""
     console.print(f"{summary['wall_seconds']} s.{where} `make ui` shows all of it.", highlight=False)
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return "" if before is None or after is None else f"{before:.3f} -> {after:.3f}"

@@ -11,67 +11,28 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
 
 from finetune_assets.errors import TaskError
+from finetune_assets.task_sources import (
+    Columns,
+    DiamondsSource,
+    ElpvSource,
+    GeneratedSource,
+    Name,
+    ScienceFactsSource,
+    ScoredImagesSource,
+    Source,
+    Strict,
+)
 
 DEFS = Path(__file__).parent / "defs"
 """One folder per task, each with a `defs.yaml`."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Dagster's jobs and sensors are named after it, and allow no other characters."""
 Split = Literal["train", "validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
-
-
-class Strict(BaseModel):
-    """Immutable, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ElpvSource(Strict):
-    """Solar cells of the package `elpv-dataset`; its regions are the module types `mono` and `poly`.
-
-    The experts' defect probability is 0, 1/3, 2/3 or 1; the two in the middle are marked doubtful.
-    """
-
-    kind: Literal["elpv"]
-    question: str = "Is this cell defective?"
-
-
-class ScoredImagesSource(Strict):
-    """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`."""
-
-    kind: Literal["scored_images"]
-    path: str = Field(description="The table. Image paths in it are relative to its folder.")
-    question: str = "Is the finding present?"
-    threshold: float = Field(default=0.5, ge=0, le=1, description="Scores above it count as the positive answer.")
-    doubtful_between: tuple[float, float] | None = Field(
-        None, description="Scores strictly between these two are set aside for a reviewer."
-    )
-
-
-class ImageQaSource(Strict):
-    """A `qa_*.json` list of `filename` and `question_answer` entries beside a folder of images."""
-
-    kind: Literal["image_qa"]
-    path: str = Field(description="The JSON file.")
-    images: str = Field(description="The image folder; relative to the JSON file's folder.")
-    region_field: str | None = Field(default=None, description="Key of an entry that names its region.")
-    region_pattern: str | None = Field(
-        default=None, description="Regular expression on the file name; group 1 is the region."
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_the_region(self) -> ImageQaSource:
-        if (self.region_field is None) == (self.region_pattern is None):
-            raise ValueError("exactly one of region_field and region_pattern must be given")
-        return self
-
-
-Source = Annotated[ElpvSource | ScoredImagesSource | ImageQaSource, Field(discriminator="kind")]
 
 
 class Sampling(Strict):
@@ -115,7 +76,7 @@ class Prompt(Strict):
 
     system: str = ""
     user: str = "{question}"
-    shots: list[Shot] = []
+    shots: list[Shot] = Field(default=[])
 
     @model_validator(mode="after")
     def _user_asks_the_question(self) -> Prompt:
@@ -159,7 +120,12 @@ class NumberAnswer(Strict):
     decimals: int = Field(default=2, ge=0, le=9)
     minimum: float | None = None
     maximum: float | None = None
-    tolerance: float = Field(default=0.2, gt=0, description="An answer off by at most this share of the truth is good.")
+    tolerance: float = Field(
+        default=0.2, gt=0, description="An answer off by less than this share of the truth is good."
+    )
+    tolerance_absolute: float = Field(
+        default=0, ge=0, description="An answer off by less than this is good too, whatever the truth."
+    )
 
     @model_validator(mode="after")
     def _a_place_for_the_number(self) -> NumberAnswer:
@@ -175,6 +141,11 @@ class TextAnswer(Strict):
 
     kind: Literal["text"]
     max_tokens: int = Field(default=128, ge=1, le=4096, description="Room a model gets for its answer.")
+    separator: str = Field(
+        default="Explanation:",
+        min_length=1,
+        description="What stands between the answer proper, which a model must give, and its explanation.",
+    )
 
 
 Answer = Annotated[BinaryAnswer | ChoiceAnswer | NumberAnswer | TextAnswer, Field(discriminator="kind")]
@@ -213,12 +184,33 @@ class Rerun(Strict):
     )
 
 
+_KINDS_OF_ANSWER: dict[type[Strict], tuple[str, ...]] = {
+    ElpvSource: ("binary",),
+    GeneratedSource: ("binary",),
+    ScoredImagesSource: ("binary", "number"),
+    DiamondsSource: ("number",),
+    ScienceFactsSource: ("text",),
+}
+"""Sources that have answers of some kinds only; the others have what their files hold."""
+
+
+def _regions_tag(found: object) -> str:
+    return "discover" if isinstance(found, str) else "names"
+
+
+Regions = Annotated[
+    Annotated[list[Name], Field(min_length=1), Tag("names")] | Annotated[Literal["discover"], Tag("discover")],
+    Discriminator(_regions_tag),
+]
+"""Told apart before they are judged, so that an error speaks of the one that was meant."""
+
+
 class Task(Strict):
     """One problem: its source, prompt, kind of answer, model and provider."""
 
     task: TaskName
     description: str = ""
-    regions: Annotated[list[Name], Field(min_length=1)] | Literal["discover"]
+    regions: Regions
     """`discover`: those found in the data; a sensor registers new ones."""
     source: Source
     sampling: Sampling
@@ -242,6 +234,19 @@ class Task(Strict):
             raise ValueError(f"regions must be unique, got {self.regions}")
         return self
 
+    @model_validator(mode="after")
+    def _the_source_has_such_answers(self) -> Task:
+        given = _KINDS_OF_ANSWER.get(type(self.source))
+        if given and self.answer.kind not in given:
+            raise ValueError(f"source {self.source.kind} has {' or '.join(given)} answers, not {self.answer.kind}")
+        if isinstance(self.source, Columns) and self.source.support and self.answer.kind != "text":
+            raise ValueError(f"source.support explains a text answer, and answer.kind is {self.answer.kind}")
+        return self
+
+    def beside(self, folder: Path) -> Task:
+        """Return the same task, its relative paths looked for in `folder` first: the YAML file's."""
+        return Task.model_validate(self.model_dump(), context={"folder": folder})
+
 
 def task_names(folder: Path = DEFS) -> list[str]:
     """Names of all tasks, in alphabetical order."""
@@ -259,7 +264,7 @@ def read_task(name: str, folder: Path = DEFS) -> Task:
         raise TaskError(f"there is no task {name!r}; {folder} has {', '.join(task_names(folder)) or 'none'}")
     try:
         written = yaml.safe_load(path.read_text())
-        return Task.model_validate(written["attributes"])
+        return Task.model_validate(written["attributes"], context={"folder": path.parent})
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise TaskError(f"{path}: not a task file ({error}); it needs `type` and `attributes`") from error
     except ValidationError as error:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from finetune_assets.task import SPLITS, ElpvSource, Prompt, Sampling, Task
+from finetune_assets.task import SPLITS, BinaryAnswer, Prompt, Sampling, Task, read_task, task_names
+from finetune_assets.task_sources import ElpvSource, LocatedSource
 
 MINIMAL = """
 task: solar_cells
@@ -32,7 +34,8 @@ def refused(**changes: Any) -> str:
 def test_a_short_yaml_is_completed_with_defaults() -> None:
     made = task()
     assert made.source == ElpvSource(kind="elpv", question="Is this cell defective?")
-    assert (made.sampling.seed, made.answer.positive, made.answer.negative) == (42, "Yes", "No")
+    assert made.sampling.seed == 42
+    assert made.answer == BinaryAnswer(kind="binary", positive="Yes", negative="No")
     assert (made.provider, made.budget_usd, made.rerun, made.method.n_epochs) == ("local", None, None, "auto")
 
 
@@ -43,7 +46,7 @@ def test_an_unknown_key_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("name", ["Mono", "a b", "../x", "", "-a", "a" * 65])
 def test_names_that_could_not_be_folders_are_refused(name: str) -> None:
-    assert "regions.0" in refused(regions=[name])
+    assert "regions.names.0" in refused(regions=[name])
     assert "task" in refused(task=name)
 
 
@@ -60,7 +63,9 @@ def test_a_source_is_told_by_its_kind() -> None:
 @pytest.mark.parametrize("ways", [{}, {"region_field": "organ", "region_pattern": "^(.)"}])
 def test_image_questions_name_their_region_in_exactly_one_way(ways: dict[str, str]) -> None:
     source = {"kind": "image_qa", "path": "qa.json", "images": "images", **ways}
-    assert "exactly one of region_field and region_pattern" in refused(source=source)
+    assert "exactly one of region, region_field, region_from_question, region_pattern must be given" in refused(
+        source=source
+    )
 
 
 @given(st.tuples(*[st.floats(0.001, 1)] * 4))
@@ -96,6 +101,52 @@ def test_the_two_answers_must_differ() -> None:
 )
 def test_hyperparameters_outside_the_protocols_bounds_are_refused(method: dict[str, object]) -> None:
     assert next(iter(method)) in refused(method=method)
+
+
+def test_regions_may_be_discovered_in_the_data() -> None:
+    assert task(regions="discover").regions == "discover"
+    assert refused(regions="mono") == "regions.discover: Input should be 'discover'"
+
+
+@pytest.mark.parametrize(
+    ("source", "answer", "message"),
+    [
+        ({"kind": "elpv"}, {"kind": "text"}, "source elpv has binary answers, not text"),
+        ({"kind": "diamonds"}, {"kind": "binary"}, "source diamonds has number answers, not binary"),
+        ({"kind": "science_facts"}, {"kind": "number"}, "source science_facts has text answers, not number"),
+        (
+            {"kind": "scored_images", "path": "t.csv"},
+            {"kind": "text"},
+            "source scored_images has binary or number answers, not text",
+        ),
+        (
+            {"kind": "table", "path": "t.csv", "support": "{why}"},
+            {"kind": "binary"},
+            "source.support explains a text answer, and answer.kind is binary",
+        ),
+    ],
+)
+def test_a_source_that_has_no_such_answers_is_refused(
+    source: dict[str, str], answer: dict[str, str], message: str
+) -> None:
+    assert message in refused(source=source, answer=answer)
+
+
+def test_the_yaml_file_s_folder_is_remembered_and_is_no_part_of_what_the_task_says(tmp_path: Path) -> None:
+    made = task(source={"kind": "scored_images", "path": "t.csv"})
+    moved = made.beside(tmp_path)
+    assert isinstance(made.source, LocatedSource) and isinstance(moved.source, LocatedSource)
+    assert (made.source.folder, moved.source.folder) == (None, tmp_path)
+    assert made.model_dump_json() == moved.model_dump_json()
+
+
+def test_a_task_is_read_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    attributes = yaml.safe_load(MINIMAL) | {"source": {"kind": "scored_images", "path": "t.csv"}}
+    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": "x", "attributes": attributes}))
+    read = read_task("cells", tmp_path)
+    assert isinstance(read.source, LocatedSource) and read.source.folder == tmp_path / "cells"
+    assert task_names(tmp_path) == ["cells"]
 
 
 def test_a_task_cannot_be_changed() -> None:

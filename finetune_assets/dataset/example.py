@@ -20,13 +20,15 @@ class Example:
     """The file it was read from."""
     line: int | None = None
     """Line in that file, or row of a Parquet table, from 1; None where the format has neither."""
+    system: str | None = None
+    """The file's own system message; None where it has none and the task's prompt speaks."""
     question: str = ""
     answer: str | None = None
     """The label in the task's own words, or None where the row has none that can be read."""
     score: float | None = None
-    """The label as the source gives it, 0 to 1, before it became an answer."""
+    """The label as a number: for yes or no, from 0 to 1 as the source gives it; for number answers the number."""
     image: str | None = None
-    """Path of the image."""
+    """Path of the image, or any fsspec URL."""
     group: str | None = None
     """Examples that share it (one patient, one panel) never fall into two splits; None stands alone."""
     doubt: str | None = None

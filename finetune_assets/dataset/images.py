@@ -1,4 +1,4 @@
-"""Images as bytes: what they are, whether they are whole, and how a provider wants them.
+"""Images as bytes: what they are, whether they are whole, what they look like, and how a provider wants them.
 
 The only room that knows Pillow. Bytes come from anywhere, so sizes are limited before anything is decoded,
 only well-known formats are tried, and whatever a decoder objects to becomes an `ImageError` with a quarantine code.
@@ -6,10 +6,10 @@ only well-known formats are tried, and whatever a decoder objects to becomes an 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pybase64
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from upath import UPath
 
@@ -27,9 +28,16 @@ MAX_TRAINING_BYTES = 10 * 1024 * 1024
 MAX_FILE_BYTES = 128 * 1024 * 1024
 MAX_PIXELS = 64_000_000
 MAX_SHEET_BYTES = 150_000
+THUMBNAIL_SIDE = 32
+DETAIL_SIZES = {"low": (512, 512), "high": (2048, 768)}
+"""Longest and shortest side in pixels of what a provider looks at, by the detail asked for."""
 MIME_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _READABLE = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ORIENTATION = 0x0112
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes whose colours are the same in RGB."""
+_PRIVATE = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop", "comment"}
+"""What Pillow finds beside the pixels that may tell of people and places; text chunks of PNG are looked at too."""
 # What Pillow's decoders were seen to raise on damaged bytes, beyond the OSError they document.
 _DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError,
                    RuntimeError, struct.error, zlib.error, MemoryError)  # fmt: skip
@@ -45,6 +53,10 @@ class ImageFacts:
     height: int
     mode: str
     format: str
+    fit: bool
+    """Whether a provider takes the bytes as they are, and nothing in them should stay at home."""
+    thumbnail: bytes
+    """32 rows of 32 grey pixels, for comparisons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +76,34 @@ def read(path: str | Path | UPath) -> bytes:
         ImageError: `image_missing` if there is no such file, `image_unreadable` if it cannot be opened,
             `image_too_large` above 128 MiB.
     """
+    return read_dated(path)[0]
+
+
+def read_dated(path: str | Path | UPath) -> tuple[bytes, int | None]:
+    """Read the bytes of an image file, and when it was last modified.
+
+    Returns:
+        The bytes, and the time in nanoseconds since 1970, or None where the file is not a local one.
+
+    Raises:
+        ImageError: as `read`.
+    """
     try:
-        with UPath(path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        if "://" in str(path):
+            with UPath(path).open("rb") as file:
+                data, modified_ns = file.read(MAX_FILE_BYTES + 1), None
+        else:
+            # An fsspec path takes ten times as long to open. To ask for more than there is takes memory for all of it.
+            with Path(str(path)).open("rb") as file:
+                facts = os.fstat(file.fileno())
+                data, modified_ns = file.read(min(facts.st_size, MAX_FILE_BYTES) + 1), facts.st_mtime_ns
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("image_missing", f"there is no file {str(path)!r}") from error
     except (OSError, ValueError) as error:
         raise ImageError("image_unreadable", f"{str(path)!r} cannot be read: {error}") from error
     if len(data) > MAX_FILE_BYTES:
         raise ImageError("image_too_large", f"{str(path)!r} has more than {MAX_FILE_BYTES // 2**20} MiB")
-    return data
+    return data, modified_ns
 
 
 def header(data: bytes) -> ImageHeader:
@@ -102,13 +132,21 @@ def inspect(data: bytes) -> ImageFacts:
     """Decode an image in full and say what it is.
 
     Raises:
-        ImageError: `image_unreadable` (no image, unknown format, damaged, cut off) or `image_too_large`
-            (more than 64 million pixels, whatever the file's size).
+        ImageError: `image_unreadable` (no image, unknown format, damaged, cut off), `image_too_large` (more than
+            64 million pixels, whatever the file's size), `image_animated` (more than one frame) or
+            `image_wrong_mode` (colours that are not the same in RGB).
     """
     found = header(data)
     with _opened(data) as image:
+        # The second picture of an MPO, which many telephones write, is a preview of the first.
+        if (n_frames := getattr(image, "n_frames", 1)) > 1 and found.format != "MPO":
+            raise ImageError("image_animated", f"it has {n_frames} frames; export the one that is meant")
+        if found.mode not in _MODES:
+            raise ImageError("image_wrong_mode", f"its pixels are {found.mode}; export it as RGB or greyscale")
         image.load()
-    return ImageFacts(hashlib.sha256(data).hexdigest(), found.width, found.height, found.mode, found.format)
+        fit, thumbnail = _is_fit(image, len(data)), _thumbnail(image)
+    digest = hashlib.sha256(data).hexdigest()
+    return ImageFacts(digest, found.width, found.height, found.mode, found.format, fit, thumbnail)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -118,39 +156,49 @@ def decode(data: bytes) -> Image.Image:
         ImageError: as `inspect`.
     """
     with _opened(data) as image:
-        upright = _upright_rgb(image)
-    if upright.mode == "RGB":
-        return upright
-    return Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
+        return _on_white(_upright_rgb(image))
 
 
-def for_training(data: bytes) -> tuple[bytes, str]:
+def for_training(data: bytes, detail: str = "low") -> tuple[bytes, str]:
     """Make an image fit for a provider, RGB(A), upright, JPEG, PNG or WEBP of at most 10 MiB, and name its MIME type.
 
-    Bytes that are fit already pass through untouched; anything else is encoded again as PNG, and as ever smaller
-    JPEG where PNG is too big.
+    Bytes that are fit already pass through untouched. Others are turned as EXIF says, made no larger than what the
+    provider looks at, and encoded again without metadata: JPEG as JPEG, anything else as PNG.
+
+    Args:
+        data: The bytes of the image.
+        detail: "low" or "high", as the prompt asks for it.
 
     Raises:
-        ImageError: as `inspect`.
+        ImageError: as `inspect`, except that of several frames the first is taken.
     """
     with _opened(data) as image:
         image.load()
         if _is_fit(image, len(data)):
             return data, MIME_TYPES[str(image.format)]
+        image_format = image.format
         pixels = _upright_rgb(image)
+    # Pillow would write comments and profiles into the new file.
+    pixels.info.clear()
+    longest, shortest = DETAIL_SIZES[detail]
+    scale = min(1.0, longest / max(pixels.size), shortest / min(pixels.size))
+    if scale < 1:
+        size = (max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale)))
+        pixels = pixels.resize(size, Image.Resampling.LANCZOS)
+    if image_format in ("JPEG", "MPO"):
+        return _encode(pixels.convert("RGB"), "JPEG", quality=95), "image/jpeg"
     # Level 4 takes half the time of Pillow's default 6 for a tenth more bytes; no pixel differs.
-    encoded = _encode(pixels, "PNG", compress_level=4)
-    if len(encoded) <= MAX_TRAINING_BYTES:
-        return encoded, "image/png"
-    pixels = pixels.convert("RGB")
-    while len(encoded := _encode(pixels, "JPEG", quality=90)) > MAX_TRAINING_BYTES:
-        pixels = pixels.resize((pixels.width * 3 // 4, pixels.height * 3 // 4), Image.Resampling.LANCZOS)
-    return encoded, "image/jpeg"
+    return _encode(pixels, "PNG", compress_level=4), "image/png"
 
 
 def data_url(data: bytes, mime: str) -> str:
     """Inline the bytes as a `data:` URL."""
-    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+    return b"".join(data_url_parts(data, mime)).decode("ascii")
+
+
+def data_url_parts(data: bytes, mime: str) -> tuple[bytes, bytes]:
+    """Inline the bytes as a `data:` URL in ASCII: its head and its payload, which may be megabytes, uncopied."""
+    return b"data:%b;base64," % mime.encode(), pybase64.b64encode(data)
 
 
 def contact_sheet(rows: Sequence[tuple[str | Path | UPath, str]], columns: int = 8, thumb: int = 96) -> bytes:
@@ -179,6 +227,16 @@ def contact_sheet(rows: Sequence[tuple[str | Path | UPath, str]], columns: int =
         fitting = next(text for n in range(len(caption), -1, -1) if draw.textlength(text := caption[:n], font) <= thumb)
         draw.text((left, top + thumb + 2), fitting, fill="#222222", font=font)
     return _encode_below(sheet, MAX_SHEET_BYTES)
+
+
+def draw_texts(size: tuple[int, int], texts: Sequence[tuple[str, tuple[int, int]]], height: int) -> bytes:
+    """Draw black texts on white as a PNG, each centred on its point; sizes and points in pixels."""
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=height)
+    for text, point in texts:
+        draw.text(point, text, fill="black", font=font, anchor="mm")
+    return _encode(picture, "PNG", compress_level=4)
 
 
 @contextmanager
@@ -211,14 +269,29 @@ def _is_fit(image: Image.Image, n_bytes: int) -> bool:
         and image.mode in ("RGB", "RGBA")
         and n_bytes <= MAX_TRAINING_BYTES
         and image.getexif().get(_ORIENTATION, 1) == 1
+        and not _PRIVATE & image.info.keys()
+        and not getattr(image, "text", None)
     )
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    upright = image if image.mode in ("L", "RGB") else _on_white(_upright_rgb(image))
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return ImageOps.exif_transpose(upright).convert("L").resize(side, Image.Resampling.BILINEAR).tobytes()
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An RGB(A) image without transparency."""
+    if image.mode == "RGB":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     """RGB, or RGBA where there is transparency, turned as EXIF says."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "F":
-        raise ImageError("image_unreadable", "its pixels are floating-point numbers; export it with 8 or 16 bits")
+        raise ImageError("image_wrong_mode", "its pixels are floating-point numbers; export it with 8 or 16 bits")
     if upright.mode.startswith("I"):
         # Pillow clips 16-bit greys at 255 instead of scaling them, which would leave a medical image white.
         upright = upright.convert("I").point(lambda grey: grey * (1 / 256)).convert("L")

@@ -1,36 +1,49 @@
 """From a source's examples to one table: image facts, groups and splits. Problem rows are carried along.
 
-Every image is decoded once here, so that what is broken is known before anything is paid for.
+Two passes, so that a region may be larger than memory. The first streams the source, looks at every image (so that
+what is broken is known before anything is paid for) and writes the rows to a scratch file without a name, which
+vanishes with the process; of each row some 50 bytes of hashes stay in memory. These decide on groups and splits, and
+the second pass writes the table.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from upath import UPath
 
-from finetune_assets.dataset import images
+from finetune_assets.dataset import near_duplicates, splits
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.splits import assign
-from finetune_assets.errors import ImageError
-from finetune_assets.task import Sampling
+from finetune_assets.dataset.groups import UNKNOWN, Groups, linked
+from finetune_assets.dataset.image_looks import Look, Looker
+from finetune_assets.dataset.images import ImageFacts
+from finetune_assets.dataset.table import Table, TableWriter, read_chunks, writing
+from finetune_assets.task import SPLITS, Sampling
 
 DTYPES = {
     "example_id": "str",
     "region": "str",
     "split": "str",
     "group": "str",
+    "system": "str",
     "question": "str",
     "answer": "str",
     "score": "float64",
     "image": "str",
     "image_sha256": "str",
     "image_bytes": "Int64",
+    "image_modified_ns": "Int64",
     "image_width": "Int64",
     "image_height": "Int64",
     "image_mode": "str",
+    "image_format": "str",
+    "image_fit": "boolean",
     "doubt": "str",
     "problem": "str",
     "detail": "str",
@@ -38,113 +51,170 @@ DTYPES = {
     "line": "Int64",
 }
 """Columns of the sampled and the clean examples and their pandas types. Where there is no value it is missing
-(`isna`): `split` of a row with a problem, `answer` and `score` without a label, `image_*` without an image."""
-_THREADS = 2
+(`isna`): `split` of a row with a problem, `answer` and `score` without a label, `image_*` without an image,
+`system` where the prompt's own holds. `image_fit`: a provider takes the image's bytes as they are."""
+_CHUNK_ROWS = 10_000
+_NO_LINKS = (np.empty(0, int), np.empty(0, int))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The sampled examples of a region, and how many the source had."""
+    """The sampled examples of a region, and what was seen on the way."""
 
-    frame: pd.DataFrame
+    table: Table
     """One row per sampled example and per row with a problem; columns as in `DTYPES`."""
     n_source: int
+    """Rows of the source."""
+    n_usable: int
+    """Of these, the rows without a problem, from which the splits are drawn."""
+    n_near_duplicates: int
+    """Images that look like an earlier one and share its group, though their bytes differ."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What looking at an example's image told; all None without an image, `error` where it failed."""
+class _Rows:
+    """What stays in memory of the rows of the source, an array of [n] each."""
 
-    n_bytes: int | None = None
-    facts: images.ImageFacts | None = None
-    error: ImageError | None = None
+    group: np.ndarray
+    """Hash of the seed and the name of the group, from which the split follows."""
+    image: np.ndarray
+    """Hash of the image, or `UNKNOWN`."""
+    thumbnail: np.ndarray
+    """Number of the image's thumbnail, or -1."""
+    name: np.ndarray
+    """Hash of the id."""
+    label: np.ndarray
+    """Number of the answer among the labels, beyond them where it is none."""
+    usable: np.ndarray
+    """Whether the row has no problem."""
 
-
-def sample(examples: Iterable[Example], sampling: Sampling) -> Sample:
-    """Look at each example's image, group the examples, and draw the splits.
-
-    The group is the example's own, else its image's hash, else its id; examples with identical images are of one
-    group whatever the source says. Rows with a problem, from the source or the image, are in the frame without a
-    split; of the others those that are in no split are left out.
-    """
-    rows = list(examples)
-    looks = _looks(rows)
-    groups = merged_groups(rows, [look.facts.sha256 if look.facts else None for look in looks])
-    usable = [row.problem is None and look.error is None for row, look in zip(rows, looks, strict=True)]
-    drawn = iter(
-        assign(
-            [group for group, is_usable in zip(groups, usable, strict=True) if is_usable],
-            sampling,
-            [row.answer for row, is_usable in zip(rows, usable, strict=True) if is_usable],
+    @classmethod
+    def of(cls, rows: Sequence[Example], looks: Sequence[Look], seed: int, labels: Sequence[str]) -> _Rows:
+        codes = {label: code for code, label in enumerate(labels)}
+        facts = [look.facts for look in looks]
+        named = zip(rows, facts, strict=True)
+        return cls(
+            group=np.array([splits.key(seed, _group(row, fact)) for row, fact in named], np.uint64),
+            image=np.array([int(fact.sha256[:16], 16) if fact else UNKNOWN for fact in facts], np.uint64),
+            thumbnail=np.array([look.thumbnail for look in looks], np.int32),
+            name=np.array([splits.key(seed, row.id) for row in rows], np.uint64),
+            label=np.array([codes.get(row.answer or "", len(labels)) for row in rows], np.int16),
+            usable=np.array(
+                [row.problem is None and look.error is None for row, look in zip(rows, looks, strict=True)], bool
+            ),
         )
-    )
-    records = [
-        _record(row, look, group, next(drawn) if is_usable else None)
-        for row, look, group, is_usable in zip(rows, looks, groups, usable, strict=True)
-    ]
-    kept = [record for record in records if record["split"] is not None or record["problem"] is not None]
-    return Sample(pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES), len(rows))
 
 
-def merged_groups(rows: Sequence[Example], hashes: Sequence[str | None]) -> list[str]:
-    """Name each row's group; groups that share an identical image are one, under the smallest of their names.
+def sample(
+    examples: Iterable[Example],
+    sampling: Sampling,
+    path: UPath,
+    *,
+    labels: Sequence[str] = (),
+    look_alikes: bool = True,
+) -> Sample:
+    """Look at each example's image, group the examples, draw the splits, and write the table.
+
+    The group is the example's own, else its image's hash, else its id; examples with identical images, or images that
+    look the same, are of one group whatever the source says, under the smallest of their names. Rows with a problem,
+    from the source or the image, are in the table without a split; of the others those that are in no split are left
+    out. Where a source repeats an id, the later examples' ids end in `#2`, `#3` and so on.
 
     Args:
-        rows: Examples.
-        hashes: Hash of each row's image, or None.
+        examples: Examples in the order of the source.
+        sampling: The share or count of each split.
+        path: Where the table is written.
+        labels: The answers whose proportions the splits keep where they are drawn by count.
+        look_alikes: Whether images that look the same share a group (`near_duplicates`).
     """
-    parents: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while (parent := parents.setdefault(name, name)) != name:
-            parents[name] = name = parents[parent]
-        return name
-
-    owners: dict[str, str] = {}
-    names = [row.group or sha256 or row.id for row, sha256 in zip(rows, hashes, strict=True)]
-    for name, sha256 in zip(names, hashes, strict=True):
-        if sha256 is not None:
-            first, second = sorted((root(owners.setdefault(sha256, name)), root(name)))
-            parents[second] = first
-    return [root(name) for name in names]
+    with tempfile.TemporaryFile() as scratch, tempfile.TemporaryFile() as thumbnails:
+        rows = _first_pass(examples, scratch, thumbnails, sampling.seed, labels)
+        alike = _look_alikes(rows, thumbnails) if look_alikes else _NO_LINKS
+        groups = Groups(rows.group, [linked(rows.image), alike])
+        groups.name_merged(read_chunks(scratch, ["group"]))
+        split = _drawn(rows, groups, sampling, labels)
+        times_seen = _times_seen(rows.name)
+        with writing(path, DTYPES) as table:
+            for chunk in read_chunks(scratch):
+                table.write(_completed(chunk, groups, split, times_seen))
+    return Sample(Table(path), len(split), int(rows.usable.sum()), len(alike[0]))
 
 
-def _looks(rows: Sequence[Example]) -> list[_Look]:
-    """Look at the image of each row that has no problem yet; one that several rows share is looked at once."""
-    paths = list(dict.fromkeys(row.image for row in rows if row.image is not None and row.problem is None))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        by_path = dict(zip(paths, pool.map(_look, paths), strict=True))
-    return [by_path.get(row.image or "", _Look()) if row.problem is None else _Look() for row in rows]
+def _first_pass(examples: Iterable[Example], scratch: Any, thumbnails: Any, seed: int, labels: Sequence[str]) -> _Rows:
+    """Write all rows to the scratch file, their images looked at, and return what stays in memory."""
+    parts: list[_Rows] = [_Rows.of([], [], seed, labels)]
+    with TableWriter(scratch, DTYPES) as table, Looker(thumbnails) as looker:
+        unread = iter(examples)
+        while rows := list(islice(unread, _CHUNK_ROWS)):
+            looks = looker.looks(rows)
+            table.write(_records(rows, looks))
+            parts.append(_Rows.of(rows, looks, seed, labels))
+    return _Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__slots__})
 
 
-def _look(path: str) -> _Look:
-    data = b""
-    try:
-        data = images.read(path)
-        return _Look(len(data), images.inspect(data))
-    except ImageError as error:
-        return _Look(len(data) or None, error=error)
+def _look_alikes(rows: _Rows, thumbnails: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Pair the rows of images that look the same: the first of each cluster with the others."""
+    pictured = np.flatnonzero(rows.thumbnail >= 0)
+    # One row stands for all that have the same image.
+    _, firsts = np.unique(rows.image[pictured], return_index=True)
+    pictured = pictured[np.sort(firsts)]
+    if not len(pictured):
+        return _NO_LINKS
+    first = near_duplicates.clusters(thumbnails, rows.thumbnail[pictured])
+    later = np.flatnonzero(first != np.arange(len(pictured)))
+    return pictured[first[later]], pictured[later]
 
 
-def _record(row: Example, look: _Look, group: str, split: str | None) -> dict[str, object]:
-    facts = look.facts
-    return {
-        "example_id": row.id,
-        "region": row.region,
-        "split": split,
-        "group": group,
-        "question": row.question,
-        "answer": row.answer,
-        "score": row.score,
-        "image": row.image,
-        "image_sha256": facts.sha256 if facts else None,
-        "image_bytes": look.n_bytes,
-        "image_width": facts.width if facts else None,
-        "image_height": facts.height if facts else None,
-        "image_mode": facts.mode if facts else None,
-        "doubt": row.doubt,
-        "problem": look.error.reason if look.error else row.problem,
-        "detail": look.error.detail if look.error else row.detail,
-        "source": row.source,
-        "line": row.line,
+def _drawn(rows: _Rows, groups: Groups, sampling: Sampling, labels: Sequence[str]) -> np.ndarray:
+    """The split of each row as its place in `SPLITS`, [n]; rows with a problem are in none."""
+    usable = rows.usable
+    positions = groups.position(sampling.seed)[usable]
+    split = np.full(len(usable), splits.NOT_SAMPLED, np.int8)
+    split[usable] = splits.assign(groups.of_row[usable], positions, sampling, rows.label[usable], [*labels, "None"])
+    return split
+
+
+def _times_seen(names: np.ndarray) -> np.ndarray:
+    """How often each row's name occurred before it, [n]."""
+    order = np.argsort(names, kind="stable")
+    starts = np.flatnonzero(np.diff(names[order], prepend=~names[order[:1]]))
+    within = np.arange(len(names)) - np.repeat(starts, np.diff(starts, append=len(names)))
+    result = np.empty(len(names), np.int32)
+    result[order] = within
+    return result
+
+
+def _completed(chunk: pd.DataFrame, groups: Groups, split: np.ndarray, times_seen: np.ndarray) -> pd.DataFrame:
+    """The rows of a chunk that are kept, with their split, merged group and unique id."""
+    at = chunk.index
+    names = np.array([*SPLITS, None], object)
+    chunk["split"] = names[split[at]]
+    merged, repeated = groups.is_merged[at], times_seen[at] > 0
+    if merged.any():
+        chunk.loc[merged, "group"] = [groups.names[group] for group in groups.of_row[at[merged]].tolist()]
+    if repeated.any():
+        numbers = pd.Series(times_seen[at[repeated]] + 1, at[repeated])
+        chunk.loc[repeated, "example_id"] += "#" + numbers.astype("str")
+    return chunk.loc[chunk["split"].notna() | chunk["problem"].notna()]
+
+
+def _group(row: Example, facts: ImageFacts | None) -> str:
+    return row.group or (facts.sha256 if facts else None) or row.id
+
+
+def _records(rows: Sequence[Example], looks: Sequence[Look]) -> pd.DataFrame:
+    facts = [look.facts for look in looks]
+    seen = list(zip(rows, looks, strict=True))
+    columns: dict[str, list[Any]] = {
+        "example_id": [row.id for row in rows],
+        "group": [_group(row, fact) for row, fact in zip(rows, facts, strict=True)],
+        "image_bytes": [look.n_bytes for look in looks],
+        "image_modified_ns": [look.modified_ns for look in looks],
+        "problem": [look.error.reason if look.error else row.problem for row, look in seen],
+        "detail": [look.error.detail if look.error else row.detail for row, look in seen],
     }
+    for name in ("region", "system", "question", "answer", "score", "image", "doubt", "source", "line"):
+        columns[name] = [getattr(row, name) for row in rows]
+    for name in ("sha256", "width", "height", "mode", "format", "fit"):
+        columns[f"image_{name}"] = [getattr(fact, name) if fact else None for fact in facts]
+    return pd.DataFrame(columns)

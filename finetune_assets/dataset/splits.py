@@ -7,15 +7,17 @@ machine, and stays the same when data is added. Examples of one group always lan
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-import pandas as pd
+import numpy as np
 
-from finetune_assets.task import SPLITS, Sampling, Split
+from finetune_assets.dataset.table import Table, hashes
+from finetune_assets.task import SPLITS, Sampling
+
+NOT_SAMPLED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,20 @@ class Leak:
     """The splits it is in, sorted."""
 
 
-def position(seed: int, group: str) -> float:
-    """Place a group in [0, 1): uniform over groups, fixed for a seed (the first 53 bits of a BLAKE2b hash)."""
-    digest = hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
+def key(seed: int, name: str) -> int:
+    """Hash a name under a seed: 64 bits of BLAKE2b."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest(), "big")
 
 
-def assign(groups: Sequence[str], sampling: Sampling, labels: Sequence[str | None]) -> list[Split | None]:
-    """Find the split of each example, or None where it is not sampled.
+def places(keys: np.ndarray) -> np.ndarray:
+    """Place keys in [0, 1): the first 53 bits as a fraction, uniform over names and fixed for a seed."""
+    return (keys >> np.uint64(11)) / (1 << 53)
+
+
+def assign(
+    groups: np.ndarray, positions: np.ndarray, sampling: Sampling, labels: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
+    """Find the split of each example as its place in `SPLITS`, or `NOT_SAMPLED`.
 
     With shares, each split owns a fixed interval of positions as wide as its share, so the sizes come out near the
     shares, not exactly on them. With counts, each split owns an interval in proportion to its count and takes from
@@ -43,31 +51,49 @@ def assign(groups: Sequence[str], sampling: Sampling, labels: Sequence[str | Non
     added an example may then enter or leave the sample, but it never changes its split.
 
     Args:
-        groups: Group of each example.
-        sampling: The seed, and the share or count of each split.
-        labels: Label of each example, for the proportions; used with counts only.
+        groups: Number of each example's group, [n].
+        positions: Place of that group (`places` of its `key`), [n].
+        sampling: The share or count of each split.
+        labels: Number of each example's label in `names`, for the proportions; used with counts only. [n]
+        names: The labels.
     """
-    positions = {group: position(sampling.seed, group) for group in dict.fromkeys(groups)}
-    bounds = _bounds(sampling)
-    owners: dict[str, Split | None] = {group: _owner(place, bounds) for group, place in positions.items()}
+    owners = np.searchsorted(_bounds(sampling), positions, side="right").astype(np.int8)
+    owners[owners == len(SPLITS)] = NOT_SAMPLED
     if not sampling.by_count:
-        return [owners[group] for group in groups]
-    chosen = _chosen(groups, labels, positions, owners, sampling)
-    return [owners[group] if group in chosen else None for group in groups]
+        return owners
+    proportions = np.bincount(labels, minlength=len(names))
+    drawn = np.full(len(groups), NOT_SAMPLED, np.int8)
+    order = np.lexsort((groups, positions))
+    for split, count in enumerate(sampling.amounts.values()):
+        candidates = order[owners[order] == split]
+        quotas = _quotas(proportions, names, int(count))
+        drawn[_filled(candidates, groups[candidates], labels[candidates], quotas, int(count))] = split
+    return drawn
 
 
-def leaks(frame: pd.DataFrame) -> list[Leak]:
-    """List every image hash and group that is in two splits of the frame; nothing if the splits are clean."""
+def leaks(table: Table) -> list[Leak]:
+    """List every image hash and group that is in two splits of the table; nothing if the splits are clean."""
     found: list[Leak] = []
     kinds: tuple[Literal["image_sha256", "group"], ...] = ("image_sha256", "group")
     for kind in kinds:
-        splits: dict[str, set[str]] = defaultdict(set)
-        for value, split in frame[[kind, "split"]].dropna().itertuples(index=False):
-            splits[value].add(split)
-        found.extend(
-            Leak(kind, value, tuple(sorted(splits[value]))) for value in sorted(splits) if len(splits[value]) > 1
-        )
+        suspects = _in_two_splits(table, kind)
+        shared: dict[str, set[str]] = {}
+        for chunk in table.chunks([kind, "split"]) if len(suspects) else ():
+            rows = chunk.dropna()
+            for value, split in rows.loc[np.isin(hashes(rows.filter([kind])), suspects)].itertuples(index=False):
+                shared.setdefault(value, set()).add(split)
+        found += [Leak(kind, value, tuple(sorted(shared[value]))) for value in sorted(shared) if len(shared[value]) > 1]
     return found
+
+
+def _in_two_splits(table: Table, column: str) -> np.ndarray:
+    """Hashes of the values that occur in more than one split."""
+    parts = [
+        np.column_stack([hashes(rows.filter([column])), hashes(rows.filter(["split"]))])
+        for rows in (chunk.dropna() for chunk in table.chunks([column, "split"]))
+    ]
+    values, n_splits = np.unique(np.unique(np.concatenate(parts), axis=0)[:, 0], return_counts=True)
+    return values[n_splits > 1]
 
 
 def _bounds(sampling: Sampling) -> list[float]:
@@ -77,57 +103,42 @@ def _bounds(sampling: Sampling) -> list[float]:
     return [upper / total for upper in accumulate(amounts)]
 
 
-def _owner(place: float, bounds: list[float]) -> Split | None:
-    for split, upper in zip(SPLITS, bounds, strict=True):
-        if place < upper:
-            return split
-    return None
-
-
-def _chosen(
-    groups: Sequence[str],
-    labels: Sequence[str | None],
-    positions: Mapping[str, float],
-    owners: Mapping[str, Split | None],
-    sampling: Sampling,
-) -> set[str]:
-    """Choose the groups that fill the counts."""
-    members: dict[str, list[str | None]] = defaultdict(list)
-    for group, label in zip(groups, labels, strict=True):
-        members[group].append(label)
-    proportions = Counter(labels)
-    chosen: set[str] = set()
-    for split, count in sampling.amounts.items():
-        candidates = sorted((group for group in members if owners[group] == split), key=positions.__getitem__)
-        chosen |= _filled(candidates, members, _quotas(proportions, int(count)), int(count))
-    return chosen
-
-
 def _filled(
-    candidates: list[str], members: Mapping[str, list[str | None]], quotas: Mapping[str | None, int], count: int
-) -> set[str]:
-    """Take the lowest groups that fit the labels' quotas, then the lowest others that still fit the count."""
-    taken: set[str] = set()
-    room, total = Counter(quotas), 0
-    for group in candidates:
-        wanted = Counter(members[group])
-        if all(room[label] >= n for label, n in wanted.items()):
-            taken.add(group)
+    candidates: np.ndarray, groups: np.ndarray, labels: np.ndarray, quotas: np.ndarray, count: int
+) -> np.ndarray:
+    """Take the lowest groups that fit the labels' quotas, then the lowest others that still fit the count.
+
+    Args:
+        candidates: Rows in the order of their groups' positions, [m].
+        groups: Their groups, [m].
+        labels: Their labels, [m].
+        quotas: Most rows of each label.
+        count: Most rows in all.
+    """
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    ends = np.append(starts, len(groups))[1:]
+    taken = np.zeros(len(candidates), bool)
+    room, total = quotas.copy(), 0
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if total == count:
+            break
+        wanted = np.bincount(labels[start:end], minlength=len(room))
+        if (wanted <= room).all():
+            taken[start:end] = True
             room -= wanted
-            total += wanted.total()
-    for group in candidates:
-        if group not in taken and total + len(members[group]) <= count:
-            taken.add(group)
-            total += len(members[group])
-    return taken
+            total += end - start
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if not taken[start] and total + end - start <= count:
+            taken[start:end] = True
+            total += end - start
+    return candidates[taken]
 
 
-def _quotas(proportions: Counter[str | None], count: int) -> dict[str | None, int]:
+def _quotas(proportions: np.ndarray, names: Sequence[str], count: int) -> np.ndarray:
     """`count` divided among the labels in proportion, the largest remainders rounded up (Hamilton's method)."""
-    total = proportions.total()
-    exact = {label: count * n / total for label, n in proportions.items()}
-    quotas = {label: int(share) for label, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], str(label)))
-    for label in by_remainder[: count - sum(quotas.values())]:
-        quotas[label] += 1
+    exact = count * proportions / max(int(proportions.sum()), 1)
+    quotas = np.floor(exact).astype(int)
+    by_remainder = sorted(np.flatnonzero(proportions).tolist(), key=lambda n: (quotas[n] - exact[n], names[n]))
+    if by_remainder:
+        quotas[by_remainder[: count - int(quotas.sum())]] += 1
     return quotas

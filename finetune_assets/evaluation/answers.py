@@ -1,63 +1,141 @@
-"""What a model answered: the word it wrote, and the probability it gave to the positive word."""
+"""What a model answered: what it wrote, read as the task's kind of answer, and how sure it was of it."""
 
 from __future__ import annotations
 
 import math
 import re
-import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.dataset.answer_words import begun_with, mentioned, normal, read_number, render, spelled
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+
+_WORD = re.compile(r"[^\W_]")
 
 
-def parse(text: str | None, answer: BinaryAnswer) -> str | None:
-    """Return the answer word that `text` begins with, in the task's spelling, or None where it begins with neither.
+class Token(Protocol):
+    """One token of a model's answer; probabilities are natural logarithms, given all tokens before it."""
 
-    Case, white space and leading punctuation (`**yes**, because …`) do not matter; a longer word (`Nothing`) is not an
-    answer, and where one answer begins with the other (`No`, `No defect`) the longer one is preferred.
+    @property
+    def text(self) -> str:
+        """The token itself."""
+        ...
+
+    @property
+    def logprob(self) -> float:
+        """Its log-probability."""
+        ...
+
+    @property
+    def candidates(self) -> Mapping[str, float]:
+        """Log-probability of the likeliest tokens at this place, itself among them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A model's answer in the task's words; None where there is nothing to say."""
+
+    predicted: str | None
+    """The answer word, the number as the task's template writes it, or the text; None where it cannot be read."""
+    value: float | None = None
+    """The number (number answers)."""
+    p_predicted: float | None = None
+    """Probability of what was predicted: of the word among the task's, or the geometric mean of a text's tokens."""
+    probabilities: Mapping[str, float] | None = None
+    """Probability of each of the task's words (binary and choice answers); they add up to 1."""
+
+
+def read(text: str | None, tokens: Sequence[Token], answer: Answer, truncated: bool = False) -> Reading:
+    """Read what a model wrote and the log-probabilities of its tokens (empty where the provider has none).
+
+    Where the model was cut off in the middle of its first number (`truncated`), that is no number: `$12` may have been
+    meant as `$1,299`.
     """
-    for word in sorted((answer.positive, answer.negative), key=len, reverse=True):
-        spelled = r"\s+".join(re.escape(part) for part in _normal(word).split())
-        if re.match(rf"[\W_]*?{spelled}(?![^\W_])", _normal(text or "")):
-            return word
-    return None
+    match answer:
+        case BinaryAnswer() | ChoiceAnswer():
+            word = parse(text, answer)
+            probabilities = option_probabilities(tokens, options_of(answer))
+            return Reading(word, None, (probabilities or {}).get(word or ""), probabilities)
+        case NumberAnswer():
+            value = read_number(text)
+            if truncated and read_number(f"{text}1") != value:
+                value = None
+            return Reading(None if value is None else render(value, answer), value)
+        case TextAnswer():
+            written = (text or "").strip() or None
+            return Reading(written, None, mean_probability(tokens) if written else None)
 
 
-def positive_probability(top_logprobs: dict[str, float] | None, answer: BinaryAnswer) -> float | None:
-    """Return P(positive) / (P(positive) + P(negative)) at the first token of the answer, 0 to 1.
+def options_of(answer: BinaryAnswer | ChoiceAnswer) -> tuple[str, ...]:
+    """Return the words that may be answered."""
+    return (answer.positive, answer.negative) if isinstance(answer, BinaryAnswer) else tuple(answer.options)
 
-    `top_logprobs` maps the most probable tokens to natural logarithms. A token counts for the one answer that it
-    begins (`Y`, ` Yes`) or that begins it (`yes,`), whatever its case; a token that fits both or neither is left out.
 
-    Where tokens of only one answer were returned, the other answer's token is no likelier than the least likely of
-    them, and no likelier than all that is left of 1. It gets that bound: the most cautious probability that fits.
+def parse(text: str | None, answer: BinaryAnswer | ChoiceAnswer) -> str | None:
+    """Return the answer word in `text`, in the task's spelling, or None where it cannot be told.
 
-    None where no token of either answer was returned, or both have probability 0.
+    `text` must begin with one of two words: elsewhere a `no` means many things. An option of a choice is also read from
+    within (`It is physics.`) where it is the only one there. Case, white space and leading punctuation do not matter.
     """
-    mass = {answer.positive: 0.0, answer.negative: 0.0}
-    for token, logprob in (top_logprobs or {}).items():
-        begun = [word for word in mass if _begins(token, word)]
-        if len(begun) == 1:
-            mass[begun[0]] += math.exp(logprob)
-    positive, negative = mass[answer.positive], mass[answer.negative]
-    if positive + negative == 0:
+    return begun_with(text, options_of(answer)) if isinstance(answer, BinaryAnswer) else mentioned(text, answer.options)
+
+
+def option_probabilities(tokens: Sequence[Token], options: Sequence[str]) -> dict[str, float] | None:
+    """Return the probability of each option, adding up to 1, from the candidates of the first tokens of an answer.
+
+    A candidate counts for the one option that it begins (`Y`, ` Yes`) or that begins it (`yes,`), whatever its case.
+    Options that begin with the same token (`Defective`, `Deficient`) are told apart by the candidates for the token
+    after it where the answer took it; where it did not, nothing more is known, and they share its probability equally.
+
+    An option that no candidate stands for is no likelier than the least likely candidate, and all such options together
+    no likelier than what is left of 1. They get that bound: the most cautious probability that fits.
+
+    None where no candidate of any option was returned, or all have probability 0.
+    """
+    if not tokens:
         return None
-    if positive == 0 or negative == 0:
-        bound = _largest_unseen(top_logprobs or {})
-        positive, negative = positive or bound, negative or bound
-    return positive / (positive + negative)
+    mass = _spread(tokens, list(options), "", 1.0)
+    total = sum(mass.values())
+    return {option: mass[option] / total for option in options} if total > 0 else None
 
 
-def _begins(token: str, word: str) -> bool:
-    start, whole = _normal(token).strip(), _normal(word)
+def mean_probability(tokens: Sequence[Token]) -> float | None:
+    """Return the geometric mean of the tokens' probabilities, 0 to 1: it does not fall with the length of the text."""
+    if not tokens:
+        return None
+    return math.exp(sum(token.logprob for token in tokens) / len(tokens))
+
+
+def _spread(tokens: Sequence[Token], options: Sequence[str], before: str, p_before: float) -> dict[str, float]:
+    """Share `p_before`, the probability of the text `before`, among options by the candidates for the next token."""
+    taken, later = tokens[0], tokens[1:]
+    candidates = {text: math.exp(logprob) for text, logprob in taken.candidates.items()}
+    mass = dict.fromkeys(options, 0.0)
+    for text, p in candidates.items():
+        begun, p_text = _begun(before + text, options), p_before * p
+        if text == taken.text and later and len(begun) > 1:
+            shares = _spread(later, begun, before + text, p_text)
+        elif text == taken.text and later and not _WORD.search(before + text) and not begun:
+            shares = _spread(later, options, "", p_text)  # white space or a quotation mark before the answer
+        else:
+            ended = [option for option in begun if text == taken.text and normal(option) == normal(before + text)]
+            shares = {option: p_text / len(ended or begun) for option in ended or begun}
+        for option, share in shares.items():
+            mass[option] += share
+    unseen = [option for option in options if mass[option] == 0]
+    if unseen and len(unseen) < len(options):
+        left = max(0.0, 1 - sum(candidates.values())) / len(unseen)
+        mass |= dict.fromkeys(unseen, p_before * min(left, *candidates.values()))
+    return mass
+
+
+def _begun(text: str, options: Sequence[str]) -> list[str]:
+    """Return the options that `text` may be the beginning of, or that it begins with where no longer one fits."""
+    start = normal(text).strip()
     if not start:
-        return False
-    return whole.startswith(start) or re.match(rf"{re.escape(whole)}(?![^\W_])", start) is not None
-
-
-def _largest_unseen(top_logprobs: dict[str, float]) -> float:
-    probabilities = [math.exp(logprob) for logprob in top_logprobs.values()]
-    return max(0.0, min(min(probabilities), 1 - sum(probabilities)))
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+        return []
+    begun = [option for option in options if normal(option).startswith(start)]
+    whole = [option for option in options if re.match(spelled(option), start)]
+    return begun or sorted(whole, key=len)[-1:]

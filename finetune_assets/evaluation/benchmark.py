@@ -1,63 +1,56 @@
-"""Judge a fine-tuned model against its base model on the same held-out examples, pair by pair."""
+"""Judge a fine-tuned model against its base model on the same held-out examples, pair by pair.
+
+Every kind of answer has a measure of right and wrong that decides, so that there is one verdict, one paired test and
+one way to read the report; what else is to be known of a kind are further metrics.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark_page import to_html
-from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult, WorstExample
-from finetune_assets.evaluation.scoring import METRICS, YES_NO, ScoredAnswers, binary_metrics, scored
+from finetune_assets.evaluation.benchmark_report import (
+    Baseline,
+    BenchmarkReport,
+    MetricComparison,
+    ModelResult,
+    WorstExample,
+)
+from finetune_assets.evaluation.prediction import Prediction, read_predictions
+from finetune_assets.evaluation.scoring import Scoring, scoring_of
+from finetune_assets.evaluation.scoring.binary import YES_NO
+from finetune_assets.evaluation.scoring.metric import Constant, Metric, confusion
 from finetune_assets.evaluation.statistics import (
     FloatArray,
+    Outcome,
     accuracy_interval,
     bootstrap,
     mcnemar,
     outcome,
+    p_words,
     paired_bootstrap,
+    paired_permutation,
     percentile_interval,
+    signed_parts,
     verdict,
 )
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BenchmarkReport", "Prediction", "compare", "to_html"]
+__all__ = ["BenchmarkReport", "compare", "to_html"]
 
 N_WORST = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One model's answer to one example; the fields are the columns of the predictions table, null where None."""
-
-    example_id: str
-    split: str
-    role: str
-    """`base` or `fine_tuned`."""
-    model: str
-    truth: str
-    text: str | None
-    """What the model wrote."""
-    predicted: str | None
-    """The answer word in it, None where it could not be parsed."""
-    p_positive: float | None
-    """Probability of the positive answer, None without log-probabilities."""
-    group: str
-    image: str | None
-    question: str
-    latency_s: float | None
-    error: str | None
-    """Why the request failed, None where it did not."""
-
-
-def compare(predictions: pd.DataFrame, answer: BinaryAnswer = YES_NO) -> BenchmarkReport:
+def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkReport:
     """Compare the roles `base` and `fine_tuned` on the rows of split `test`; other splits are ignored.
 
     `predictions` has a row for each example and role, with the columns of `Prediction`. An answer that could not be
@@ -66,43 +59,34 @@ def compare(predictions: pd.DataFrame, answer: BinaryAnswer = YES_NO) -> Benchma
 
     Raises:
         EvaluationError: columns missing, examples asked of one model only or twice, truths that differ between the
-            roles, words that are not the task's, or fewer than two groups answered by both models.
+            roles, answers that are not the task's, or fewer than two groups answered by both models.
     """
-    base, tuned, n_unanswered = _answered_by_both(_read(predictions))
-    groups, truth = [row.group for row in base], [row.truth for row in base]
-    ranked = [None not in (one.p_positive, other.p_positive) for one, other in zip(base, tuned, strict=True)]
-    base_answers, tuned_answers = (scored(*_answers(rows, ranked), answer) for rows in (base, tuned))
-    comparisons = _comparisons(base_answers, tuned_answers, groups)
-    majority = max(sorted(set(truth)), key=truth.count)
-    always_majority = [word == majority for word in truth]
-    p_value = mcnemar(base_answers.correct, tuned_answers.correct)
+    base, tuned, n_unanswered = _answered_by_both(read_predictions(predictions, "test"))
+    scoring = scoring_of(answer)
+    base_answers, tuned_answers, groups = scoring.score(base), scoring.score(tuned), [row.group for row in base]
+    comparisons = _comparisons(scoring, base_answers, tuned_answers, groups)
+    primary = next(iter(scoring.metrics))
+    base_right, tuned_right = base_answers.right, tuned_answers.right
+    baselines = sorted(_baselines(scoring, base), key=lambda pair: -pair[1].right.sum())
+    p_value = mcnemar(base_right, tuned_right)
+    result = outcome(comparisons[primary].difference, p_value)
     return BenchmarkReport(
-        n=len(truth),
+        kind=answer.kind,
+        primary=primary,
+        n=len(base),
         n_unanswered=n_unanswered,
-        majority_answer=majority,
-        majority_accuracy=truth.count(majority) / len(truth),
-        over_majority=paired_bootstrap(always_majority, tuned_answers.correct, groups),
-        base=_result(base, ranked, answer),
-        fine_tuned=_result(tuned, ranked, answer),
+        baselines=tuple(Baseline(name, _estimates(scoring, answers, len(base))) for name, answers in baselines),
+        over_baseline=paired_bootstrap(baselines[0][1].right, tuned_right, groups),
+        base=_result(scoring, base, base_answers),
+        fine_tuned=_result(scoring, tuned, tuned_answers),
         comparisons=comparisons,
-        n_fixed=int(np.sum(tuned_answers.correct > base_answers.correct)),
-        n_broken=int(np.sum(tuned_answers.correct < base_answers.correct)),
+        n_fixed=int(np.sum(tuned_right > base_right)),
+        n_broken=int(np.sum(tuned_right < base_right)),
         p_value=p_value,
-        outcome=outcome(comparisons["accuracy"].difference, p_value),
-        verdict=verdict(comparisons["accuracy"].difference, p_value),
-        worst=_worst(base, tuned, answer),
+        outcome=result,
+        verdict=_verdict(scoring, comparisons, result, p_value),
+        worst=_worst(scoring, base, tuned, base_right, tuned_right),
     )
-
-
-def _read(predictions: pd.DataFrame) -> list[Prediction]:
-    """Read the rows of the test split."""
-    names = [field.name for field in fields(Prediction)]
-    if missing := [name for name in names if name not in predictions]:
-        raise EvaluationError(f"the predictions lack the columns {missing}")
-    # None instead of each of the ways in which pandas writes a missing value
-    present = predictions[names].astype(object).where(predictions[names].notna(), None)
-    rows = (Prediction(*row) for row in present.itertuples(index=False, name=None))
-    return [row for row in rows if row.split == "test"]
 
 
 def _answered_by_both(rows: list[Prediction]) -> tuple[list[Prediction], list[Prediction], int]:
@@ -120,66 +104,126 @@ def _answered_by_both(rows: list[Prediction]) -> tuple[list[Prediction], list[Pr
             "a benchmark needs at least 2 test examples, of different groups, answered by both models, "
             f"got {len(answered)} of {len(base)}: enlarge the test split, or see the column `error` of the predictions"
         )
-    return [base[name] for name in answered], [tuned[name] for name in answered], len(base) - len(answered)
+    pairs = [_ranked_alike(base[name], tuned[name]) for name in answered]
+    return [one for one, _ in pairs], [other for _, other in pairs], len(base) - len(answered)
 
 
-def _answers(
-    rows: Sequence[Prediction], ranked: Sequence[bool]
-) -> tuple[list[str], list[float | None], list[str | None]]:
-    """Return true words, probabilities and words given; only `ranked` rows, the same for both models, keep theirs."""
-    probabilities = [row.p_positive if keep else None for row, keep in zip(rows, ranked, strict=True)]
-    return [row.truth for row in rows], probabilities, [row.predicted for row in rows]
+def _ranked_alike(base: Prediction, tuned: Prediction) -> tuple[Prediction, Prediction]:
+    """Models are ranked on the same examples: where one gave no probability, the other's does not count."""
+    if None in (base.p_positive, tuned.p_positive):
+        return replace(base, p_positive=None), replace(tuned, p_positive=None)
+    return base, tuned
 
 
-def _result(rows: Sequence[Prediction], ranked: Sequence[bool], answer: BinaryAnswer) -> ModelResult:
-    latencies = [row.latency_s for row in rows if row.latency_s is not None]
-    return ModelResult(
-        model=rows[0].model,
-        metrics=binary_metrics(*_answers(rows, ranked), answer),
-        median_latency_s=median(latencies) if latencies else None,
-    )
-
-
-def _comparisons(base: ScoredAnswers, tuned: ScoredAnswers, groups: Sequence[str]) -> dict[str, MetricComparison]:
+def _comparisons(scoring: Scoring[Any], base: Any, tuned: Any, groups: Sequence[str]) -> dict[str, MetricComparison]:
     """Compare every metric that is defined for both models, on one set of resamples, so that differences are paired."""
+    metrics = scoring.metrics
 
     def all_metrics(weights: FloatArray) -> FloatArray:
-        of_base, of_tuned = (np.stack([m(a, weights) for m in METRICS.values()], axis=-1) for a in (base, tuned))
+        of_base, of_tuned = (
+            np.stack([metric.resampled(answers, weights) for metric in metrics.values()], axis=-1)
+            for answers in (base, tuned)
+        )
         return np.stack([of_base, of_tuned, of_tuned - of_base], axis=-1)
 
     estimates = all_metrics(np.ones((1, len(groups))))[0]
     resampled = bootstrap(all_metrics, groups)
     comparisons = {}
-    for k, name in enumerate(METRICS):
-        if not np.isnan(estimates[k]).any():
-            of_base, of_tuned, difference = (
-                percentile_interval(estimates[k, i], resampled[:, k, i], len(set(groups))) for i in range(3)
-            )
-            comparisons[name] = MetricComparison(of_base, of_tuned, difference)
-    of_base, of_tuned = (accuracy_interval(answers.correct, groups) for answers in (base, tuned))
-    return comparisons | {"accuracy": MetricComparison(of_base, of_tuned, comparisons["accuracy"].difference)}
-
-
-def _worst(base: Sequence[Prediction], tuned: Sequence[Prediction], answer: BinaryAnswer) -> tuple[WorstExample, ...]:
-    """Return the wrong answers in rising order of the probability given to the truth; those without one come last."""
-    wrong = [
-        WorstExample(
-            example_id=row.example_id,
-            image=row.image,
-            question=row.question,
-            truth=row.truth,
-            text=row.text,
-            predicted=row.predicted,
-            p_truth=_p_truth(row, answer),
-            base_correct=before.predicted == before.truth,
+    for k, (name, metric) in enumerate(metrics.items()):
+        if np.isnan(estimates[k]).any():
+            continue
+        intervals = [percentile_interval(estimates[k, i], resampled[:, k, i], len(set(groups))) for i in range(3)]
+        if metric.each and metric.right_or_wrong:
+            intervals[:2] = [accuracy_interval(metric.each(answers), groups) for answers in (base, tuned)]
+        comparisons[name] = MetricComparison(
+            label=metric.label,
+            higher_is_better=metric.higher_is_better,
+            is_share=metric.is_share,
+            base=intervals[0],
+            fine_tuned=intervals[1],
+            difference=intervals[2],
+            p_value=_p_value(metric, base, tuned, groups),
         )
-        for before, row in zip(base, tuned, strict=True)
-        if row.predicted != row.truth
-    ]
-    return tuple(sorted(wrong, key=lambda example: 2 if example.p_truth is None else example.p_truth)[:N_WORST])
+    return comparisons
 
 
-def _p_truth(row: Prediction, answer: BinaryAnswer) -> float | None:
-    if row.p_positive is None:
+def _p_value(metric: Metric[Any], base: Any, tuned: Any, groups: Sequence[str]) -> float | None:
+    if metric.each is None:
         return None
-    return row.p_positive if row.truth == answer.positive else 1 - row.p_positive
+    before, after = metric.each(base), metric.each(tuned)
+    return mcnemar(before, after) if metric.right_or_wrong else paired_permutation(before, after, groups)
+
+
+def _estimates(scoring: Scoring[Any], answers: Any, n: int) -> dict[str, float | None]:
+    everyone = np.ones((1, n))
+    values = {name: float(metric.resampled(answers, everyone)[0]) for name, metric in scoring.metrics.items()}
+    return {name: None if np.isnan(value) else value for name, value in values.items()}
+
+
+def _always(rows: Sequence[Prediction], constant: Constant) -> list[Prediction]:
+    """Return what a trivial model would have answered."""
+    given = {"text": constant.answer, "predicted": constant.answer, "predicted_value": constant.value}
+    unsure = {"p_positive": None, "p_predicted": None, "p_truth": None, "truncated": False}
+    return [replace(row, **given, **unsure) for row in rows]
+
+
+def _baselines(scoring: Scoring[Any], rows: Sequence[Prediction]) -> list[tuple[str, Any]]:
+    """Return the names of the trivial models, and what the metrics need of their answers."""
+    return [(constant.name, scoring.score(_always(rows, constant))) for constant in scoring.constants(rows)]
+
+
+def _result(scoring: Scoring[Any], rows: Sequence[Prediction], answers: Any) -> ModelResult:
+    latencies = [row.latency_s for row in rows if row.latency_s is not None]
+    return ModelResult(
+        model=rows[0].model,
+        metrics=_estimates(scoring, answers, len(rows)),
+        n_unparseable=sum(row.predicted is None for row in rows),
+        confusion=confusion(rows, scoring.labels) if scoring.labels else None,
+        bands=scoring.bands(rows),
+        median_latency_s=median(latencies) if latencies else None,
+    )
+
+
+def _verdict(scoring: Scoring[Any], comparisons: dict[str, MetricComparison], result: Outcome, p_value: float) -> str:
+    """Say what the deciding metric says, and beside it the one that it may hide something of."""
+    decisive = next(iter(comparisons.values()))
+    said = verdict(result, decisive.difference, p_value, decisive.label.lower())
+    beside = comparisons.get(scoring.second or "")
+    if beside is None or beside.p_value is None:
+        return said
+    scale, digits = (100, 1) if beside.is_share else (1, 2)
+    change, low, high = signed_parts(beside.difference, scale, digits)
+    found = outcome(beside.difference, beside.p_value, beside.higher_is_better)
+    judged = {"better": "better", "worse": "worse", "inconclusive": "no significant change"}[found]
+    return (
+        f"{said} {beside.label}: {scale * beside.fine_tuned.estimate:.{digits}f} against "
+        f"{scale * beside.base.estimate:.{digits}f}, {judged} ({change}, {100 * beside.difference.level:g} % interval "
+        f"{low} to {high}, {p_words(beside.p_value)})."
+    )
+
+
+def _worst(
+    scoring: Scoring[Any],
+    base: Sequence[Prediction],
+    tuned: Sequence[Prediction],
+    base_right: FloatArray,
+    tuned_right: FloatArray,
+) -> tuple[WorstExample, ...]:
+    """Return the wrong answers, the worst first."""
+    wrong = [(scoring.badness(tuned[k]), k) for k in np.flatnonzero(tuned_right == 0).tolist()]
+    shown = [k for _, k in sorted(wrong, key=lambda pair: -pair[0])[:N_WORST]]
+    return tuple(
+        WorstExample(
+            example_id=tuned[k].example_id,
+            image=tuned[k].image,
+            question=tuned[k].question,
+            truth=tuned[k].truth,
+            text=tuned[k].text,
+            predicted=tuned[k].predicted,
+            p_truth=tuned[k].p_truth,
+            p_predicted=tuned[k].p_predicted,
+            base_text=base[k].text,
+            base_correct=bool(base_right[k]),
+        )
+        for k in shown
+    )

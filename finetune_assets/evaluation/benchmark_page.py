@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, WorstExample
-from finetune_assets.evaluation.scoring import Confusion
+from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, p_words, signed_parts
 
 HEADLINES = {
@@ -17,13 +17,15 @@ HEADLINES = {
     "worse": "Fine-tuning made it worse",
     "inconclusive": "No proof that fine-tuning helped",
 }
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "f1": "F1",
-    "mcc": "Matthews correlation",
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
+MAX_LABELS = 12
+"""Confusion matrices of more labels are too wide for a page; the picture of them is shown instead."""
+MEASURES = {
+    "binary": "An answer is right where it is the true word.",
+    "choice": "An answer is right where it is the true option.",
+    "number": "An answer is right where it is within the tolerance that the task sets. Outliers are off by more than "
+    "twice the true number. Answers without a number are wrong, and count as 0 in the errors.",
+    "text": "An answer is right where it contains the true answer, without its explanation, word for word. Token F1 "
+    "and exact match compare the words of both; case, punctuation and articles make no difference.",
 }
 
 
@@ -36,39 +38,40 @@ def to_html(
 ) -> str:
     """Render the report; the page loads nothing from anywhere.
 
-    `charts` are PNGs by caption, shown below the figures (the page draws the confusion matrices itself); `thumbnails`
-    are data URLs by example id, shown with the worst examples; `note` is a remark on the models, shown at the top.
+    `charts` are PNGs by name, shown below the figures, except a `confusion_matrix` so small that the page draws it
+    itself; `thumbnails` are data URLs by example id, shown with the worst examples; `note` is a remark on the models,
+    shown at the top.
     """
-    differences = [row.difference for row in report.comparisons.values()]
-    reach = min(0.0, *(d.low for d in differences)), max(0.01, *(d.high for d in differences))
+    shown = {name: png for name, png in (charts or {}).items() if name != "confusion_matrix" or not _is_drawn(report)}
     return Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
         outcome=report.outcome,
         headline=HEADLINES[report.outcome],
         verdict=escape(report.verdict),
-        baseline=escape(_against_majority(report)),
+        baseline=escape(_against_baseline(report)),
         note=f"<p>{escape(note)}</p>" if note else "",
         facts=_facts(report),
         base_model=escape(report.base.model),
         fine_tuned_model=escape(report.fine_tuned.model),
-        metrics="".join(_metric_row(METRIC_NAMES[name], row, reach) for name, row in report.comparisons.items()),
-        level=f"{100 * report.difference.level:g}",
-        mcnemar=p_words(report.p_value),
-        base_confusion=_confusion(report.base.metrics.confusion),
-        fine_tuned_confusion=_confusion(report.fine_tuned.metrics.confusion),
-        charts=_charts(charts or {}),
+        baselines="".join(f'<th scope="col" class="trivial">{escape(one.name)}</th>' for one in report.baselines),
+        metrics="".join(_metric_row(report, name) for name in report.comparisons),
+        level=f"{100 * report.decisive.difference.level:g}",
+        measure=MEASURES[report.kind],
+        answers=_answers(report),
+        charts=_charts(shown),
         worst="".join(_worst_card(example, (thumbnails or {}).get(example.example_id)) for example in report.worst),
         worst_note=_worst_note(report),
     )
 
 
-def _against_majority(report: BenchmarkReport) -> str:
-    gain = report.over_majority
+def _against_baseline(report: BenchmarkReport) -> str:
+    gain, best = report.over_baseline, report.baselines[0]
     beats = "beats" if gain.low > 0 else "is not shown to beat"
     change, low, high = signed_parts(gain, scale=100)
     return (
-        f"The fine-tuned model {beats} one that always answers “{report.majority_answer}” and is right in "
-        f"{100 * report.majority_accuracy:.1f} %: {change} points ({100 * gain.level:g} % interval {low} to {high})."
+        f"The fine-tuned model {beats} a trivial one ({best.name}), which is right in "
+        f"{100 * (best.metrics[report.primary] or 0):.1f} %: {change} points "
+        f"({100 * gain.level:g} % interval {low} to {high})."
     )
 
 
@@ -78,38 +81,99 @@ def _facts(report: BenchmarkReport) -> str:
         (str(report.n_fixed), "of the base model's mistakes fixed"),
         (str(report.n_broken), "new mistakes made"),
     ]
-    if unparseable := report.fine_tuned.metrics.n_unparseable:
-        facts.append((str(unparseable), "unreadable answers of the fine-tuned model, counted as wrong"))
+    for name, result in (("fine-tuned", report.fine_tuned), ("base", report.base)):
+        if result.n_unparseable:
+            facts.append((str(result.n_unparseable), f"unreadable answers of the {name} model, counted as wrong"))
     if report.n_unanswered:
         facts.append((str(report.n_unanswered), "left out, because a request failed"))
     return "".join(f"<div><dd>{number}</dd><dt>{words}</dt></div>" for number, words in facts)
 
 
-def _metric_row(name: str, row: MetricComparison, reach: tuple[float, float]) -> str:
-    change, low, high = signed_parts(row.difference, scale=100)
+def _metric_row(report: BenchmarkReport, name: str) -> str:
+    row = report.comparisons[name]
+    trivial = "".join(
+        f'<td class="trivial">{"" if value is None else _number(value, row)}</td>'
+        for value in (baseline.metrics[name] for baseline in report.baselines)
+    )
+    change, low, high = _signed(row.difference, row)
+    p = "" if row.p_value is None else f"<small>{p_words(row.p_value)}</small>"
+    arrow = "↑" if row.higher_is_better else "↓"
+    meaning = "higher is better" if row.higher_is_better else "lower is better"
     return (
-        f'<tr><th scope="row">{name}</th>{_value_cell(row.base)}{_value_cell(row.fine_tuned)}'
-        f"<td><b>{change}</b><small>{low} to {high}</small></td>"
-        f'<td class="whisker">{_whisker(row.difference, reach)}</td></tr>'
+        f'<tr><th scope="row">{escape(row.label)} <abbr title="{meaning}">{arrow}</abbr></th>{trivial}'
+        f"{_value_cell(row.base, row)}{_value_cell(row.fine_tuned, row)}"
+        f"<td><b>{change}</b><small>{low} to {high}</small>{p}</td>"
+        f'<td class="whisker">{_whisker(row, _reach(report, row))}</td></tr>'
     )
 
 
-def _value_cell(value: Interval) -> str:
-    estimate, low, high = (part.lstrip("+") for part in signed_parts(value, scale=100))
+def _number(value: float, row: MetricComparison) -> str:
+    return f"{100 * value:.1f}" if row.is_share else f"{value:.2f}"
+
+
+def _signed(difference: Interval, row: MetricComparison) -> tuple[str, str, str]:
+    return signed_parts(difference, 100, 1) if row.is_share else signed_parts(difference, 1, 2)
+
+
+def _value_cell(value: Interval, row: MetricComparison) -> str:
+    estimate, low, high = (_number(part, row) for part in (value.estimate, value.low, value.high))
     return f"<td><b>{estimate}</b><small>{low} to {high}</small></td>"
 
 
-def _whisker(difference: Interval, reach: tuple[float, float]) -> str:
+def _reach(report: BenchmarkReport, row: MetricComparison) -> tuple[float, float]:
+    """Return the differences at the edges of the drawing: shares are drawn on one scale, all others on their own."""
+    alike = [other.difference for other in report.comparisons.values() if other.is_share] if row.is_share else []
+    drawn = alike or [row.difference]
+    least = 0.01 if row.is_share else 1e-9
+    return min(0.0, *(d.low for d in drawn)), max(least, *(d.high for d in drawn))
+
+
+def _whisker(row: MetricComparison, reach: tuple[float, float]) -> str:
     """Draw the interval of a difference around a line at zero; `reach` are the differences at its edges."""
     left, right = reach
+    difference = row.difference
     zero, low, middle, high = (
         4 + 112 * (value - left) / (right - left) for value in (0, difference.low, difference.estimate, difference.high)
     )
-    sign = "gain" if difference.low > 0 else "loss" if difference.high < 0 else "none"
+    sign = "none" if difference.low <= 0 <= difference.high else "loss"
+    if sign == "loss" and (difference.low > 0) == row.higher_is_better:
+        sign = "gain"
     return (
         f'<svg class="{sign}" viewBox="0 0 120 16" aria-hidden="true"><path class="zero" d="M{zero:.1f} 0V16"/>'
         f'<path d="M{low:.1f} 8H{high:.1f}"/><circle cx="{middle:.1f}" cy="8" r="3.5"/></svg>'
     )
+
+
+def _answers(report: BenchmarkReport) -> str:
+    """Show which answers were given: a small confusion matrix, or the bands of numbers, of each model."""
+    pairs = (("Base", report.base), ("Fine-tuned", report.fine_tuned))
+    if _is_drawn(report):
+        tables = [_confusion(result.confusion) for _, result in pairs if result.confusion]
+        note = "Rows are the true answers, columns the answers given."
+    elif report.base.bands:
+        tables = [_bands(result.bands or {}) for _, result in pairs]
+        note = "Green is within the tolerance, orange within twice the tolerance, red the rest."
+    else:
+        return ""
+    cards = (f'<div class="card"><h3>{name}</h3>{table}</div>' for (name, _), table in zip(pairs, tables, strict=True))
+    return (
+        f'<h2>Which answers were given</h2><div class="columns">{"".join(cards)}</div><p class="note below">{note}</p>'
+    )
+
+
+def _is_drawn(report: BenchmarkReport) -> bool:
+    """Whether the page itself draws the confusion matrices."""
+    return report.base.confusion is not None and len(report.base.confusion.labels) <= MAX_LABELS
+
+
+def _bands(bands: Mapping[str, int]) -> str:
+    shares = {band: 100 * count / max(1, sum(bands.values())) for band, count in bands.items()}
+    head = "".join(f'<th scope="col">{band}</th>' for band in bands)
+    cells = "".join(
+        f'<td class="{band}" style="--share:{shares[band]:.0f}%">{count}<small>{shares[band]:.0f} %</small></td>'
+        for band, count in bands.items()
+    )
+    return f'<table class="confusion bands"><tr>{head}</tr><tr>{cells}</tr></table>'
 
 
 def _confusion(confusion: Confusion) -> str:
@@ -129,27 +193,38 @@ def _confusion(confusion: Confusion) -> str:
 def _charts(charts: Mapping[str, bytes]) -> str:
     return "".join(
         f'<figure class="chart"><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
-        f'alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
-        for caption, png in charts.items()
+        f'alt="{escape(name)}"><figcaption>{escape(name.replace("_", " ").capitalize())}</figcaption></figure>'
+        for name, png in charts.items()
     )
 
 
 def _worst_card(example: WorstExample, thumbnail: str | None) -> str:
     picture = f'<img src="{escape(thumbnail)}" alt="">' if thumbnail else ""
-    answered = example.predicted or f"unreadable: “{(example.text or '')[:60]}”"
-    sure = "" if example.p_truth is None else f"<p>It gave the truth {100 * example.p_truth:.1f}&nbsp;%.</p>"
+    answered = _shortened(example.predicted or f"unreadable: “{_shortened(example.text or '', 60)}”")
+    sure = ""
+    if example.p_truth is not None:
+        sure = f"<p>It gave the truth {100 * example.p_truth:.1f}&nbsp;%.</p>"
+    elif example.p_predicted is not None:
+        sure = f"<p>It gave its words {100 * example.p_predicted:.0f}&nbsp;% each.</p>"
     return (
-        f'<figure class="example">{picture}<figcaption><p class="question">{escape(example.question)}</p>'
-        f"<p>Truth <b>{escape(example.truth)}</b> · answered <b>{escape(answered)}</b></p>{sure}"
-        f"<p>The base model was {'right' if example.base_correct else 'wrong too'}.</p>"
+        f'<figure class="example">{picture}<figcaption>'
+        f'<p class="question">{escape(_shortened(example.question, 240))}</p>'
+        f"<p>Truth <b>{escape(_shortened(example.truth))}</b> · answered <b>{escape(answered)}</b></p>{sure}"
+        f"<p>The base model was {'right' if example.base_correct else 'wrong too'}"
+        f": “{escape(_shortened(example.base_text or '', 80))}”</p>"
         f"<p><code>{escape(example.example_id)}</code></p></figcaption></figure>"
     )
 
 
+def _shortened(text: str, length: int = 160) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _worst_note(report: BenchmarkReport) -> str:
-    n_wrong = round(report.n * (1 - report.fine_tuned.metrics.accuracy))
+    n_wrong = round(report.n * (1 - (report.fine_tuned.metrics[report.primary] or 0)))
+    order = "those furthest off first" if report.kind == "number" else "its surest mistakes first"
     if n_wrong == 0:
         return "The fine-tuned model answered every test example correctly."
     if n_wrong == len(report.worst):
-        return f"Everything the fine-tuned model got wrong ({n_wrong}), its surest mistakes first."
-    return f"The {len(report.worst)} surest of the fine-tuned model's {n_wrong} mistakes."
+        return f"Everything the fine-tuned model got wrong ({n_wrong}), {order}."
+    return f"{len(report.worst)} of the {n_wrong} answers the fine-tuned model got wrong, {order}."

@@ -5,26 +5,48 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune_assets.evaluation.scoring import BinaryMetrics
+from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """One model's metrics over the test examples."""
+    """One model's answers to the test examples."""
 
     model: str
-    metrics: BinaryMetrics
+    metrics: dict[str, float | None]
+    """By name; None where one is not defined on these examples."""
+    n_unparseable: int
+    """Answers that could not be read; they count as wrong."""
+    confusion: Confusion | None
+    """Answers given by true answer (binary and choice answers)."""
+    bands: dict[str, int] | None
+    """Green, orange and red answers (number answers): within the tolerance, within twice the tolerance, the rest."""
     median_latency_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A trivial model that gives one answer to every question, chosen in full knowledge of the test split."""
+
+    name: str
+    metrics: dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class MetricComparison:
     """One metric of both models and the paired difference, fine-tuned minus base, each with its interval."""
 
+    label: str
+    higher_is_better: bool
+    is_share: bool
+    """Whether it is shown times 100; else it is in the answer's own unit."""
     base: Interval
     fine_tuned: Interval
     difference: Interval
+    p_value: float | None
+    """Of the paired test: McNemar's exact one where answers are right or wrong, a permutation test where they have
+    scores; None where the metric is no mean of scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +61,11 @@ class WorstExample:
     """What the model wrote."""
     predicted: str | None
     p_truth: float | None
-    """Probability that the model gave to the true answer, or None without log-probabilities."""
+    """Probability that the model gave to the true answer, or None without log-probabilities (binary and choice)."""
+    p_predicted: float | None
+    """Probability that the model gave to its own answer, or None without log-probabilities."""
+    base_text: str | None
+    """What the base model wrote."""
     base_correct: bool
 
 
@@ -47,21 +73,23 @@ class WorstExample:
 class BenchmarkReport:
     """Everything that decides whether to ship the fine-tuned model."""
 
+    kind: str
+    """Of answer: binary, choice, number, text."""
+    primary: str
+    """Name of the metric that decides: the share of right answers, by the kind's measure of right."""
     n: int
     """Test examples that both models answered; all figures are over these."""
     n_unanswered: int
     """Test examples left out, because a request for one of the models failed."""
-    majority_answer: str
-    """The most frequent true answer."""
-    majority_accuracy: float
-    """What always giving the majority answer would score."""
-    over_majority: Interval
-    """Accuracy of the fine-tuned model over that, with its interval: a gain over a poor base model alone is no reason
-    to ship."""
+    baselines: tuple[Baseline, ...]
+    """Trivial models, the best by the primary metric first."""
+    over_baseline: Interval
+    """The fine-tuned model's primary metric over that of the best baseline, with its interval: a gain over a poor base
+    model alone is no reason to ship."""
     base: ModelResult
     fine_tuned: ModelResult
     comparisons: dict[str, MetricComparison]
-    """By metric name, `accuracy` first; metrics that are not defined on these examples are absent."""
+    """By metric name, the primary one first; metrics that are not defined on these examples are absent."""
     n_fixed: int
     """Examples that only the fine-tuned model got right."""
     n_broken: int
@@ -71,12 +99,12 @@ class BenchmarkReport:
     outcome: Outcome
     verdict: str
     worst: tuple[WorstExample, ...]
-    """The fine-tuned model's wrong answers, the most confident ones first."""
+    """The fine-tuned model's wrong answers, the worst first: the surest, or of numbers those furthest off."""
 
     @property
-    def difference(self) -> Interval:
-        """Accuracy gained by fine-tuning, with its interval."""
-        return self.comparisons["accuracy"].difference
+    def decisive(self) -> MetricComparison:
+        """The primary metric of both models."""
+        return self.comparisons[self.primary]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""

@@ -1,108 +1,63 @@
-"""Make a probability mean what it says: fitted on the calibration split, judged on the test split, never both on one.
+"""Make a score mean what it says: fitted on the calibration split, judged on the test split, never both on one.
 
-Arrays are p [n], the probability of the positive answer, and y [n], whether the positive answer is true.
+A number gets an interval around it (`conformal`), every other answer a probability (`platt`): that the positive answer
+is true (binary), or that the model's answer is right (choice, text).
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from finetune_assets.errors import EvaluationError
+from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport, judge_coverage
+from finetune_assets.evaluation.platt import PlattCalibrator
+from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.evaluation.reliability import (
     brier_score,
     calibration_error,
     checked,
-    checked_probabilities,
-    clip,
     log_loss,
     log_losses,
     squared_errors,
 )
+from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.evaluation.statistics import FloatArray, Interval, Outcome, paired_bootstrap, signed_parts
+from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Calibrator = PlattCalibrator | ConformalCalibrator
 
 
 @dataclass(frozen=True, slots=True)
-class PlattCalibrator:
-    """Platt scaling: p becomes sigmoid(slope * logit(p) + intercept).
+class Evidence:
+    """What the fine-tuned model's answers of one split say; each array [n]. Answers without a score are left out."""
 
-    Platt 1999, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods".
+    score: FloatArray
+    """A probability, or the number answered."""
+    truth: FloatArray
+    """Whether the event happened (1 or 0), or the true number."""
+    groups: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def evidence(predictions: pd.DataFrame, split: Split, answer: Answer) -> Evidence:
+    """Collect what calibration needs of one split of the predictions.
+
+    Raises:
+        EvaluationError: columns missing.
     """
-
-    slope: float
-    intercept: float
-    model: str
-    fingerprint: str
-    """SHA-256 of the probabilities and labels it was fitted on."""
-    n: int
-    n_positive: int
-    warning: str | None = None
-    """Why the calibrator is of little use, or None."""
-
-    @classmethod
-    def fit(cls, p: ArrayLike, y: ArrayLike, *, model: str) -> Self:
-        """Fit on p, y [n] of the calibration split, as scored by `model`.
-
-        A negative slope would turn the ranking round. It is never used: the best fit that does not fall is then the
-        constant share of positives, and `warning` says so.
-
-        Raises:
-            EvaluationError: labels of one class only, a probability missing or outside 0..1, or lengths that differ.
-        """
-        probabilities, labels = checked(p, y)
-        n, n_positive = len(labels), int(labels.sum())
-        if n_positive in (0, n):
-            raise EvaluationError(
-                f"calibration needs examples of both answers, got {n_positive} positive and {n - n_positive} negative: "
-                "enlarge the calibration split"
-            )
-        slope, intercept, warning = *_fit(probabilities, labels), None
-        if slope <= 0:
-            warning = (
-                f"the probabilities of {model} do not rise with the share of positive answers "
-                f"(slope {slope:.3g} on {n} examples): calibration replaces every one of them by that share"
-            )
-            slope, intercept = 0.0, float(_logit(np.array([(n_positive + 1) / (n + 2)]))[0])
-        fingerprint = hashlib.sha256(probabilities.tobytes() + labels.tobytes()).hexdigest()
-        return cls(slope, intercept, model, fingerprint, n, n_positive, warning)
-
-    def apply(self, p: ArrayLike, *, model: str | None = None) -> FloatArray:
-        """Calibrate p [n] without changing its order; `model` says who gave p, where the caller knows it.
-
-        Raises:
-            EvaluationError: p of another model, or a probability missing or outside 0..1.
-        """
-        from scipy.special import expit
-
-        if model not in (None, self.model):
-            raise EvaluationError(
-                f"this calibrator was fitted on probabilities of {self.model!r} and says nothing about those of "
-                f"{model!r}: fit one on that model's calibration split"
-            )
-        return expit(self.slope * _logit(checked_probabilities(p)) + self.intercept)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON; `from_dict` makes an equal calibrator of that."""
-        return {"method": "platt", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            EvaluationError: another method, or fields missing or unknown.
-        """
-        fields = {key: value for key, value in data.items() if key != "method"}
-        if data.get("method") != "platt" or set(fields) != set(cls.__dataclass_fields__):
-            raise EvaluationError(
-                f"expected a Platt calibrator, got method {data.get('method')!r} with the fields {sorted(fields)}: "
-                "materialise the calibrator again"
-            )
-        return cls(**fields)
+    rows = [row for row in read_predictions(predictions, split, "fine_tuned") if row.error is None]
+    pairs = [_score_and_truth(row, answer) for row in rows]
+    kept = [(score, truth, row.group) for row, (score, truth) in zip(rows, pairs, strict=True) if score is not None]
+    scores, truths, groups = zip(*kept, strict=True) if kept else ((), (), ())
+    return Evidence(np.array(scores, dtype=float), np.array(truths, dtype=float), np.array(groups, dtype=object))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +86,9 @@ class CalibrationReport:
         return asdict(self)
 
 
-def judge(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> CalibrationReport:
+def judge_probabilities(
+    p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None
+) -> CalibrationReport:
     """Compare p before and after calibration [n] on the test split, example by example and by group.
 
     The outcome goes by the Brier score: it is proper and bounded, where one certain mistake rules the log loss.
@@ -155,6 +112,50 @@ def judge(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, groups: ArrayLi
     )
 
 
+def fit(calibration: Evidence, answer: Answer, model: str) -> Calibrator:
+    """Fit the calibrator of this kind of answer on the calibration split.
+
+    Raises:
+        EvaluationError: no scores.
+    """
+    if isinstance(answer, NumberAnswer):
+        return ConformalCalibrator.fit(
+            calibration.truth, calibration.score, calibration.groups, answer=answer, model=model
+        )
+    return PlattCalibrator.fit(calibration.score, calibration.truth, model=model, kind=answer.kind)
+
+
+def judge(calibrator: Calibrator, test: Evidence, model: str) -> CalibrationReport | CoverageReport:
+    """Judge a calibrator on the test split.
+
+    Raises:
+        EvaluationError: scores of another model, none, or of fewer than two groups.
+    """
+    if isinstance(calibrator, ConformalCalibrator):
+        return judge_coverage(calibrator, test.truth, test.score, test.groups, model=model)
+    after = calibrator.apply(test.score, model=model)
+    return judge_probabilities(test.score, after, test.truth, test.groups)
+
+
+def load(data: dict[str, Any]) -> Calibrator:
+    """Read what a calibrator's `to_dict` wrote.
+
+    Raises:
+        EvaluationError: not a calibrator of ours.
+    """
+    return (ConformalCalibrator if data.get("method") == "conformal" else PlattCalibrator).from_dict(data)
+
+
+def _score_and_truth(row: Prediction, answer: Answer) -> tuple[float | None, float | None]:
+    match answer:
+        case BinaryAnswer():
+            return row.p_positive, float(row.truth == answer.positive)
+        case NumberAnswer():
+            return row.predicted_value, row.truth_value
+        case _:
+            return row.p_predicted, float(scoring_of(answer).score([row]).right[0])
+
+
 def _scores(p: FloatArray, y: FloatArray, groups: ArrayLike | None) -> CalibrationScores:
     return CalibrationScores(ece=calibration_error(p, y, groups), brier=brier_score(p, y), log_loss=log_loss(p, y))
 
@@ -171,27 +172,3 @@ def _verdict(outcome: Outcome, brier: Interval, losses: Interval) -> str:
 def _change(difference: Interval) -> str:
     change, low, high = signed_parts(difference, digits=4)
     return f"{change} ({100 * difference.level:g} % interval {low} to {high})"
-
-
-def _fit(p: FloatArray, y: FloatArray) -> tuple[float, float]:
-    """Slope and intercept of a logistic regression on logit(p), to Platt's smoothed targets.
-
-    The targets (N+ + 1)/(N+ + 2) and 1/(N- + 2) instead of 1 and 0 keep the fit finite where the classes separate. A
-    target t between 0 and 1 is the same example twice: positive with weight t, negative with weight 1 - t.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    n_positive, n_negative = y.sum(), (1 - y).sum()
-    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
-    logits = np.tile(_logit(p), 2)[:, None]
-    labels = np.repeat([1, 0], len(p))
-    # C is only there to make the slope 0, and not undefined, where all probabilities are equal.
-    regression = LogisticRegression(C=1e6, tol=1e-8, max_iter=1000)
-    regression.fit(logits, labels, sample_weight=np.concatenate([target, 1 - target]))
-    return regression.coef_.item(), regression.intercept_.item()  # type: ignore[union-attr]
-
-
-def _logit(p: FloatArray) -> FloatArray:
-    from scipy.special import logit
-
-    return logit(clip(p))

@@ -7,16 +7,20 @@ picture is left in a global registry and several threads can draw at once.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
+from finetune_assets.evaluation.benchmark_report import MetricComparison
+from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_error, reliability_bins
-from finetune_assets.evaluation.scoring import Confusion
+from finetune_assets.evaluation.scoring.metric import Confusion
+from finetune_assets.evaluation.scoring.number import NumberScoring
 from finetune_assets.evaluation.statistics import wilson
+from finetune_assets.task import NumberAnswer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +35,10 @@ LOSSES = {
     "valid_loss": ("validation, one batch", PINK),
     "full_valid_loss": ("validation, all of it", ORANGE),
 }
+BANDS = {"green": GREEN, "orange": ORANGE, "red": PINK}
+"""Answered numbers that are good, nearly good, and neither."""
+FEW_LABELS, MANY_LABELS, LABEL_LENGTH = 4, 8, 16
+"""A confusion matrix shows shares beside counts up to few labels, counts up to many; longer labels are cut."""
 MANY_STEPS = 30
 """From here on a loss is drawn as its moving average and the band that holds 80 % of it."""
 
@@ -66,30 +74,118 @@ def confusion_matrix(base: Confusion, fine_tuned: Confusion) -> bytes:
     """
     n_labels = len(base.labels)
     unparseable = any(row[n_labels] for confusion in (base, fine_tuned) for row in confusion.counts)
-    figure, panels = _figure(2, width=7.0, height=3.3)
+    few = n_labels <= FEW_LABELS
+    figure, panels = _figure(2, width=7.0, height=3.3 if few else 3.6)
     for axes, title, confusion in zip(panels, ("Base", "Fine-tuned"), (base, fine_tuned), strict=True):
         counts = np.array(confusion.counts)[:, : n_labels + unparseable]
-        answers = [*confusion.labels, "unreadable"][: counts.shape[1]]
+        answers = [_shortened(answer) for answer in (*confusion.labels, "unreadable")][: counts.shape[1]]
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), count in np.ndenumerate(counts):
-            share = shares[row, column]
-            colour = "white" if share > 0.55 else INK
-            axes.text(column, row, f"{count}\n{100 * share:.0f} %", ha="center", va="center", color=colour, fontsize=12)
+        if n_labels <= MANY_LABELS:
+            _write_counts(axes, counts, shares)
         axes.set(title=title, xlabel="answer given", ylabel="true answer")
-        axes.set_xticks(range(len(answers)), answers)
-        axes.set_yticks(range(n_labels), confusion.labels)
+        # Long words would not fit below so many columns: these have numbers, which the rows explain.
+        numbered = [str(k) for k in range(1, n_labels + 1)] + answers[n_labels:]
+        axes.set_xticks(range(len(answers)), answers if few else numbered)
+        rows = [f"{answer}  {number}" for answer, number in zip(answers, numbered, strict=True)]
+        axes.set_yticks(range(n_labels), (answers if few else rows)[:n_labels])
+        axes.tick_params(length=0, labelsize=10 if few else 6)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
+    panels[1].tick_params(labelleft=few)
     return _png(figure)
 
 
-def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike) -> bytes:
-    """Draw claimed probability against share of positive answers before and after calibration, above histograms.
+def truth_against_guess(models: Mapping[str, Sequence[Prediction]], answer: NumberAnswer) -> bytes:
+    """Draw the numbers that each model answered against the true ones, a panel for each model by its name.
 
-    `p_before`, `p_after` and `y` [n] are of the test split. Bars are Wilson's 95 % intervals of a bin's share; on the
-    diagonal a probability means what it says.
+    Unreadable answers are red and counted, but have no point. Both axes are logarithmic where all numbers are positive
+    and the largest true one is over 30 times the smallest.
+
+    Raises:
+        EvaluationError: a model without answers, or true answers that are no numbers.
+    """
+    scoring = NumberScoring(answer)
+    figure, panels = _figure(len(models), width=3.7 * len(models), height=3.9)
+    read = [row.predicted_value for rows in models.values() for row in rows if row.predicted_value is not None]
+    for axes, (name, rows) in zip(panels, models.items(), strict=True):
+        true = scoring.score(rows).truth
+        ends = min(true.min(), *read, true.max()), max(true.min(), *read, true.max())
+        axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, zorder=0)
+        bands = np.array([scoring.band(row) for row in rows])
+        guess = np.array([row.predicted_value for row in rows], dtype=float)
+        for band, colour in BANDS.items():
+            inside = bands == band
+            axes.scatter(true[inside], guess[inside], s=14, color=colour, alpha=0.7, label=f"{inside.sum()} {band}")
+        axes.set(title=name, xlabel="true number", ylabel="number answered")
+        if _spans_decades(true, ends[0]):
+            axes.set(xscale="log", yscale="log")
+        axes.legend(frameon=False, fontsize=8, loc="upper left", handletextpad=0.1)
+    return _png(figure)
+
+
+def coverage(truth: ArrayLike, guess: ArrayLike, low: ArrayLike, high: ArrayLike) -> bytes:
+    """Draw the interval around each number answered [n], in rising order of that number, and the true numbers.
+
+    Intervals without end, and on a logarithmic axis those that reach 0, end at the edge of the picture.
+
+    Raises:
+        EvaluationError: no numbers.
+    """
+    true, answered, lower, upper = (np.asarray(each, dtype=float) for each in (truth, guess, low, high))
+    if len(true) == 0:
+        raise EvaluationError("the chart of intervals needs at least 1 number, got 0")
+    places = np.empty(len(true))
+    places[np.argsort(answered, kind="stable")] = np.arange(len(true))
+    inside = (lower <= true) & (true <= upper)
+    least, most = min(true.min(), answered.min()), max(true.max(), answered.max())
+    wide = _spans_decades(true, least)
+    figure, (axes,) = _figure(1, width=7.0, height=3.6)
+    if wide:
+        axes.set_yscale("log")
+    lower = np.where(np.isfinite(lower), np.maximum(lower, least) if wide else lower, least)
+    upper = np.where(np.isfinite(upper), upper, most)
+    axes.vlines(places, lower, upper, color=BLUE, alpha=0.3, linewidth=min(4.0, 300 / len(true)))
+    axes.scatter(places, answered, s=6, color=BLUE, label="number answered")
+    axes.scatter(places[inside], true[inside], s=10, color=GREEN, label=f"{inside.sum()} true numbers inside")
+    axes.scatter(places[~inside], true[~inside], s=18, color=ORANGE, marker="x", label=f"{(~inside).sum()} outside")
+    axes.set(title="Intervals on the test split", xlabel="examples by number answered", ylabel="number")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return _png(figure)
+
+
+def metric_intervals(comparisons: Mapping[str, MetricComparison]) -> bytes:
+    """Draw every metric that is a share for both models, with its interval.
+
+    Raises:
+        EvaluationError: no metric that is a share.
+    """
+    shares = [row for row in comparisons.values() if row.is_share]
+    if not shares:
+        raise EvaluationError("the chart of metrics needs at least 1 that is a share, got 0")
+    figure, (axes,) = _figure(1, width=6.4, height=1.1 + 0.5 * len(shares))
+    models = (
+        ("base", GREY, -0.15, [row.base for row in shares]),
+        ("fine-tuned", BLUE, 0.15, [row.fine_tuned for row in shares]),
+    )
+    for label, colour, shift, intervals in models:
+        middle = [100 * interval.estimate for interval in intervals]
+        reach = 100 * np.array([[i.estimate - i.low, i.high - i.estimate] for i in intervals]).T
+        places = np.arange(len(shares)) + shift
+        axes.errorbar(middle, places, xerr=np.maximum(reach, 0), fmt="o", color=colour, label=label, markersize=5)
+    axes.set_yticks(range(len(shares)), [row.label for row in shares])
+    axes.invert_yaxis()
+    axes.set(xlabel=f"percent, with {100 * shares[0].base.level:g} % intervals")
+    axes.grid(visible=False, axis="y")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _png(figure)
+
+
+def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, event: str = "positive") -> bytes:
+    """Draw claimed probability against what happened before and after calibration, above histograms.
+
+    `p_before`, `p_after` and `y` [n] are of the test split; `event` says what an answer is where y is 1. Bars are
+    Wilson's 95 % intervals of a bin's share; on the diagonal a probability means what it says.
 
     Raises:
         EvaluationError: a probability missing or outside 0..1, lengths that differ, or fewer than two examples.
@@ -102,7 +198,7 @@ def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike) -> bytes:
         _reliability_points(axes, reliability_bins(p, y), colour)
         interval = f"{100 * error.level:g} % {error.low:.3f} to {error.high:.3f}"
         axes.set_title(f"{title}\ncalibration error {error.estimate:.3f} ({interval})", fontsize=9)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="share of positive answers")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=f"share of {event} answers")
         below.hist(p, bins=20, range=(0, 1), color=colour, alpha=0.75)
         below.set(xlim=(-0.02, 1.02), xlabel="probability claimed", ylabel="examples")
     return _png(figure)
@@ -148,6 +244,24 @@ def split_by_label(counts: pd.DataFrame) -> bytes:
     axes.grid(visible=False, axis="y")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return _png(figure)
+
+
+def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+    few = len(counts) <= FEW_LABELS
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        text = f"{count}\n{100 * share:.0f} %" if few else str(count)
+        colour = "white" if share > 0.55 else INK
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=12 if few else 7)
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LABEL_LENGTH else f"{label[: LABEL_LENGTH - 1]}…"
+
+
+def _spans_decades(true: np.ndarray, least: float) -> bool:
+    """Whether a logarithmic axis suits the true numbers and can show all others, of which `least` is the smallest."""
+    return least > 0 and true.max() > 30 * true.min()
 
 
 def _loss_line(axes: Axes, name: str, step: np.ndarray, loss: np.ndarray) -> None:

@@ -20,6 +20,7 @@ Statistic = Callable[[FloatArray], FloatArray]
 Outcome = Literal["better", "worse", "inconclusive"]
 
 SIGNIFICANCE = 0.05
+_EXACT_GROUPS = 13
 _CELLS_AT_ONCE = 2**17
 """1 MB of weights stay in the processor's cache: measured 2.7 times as fast as 16 MB."""
 
@@ -111,6 +112,36 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     return min(1.0, float(exact_test(table, exact=True).pvalue))  # type: ignore[attr-defined]
 
 
+def paired_permutation(
+    scores_a: ArrayLike, scores_b: ArrayLike, groups: ArrayLike | None = None, n_resamples: int = 10_000, seed: int = 0
+) -> float:
+    """Two-sided p-value that a and b [n] have the same mean, by swapping a and b within whole groups at random.
+
+    Under the null hypothesis each group's sum of differences is as likely with the other sign. Up to 13 groups all
+    2^groups signs are tried; beyond that `n_resamples`, where (1 + as extreme) / (1 + tried) keeps the test's level
+    (Phipson and Smyth 2010, "Permutation p-values should never be zero").
+
+    Raises:
+        EvaluationError: lengths differ.
+    """
+    a, b = np.asarray(scores_a, dtype=float), np.asarray(scores_b, dtype=float)
+    members = np.arange(len(a)) if groups is None else np.asarray(groups)
+    if not len(a) == len(b) == len(members):
+        raise EvaluationError(f"paired scores and groups must align, got {len(a)}, {len(b)} and {len(members)}")
+    names, member = np.unique(members, return_inverse=True)
+    difference = np.bincount(member, weights=b - a, minlength=len(names))
+    # As extreme up to rounding: a sum in another order differs in its last digits.
+    least = abs(difference.sum()) - 1e-9 * np.abs(difference).sum()
+    if len(names) <= _EXACT_GROUPS:
+        signs = 1 - 2 * (np.arange(2 ** len(names))[:, None] >> np.arange(len(names)) & 1)
+        return float(np.mean(np.abs(signs @ difference) >= least))
+    rng, at_once, extreme = np.random.default_rng(seed), max(1, _CELLS_AT_ONCE // len(names)), 0
+    for start in range(0, n_resamples, at_once):
+        signs = 1 - 2 * rng.integers(2, size=(min(at_once, n_resamples - start), len(names)))
+        extreme += int(np.sum(np.abs(signs @ difference) >= least))
+    return (1 + extreme) / (1 + n_resamples)
+
+
 def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Interval:
     """Return the share of correct answers [n] with Wilson's interval, or the bootstrap's where examples share groups.
 
@@ -138,22 +169,22 @@ def wilson(count: int, n: int, level: float = 0.95) -> Interval:
     return Interval(share, min(max(low, 0.0), share), max(min(high, 1.0), share), level)
 
 
-def outcome(interval: Interval, p: float) -> Outcome:
-    """Better or worse only where the interval excludes zero and p < 0.05, else inconclusive.
+def outcome(interval: Interval, p: float, higher_is_better: bool = True) -> Outcome:
+    """Better or worse only where the interval of the difference excludes zero and p < 0.05, else inconclusive.
 
     Both are asked because each has a blind spot: McNemar's test does not know of groups, and the bootstrap interval
     is [0, 0] or too short where very few examples are discordant.
     """
     if p >= SIGNIFICANCE or interval.low <= 0 <= interval.high:
         return "inconclusive"
-    return "better" if interval.low > 0 else "worse"
+    return "better" if (interval.low > 0) == higher_is_better else "worse"
 
 
-def verdict(interval: Interval, p: float) -> str:
-    """One sentence on a difference of accuracies (fine-tuned minus base) that says no more than the numbers do."""
+def verdict(result: Outcome, interval: Interval, p: float, of: str = "accuracy") -> str:
+    """One sentence on a difference of shares (fine-tuned minus base) that says no more than the numbers do."""
     change, low, high = signed_parts(interval, scale=100)
-    numbers = f"{change} points of accuracy ({100 * interval.level:g} % interval {low} to {high}, {p_words(p)})"
-    match outcome(interval, p):
+    numbers = f"{change} points of {of} ({100 * interval.level:g} % interval {low} to {high}, {p_words(p)})"
+    match result:
         case "better":
             return f"The fine-tuned model is better: {numbers}."
         case "worse":

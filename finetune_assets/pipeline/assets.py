@@ -13,12 +13,12 @@ from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import read
 from finetune_assets.dataset.splits import leaks
-from finetune_assets.evaluation import charts
+from finetune_assets.dataset.table import Table
+from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
-from finetune_assets.evaluation.calibration import PlattCalibrator, judge
-from finetune_assets.pipeline import checks, views
+from finetune_assets.pipeline import checks, data_views, views
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
-from finetune_assets.pipeline.predictions import ask_both_models, fine_tuned_scores
+from finetune_assets.pipeline.predictions import CALIBRATED, ask_both_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
 from finetune_assets.provider import fine_tuning, pricing
 from finetune_assets.provider.client import connect
@@ -28,52 +28,75 @@ from finetune_assets.training_file import jsonl, report, validation
 Record = dict[str, Any]
 
 
-@stage(io="tables")
+@stage(io="tables", checks=[checks.SPLIT_SIZES, checks.WHOLE_IMAGES])
 def sampled_examples(region: Region) -> Result:
     """Draw the region's examples into train, validation, calibration and test, and look at their images."""
     task = region.task
-    sampled = sample(read(task.source, region.name, task.answer), task.sampling)
+    sampled = sample(
+        read(task.source, region.name, task.answer),
+        task.sampling,
+        region.path("sampled_examples", ".parquet"),
+        labels=data_views.answers(task.answer),
+        look_alikes=task.filtering.near_duplicates,
+    )
+    counts = data_views.counts(sampled.table, task.answer)
     return dg.MaterializeResult(
-        value=sampled.frame,
+        value=sampled.table,
         metadata={
-            "dagster/row_count": len(sampled.frame),
+            "dagster/row_count": len(sampled.table),
             "rows_in_source": sampled.n_source,
-            "by_split_and_label": views.table(views.counts(sampled.frame, task.answer).reset_index()),
-            "contact_sheet": views.contact_sheet(sampled.frame),
+            "near_duplicate_images": sampled.n_near_duplicates,
+            "by_split_and_label": views.table(counts.reset_index()),
+            "answers": data_views.answer_chart(sampled.table, task.answer, counts),
+            "contact_sheet": data_views.contact_sheet(sampled.table),
         },
+        check_results=[
+            checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling),
+            checks.whole_images(region.name, sampled.table),
+        ],
     )
 
 
 @stage(
     io="tables",
-    checks=[checks.ENOUGH_EXAMPLES, checks.BOTH_ANSWERS, checks.NO_LEAKAGE, checks.LITTLE_QUARANTINE],
+    checks=[
+        checks.ENOUGH_EXAMPLES,
+        checks.BOTH_ANSWERS,
+        checks.NO_LEAKAGE,
+        checks.LITTLE_QUARANTINE,
+        checks.LIKELY_LABELS,
+    ],
 )
-def filtered_qa(region: Region, sampled_examples: pd.DataFrame) -> Result:
+def filtered_qa(region: Region, sampled_examples: Table) -> Result:
     """Keep the clean examples; set doubtful and broken ones aside in the quarantine, each with its reason."""
-    filtered = filter_examples(sampled_examples, region.task.answer)
-    clean, quarantine = filtered.clean, filtered.quarantine
-    write_parquet(region.path("filtered_qa", ".quarantine.parquet"), quarantine)
-    counts = views.counts(clean, region.task.answer)
+    task = region.task
+    filtered = filter_examples(
+        sampled_examples,
+        task.answer,
+        task.filtering,
+        region.path("filtered_qa", ".parquet"),
+        region.path("filtered_qa", ".quarantine.parquet"),
+    )
+    counts = data_views.counts(filtered.clean, task.answer)
     return dg.MaterializeResult(
-        value=clean,
+        value=filtered.clean,
         metadata={
-            "dagster/row_count": len(clean),
-            "quarantined": len(quarantine),
-            "by_reason": views.table(quarantine["reason"].value_counts().reset_index()),
-            "quarantine": views.table(quarantine.drop(columns=["region", "source"])),
+            "dagster/row_count": len(filtered.clean),
+            **data_views.quarantine(filtered),
             "by_split_and_label": views.picture(charts.split_by_label(counts)),
         },
         check_results=[
-            checks.enough_examples(region.name, clean),
-            checks.both_answers(region.name, clean, region.task.answer),
-            checks.no_leakage(region.name, leaks(clean)),
-            checks.little_quarantine(region.name, len(quarantine), len(sampled_examples)),
+            checks.enough_examples(region.name, counts),
+            checks.both_answers(region.name, counts, task.answer),
+            checks.no_leakage(region.name, leaks(filtered.clean)),
+            checks.little_quarantine(region.name, len(filtered.quarantine), filtered.n_sampled),
+            checks.likely_labels(region.name, filtered.label_errors),
         ],
     )
 
 
-@stage(io="records")
-def training_jsonl(region: Region, filtered_qa: pd.DataFrame) -> Result:
+@stage(io="records", checks=[checks.SMALL_ENOUGH])
+def training_jsonl(region: Region, filtered_qa: Table) -> Result:
     """Write the files that the provider trains on and validates with: chat format, images inlined."""
     prompt = region.task.prompt
     built = {
@@ -88,9 +111,10 @@ def training_jsonl(region: Region, filtered_qa: pd.DataFrame) -> Result:
             "n_train": built["train"].n_examples,
             "n_validation": built["validation"].n_examples,
             "bytes": built["train"].bytes + built["validation"].bytes,
-            "first_examples": views.chats(filtered_qa, region.task),
-            "tokens_per_example": views.token_histogram(filtered_qa, region.task),
+            "first_examples": data_views.chats(filtered_qa, region.task),
+            "tokens_per_example": data_views.token_histogram(filtered_qa, region.task),
         },
+        check_results=[checks.small_enough(region.name, [file.bytes for file in built.values()])],
     )
 
 
@@ -193,15 +217,15 @@ def finetuned_model(region: Region, finetune_job: Record) -> Result:
 
 
 @stage(io="tables", checks=[checks.BETTER_THAN_BASE, checks.ENOUGH_SCORES])
-def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame) -> Result:
+def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Result:
     """Compare the base and the fine-tuned model on the test split; collect scores on the calibration split."""
     task = region.task
     client = connect(task.provider)
-    predictions = ask_both_models(client, task, filtered_qa, finetuned_model["model"])
+    predictions = ask_both_models(client, task, filtered_qa.frame(split=CALIBRATED), finetuned_model["model"])
     found = compare(predictions, task.answer)
-    confusion = charts.confusion_matrix(found.base.metrics.confusion, found.fine_tuned.metrics.confusion)
+    chart, png = views.answers_chart(found, predictions, task.answer)
     note = views.base_model_note(task, predictions)
-    page = to_html(found, thumbnails=views.thumbnails(found), title=f"{task.task}, {region.name}", note=note)
+    page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)
     write_json(region.path("benchmark", ".json"), found.to_dict())
     write_atomically(region.path("benchmark", ".html"), page.encode())
     return dg.MaterializeResult(
@@ -209,7 +233,8 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame
         metadata={
             "verdict": found.verdict,
             **({"note": note} if note else {}),
-            "confusion_matrix": views.picture(confusion),
+            chart: views.picture(png, chart),
+            "metrics": views.metrics(found),
             "worst_examples": views.worst_examples(found),
             **views.benchmark_numbers(found),
             "model": finetuned_model["model"],
@@ -224,13 +249,11 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: pd.DataFrame
 
 @stage(io="records", checks=[checks.CALIBRATION_HELPS])
 def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record) -> Result:
-    """Turn the model's scores into probabilities: fitted on the calibration split, judged on the test split."""
-    model = finetuned_model["model"]
-    fitting = fine_tuned_scores(benchmark, "calibration", region.task.answer)
-    test = fine_tuned_scores(benchmark, "test", region.task.answer)
-    fitted = PlattCalibrator.fit(fitting["p"], fitting["y"], model=model)
-    after = fitted.apply(test["p"], model=model)
-    found = judge(test["p"], after, test["y"], test["group"])
+    """Turn the model's scores into probabilities, or numbers into intervals; judged on the test split."""
+    model, answer = finetuned_model["model"], region.task.answer
+    test = calibration.evidence(benchmark, "test", answer)
+    fitted = calibration.fit(calibration.evidence(benchmark, "calibration", answer), answer, model)
+    found = calibration.judge(fitted, test, model)
     fingerprint = task_fingerprint(region.task)
     return dg.MaterializeResult(
         value={
@@ -241,7 +264,7 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
         },
         metadata={
             "verdict": found.verdict,
-            "reliability": views.picture(charts.reliability(test["p"], after, test["y"])),
+            **views.calibration_picture(fitted, test),
             **views.calibration_numbers(found),
             "job_id": finetuned_model["job_id"],
             "model": model,

@@ -1,43 +1,62 @@
 """The asset checks of a task: what stops a region before money is spent, and what a person should look at.
 
-A blocking check that fails ends the region's run; the others warn. Each message names the region, what was found and
-what is asked for.
+A check of severity `error` that fails ends the region's run; one of severity `warn` warns. `checks` in the task's YAML
+changes the severity of a check or switches it off. Each message names the region, what was found and what is asked
+for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
-from finetune_assets.evaluation.calibration import CalibrationReport
+from finetune_assets.dataset.table import Table
+from finetune_assets.errors import TaskError
+from finetune_assets.evaluation.calibration import CalibrationReport, evidence
+from finetune_assets.evaluation.conformal import CoverageReport
 from finetune_assets.evaluation.statistics import Outcome
-from finetune_assets.pipeline.predictions import CALIBRATED, fine_tuned_scores
+from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
-from finetune_assets.task import SPLITS, BinaryAnswer
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Task
 from finetune_assets.training_file.findings import Report
+from finetune_assets.training_file.validation import MAX_FILE_BYTES
 
 MIN_TRAINING_EXAMPLES = 10
 """What OpenAI asks of a training file; below it a job is refused."""
 MAX_QUARANTINE_SHARE = 0.25
+MAX_BROKEN_IMAGES_SHARE = 0.05
+MIN_SCORED_GROUPS = 2
+"""Of fewer no interval can be given."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A named question about one region's asset."""
+    """A named question about one region's asset. It blocks what follows unless the task says otherwise, or not."""
 
     name: str
     description: str
     blocking: bool = False
 
-    def spec(self, key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> dg.AssetCheckSpec:
+    def severity(self, task: Task) -> Literal["off", "warn", "error"]:
+        """What the task says of it, else its usual severity."""
+        return task.checks.get(self.name, "error" if self.blocking else "warn")
+
+    def asked(self, task: Task) -> bool:
+        """Whether the task has it at all."""
+        return self.severity(task) != "off"
+
+    def spec(self, key: dg.AssetKey, partitions: dg.PartitionsDefinition, task: Task) -> dg.AssetCheckSpec:
         """Declare the check on an asset, with one result for each region."""
+        blocking = self.severity(task) == "error"
         return dg.AssetCheckSpec(
-            self.name, asset=key, description=self.description, blocking=self.blocking, partitions_def=partitions
+            self.name, asset=key, description=self.description, blocking=blocking, partitions_def=partitions
         )
 
     def result(self, passed: bool, words: str, severity: dg.AssetCheckSeverity | None = None) -> dg.AssetCheckResult:
@@ -46,50 +65,123 @@ class Check:
         return dg.AssetCheckResult(passed=passed, check_name=self.name, description=words, severity=severity or usual)
 
 
+SPLIT_SIZES = Check(
+    "split_sizes", "Each split is about as large as the task asks; large groups and scarce data prevent it."
+)
+WHOLE_IMAGES = Check(
+    "whole_images", f"At most {MAX_BROKEN_IMAGES_SHARE:.0%} of the images are missing, damaged or of no use."
+)
 ENOUGH_EXAMPLES = Check(
     "enough_examples",
     f"At least {MIN_TRAINING_EXAMPLES} examples to train on, and at least one in every other split.",
     blocking=True,
 )
 BOTH_ANSWERS = Check(
-    "both_answers", "Both answers occur in what trains, calibrates and tests the model.", blocking=True
+    "both_answers",
+    "Both answers occur in what trains, calibrates and tests the model; of several, each trains and two are tested.",
+    blocking=True,
 )
 NO_LEAKAGE = Check("no_leakage", "No image and no group of examples is in two splits.", blocking=True)
 LITTLE_QUARANTINE = Check(
     "little_quarantine", f"At most {MAX_QUARANTINE_SHARE:.0%} of the sampled examples were set aside."
 )
+LIKELY_LABELS = Check("likely_labels", "No label looks wrong beside the examples like it.")
+SMALL_ENOUGH = Check("small_enough", "Each training file is within the 512 MB that providers take.", blocking=True)
 VALID_FORMAT = Check("valid_format", "The training files hold nothing that a provider refuses.", blocking=True)
 WITHIN_BUDGET = Check("within_budget", "The estimated cost of training is within the task's budget.", blocking=True)
 JOB_SUCCEEDED = Check("job_succeeded", "The fine-tuning job ended with a model.", blocking=True)
 BETTER_THAN_BASE = Check(
     "better_than_base", "The fine-tuned model is significantly more often right than the base model."
 )
-ENOUGH_SCORES = Check(
-    "enough_scores", "There are scores to calibrate, and to judge the calibration by, of both answers.", blocking=True
+ENOUGH_SCORES = Check("enough_scores", "There are scores to calibrate and to judge the calibration by.", blocking=True)
+CALIBRATION_HELPS = Check(
+    "calibration_helps",
+    "Calibrated probabilities are no worse than the model's own; intervals hold as many numbers as they say.",
 )
-CALIBRATION_HELPS = Check("calibration_helps", "Calibrated probabilities are no worse than the model's own.")
 
 
-def enough_examples(region: str, clean: pd.DataFrame) -> dg.AssetCheckResult:
-    """Judge the number of clean examples in each split."""
-    counts = Counter(clean["split"])
-    found = ", ".join(f"{counts[split]} for {split}" for split in SPLITS)
-    enough = counts["train"] >= MIN_TRAINING_EXAMPLES and all(counts[split] for split in SPLITS)
+def as_asked(task: Task, result: dg.MaterializeResult | dg.AssetCheckResult) -> Iterator[Any]:
+    """Give a stage's check results the severities that the task asks for, and leave out those that it switches off."""
+    results = result.check_results if isinstance(result, dg.MaterializeResult) else [result]
+    asked = [_with_severity(task, check) for check in results or [] if task.checks.get(str(check.check_name)) != "off"]
+    if isinstance(result, dg.MaterializeResult):
+        yield result._replace(check_results=asked)
+    else:
+        yield from asked
+
+
+def require_known(task: Task) -> None:
+    """Refuse a task that sets the severity of a check that does not exist.
+
+    Raises:
+        TaskError: names the check, and those that there are.
+    """
+    known = sorted(value.name for value in globals().values() if isinstance(value, Check))
+    if unknown := sorted(set(task.checks) - set(known)):
+        raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
+
+
+def _sizes(counts: pd.DataFrame) -> dict[str, int]:
+    """Number of examples by split, whatever their answers."""
+    return {str(split): int(sum(row)) for split, *row in counts.itertuples(name=None)}
+
+
+def _with_severity(task: Task, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
+    asked = task.checks.get(str(result.check_name))
+    if asked is None:
+        return result
+    severity = dg.AssetCheckSeverity.ERROR if asked == "error" else dg.AssetCheckSeverity.WARN
+    return result._replace(severity=severity)
+
+
+def split_sizes(region: str, counts: pd.DataFrame, n_usable: int, sampling: Sampling) -> dg.AssetCheckResult:
+    """Judge the number of sampled examples in each split: off by a fifth, and by more than chance, is off."""
+    sizes = _sizes(counts)
+    off = []
+    for split, amount in sampling.amounts.items():
+        wanted = amount if sampling.by_count else amount * n_usable
+        if abs(sizes[split] - wanted) > max(0.2 * wanted, 4 * wanted**0.5):
+            off.append(f"{split} has {sizes[split]}, not about {wanted:.0f}")
+    advice = "; the groups are large or the data is scarce: look at the groups, or sample other amounts" if off else ""
+    words = "; ".join(off) or "every split is about as large as asked"
+    return SPLIT_SIZES.result(not off, f"Region {region}: {words}{advice}.")
+
+
+def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
+    """Judge the images that could not be read."""
+    n_images, broken = 0, Counter[str]()
+    for chunk in sampled.chunks(["image", "problem"]):
+        n_images += len(chunk["image"].dropna())
+        broken.update(problem for problem in chunk["problem"].dropna() if problem.startswith("image_"))
+    share = broken.total() / max(n_images, 1)
+    found = ", ".join(f"{n} {problem}" for problem, n in broken.most_common()) or "all whole"
+    return WHOLE_IMAGES.result(
+        share <= MAX_BROKEN_IMAGES_SHARE, f"Region {region}: of {n_images} images {found} ({share:.0%})."
+    )
+
+
+def enough_examples(region: str, counts: pd.DataFrame) -> dg.AssetCheckResult:
+    """Judge the number of clean examples in each split, given by split and answer."""
+    sizes = _sizes(counts)
+    found = ", ".join(f"{sizes[split]} for {split}" for split in SPLITS)
+    enough = sizes["train"] >= MIN_TRAINING_EXAMPLES and all(sizes[split] for split in SPLITS)
     need = f"at least {MIN_TRAINING_EXAMPLES} for train and 1 for every other split are needed"
     advice = "" if enough else "; add labelled examples, or sample a larger share of them"
     return ENOUGH_EXAMPLES.result(enough, f"Region {region} has {found}; {need}{advice}.")
 
 
-def both_answers(region: str, clean: pd.DataFrame, answer: BinaryAnswer) -> dg.AssetCheckResult:
-    """Judge whether the splits that teach, calibrate and test hold both answers."""
-    there = set(zip(clean["split"], clean["answer"], strict=True))
-    lacking = [
-        f"{split} has no {word!r}"
-        for split in ("train", "calibration", "test")
-        for word in (answer.positive, answer.negative)
-        if (split, word) not in there
-    ]
-    words = "; ".join(lacking) or f"every split has {answer.positive!r} and {answer.negative!r}"
+def both_answers(region: str, counts: pd.DataFrame, answer: Answer) -> dg.AssetCheckResult:
+    """Judge whether the splits that teach, calibrate and test hold the answers, given by split and answer."""
+    if not isinstance(answer, (BinaryAnswer, ChoiceAnswer)):
+        return BOTH_ANSWERS.result(True, f"Region {region}: answers of kind {answer.kind} have no words to look for.")
+    lacking = []
+    for split in ("train", "calibration", "test"):
+        absent = [str(word) for word, n in counts.loc[split].items() if n == 0]
+        if absent and (isinstance(answer, BinaryAnswer) or split == "train" or len(counts.columns) - len(absent) < 2):
+            lacking.append(f"{split} has no {', no '.join(map(repr, absent))}")
+    words = "; ".join(lacking) or f"every split has {' and '.join(repr(str(word)) for word in counts.columns)}"
+    if not lacking and isinstance(answer, ChoiceAnswer):
+        words = "every answer trains, and two or more are calibrated and tested"
     return BOTH_ANSWERS.result(not lacking, f"Region {region}: {words}.")
 
 
@@ -104,6 +196,25 @@ def little_quarantine(region: str, n_quarantined: int, n_sampled: int) -> dg.Ass
     share = n_quarantined / max(n_sampled, 1)
     words = f"Region {region}: {n_quarantined} of {n_sampled} sampled examples ({share:.0%}) were set aside"
     return LITTLE_QUARANTINE.result(share <= MAX_QUARANTINE_SHARE, f"{words}; {MAX_QUARANTINE_SHARE:.0%} are usual.")
+
+
+def likely_labels(region: str, found: LabelErrors | None) -> dg.AssetCheckResult:
+    """Judge the labels that a simple classifier finds unlikely."""
+    if found is None:
+        return LIKELY_LABELS.result(True, f"Region {region}: the task does not ask for it.")
+    by_split = Counter(found.suspects["split"])
+    words = ", ".join(f"{by_split[split]} in {split}" for split in SPLITS if by_split[split])
+    if not words:
+        return LIKELY_LABELS.result(True, f"Region {region}: no label looks wrong; {found.note}.")
+    return LIKELY_LABELS.result(False, f"Region {region}: labels that look wrong: {words}; {found.note}. Look at them.")
+
+
+def small_enough(region: str, sizes: Sequence[int]) -> dg.AssetCheckResult:
+    """Judge the size of the training files in bytes."""
+    largest = max(sizes)
+    advice = "" if largest <= MAX_FILE_BYTES else "; use fewer or smaller images"
+    words = f"Region {region}: the largest file has {largest:,} bytes, {MAX_FILE_BYTES:,} are taken{advice}."
+    return SMALL_ENOUGH.result(largest <= MAX_FILE_BYTES, words)
 
 
 def valid_format(region: str, report: Report) -> dg.AssetCheckResult:
@@ -148,16 +259,20 @@ def better_than_base(region: str, outcome: Outcome, verdict: str) -> dg.AssetChe
     return BETTER_THAN_BASE.result(outcome == "better", f"Region {region}: {verdict}")
 
 
-def enough_scores(region: str, predictions: pd.DataFrame, answer: BinaryAnswer) -> dg.AssetCheckResult:
-    """Judge whether the fine-tuned model's scores suffice for a calibrator."""
-    counts = {split: Counter(fine_tuned_scores(predictions, split, answer)["y"]) for split in CALIBRATED}
-    found = ", ".join(f"{n[True]} where it is true and {n[False]} where not in {split}" for split, n in counts.items())
-    enough = all(n[True] and n[False] for n in counts.values())
-    why = "; a model that answers with other words, and a provider without log-probabilities, give no scores"
-    words = f"Region {region} has these scores of {answer.positive!r}: {found}; each needs some{'' if enough else why}."
-    return ENOUGH_SCORES.result(enough, words)
+def enough_scores(region: str, predictions: pd.DataFrame, answer: Answer) -> dg.AssetCheckResult:
+    """Judge whether the fine-tuned model's scores suffice to fit a calibrator and to judge it."""
+    found = {split: evidence(predictions, split, answer) for split in CALIBRATED}
+    counts = ", ".join(f"{len(scores)} in {split}" for split, scores in found.items())
+    enough = all(len(set(scores.groups)) >= MIN_SCORED_GROUPS for scores in found.values())
+    why = "; a model that answers in other words than the task's, and a provider without log-probabilities, give none"
+    if isinstance(answer, NumberAnswer):
+        why = "; a model that answers without a number gives none"
+    words = (
+        f"Region {region} has these scores of the fine-tuned model: {counts}; {MIN_SCORED_GROUPS} of different groups"
+    )
+    return ENOUGH_SCORES.result(enough, f"{words} are needed in each{'' if enough else why}.")
 
 
-def calibration_helps(region: str, report: CalibrationReport) -> dg.AssetCheckResult:
-    """Judge the calibrated probabilities on the test split."""
+def calibration_helps(region: str, report: CalibrationReport | CoverageReport) -> dg.AssetCheckResult:
+    """Judge the calibrated probabilities, or the intervals around numbers, on the test split."""
     return CALIBRATION_HELPS.result(report.outcome != "worse", f"Region {region}: {report.verdict}")

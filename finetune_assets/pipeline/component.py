@@ -8,8 +8,9 @@ import dagster as dg
 from pydantic import BaseModel
 
 from finetune_assets.pipeline.assets import ASSETS
+from finetune_assets.pipeline.checks import require_known
 from finetune_assets.pipeline.schedules import rerun_schedule
-from finetune_assets.pipeline.sensors import job_sensor
+from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.task import Task
 
@@ -18,8 +19,13 @@ def build_task(task: Task) -> dg.Definitions:
     """Return everything that one task adds to the code location.
 
     Nine assets with their checks, the jobs `<task>_prepare` (up to `finetune_job`) and `<task>_evaluate` (the rest),
-    the sensor `<task>_jobs` and, if the task asks for it, the schedule `<task>_rerun`.
+    the sensor `<task>_jobs` and, if the task asks for them, the sensor `<task>_regions` and the schedule
+    `<task>_rerun`.
+
+    Raises:
+        TaskError: `checks` names one that does not exist.
     """
+    require_known(task)
     prepare = dg.define_asset_job(
         f"{task.task}_prepare",
         [asset_key(task, stage) for stage in PREPARE],
@@ -33,7 +39,10 @@ def build_task(task: Task) -> dg.Definitions:
     return dg.Definitions(
         assets=[build(task) for build in ASSETS],
         jobs=[prepare, evaluate],
-        sensors=[job_sensor(task, evaluate.name)],
+        sensors=[
+            job_sensor(task, evaluate.name),
+            *([region_sensor(task)] if task.regions == "discover" else []),
+        ],
         schedules=[rerun_schedule(task, task.rerun, prepare.name)] if task.rerun else [],
     )
 
@@ -51,9 +60,9 @@ class FineTuningTask(dg.Component):
         return Task
 
     @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:  # noqa: ARG003
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
         """Take the validated attributes of a `defs.yaml`."""
-        return cls(Task.model_validate(attributes))
+        return cls(Task.model_validate(attributes).beside(context.path))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Build the task's definitions."""

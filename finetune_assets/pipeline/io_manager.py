@@ -6,8 +6,6 @@ never half of one.
 
 from __future__ import annotations
 
-import uuid
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,19 +13,13 @@ import orjson
 import pandas as pd
 from upath import UPath
 
+from finetune_assets.dataset.table import Table, replacing, write_table
+
 
 def write_atomically(path: UPath, data: bytes) -> None:
-    """Replace the file at `path`, creating its folder where needed; object stores replace whole objects anyway."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not isinstance(path, Path):
-        path.write_bytes(data)
-        return
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Replace the file at `path`, creating its folder where needed."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_json(path: UPath, record: dict[str, Any]) -> None:
@@ -37,22 +29,29 @@ def write_json(path: UPath, record: dict[str, Any]) -> None:
 
 def write_parquet(path: UPath, table: pd.DataFrame) -> None:
     """Write a table without its index."""
-    write_atomically(path, table.to_parquet(index=False))
+    write_table(path, table)
 
 
 class ParquetIOManager(dg.UPathIOManager):
-    """Keeps a DataFrame in `<task>/<stage>/<region>.parquet`."""
+    """Keeps a table in `<task>/<stage>/<region>.parquet`.
+
+    An asset returns a DataFrame, which is written here, or a `Table` that it has written to this place itself. An
+    input annotated `Table` is given the table unread, any other a DataFrame.
+    """
 
     extension = ".parquet"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:  # noqa: ARG002
-        """Write the table."""
-        write_parquet(path, obj)
+    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame | Table, path: UPath) -> None:  # noqa: ARG002
+        """Write the table, unless that is done."""
+        if isinstance(obj, pd.DataFrame):
+            write_table(path, obj)
+        elif str(obj.path) != str(path):
+            raise ValueError(f"the table must be written to {path}, it is in {obj.path}")
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:  # noqa: ARG002
-        """Read the table."""
-        with path.open("rb") as file:
-            return pd.read_parquet(file)
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Table:
+        """Read the table, or only point to it."""
+        table = Table(path)
+        return table if context.dagster_type.typing_type is Table else table.frame()
 
 
 class JsonIOManager(dg.UPathIOManager):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.task import Rerun, Task
 
 
@@ -23,9 +24,9 @@ def rerun_schedule(task: Task, rerun: Rerun, job: str) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Prepares every region again; only changed data makes a new job.",
     )
-    def rerun_regions() -> Iterator[dg.RunRequest]:
+    def rerun_regions(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         # The run key is looked up within one tick only: a crashed tick that is repeated launches no region twice.
-        for region in task.regions:
+        for region in known_regions(task, context.instance):
             yield dg.RunRequest(run_key=region, partition_key=region)
 
     return rerun_regions

@@ -1,9 +1,10 @@
-"""The sensor that follows submitted jobs, so that no run has to wait for one.
+"""The sensors of a task: one follows submitted jobs, so that no run has to wait for one; one registers new regions.
 
-It learns of jobs from the materializations of `finetune_job` and asks the provider how they stand. While a job runs,
-its progress becomes an observation of `finetuned_model`; when it succeeds, the run that evaluates it is requested; when
-it ends otherwise, the check `job_succeeded` of its region fails with the provider's reason. The cursor holds all that
-is remembered; without it the event log is read again from its beginning, and the run keys keep runs from repeating.
+The first learns of jobs from the materializations of `finetune_job` and asks the provider how they stand. While a job
+runs, its progress becomes an observation of `finetuned_model`; when it succeeds, the run that evaluates it is
+requested; when it ends otherwise, the check `job_succeeded` of its region fails with the provider's reason. The cursor
+holds all that is remembered; without it the event log is read again from its beginning, and the run keys keep runs
+from repeating.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import BaseModel
 
-from finetune_assets.errors import ProviderError
+from finetune_assets.dataset.sources import version
+from finetune_assets.errors import ProviderError, SourceError
 from finetune_assets.pipeline import checks
+from finetune_assets.pipeline.partitions import known_regions, new_regions, partitions_name
 from finetune_assets.pipeline.stage import asset_key
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, connect
@@ -72,8 +75,38 @@ def job_sensor(task: Task, job: str) -> dg.SensorDefinition:
     return follow_jobs
 
 
+def region_sensor(task: Task) -> dg.SensorDefinition:
+    """Return the sensor `<task>_regions`, which registers the regions that have come into the data.
+
+    It launches nothing: whoever pays decides. The cursor is the version of the source's files, which are read whole
+    only when that has changed.
+    """
+
+    @dg.sensor(
+        name=partitions_name(task),
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Registers regions that are new in the data, so that they can be materialised.",
+    )
+    def register_new_regions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            seen = version(task.source)
+            if seen == context.cursor:
+                return dg.SkipReason("the data has not changed")
+            found = new_regions(task, context.instance)
+        except SourceError as error:
+            return dg.SkipReason(f"the data cannot be read: {error}")
+        if not found:
+            return dg.SensorResult(skip_reason="no new regions", cursor=seen)
+        request = dg.DynamicPartitionsDefinition(name=partitions_name(task)).build_add_request(found)
+        return dg.SensorResult(dynamic_partitions_requests=[request], cursor=seen)
+
+    return register_new_regions
+
+
 def _learn(instance: dg.DagsterInstance, task: Task, memory: Memory) -> None:
     """Read the materializations of `finetune_job` that came since the last tick."""
+    regions = set(known_regions(task, instance))
     more = True
     while more:
         unread = dg.AssetRecordsFilter(asset_key(task, "finetune_job"), after_storage_id=memory.after)
@@ -83,7 +116,7 @@ def _learn(instance: dg.DagsterInstance, task: Task, memory: Memory) -> None:
             made = record.asset_materialization
             job_id = made.metadata.get("job_id") if made else None
             # Neither a region that the task no longer has, nor an event that someone reported by hand without a job.
-            if record.partition_key in task.regions and job_id is not None:
+            if record.partition_key in regions and job_id is not None:
                 memory.open[record.partition_key] = Submitted(job_id=str(job_id.value), storage_id=record.storage_id)
         more = page.has_more
 

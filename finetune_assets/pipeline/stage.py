@@ -5,13 +5,13 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import dagster as dg
 from upath import UPath
 
 from finetune_assets import __version__
-from finetune_assets.pipeline.checks import Check
+from finetune_assets.pipeline.checks import Check, as_asked
 from finetune_assets.pipeline.partitions import region_partitions
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.task import Task
@@ -57,8 +57,9 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
     """Make an asset of a function `(region, <inputs>) -> Result`, once its task is known.
 
     The function's name is the stage, its docstring the description in the UI, and each parameter after `region` the
-    value of the stage so named. It returns a materialization with its check results, or a failed check alone where
-    there is nothing to materialize.
+    value of the stage so named; a table comes as a DataFrame, or unread if the parameter is a `Table`. It returns a
+    materialization with its check results, or a failed check alone where there is nothing to materialize. The task
+    may switch checks off and change their severity.
 
     Args:
         io: Resource key of the IO manager that keeps its value: "tables" or "records".
@@ -67,23 +68,24 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
 
     def decorate(function: StageFunction) -> StageBuilder:
         inputs = list(inspect.signature(function).parameters)[1:]
+        types = get_type_hints(function)
 
         def build(task: Task) -> dg.AssetsDefinition:
             key, partitions = asset_key(task, function.__name__), region_partitions(task)
 
             @dg.asset(
                 key=key,
-                ins={name: dg.AssetIn(asset_key(task, name)) for name in inputs},
+                ins={name: dg.AssetIn(asset_key(task, name), dagster_type=types[name]) for name in inputs},
                 group_name=task.task,
                 description=inspect.getdoc(function),
                 partitions_def=partitions,
                 io_manager_key=io,
-                check_specs=[check.spec(key, partitions) for check in checks],
+                check_specs=[check.spec(key, partitions, task) for check in checks if check.asked(task)],
                 # A stage may end in a failed check with nothing to keep (a job without a model).
                 output_required=False,
             )
             def compute(context: dg.AssetExecutionContext, outputs: Outputs, **values: Any) -> Iterator[Result]:
-                yield function(Region(task, context.partition_key, outputs), **values)
+                yield from as_asked(task, function(Region(task, context.partition_key, outputs), **values))
 
             return compute
 

@@ -12,18 +12,17 @@ import pandas as pd
 from finetune_assets.dataset import images
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.benchmark_report import BenchmarkReport
-from finetune_assets.evaluation.calibration import CalibrationReport
-from finetune_assets.task import SPLITS, BinaryAnswer, Task
-from finetune_assets.training_file.chat_format import to_messages
+from finetune_assets.evaluation.calibration import CalibrationReport, Calibrator, Evidence
+from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
+from finetune_assets.evaluation.platt import EVENTS
+from finetune_assets.evaluation.prediction import read_predictions
+from finetune_assets.task import Answer, NumberAnswer, Task
 from finetune_assets.training_file.findings import Report
-from finetune_assets.training_file.tokens import example_tokens
 
 N_PICTURES = 16
 THUMB = 80
 """Side of a small image in pixels: sixteen of them take about 60 kB of the event log."""
 N_CHATS = 3
-N_TOKEN_COUNTS = 2_000
-"""Examples whose tokens are counted for the histogram: enough for its shape, whatever the size of the file."""
 
 
 def picture(png: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
@@ -38,40 +37,6 @@ def table(frame: pd.DataFrame, rows: int = 20) -> dg.MarkdownMetadataValue:
     if len(frame) > rows:
         lines.append(f"\nThe first {rows} of {len(frame):,} rows.")
     return dg.MetadataValue.md("\n".join(lines))
-
-
-def counts(examples: pd.DataFrame, answer: BinaryAnswer) -> pd.DataFrame:
-    """Count examples by split (rows) and answer (columns); rows without a split are not counted."""
-    crossed = pd.crosstab(examples["split"], examples["answer"])
-    crossed = crossed.reindex(index=list(SPLITS), columns=[answer.positive, answer.negative], fill_value=0)
-    return crossed.rename_axis(index="split", columns=None)
-
-
-def contact_sheet(examples: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    """Show the first examples that have a whole image, with split, answer and score."""
-    shown = examples.loc[examples["image_sha256"].notna()].head(N_PICTURES)
-    if shown.empty:
-        return dg.MetadataValue.md("No example has an image that can be read.")
-    captions = [_caption(row) for row in shown.to_dict("records")]
-    return _sheet(list(zip(shown["image"], captions, strict=True)))
-
-
-def chats(examples: pd.DataFrame, task: Task) -> dg.MarkdownMetadataValue:
-    """Show the first training examples as the conversations they become."""
-    training = examples.loc[examples["split"] == "train"].head(N_CHATS).to_dict("records")
-    return dg.MetadataValue.md("\n\n---\n\n".join(_chat(task, row) for row in training))
-
-
-def token_histogram(examples: pd.DataFrame, task: Task) -> dg.MarkdownMetadataValue:
-    """Show how long the training examples are, images included as the base model's provider counts them."""
-    training = examples.loc[examples["split"] == "train"].head(N_TOKEN_COUNTS).to_dict("records")
-    lengths = [
-        example_tokens(_messages(task, row), task.base_model, [(row["image_width"], row["image_height"])])
-        for row in training
-    ]
-    if not lengths:
-        return dg.MetadataValue.md("There is nothing to train on.")
-    return picture(charts.histogram(lengths, "Length of the training examples", "tokens"))
 
 
 def findings(report: Report) -> dg.MarkdownMetadataValue:
@@ -92,30 +57,69 @@ def losses(steps: pd.DataFrame) -> dg.MarkdownMetadataValue:
     return picture(charts.loss_curve(steps), "loss curve")
 
 
+def answers_chart(report: BenchmarkReport, predictions: pd.DataFrame, answer: Answer) -> tuple[str, bytes]:
+    """Draw what both models answered, as suits the kind of answer; return the chart's name too."""
+    if report.base.confusion and report.fine_tuned.confusion:
+        return "confusion_matrix", charts.confusion_matrix(report.base.confusion, report.fine_tuned.confusion)
+    if isinstance(answer, NumberAnswer):
+        models = {
+            "Base": read_predictions(predictions, "test", "base"),
+            "Fine-tuned": read_predictions(predictions, "test", "fine_tuned"),
+        }
+        return "truth_against_guess", charts.truth_against_guess(models, answer)
+    return "metric_intervals", charts.metric_intervals(report.comparisons)
+
+
+def metrics(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
+    """Show every metric of the trivial models, the base and the fine-tuned model."""
+    rows = [
+        {
+            "metric": f"{row.label} ({'higher' if row.higher_is_better else 'lower'} is better)",
+            **{baseline.name: baseline.metrics[name] for baseline in report.baselines},
+            "base": row.base.estimate,
+            "fine-tuned": row.fine_tuned.estimate,
+            "difference": row.difference.estimate,
+            "95 % interval": f"{row.difference.low:.4g} to {row.difference.high:.4g}",
+            "p": row.p_value,
+        }
+        for name, row in report.comparisons.items()
+    ]
+    return table(pd.DataFrame(rows))
+
+
 def benchmark_numbers(report: BenchmarkReport) -> dict[str, Any]:
     """Return the numbers of the benchmark, which Dagster plots over time."""
-    accuracy = report.comparisons["accuracy"]
+    decisive = report.decisive
     return {
         "n_test": report.n,
         "n_unanswered": report.n_unanswered,
-        "base_accuracy": accuracy.base.estimate,
-        "fine_tuned_accuracy": accuracy.fine_tuned.estimate,
-        "difference": accuracy.difference.estimate,
-        "difference_low": accuracy.difference.low,
-        "difference_high": accuracy.difference.high,
+        "n_unparseable": report.fine_tuned.n_unparseable,
+        **{f"base_{name}": row.base.estimate for name, row in report.comparisons.items()},
+        **{f"fine_tuned_{name}": row.fine_tuned.estimate for name, row in report.comparisons.items()},
+        "difference": decisive.difference.estimate,
+        "difference_low": decisive.difference.low,
+        "difference_high": decisive.difference.high,
         "p_value": report.p_value,
     }
 
 
 def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
-    """Show what the fine-tuned model got wrong most confidently."""
+    """Show the worst of what the fine-tuned model got wrong."""
     if not report.worst:
         return dg.MetadataValue.md("It got nothing wrong.")
     rows = [
-        {"example": w.example_id, "question": w.question, "truth": w.truth, "answer": w.text, "p_truth": w.p_truth}
-        for w in report.worst
+        {
+            "example": worst.example_id,
+            "question": _start(worst.question),
+            "truth": _start(worst.truth),
+            "answer": _start(worst.text),
+            "base model": _start(worst.base_text),
+            "p_truth": worst.p_truth,
+            "p_answer": worst.p_predicted,
+        }
+        for worst in report.worst
     ]
-    words = table(pd.DataFrame(rows))
+    words = table(pd.DataFrame(rows).dropna(axis="columns", how="all"))
     pictured = [(w.image, f"{w.truth}, said {w.predicted}") for w in report.worst if w.image is not None]
     if not pictured:
         return words
@@ -141,8 +145,21 @@ def base_model_note(task: Task, predictions: pd.DataFrame) -> str:
     )
 
 
-def calibration_numbers(report: CalibrationReport) -> dict[str, Any]:
+def calibration_picture(calibrator: Calibrator, test: Evidence) -> dict[str, dg.MarkdownMetadataValue]:
+    """Show the test split before and after calibration, or the intervals around its numbers; by the chart's name."""
+    if isinstance(calibrator, ConformalCalibrator):
+        drawn = charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))
+        return {"intervals": picture(drawn, "intervals")}
+    event = EVENTS[calibrator.kind]
+    drawn = charts.reliability(test.score, calibrator.apply(test.score), test.truth, event)
+    return {"reliability": picture(drawn, "reliability")}
+
+
+def calibration_numbers(report: CalibrationReport | CoverageReport) -> dict[str, Any]:
     """Return the numbers of the calibration on the test split."""
+    if isinstance(report, CoverageReport):
+        width = {} if report.median_width is None else {"median_width": report.median_width}
+        return {"n_test": report.n, "level": report.level, "coverage": report.coverage.estimate, **width}
     return {
         "n_test": report.n,
         "ece_before": report.before.ece.estimate,
@@ -154,28 +171,12 @@ def calibration_numbers(report: CalibrationReport) -> dict[str, Any]:
     }
 
 
+def _start(text: str | None, length: int = 200) -> str | None:
+    return text if text is None or len(text) <= length else f"{text[:length].rstrip()} …"
+
+
 def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
     return picture(images.contact_sheet(pictured, thumb=THUMB), "examples")
-
-
-def _caption(row: dict[Any, Any]) -> str:
-    score = "" if pd.isna(row["score"]) else f" {row['score']:.2f}"
-    answer = "?" if pd.isna(row["answer"]) else row["answer"]
-    return f"{answer}{score}"
-
-
-def _messages(task: Task, row: dict[Any, Any]) -> list[dict[str, Any]]:
-    url = f"file://{row['image']}" if isinstance(row["image"], str) else None
-    return to_messages(task.prompt, row["question"], url, row["answer"])
-
-
-def _chat(task: Task, row: dict[Any, Any]) -> str:
-    said = [_sheet([(row["image"], row["example_id"])]).value] if isinstance(row["image"], str) else []
-    for message in _messages(task, row):
-        content = message["content"]
-        texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
-        said.append(f"**{message['role']}**: {' '.join(texts)}")
-    return "\n\n".join(said)
 
 
 def _line(values: Iterable[Any]) -> str:

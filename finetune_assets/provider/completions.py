@@ -19,15 +19,27 @@ Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class Token:
+    """One token of an answer; probabilities are natural logarithms, given all tokens before it."""
+
+    text: str
+    logprob: float
+    candidates: dict[str, float]
+    """Log-probability of the likeliest tokens at this place, as many as were asked for."""
+
+
+@dataclass(frozen=True)
 class Reply:
     """One answer, or why there is none."""
 
     text: str | None
-    top_logprobs: dict[str, float] | None
-    """Log-probability of each candidate for the first token (natural logarithm), or None if the provider has none."""
+    tokens: tuple[Token, ...]
+    """The tokens of `text`, without the one that ends it; empty if the provider gives no log-probabilities."""
     latency_s: float
     prompt_tokens: int
     completion_tokens: int
+    finish_reason: str | None = None
+    """`length` where the answer was cut off at `max_tokens`."""
     error: str | None = None
     """Why the provider refused this one request."""
 
@@ -78,19 +90,22 @@ def _ask(client: Client, model: str, messages: Messages, *, max_tokens: int, top
                 top_logprobs=top_logprobs,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return Reply(None, None, time.perf_counter() - started, 0, 0, error=message(error))
+            return Reply(None, (), time.perf_counter() - started, 0, 0, error=message(error))
     choice, usage = answer.choices[0], answer.usage
     return Reply(
         text=choice.message.content,
-        top_logprobs=_candidates(choice),
+        tokens=_tokens(choice),
         latency_s=time.perf_counter() - started,
         prompt_tokens=usage.prompt_tokens if usage else 0,
         completion_tokens=usage.completion_tokens if usage else 0,
+        finish_reason=choice.finish_reason,
     )
 
 
-def _candidates(choice: Choice) -> dict[str, float] | None:
-    if choice.logprobs is None or not choice.logprobs.content:
-        return None
-    # Two tokens may read the same; the likelier one, which comes first, wins.
-    return {candidate.token: candidate.logprob for candidate in reversed(choice.logprobs.content[0].top_logprobs)}
+def _tokens(choice: Choice) -> tuple[Token, ...]:
+    content = choice.logprobs.content if choice.logprobs else None
+    return tuple(
+        # Two candidates may read the same; the likelier one, which comes first, wins.
+        Token(each.token, each.logprob, {other.token: other.logprob for other in reversed(each.top_logprobs)})
+        for each in content or ()
+    )

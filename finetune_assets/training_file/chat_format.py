@@ -8,30 +8,43 @@ from finetune_assets.task import Prompt
 
 
 def to_messages(
-    prompt: Prompt, question: str, image_url: str | None = None, answer: str | None = None
+    prompt: Prompt,
+    question: str,
+    image_url: str | None = None,
+    answer: str | None = None,
+    *,
+    system: str | None = None,
 ) -> list[dict[str, Any]]:
     """Wrap one question, with its image and answer where given, in the chat format.
 
     Args:
-        prompt: The task's system and user text; `{question}` in the user text is replaced literally, so that
-            braces in a question or elsewhere in the prompt stay as they are.
+        prompt: The task's system and user text, and the questions it answers first (few-shot); `{question}` in the
+            user text is replaced literally, so that braces in a question or elsewhere in the prompt stay as they are.
         question: What is asked about the example.
         image_url: An https or data URL, at detail "low" (85 tokens in training). It comes after the text, so that
             examples with one question share a prefix, which providers cache and our server computes once per batch.
         answer: The label in the task's words, for training; None where the model is to answer.
+        system: The example's own system message in place of the prompt's; "" for none at all.
 
     Returns:
-        Messages as OpenAI's chat and fine-tuning endpoints take them: system (if the prompt has one), user,
-        assistant (if there is an answer). Without an image the user's content is a plain string.
+        Messages as OpenAI's chat and fine-tuning endpoints take them: system (if there is one), user and assistant
+        of each shot, user, assistant (if there is an answer). Without an image the user's content is a plain string.
     """
-    text = prompt.user.replace("{question}", question)
-    content: str | list[dict[str, Any]] = text
+    messages: list[dict[str, Any]] = []
+    if words := prompt.system if system is None else system:
+        messages.append({"role": "system", "content": words})
+    for shot in prompt.shots:
+        messages.append({"role": "user", "content": _asked(prompt, shot.question)})
+        messages.append({"role": "assistant", "content": shot.answer})
+    content: str | list[dict[str, Any]] = _asked(prompt, question)
     if image_url is not None:
         image = {"type": "image_url", "image_url": {"url": image_url, "detail": "low"}}
-        content = [{"type": "text", "text": text}, image]
-    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-    if prompt.system:
-        messages.insert(0, {"role": "system", "content": prompt.system})
+        content = [{"type": "text", "text": content}, image]
+    messages.append({"role": "user", "content": content})
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
     return messages
+
+
+def _asked(prompt: Prompt, question: str) -> str:
+    return prompt.user.replace("{question}", question)

@@ -1,11 +1,19 @@
-import pandas as pd
-from hypothesis import given
-from hypothesis import strategies as st
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from finetune_assets.dataset.filtering import Filtered, filter_examples
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from upath import UPath
+
+from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.quarantine import DTYPES, Reason
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.dataset.table import write_table
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer, TextAnswer
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
@@ -15,15 +23,31 @@ def row(name: str, **fields: object) -> dict[str, object]:
     return {**dict.fromkeys(SAMPLED), **known, "image_sha256": name, "detail": "", **fields}
 
 
-def filtered(*rows: dict[str, object]) -> Filtered:
-    return filter_examples(pd.DataFrame(list(rows), columns=list(SAMPLED)).astype(SAMPLED), ANSWER)
+@dataclass(frozen=True)
+class Both:
+    """Both tables, read."""
+
+    clean: pd.DataFrame
+    quarantine: pd.DataFrame
+    by_reason: dict[str, int]
 
 
-def reasons(result: Filtered) -> dict[str, str]:
+def filtered(*rows: dict[str, object], answer: Answer = ANSWER, **filtering: Any) -> Both:
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_table(
+            UPath(folder) / "s.parquet", pd.DataFrame(list(rows), columns=list(SAMPLED)).astype(SAMPLED)
+        )
+        asked = Filtering.model_validate({"label_errors": "off"} | filtering)
+        result = filter_examples(table, answer, asked, UPath(folder) / "c.parquet", UPath(folder) / "q.parquet")
+        assert result.n_sampled == len(rows)
+        return Both(result.clean.frame(), result.quarantine.frame(), dict(result.by_reason))
+
+
+def reasons(result: Both) -> dict[str, str]:
     return dict(zip(result.quarantine["example_id"], result.quarantine["reason"], strict=True))
 
 
-def details(result: Filtered) -> list[str]:
+def details(result: Both) -> list[str]:
     return result.quarantine["detail"].tolist()
 
 
@@ -48,7 +72,7 @@ def test_a_doubtful_label_waits_for_a_reviewer_with_its_split() -> None:
 
 def test_an_answer_in_other_words_is_unparseable() -> None:
     result = filtered(row("a", answer="Maybe"), row("b", answer=None))
-    assert reasons(result) == {"a": "unparseable_answer", "b": "unparseable_answer"}
+    assert reasons(result) == {"a": "unparseable_answer", "b": "empty_answer"}
     assert "Yes or No, found 'Maybe'" in details(result)[0]
 
 
@@ -86,25 +110,114 @@ def test_an_empty_frame_gives_two_empty_tables_with_their_columns() -> None:
     assert list(result.clean.columns) == list(SAMPLED)
 
 
+def test_a_system_message_of_its_own_makes_it_another_question() -> None:
+    assert len(filtered(row("a", image_sha256="x", system="Be brief."), row("b", image_sha256="x")).clean) == 2
+
+
+def test_a_choice_is_one_of_its_options() -> None:
+    answer = ChoiceAnswer(kind="choice", options=["left", "right", "above"])
+    result = filtered(row("a", answer="left"), row("b", answer="below"), answer=answer)
+    assert reasons(result) == {"b": "unparseable_answer"}
+    assert details(result) == ["the answer must be one of left, right, above, found 'below'"]
+
+
+def test_a_number_is_known_and_within_the_tasks_limits() -> None:
+    answer = NumberAnswer(kind="number", minimum=0, maximum=1000)
+    rows = [row(name, answer=f"{name}.00", score=float(name)) for name in ("5", "-1", "1001")]
+    result = filtered(*rows, row("none", answer="cheap", score=None), answer=answer)
+    assert result.clean["example_id"].tolist() == ["5"]
+    assert reasons(result) == {
+        "-1": "score_out_of_range",
+        "1001": "score_out_of_range",
+        "none": "unparseable_answer",
+    }
+
+
+def test_a_wild_price_is_an_outlier_where_the_task_asks_for_them() -> None:
+    prices = [row(str(n), answer=f"{n}.00", score=float(n)) for n in range(50, 150)]
+    wild = row("wild", answer="99999.00", score=99999.0)
+    answer = NumberAnswer(kind="number")
+    assert reasons(filtered(*prices, wild, answer=answer)) == {"wild": "outlier"}
+    assert reasons(filtered(*prices, wild, answer=answer, outliers=False)) == {}
+
+
+def test_texts_must_not_be_empty_and_may_contradict_each_other() -> None:
+    rows = [row("a", answer="water"), row("b", answer=" \n"), row("c", image_sha256="a", answer="ice")]
+    result = filtered(*rows, answer=TextAnswer(kind="text"))
+    assert reasons(result) == {"a": "contradictory_answers", "b": "empty_answer", "c": "contradictory_answers"}
+
+
+def test_personal_data_and_other_languages_are_looked_for_where_the_task_asks() -> None:
+    rows = [
+        row("a", question="Ask jane@example.com what it is."),
+        row("b", question="Wie viele Zellen sind auf diesem Bild defekt und warum?"),
+        row("c"),
+    ]
+    assert reasons(filtered(*rows)) == {}
+    result = filtered(*rows, personal_data=True, language="en")
+    assert reasons(result) == {"a": "personal_data", "b": "other_language"}
+    assert "jane" not in details(result)[0]
+
+
+@pytest.mark.parametrize("asked", ["report", "quarantine"])
+def test_labels_that_look_wrong_are_set_aside_in_the_training_split_only(asked: str) -> None:
+    rows = [
+        row(
+            f"{split}-{n}",
+            split=split,
+            question=f"A {'hot red fire' if n % 2 else 'cold blue lake'} number {n}",
+            answer="Yes" if n % 2 else "No",
+        )
+        for split, size in (("train", 120), ("test", 60))
+        for n in range(size)
+    ]
+    for wrong in (7, 127):
+        rows[wrong]["answer"] = "No"
+    result = filtered(*rows, label_errors=asked)
+    assert reasons(result) == ({"train-7": "label_error"} if asked == "quarantine" else {})
+
+
 generated = st.builds(
     row,
     st.sampled_from("abcdef"),
     image_sha256=st.sampled_from(["x", "y", None]),
-    question=st.sampled_from(["Q1", "q1", "Q2"]),
-    answer=st.sampled_from(["Yes", "No", "perhaps", None]),
+    system=st.sampled_from([None, "Be brief."]),
+    question=st.sampled_from(["Q1", "q1", "Q2", "Who is a@b.de?"]),
+    answer=st.sampled_from(["Yes", "No", "perhaps", "", None]),
     doubt=st.sampled_from([None, None, "unsure"]),
     problem=st.sampled_from([None, None, "image_missing"]),
 )
 
 
+@settings(max_examples=20)
 @given(st.lists(generated, max_size=20))
 def test_counts_always_add_up_and_what_stays_is_unique_and_parseable(rows: list[dict[str, object]]) -> None:
-    result = filtered(*rows)
+    result = filtered(*rows, personal_data=True)
     assert len(result.clean) + len(result.quarantine) == len(rows)
-    assert set(result.quarantine["reason"]) <= {str(reason) for reason in Reason}
+    assert result.by_reason == result.quarantine["reason"].value_counts().to_dict()
+    assert set(result.by_reason) <= {str(reason) for reason in Reason}
     kept = result.clean.assign(
-        image_sha256=result.clean["image_sha256"].fillna(""), question=lambda f: f["question"].str.lower()
+        image_sha256=result.clean["image_sha256"].fillna(""),
+        system=result.clean["system"].fillna(""),
+        question=lambda f: f["question"].str.lower(),
     )
-    assert not kept.duplicated(["image_sha256", "question"]).any()
+    assert not kept.duplicated(["image_sha256", "system", "question"]).any()
     assert set(kept["answer"]) <= {"Yes", "No"}
     assert set(kept["doubt"].isna()) <= {True}
+
+
+@settings(max_examples=20)
+@given(st.lists(generated, max_size=20))
+def test_both_tables_keep_the_order_of_the_examples(rows: list[dict[str, object]]) -> None:
+    numbered = [{**one, "example_id": str(number), "line": number} for number, one in enumerate(rows)]
+    result = filtered(*numbered)
+    for table in (result.clean, result.quarantine):
+        assert table["line"].is_monotonic_increasing
+
+
+def test_an_interrupted_filter_leaves_no_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame([row("a", problem="no such reason")], columns=list(SAMPLED)).astype(SAMPLED)
+    table = write_table(UPath(tmp_path) / "s.parquet", frame)
+    with pytest.raises(ValueError, match="no such reason"):
+        filter_examples(table, ANSWER, Filtering(), UPath(tmp_path) / "c.parquet", UPath(tmp_path) / "q.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.parquet"]

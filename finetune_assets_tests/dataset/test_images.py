@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from finetune_assets.dataset import images
 from finetune_assets.errors import ImageError
@@ -28,6 +29,12 @@ def reason(error: pytest.ExceptionInfo[ImageError]) -> str:
     return error.value.reason
 
 
+def text_chunk() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Patient", "Jane Doe")
+    return info
+
+
 def bomb() -> bytes:
     """A PNG of a few bytes whose header promises 30,000 x 30,000 pixels."""
     data = bytearray(picture())
@@ -38,7 +45,62 @@ def bomb() -> bytes:
 
 def test_inspect_tells_hash_size_mode_and_format() -> None:
     data = picture("PNG", "L", (12, 8))
-    assert images.inspect(data) == images.ImageFacts(hashlib.sha256(data).hexdigest(), 12, 8, "L", "PNG")
+    facts = images.inspect(data)
+    assert facts.sha256 == hashlib.sha256(data).hexdigest()
+    assert (facts.width, facts.height, facts.mode, facts.format) == (12, 8, "L", "PNG")
+
+
+def test_inspect_shows_the_image_in_1024_greys() -> None:
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[:, 32:] = 200
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    seen = np.frombuffer(images.inspect(buffer.getvalue()).thumbnail, np.uint8).reshape(32, 32)
+    assert (seen[:, :15] == 0).all() and (seen[:, 17:] == 200).all()
+
+
+def test_an_animation_is_refused_with_its_number_of_frames() -> None:
+    buffer = io.BytesIO()
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 90, 255)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="image_animated: it has 3 frames"):
+        images.inspect(buffer.getvalue())
+
+
+@pytest.mark.parametrize(("mode", "image_format"), [("CMYK", "JPEG"), ("F", "TIFF"), ("LAB", "TIFF")])
+def test_colours_that_are_not_the_same_in_rgb_are_refused(mode: str, image_format: str) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8)).save(buffer, image_format)
+    with pytest.raises(ImageError, match=f"image_wrong_mode: its pixels are {mode}"):
+        images.inspect(buffer.getvalue())
+
+
+def tagged(tag: int, value: object) -> Image.Exif:
+    exif = Image.Exif()
+    exif[tag] = value
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("data", "fit"),
+    [
+        (picture("PNG", "RGB"), True),
+        (picture("JPEG", "RGB"), True),
+        (picture("WEBP", "RGBA"), True),
+        (picture("PNG", "L"), False),
+        (picture("BMP", "RGB"), False),
+        (picture("JPEG", "RGB", exif=tagged(0x0112, 6)), False),
+        (picture("JPEG", "RGB", exif=tagged(0x013B, "Jane Doe")), False),
+        (picture("JPEG", "RGB", comment=b"Jane Doe"), False),
+        (picture("PNG", "RGB", pnginfo=text_chunk()), False),
+    ],
+)
+def test_an_image_is_fit_if_a_provider_takes_it_and_it_tells_of_nobody(data: bytes, fit: bool) -> None:
+    assert images.inspect(data).fit is fit
+    made, _ = images.for_training(data)
+    assert (made == data) is fit
+    assert b"Jane Doe" not in made
+    assert images.inspect(made).fit
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -116,7 +178,7 @@ def test_transparency_is_fit() -> None:
     assert images.for_training(data) == (data, "image/png")
 
 
-@pytest.mark.parametrize(("image_format", "mode"), [("PNG", "L"), ("PNG", "1"), ("JPEG", "L"), ("BMP", "RGB")])
+@pytest.mark.parametrize(("image_format", "mode"), [("PNG", "L"), ("PNG", "1"), ("TIFF", "L"), ("BMP", "RGB")])
 def test_other_modes_and_formats_become_rgb_png_without_a_changed_pixel(image_format: str, mode: str) -> None:
     data = picture(image_format, mode)
     made, mime = images.for_training(data)
@@ -152,17 +214,22 @@ def test_an_image_turned_by_exif_is_stored_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees: 12 x 8 is shown as 8 x 12
     made, mime = images.for_training(picture("JPEG", "RGB", (12, 8), exif=exif))
-    assert (mime, opened(made).size, opened(made).getexif().get(0x0112)) == ("image/png", (8, 12), None)
+    assert (mime, opened(made).size, opened(made).getexif().get(0x0112)) == ("image/jpeg", (8, 12), None)
 
 
-def test_an_image_above_10_mib_becomes_a_smaller_jpeg() -> None:
+def test_an_image_above_10_mib_is_made_as_large_as_the_provider_looks_at_it() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     noise.save(buffer, "PNG", compress_level=0)
     assert len(buffer.getvalue()) > images.MAX_TRAINING_BYTES
-    made, mime = images.for_training(buffer.getvalue())
-    assert mime == "image/jpeg"
-    assert len(made) <= images.MAX_TRAINING_BYTES
+    for detail, side in (("low", 512), ("high", 768)):
+        made, mime = images.for_training(buffer.getvalue(), detail)
+        assert (mime, opened(made).size) == ("image/png", (side, side))
+
+
+def test_an_image_that_is_small_enough_is_not_resized() -> None:
+    made, _ = images.for_training(picture("PNG", "L", (512, 40)))
+    assert opened(made).size == (512, 40)
 
 
 def test_decode_puts_transparent_parts_on_white() -> None:

@@ -1,9 +1,12 @@
 from pathlib import Path
 
+from upath import UPath
+
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import read
-from finetune_assets.task import BinaryAnswer, Sampling, ScoredImagesSource
+from finetune_assets.task import BinaryAnswer, Filtering, Sampling
+from finetune_assets.task_sources import ScoredImagesSource
 from finetune_assets_tests.dataset.pictures import picture, put
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
@@ -20,17 +23,19 @@ def test_a_truncated_line_and_broken_images_end_as_rows_that_name_file_and_line(
     table.write_text("\n".join([*rows, rows[0][:30]]))
 
     source = ScoredImagesSource.model_validate({"kind": "scored_images", "path": str(table)})
-    sampled = sample(read(source, "r1", ANSWER), ALL)
-    result = filter_examples(sampled.frame, ANSWER)
+    out = UPath(tmp_path) / "out"
+    sampled = sample(read(source, "r1", ANSWER), ALL, out / "sampled.parquet")
+    result = filter_examples(sampled.table, ANSWER, Filtering(), out / "clean.parquet", out / "quarantine.parquet")
+    quarantine = result.quarantine.frame()
 
     assert sampled.n_source == len(result.clean) + len(result.quarantine) == 5
-    assert result.clean["line"].tolist() == [1]
-    found = result.quarantine[["source", "line", "reason"]].itertuples(index=False, name=None)
+    assert result.clean.frame()["line"].tolist() == [1]
+    found = quarantine[["source", "line", "reason"]].itertuples(index=False, name=None)
     assert list(found) == [
         (str(table), 2, "image_unreadable"),
         (str(table), 3, "image_missing"),
         (str(table), 4, "duplicate"),
         (str(table), 5, "malformed_line"),
     ]
-    assert result.quarantine["split"].isna().tolist() == [True, True, False, True]
-    assert "cut off" in result.quarantine["detail"].tolist()[-1]
+    assert quarantine["split"].isna().tolist() == [True, True, False, True]
+    assert "cut off" in quarantine["detail"].tolist()[-1]

@@ -1,15 +1,21 @@
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.sampling import DTYPES, merged_groups, sample
+from finetune_assets.dataset.sampling import DTYPES, Sample, sample
 from finetune_assets.dataset.splits import leaks
+from finetune_assets.dataset.table import write_table
 from finetune_assets.task import Sampling
 from finetune_assets_tests.dataset.pictures import picture, put
+from finetune_assets_tests.dataset.test_near_duplicates import encoded, letters
 
 ALL = Sampling(train=0.4, validation=0.2, calibration=0.2, test=0.2)
 
@@ -19,8 +25,18 @@ def example(name: str, **fields: object) -> Example:
     return Example(**known | fields)  # pyright: ignore[reportArgumentType]
 
 
+def sample_of(
+    examples: Iterable[Example], sampling: Sampling = ALL, look_alikes: bool = False
+) -> tuple[Sample, pd.DataFrame]:
+    """The sample, and its table read before it is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = sample(examples, sampling, UPath(folder) / "s.parquet", labels=["Yes", "No"], look_alikes=look_alikes)
+        assert [path.name for path in Path(folder).iterdir()] == ["s.parquet"]
+        return result, result.table.frame()
+
+
 def sampled(examples: Sequence[Example], sampling: Sampling = ALL) -> pd.DataFrame:
-    return sample(examples, sampling).frame
+    return sample_of(examples, sampling)[1]
 
 
 def test_a_row_holds_the_example_and_the_facts_of_its_image(tmp_path: Path) -> None:
@@ -45,17 +61,17 @@ def test_missing_and_damaged_images_are_carried_along_without_a_split(tmp_path: 
 
 def test_problem_rows_of_the_source_are_always_in_the_frame() -> None:
     examples = [example(str(n), problem="malformed_line", detail=f"line {n}", answer=None) for n in range(50)]
-    result = sample(examples, Sampling(train=0.01, validation=0.01, calibration=0.01, test=0.01))
-    assert (len(result.frame), result.n_source) == (50, 50)
-    assert result.frame["detail"].tolist() == [f"line {n}" for n in range(50)]
+    result, frame = sample_of(examples, Sampling(train=0.01, validation=0.01, calibration=0.01, test=0.01))
+    assert (len(frame), result.n_source, result.n_usable) == (50, 50, 0)
+    assert frame["detail"].tolist() == [f"line {n}" for n in range(50)]
 
 
 def test_examples_in_no_split_are_left_out_and_counted() -> None:
     tenth = Sampling(train=0.04, validation=0.02, calibration=0.02, test=0.02)
-    result = sample((example(str(n)) for n in range(1_000)), tenth)
+    result, frame = sample_of((example(str(n)) for n in range(1_000)), tenth)
     assert result.n_source == 1_000
-    assert 60 <= len(result.frame) <= 140
-    assert set(result.frame["split"]) == {"train", "validation", "calibration", "test"}
+    assert 60 <= len(frame) <= 140
+    assert set(frame["split"]) == {"train", "validation", "calibration", "test"}
 
 
 def test_identical_images_share_a_group_even_against_the_source(tmp_path: Path) -> None:
@@ -63,7 +79,7 @@ def test_identical_images_share_a_group_even_against_the_source(tmp_path: Path) 
     first, second = put(tmp_path / "1.png", data), put(tmp_path / "2.png", data)
     frame = sampled([example("a", image=str(first), group="p1"), example("b", image=str(second), group="p2")])
     assert frame["group"].tolist() == ["p1", "p1"]
-    assert leaks(frame) == []
+    assert leaks(write_table(UPath(tmp_path) / "s.parquet", frame)) == []
 
 
 def test_without_image_and_group_an_example_stands_alone() -> None:
@@ -76,24 +92,59 @@ def test_an_empty_region_has_the_columns_of_a_full_one() -> None:
     assert len(frame) == 0
 
 
-def test_the_frame_survives_parquet(tmp_path: Path) -> None:
-    frame = sampled([example("a", score=0.5), example("b", problem="missing_field", answer=None)])
-    frame.to_parquet(tmp_path / "frame.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "frame.parquet"), frame)
+def test_images_that_look_the_same_share_a_group_where_that_is_asked_for(tmp_path: Path) -> None:
+    one, other, third = letters(0), letters(0).resize((256, 256)), letters(1)
+    paths = [put(tmp_path / f"{n}.png", encoded(picture)) for n, picture in enumerate([one, other, third])]
+    examples = [example(str(n), image=str(path)) for n, path in enumerate(paths)]
+    result, frame = sample_of(examples, look_alikes=True)
+    one_group, same_group, other_group = frame["group"].tolist()
+    assert one_group == same_group == min(frame["image_sha256"].tolist()[:2]) != other_group
+    assert result.n_near_duplicates == 1
+    assert len(set(sampled(examples)["group"])) == 3
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc") | st.none(), st.sampled_from("xyz") | st.none()), max_size=12))
-def test_merged_groups_are_the_connected_components_of_shared_images_and_groups(pairs: list[tuple[str, str]]) -> None:
-    rows = [example(f"id{n}", group=group) for n, (group, _) in enumerate(pairs)]
-    found = merged_groups(rows, [sha256 for _, sha256 in pairs])
+def test_a_repeated_id_is_numbered_and_stays_in_one_group() -> None:
+    frame = sampled([example("a"), example("b"), example("a"), example("a")])
+    assert frame["example_id"].tolist() == ["a", "b", "a#2", "a#3"]
+    assert frame["group"].tolist() == ["a", "b", "a", "a"]
 
-    # The independent way: join any two rows that share something, until nothing changes.
-    component = list(range(len(pairs)))
-    for _ in pairs:
-        for i, (group, sha256) in enumerate(pairs):
-            for j, (other_group, other_sha256) in enumerate(pairs):
-                if (group and group == other_group) or (sha256 and sha256 == other_sha256):
-                    component[i] = component[j] = min(component[i], component[j])
-    for i in range(len(pairs)):
-        for j in range(len(pairs)):
-            assert (found[i] == found[j]) == (component[i] == component[j])
+
+def test_an_interrupted_source_leaves_nothing(tmp_path: Path) -> None:
+    def broken() -> Iterator[Example]:
+        yield example("a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(broken(), ALL, UPath(tmp_path) / "s.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.sampled_from("pqr") | st.none(),
+        st.sampled_from(["Yes", "No", None]),
+        st.sampled_from([None, None, None, "missing_field"]),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=20)
+@given(rows, st.sampled_from([ALL, Sampling(train=8, validation=2, calibration=3, test=4)]))
+def test_every_usable_row_is_sampled_at_most_once_and_groups_stay_whole(
+    rows: list[tuple[int, str | None, str | None, str | None]], sampling: Sampling
+) -> None:
+    examples = [
+        example(str(number), group=group, answer=answer, problem=problem) for number, group, answer, problem in rows
+    ]
+    result, frame = sample_of(examples, sampling)
+    assert result.n_source == len(rows)
+    assert len(set(frame["example_id"])) == len(frame)
+    assert len(frame["problem"].dropna()) == sum(problem is not None for *_, problem in rows)
+    assert frame["problem"].isna().tolist() == frame["split"].notna().tolist()
+    in_a_split = frame.dropna(subset="split")
+    assert len(set(in_a_split["group"])) == len(set(zip(in_a_split["group"], in_a_split["split"], strict=True)))
+    if sampling.by_count:
+        drawn = Counter(frame["split"].dropna())
+        assert all(drawn[split] <= count for split, count in sampling.amounts.items())

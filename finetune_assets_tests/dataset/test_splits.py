@@ -1,19 +1,43 @@
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from upath import UPath
 
-from finetune_assets.dataset.splits import Leak, assign, leaks, position
-from finetune_assets.task import Sampling
+from finetune_assets.dataset import splits
+from finetune_assets.dataset.splits import Leak, leaks
+from finetune_assets.dataset.table import write_table
+from finetune_assets.task import SPLITS, Sampling
 
 SHARES = Sampling(train=0.5, validation=0.1, calibration=0.1, test=0.2, seed=7)
 COUNTS = Sampling(train=10, validation=2, calibration=3, test=5, seed=7)
 labelled_groups = st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["Yes", "No", None])), max_size=80)
 samplings = st.sampled_from([SHARES, COUNTS])
+
+
+def position(seed: int, group: str) -> float:
+    return float(splits.places(np.array([splits.key(seed, group)], np.uint64))[0])
+
+
+def assign(groups: Sequence[str], sampling: Sampling, labels: Sequence[str | None]) -> list[str | None]:
+    """`splits.assign` of named groups and labels."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    names = sorted({str(label) for label in labels})
+    drawn = splits.assign(
+        np.array([numbers[group] for group in groups], int),
+        np.array([position(sampling.seed, group) for group in groups]),
+        sampling,
+        np.array([names.index(str(label)) for label in labels], int),
+        names,
+    )
+    return [None if split == splits.NOT_SAMPLED else SPLITS[split] for split in drawn]
 
 
 def split_by_group(rows: list[tuple[str, str | None]], sampling: Sampling) -> dict[str, str | None]:
@@ -103,7 +127,7 @@ def test_another_seed_is_another_split() -> None:
     assert assign(groups, SHARES, [None] * 100) != assign(groups, other, [None] * 100)
 
 
-def test_leaks_names_images_and_groups_that_two_splits_share() -> None:
+def test_leaks_names_images_and_groups_that_two_splits_share(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "image_sha256": ["a", "a", "b", "b", None, None, "c"],
@@ -111,7 +135,7 @@ def test_leaks_names_images_and_groups_that_two_splits_share() -> None:
             "split": ["train", "test", "train", "train", "validation", "test", None],
         }
     )
-    assert leaks(frame) == [
+    assert leaks(write_table(UPath(tmp_path) / "t.parquet", frame)) == [
         Leak("image_sha256", "a", ("test", "train")),
         Leak("group", "g4", ("test", "validation")),
     ]

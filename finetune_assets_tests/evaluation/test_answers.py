@@ -6,14 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.evaluation.answers import parse, positive_probability
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.evaluation.answers import Reading, option_probabilities, parse, read
+from finetune_assets.provider.completions import Token
+from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 YES_NO = BinaryAnswer(kind="binary", positive="Yes", negative="No")
-
-
-def logs(**probabilities: float) -> dict[str, float]:
-    return {token: math.log(p) for token, p in probabilities.items()}
 
 
 @pytest.mark.parametrize(
@@ -68,43 +65,134 @@ def test_an_answer_is_read_back_in_any_dressing(positive: str, negative: str, be
     assert parse(f"{before}{positive}{after}", answer) == positive
 
 
-def test_probability_is_the_positive_share_of_both_answers() -> None:
-    assert positive_probability(logs(Yes=0.6, No=0.2, The=0.2), YES_NO) == pytest.approx(0.75)
+def first(**probabilities: float) -> list[Token]:
+    """The first token of an answer, with the probabilities of the candidates for it; the likeliest was taken."""
+    return [token(probabilities)]
+
+
+def token(probabilities: dict[str, float]) -> Token:
+    taken = max(probabilities, key=lambda text: probabilities[text])
+    return Token(taken, math.log(probabilities[taken]), {text: math.log(p) for text, p in probabilities.items()})
+
+
+def p_yes(tokens: list[Token], options: tuple[str, ...] = ("Yes", "No")) -> float:
+    found = option_probabilities(tokens, options)
+    assert found is not None
+    return found["Yes"]
+
+
+def test_probability_is_the_share_of_an_option_among_all() -> None:
+    assert p_yes(first(Yes=0.6, No=0.2, The=0.2)) == pytest.approx(0.75)
+    assert p_yes(first(Yes=0.5, No=0.2, Maybe=0.1, The=0.2), ("Yes", "No", "Maybe")) == pytest.approx(0.5 / 0.8)
 
 
 def test_spellings_of_an_answer_add_up() -> None:
-    top = logs(Yes=0.3, yes=0.1, YES=0.05, No=0.1) | {" Yes": math.log(0.1), "Y": math.log(0.05), "no,": math.log(0.1)}
-    assert positive_probability(top, YES_NO) == pytest.approx(0.6 / 0.8)
+    assert p_yes(
+        [token({"Yes": 0.3, "yes": 0.1, "YES": 0.05, "No": 0.1, " Yes": 0.1, "Y": 0.05, "no,": 0.1})]
+    ) == pytest.approx(0.6 / 0.8)
 
 
-def test_tokens_of_both_or_neither_answer_are_left_out() -> None:
-    answer = BinaryAnswer(kind="binary", positive="Defective", negative="Deficient")
-    top = logs(De=0.4, Defect=0.3, Defic=0.1, Not=0.1) | {" ": math.log(0.05)}
-    assert positive_probability(top, answer) == pytest.approx(0.75)
+def test_options_that_share_a_token_are_told_apart_by_the_next_one_where_the_answer_took_it() -> None:
+    tokens = [token({"De": 0.8, "Yes": 0.2}), token({"fective": 0.75, "ficient": 0.25})]
+    assert option_probabilities(tokens, ["Defective", "Deficient", "Yes"]) == pytest.approx(
+        {"Defective": 0.6, "Deficient": 0.2, "Yes": 0.2}
+    )
+
+
+def test_options_share_equally_what_the_answer_did_not_take() -> None:
+    tokens = [token({"Yes": 0.6, "De": 0.4})]
+    assert option_probabilities(tokens, ["Defective", "Deficient", "Yes"]) == pytest.approx(
+        {"Defective": 0.2, "Deficient": 0.2, "Yes": 0.6}
+    )
+
+
+def test_an_option_that_begins_with_another_is_told_from_it_by_what_follows() -> None:
+    options = ["No", "No defect", "Yes"]
+    goes_on = [token({"No": 0.9, "Yes": 0.1}), token({" defect": 0.8, ".": 0.2})]
+    assert option_probabilities(goes_on, options) == pytest.approx({"No": 0.18, "No defect": 0.72, "Yes": 0.1})
+    ends = [token({"No": 0.9, "Yes": 0.05})]
+    found = option_probabilities(ends, options) or {}
+    # The longer option was not seen: it is no likelier than what is left of 1.
+    assert found == pytest.approx({"No": 0.9, "No defect": 0.05, "Yes": 0.05})
+
+
+def test_white_space_and_quotation_marks_before_an_answer_are_passed_over() -> None:
+    tokens = [token({'"': 0.9, "Yes": 0.06, "No": 0.04}), token({"No": 0.7, "Yes": 0.3})]
+    assert p_yes(tokens) == pytest.approx(0.06 + 0.9 * 0.3)
 
 
 def test_an_answer_outside_the_returned_tokens_gets_what_is_left_of_one() -> None:
-    assert positive_probability(logs(Yes=0.9, Maybe=0.06), YES_NO) == pytest.approx(0.9 / 0.94)
+    assert p_yes(first(Yes=0.9, Maybe=0.06)) == pytest.approx(0.9 / 0.94)
+
+
+def test_answers_outside_the_returned_tokens_share_what_is_left_of_one() -> None:
+    found = option_probabilities(first(Yes=0.9, Perhaps=0.06), ["Yes", "No", "Unknown"])
+    assert found == pytest.approx({"Yes": 0.9 / 0.94, "No": 0.02 / 0.94, "Unknown": 0.02 / 0.94})
 
 
 def test_an_answer_outside_the_returned_tokens_is_no_likelier_than_the_least_likely_of_them() -> None:
-    assert positive_probability(logs(No=0.5, Maybe=0.02), YES_NO) == pytest.approx(0.02 / 0.52)
+    assert p_yes(first(No=0.5, Maybe=0.02)) == pytest.approx(0.02 / 0.52)
 
 
-@pytest.mark.parametrize("top", [None, {}, {"The": -0.1}, {"Yes": -9999.0, "No": -9999.0}])
-def test_without_a_token_of_either_answer_there_is_no_probability(top: dict[str, float] | None) -> None:
-    assert positive_probability(top, YES_NO) is None
+@pytest.mark.parametrize("candidates", [{}, {"The": -0.1}, {"Yes": -9999.0, "No": -9999.0}])
+def test_without_a_token_of_any_answer_there_is_no_probability(candidates: dict[str, float]) -> None:
+    assert option_probabilities([Token("The", -0.1, candidates)], ("Yes", "No")) is None
+    assert option_probabilities([], ("Yes", "No")) is None
 
 
-tokens = st.sampled_from(["Yes", " yes", "Y", "No", "no.", " N", "The", "", "Nothing"])
+WORDS = st.sampled_from(["Yes", " yes", "Y", "No", "no.", " N", "The", "", "Nothing", "Not", " sure", '"'])
+positions = st.lists(st.tuples(WORDS, st.dictionaries(WORDS, st.floats(-50, 0), max_size=6)), max_size=3)
 
 
-@given(st.dictionaries(tokens, st.floats(-50, 0), max_size=6))
-def test_a_probability_is_between_zero_and_one_and_mirrors_the_other_answer(top: dict[str, float]) -> None:
-    mirrored = BinaryAnswer(kind="binary", positive="No", negative="Yes")
-    p, q = positive_probability(top, YES_NO), positive_probability(top, mirrored)
-    if p is None or q is None:
-        assert p is q
+@given(positions)
+def test_probabilities_are_of_all_options_and_add_up_to_one_in_whatever_order_they_are_asked(
+    drawn: list[tuple[str, dict[str, float]]],
+) -> None:
+    tokens = [Token(text, candidates.get(text, -1.0), candidates) for text, candidates in drawn]
+    options = ["Yes", "No", "Not sure"]
+    found, turned = option_probabilities(tokens, options), option_probabilities(tokens, options[::-1])
+    if found is None or turned is None:
+        assert found is turned
     else:
-        assert 0 <= p <= 1
-        assert p + q == pytest.approx(1)
+        assert list(found) == options
+        assert sum(found.values()) == pytest.approx(1)
+        assert all(0 <= p <= 1 for p in found.values())
+        assert found == pytest.approx(turned)
+
+
+def test_an_option_is_read_from_within_a_sentence_where_it_is_the_only_one() -> None:
+    answer = ChoiceAnswer(kind="choice", options=["physics", "dark matter", "matter"])
+    assert parse("It is Physics.", answer) == "physics"
+    assert parse("That would be dark matter, I think", answer) == "dark matter"
+    assert parse("physics or matter", answer) == "physics"
+    assert parse("Either physics or matter", answer) is None
+    assert parse("metaphysics", answer) is None
+
+
+def test_a_number_is_read_out_of_what_surrounds_it() -> None:
+    answer = NumberAnswer(kind="number", template="Price is ${}")
+    assert read("Price is $1,234.5", [], answer) == Reading("Price is $1234.50", 1234.5)
+    assert read("no idea", [], answer) == Reading(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("It costs $12", None), ("It costs $1,", None), ("It costs $12 or", 12), ("$12 or $1", 12), ("It costs", None)],
+)
+def test_a_number_in_which_the_model_was_cut_off_is_none(text: str, value: float | None) -> None:
+    answer = NumberAnswer(kind="number", template="${}")
+    assert read(text, [], answer, truncated=True).value == value
+
+
+def test_a_text_has_the_geometric_mean_of_its_tokens_probabilities() -> None:
+    tokens = [Token("a", math.log(0.5), {}), Token("b", math.log(0.125), {})]
+    assert read(" a b ", tokens, TextAnswer(kind="text")).p_predicted == pytest.approx(0.25)
+    assert read("a b", [], TextAnswer(kind="text")) == Reading("a b")
+    assert read("  ", tokens, TextAnswer(kind="text")) == Reading(None)
+
+
+def test_a_word_has_its_own_probability_and_those_of_all_words() -> None:
+    found = read("No.", first(Yes=0.25, No=0.75), YES_NO)
+    assert (found.predicted, found.p_predicted) == ("No", pytest.approx(0.75))
+    assert found.probabilities == pytest.approx({"Yes": 0.25, "No": 0.75})
+    assert read("Perhaps", first(Yes=0.25, No=0.75), YES_NO).p_predicted is None

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark import compare
-from finetune_assets.evaluation.scoring import binary_metrics
-from finetune_assets.evaluation.statistics import accuracy_interval, mcnemar, paired_bootstrap
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.evaluation.statistics import accuracy_interval, mcnemar, paired_bootstrap, paired_permutation
+from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
-from .predictions import predictions
+from .predictions import choices, numbers, predictions, texts
 
 
 def correct(frame: pd.DataFrame, role: str) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_difference_interval_and_p_are_those_of_the_paired_answers() -> None:
     frame = predictions()
     report = compare(frame)
     base, tuned = correct(frame, "base"), correct(frame, "fine_tuned")
-    expected, difference = paired_bootstrap(base, tuned), report.difference
+    expected, difference = paired_bootstrap(base, tuned), report.decisive.difference
     assert difference.estimate == pytest.approx(tuned.mean() - base.mean())
     assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
     assert report.p_value == mcnemar(base, tuned)
@@ -47,12 +47,16 @@ def test_each_model_has_the_metrics_of_its_own_answers() -> None:
     frame = predictions()
     report = compare(frame)
     rows = frame[frame["role"] == "fine_tuned"]
-    expected = binary_metrics(rows["truth"].tolist(), rows["p_positive"].tolist(), rows["predicted"].tolist())
-    assert report.fine_tuned.metrics == expected
+    truth, given = rows["truth"] == "Yes", rows["predicted"] == "Yes"
+    assert report.fine_tuned.metrics["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(truth, given))
+    assert report.fine_tuned.metrics["f1"] == pytest.approx(sklearn.metrics.f1_score(truth, given))
+    assert report.fine_tuned.metrics["roc_auc"] == pytest.approx(
+        sklearn.metrics.roc_auc_score(truth, rows["p_positive"])
+    )
     assert report.fine_tuned.model == "fine_tuned-model"
     assert report.fine_tuned.median_latency_s == pytest.approx(np.median(rows["latency_s"].tolist()))
     for name, row in report.comparisons.items():
-        assert row.fine_tuned.estimate == pytest.approx(getattr(expected, name))
+        assert row.fine_tuned.estimate == pytest.approx(report.fine_tuned.metrics[name])
         assert row.fine_tuned.low <= row.fine_tuned.estimate <= row.fine_tuned.high
 
 
@@ -70,14 +74,16 @@ def test_the_verdict_follows_the_numbers(base: float, fine_tuned: float, outcome
     assert report.verdict.startswith(words)
 
 
-def test_a_gain_over_a_poor_base_model_is_held_against_the_majority() -> None:
+def test_a_gain_over_a_poor_base_model_is_held_against_the_most_frequent_answer() -> None:
     frame = predictions(base=0.2, fine_tuned=0.55)
     report = compare(frame)
     shares = frame["truth"].value_counts(normalize=True)
     assert report.outcome == "better"
-    assert (report.majority_answer, report.majority_accuracy) == ("No", pytest.approx(shares["No"]))
-    assert report.over_majority.estimate == pytest.approx(report.fine_tuned.metrics.accuracy - shares["No"])
-    assert report.over_majority.low < 0
+    [trivial] = report.baselines
+    assert (trivial.name, trivial.metrics["accuracy"]) == ("always “No”", pytest.approx(shares["No"]))
+    assert trivial.metrics["balanced_accuracy"] == 0.5
+    assert report.over_baseline.estimate == pytest.approx(report.decisive.fine_tuned.estimate - shares["No"])
+    assert report.over_baseline.low < 0
 
 
 def test_only_the_test_split_is_judged() -> None:
@@ -97,8 +103,8 @@ def test_row_order_and_parquet_change_nothing() -> None:
 def test_an_unparseable_answer_is_wrong() -> None:
     frame = predictions(fine_tuned=1.0)
     report = compare(changed(frame, 125, predicted=None, text="The cell"))
-    assert report.fine_tuned.metrics.n_unparseable == 1
-    assert report.fine_tuned.metrics.accuracy == pytest.approx(119 / 120)
+    assert report.fine_tuned.n_unparseable == 1
+    assert report.decisive.fine_tuned.estimate == pytest.approx(119 / 120)
     assert [(example.example_id, example.text, example.predicted) for example in report.worst] == [
         ("cell0005", "The cell", None)
     ]
@@ -112,12 +118,14 @@ def test_a_failed_request_leaves_the_example_out_for_both_models() -> None:
 
 
 def test_models_are_ranked_on_the_same_examples() -> None:
-    report = compare(changed(predictions(), 3, p_positive=None))
-    assert report.base.metrics.n_ranked == report.fine_tuned.metrics.n_ranked == 119
+    frame = changed(predictions(), 3, p_positive=None)
+    tuned = frame[(frame["role"] == "fine_tuned") & (frame["example_id"] != "cell0003")]
+    expected = sklearn.metrics.roc_auc_score(tuned["truth"] == "Yes", tuned["p_positive"].astype(float))
+    assert compare(frame).fine_tuned.metrics["roc_auc"] == pytest.approx(expected)
 
 
 def test_without_log_probabilities_the_answers_are_still_compared() -> None:
-    report = compare(predictions().assign(p_positive=None))
+    report = compare(predictions().assign(p_positive=None, p_truth=None))
     assert list(report.comparisons) == ["accuracy", "balanced_accuracy", "f1", "mcc"]
     assert all(example.p_truth is None for example in report.worst)
 
@@ -125,7 +133,7 @@ def test_without_log_probabilities_the_answers_are_still_compared() -> None:
 def test_examples_of_one_group_count_as_one_draw() -> None:
     frame = predictions()
     copies = [frame.assign(example_id=frame["example_id"] + f"-{k}") for k in range(4)]
-    alone, grouped = compare(frame).difference, compare(pd.concat(copies)).difference
+    alone, grouped = compare(frame).decisive.difference, compare(pd.concat(copies)).decisive.difference
     assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
 
 
@@ -141,7 +149,7 @@ def test_the_worst_examples_are_the_surest_mistakes() -> None:
 def test_other_words_than_yes_and_no_come_from_the_task() -> None:
     frame = predictions().replace({"Yes": "Defective", "No": "Intact"})
     report = compare(frame, BinaryAnswer(kind="binary", positive="Defective", negative="Intact"))
-    assert report.difference == compare(predictions()).difference
+    assert report.decisive.difference == compare(predictions()).decisive.difference
     with pytest.raises(EvaluationError, match="found \\['Defective', 'Intact'\\]"):
         compare(frame)
 
@@ -149,8 +157,8 @@ def test_other_words_than_yes_and_no_come_from_the_task() -> None:
 def test_the_report_is_json() -> None:
     report = compare(predictions())
     data = json.loads(json.dumps(report.to_dict()))
-    assert data["comparisons"]["accuracy"]["difference"]["low"] == report.difference.low
-    assert data["base"]["metrics"]["confusion"]["labels"] == ["Yes", "No"]
+    assert data["comparisons"]["accuracy"]["difference"]["low"] == report.decisive.difference.low
+    assert data["base"]["confusion"]["labels"] == ["Yes", "No"]
 
 
 @pytest.mark.parametrize(
@@ -168,3 +176,98 @@ def test_the_report_is_json() -> None:
 def test_predictions_that_cannot_be_compared_are_refused(spoil: Any, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         compare(spoil(predictions()))
+
+
+def test_a_choice_is_judged_by_accuracy_with_unreadable_answers_wrong() -> None:
+    options = ["physics", "chemistry", "biology"]
+    frame = choices(options)
+    report = compare(frame, ChoiceAnswer(kind="choice", options=options))
+    rows = frame.loc[frame["role"] == "fine_tuned"]
+    given = np.array([word if isinstance(word, str) else "unreadable" for word in rows["predicted"]])
+    assert (report.kind, report.primary, report.outcome) == ("choice", "accuracy", "better")
+    assert report.fine_tuned.metrics["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(rows["truth"], given))
+    assert report.fine_tuned.metrics["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(rows["truth"], given, labels=options, average="macro")
+    )
+    assert report.fine_tuned.n_unparseable == (given == "unreadable").sum() > 0
+    assert report.fine_tuned.confusion is not None
+    assert np.sum(report.fine_tuned.confusion.counts) == 150
+    assert report.p_value == mcnemar(correct(frame, "base"), correct(frame, "fine_tuned"))
+
+
+PRICE = NumberAnswer(kind="number", template="${}", tolerance=0.2, tolerance_absolute=40)
+
+
+def test_numbers_are_judged_by_the_share_within_tolerance_with_the_error_beside_it() -> None:
+    frame = numbers()
+    report = compare(frame, PRICE)
+    error = {
+        role: np.abs(rows["predicted_value"].to_numpy() - rows["truth_value"].to_numpy())
+        for role, rows in frame.groupby("role")
+    }
+    assert (report.primary, report.outcome) == ("within_tolerance", "better")
+    mae = report.comparisons["mae"]
+    assert mae.difference.estimate == pytest.approx(error["fine_tuned"].mean() - error["base"].mean())
+    assert mae.p_value == paired_permutation(error["base"], error["fine_tuned"])
+    assert (mae.higher_is_better, mae.is_share) == (False, False)
+    assert f"Mean absolute error: {error['fine_tuned'].mean():.2f} against {error['base'].mean():.2f}, better (-" in (
+        report.verdict
+    )
+    truth = frame["truth_value"].to_numpy()[:150]
+    assert {baseline.name for baseline in report.baselines} == {
+        f"always {truth.mean():.2f}, the mean",
+        f"always {np.median(truth):.2f}, the median",
+    }
+    assert [baseline.metrics["spearman"] for baseline in report.baselines] == [None, None]
+
+
+def test_a_model_that_is_more_often_near_but_wilder_is_said_to_be_both() -> None:
+    frame = numbers(base=0.9, fine_tuned=0.1)
+    # The base model's 150 rows come first.
+    frame.loc[150:161, "predicted_value"] = 50_000.0
+    report = compare(frame, PRICE)
+    assert report.outcome == "better"
+    assert report.comparisons["mae"].difference.low > 0
+    assert report.comparisons["outlier_share"].fine_tuned.estimate == pytest.approx(12 / 150)
+    assert "Mean absolute error" in report.verdict and "worse (+" in report.verdict
+    assert report.worst[0].predicted is not None and len(report.worst) == 12
+
+
+def test_the_bands_are_those_of_the_product_price_course() -> None:
+    frame = numbers(seed=3)
+    report = compare(frame, PRICE)
+    colours = {"green": 0, "orange": 0, "red": 0}
+    for truth, guess in frame.loc[frame["role"] == "base", ["truth_value", "predicted_value"]].to_numpy():
+        error = abs(guess - truth)
+        if error < 40 or error / truth < 0.2:
+            colours["green"] += 1
+        elif error < 80 or error / truth < 0.4:
+            colours["orange"] += 1
+        else:
+            colours["red"] += 1
+    assert report.base.bands == colours
+    assert report.base.metrics["within_tolerance"] == pytest.approx(colours["green"] / 150)
+
+
+def test_a_text_is_judged_by_whether_it_holds_the_answer() -> None:
+    frame = texts()
+    report = compare(frame, TextAnswer(kind="text"))
+    holds = frame["text"].str.startswith("word")
+    tuned = frame["role"] == "fine_tuned"
+    assert (report.primary, report.outcome) == ("contains_answer", "better")
+    assert report.decisive.difference.estimate == pytest.approx(holds[tuned].mean() - holds[~tuned].mean())
+    # word17 of "word17 it is": two of four words are shared twice over, 2 * 1 / (1 + 3)
+    assert report.fine_tuned.metrics["token_f1"] == pytest.approx(0.5 * holds[tuned].mean())
+    assert report.fine_tuned.metrics["format_adherence"] == 0
+    assert report.worst[0].p_predicted == frame.loc[tuned & ~holds, "p_predicted"].max()
+
+
+def test_a_model_that_never_gives_a_readable_number_is_wrong_throughout() -> None:
+    frame = numbers()
+    silent = frame["role"] == "base"
+    frame.loc[silent, "predicted_value"] = np.nan
+    frame.loc[silent, "predicted"] = None
+    report = compare(frame, PRICE)
+    assert (report.base.n_unparseable, report.base.metrics["within_tolerance"]) == (150, 0)
+    assert report.base.metrics["mae"] == pytest.approx(frame["truth_value"].mean())
+    assert "spearman" not in report.comparisons

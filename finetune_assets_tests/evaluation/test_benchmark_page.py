@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from finetune_assets.evaluation.benchmark import BenchmarkReport, compare, to_html
+from finetune_assets.task import ChoiceAnswer, NumberAnswer, TextAnswer
 
-from .predictions import predictions
+from .predictions import choices, numbers, predictions, texts
 
 
 class Page(HTMLParser):
@@ -45,7 +46,7 @@ def report() -> BenchmarkReport:
 
 
 def test_the_page_is_well_formed_and_loads_nothing_from_anywhere(report: BenchmarkReport) -> None:
-    html = to_html(report, {"Loss": b"\x89PNG"}, {report.worst[0].example_id: "data:image/png;base64,AAAA"})
+    html = to_html(report, {"loss_curve": b"\x89PNG"}, {report.worst[0].example_id: "data:image/png;base64,AAAA"})
     page = Page(html)
     assert page.open == []
     assert page.sources == ["data:image/png;base64,iVBORw==", "data:image/png;base64,AAAA"]
@@ -76,11 +77,12 @@ def test_every_metric_stands_there_with_its_interval(report: BenchmarkReport) ->
 
 def test_confusion_counts_stand_there(report: BenchmarkReport) -> None:
     text = Page(to_html(report)).text
-    (tp, fn, _), (fp, tn, _) = report.fine_tuned.metrics.confusion.counts
+    assert report.fine_tuned.confusion is not None
+    (tp, fn, _), (fp, tn, _) = report.fine_tuned.confusion.counts
     assert f"Yes No unreadable Yes {tp} {fn} 0 No {fp} {tn} 0" in text
 
 
-def test_a_model_no_better_than_the_majority_is_called_so() -> None:
+def test_a_model_no_better_than_a_trivial_one_is_called_so() -> None:
     assert (
         "The fine-tuned model is not shown to beat"
         in Page(to_html(compare(predictions(base=0.2, fine_tuned=0.55)))).text
@@ -112,3 +114,41 @@ def test_examples_without_an_answer_are_mentioned() -> None:
     frame = predictions()
     frame.loc[frame["example_id"] == "cell0007", "error"] = "timed out"
     assert "1 left out, because a request failed" in Page(to_html(compare(frame))).text
+
+
+def test_the_picture_of_a_confusion_matrix_is_shown_only_where_the_page_cannot_draw_it() -> None:
+    pictured = {"confusion_matrix": b"\x89PNG"}
+    for n, shown in ((3, False), (20, True)):
+        options = [f"option {k}" for k in range(n)]
+        report = compare(choices(options), ChoiceAnswer(kind="choice", options=options))
+        text = Page(to_html(report, pictured)).text
+        assert ("Confusion matrix" in text) == shown
+        assert ("columns the answers given" in text) != shown
+
+
+def test_prices_have_bands_both_trivial_models_and_arrows_for_what_is_better() -> None:
+    report = compare(numbers(), NumberAnswer(kind="number", template="${}", tolerance_absolute=40))
+    text = Page(to_html(report)).text
+    bands = report.fine_tuned.bands or {}
+    assert " ".join(f"{count} {100 * count / 150:.0f} %" for count in bands.values()) in text
+    assert all(baseline.name in text for baseline in report.baselines)
+    assert "Mean absolute error ↓" in text and "Answers within tolerance ↑" in text
+    mae = report.comparisons["mae"]
+    assert f"{mae.base.estimate:.2f} {mae.base.low:.2f} to {mae.base.high:.2f}" in text
+    assert "those furthest off first" in text
+
+
+def test_a_fall_in_error_is_drawn_as_a_gain() -> None:
+    html = to_html(compare(numbers(), NumberAnswer(kind="number", template="${}")))
+    row = html[html.index("Mean absolute error <abbr") :]
+    assert '<svg class="gain"' in row[: row.index("</tr>")]
+
+
+def test_texts_are_shown_with_what_both_models_wrote() -> None:
+    frame = texts()
+    frame["question"] = "long " * 200
+    report = compare(frame, TextAnswer(kind="text"))
+    text = Page(to_html(report)).text
+    assert "An answer is right where it contains the true answer" in text
+    assert report.worst[0].base_text is not None and f"“{report.worst[0].base_text}”" in text
+    assert "long long …" in text or "lon…" in text or "long…" in text

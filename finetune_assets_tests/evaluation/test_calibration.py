@@ -1,145 +1,126 @@
-"""Platt scaling against scikit-learn and scipy, and reports whose words follow the numbers."""
+"""Calibrators by kind of answer, and reports whose words follow the numbers."""
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit, logit
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
+from scipy.special import expit, logit
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.calibration import PlattCalibrator, judge
+from finetune_assets.evaluation.calibration import Evidence, evidence, fit, judge, judge_probabilities, load
+from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
+from finetune_assets.evaluation.platt import PlattCalibrator
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
+from finetune_assets_tests.evaluation.test_platt import oversure
+
+YES_NO = BinaryAnswer(kind="binary")
+CHOICE = ChoiceAnswer(kind="choice", options=["a", "b", "c"])
+NUMBER = NumberAnswer(kind="number", template="${}", minimum=0)
+TEXT = TextAnswer(kind="text")
+TABLES: list[tuple[Answer, pd.DataFrame]] = [
+    (YES_NO, predictions()),
+    (CHOICE, choices(CHOICE.options)),
+    (NUMBER, numbers()),
+    (TEXT, texts()),
+]
+kinds = pytest.mark.parametrize(("answer", "table"), TABLES, ids=[answer.kind for answer, _ in TABLES])
 
 
-def oversure(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities whose logits are 2.5 times too large, and labels."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0.3, 1.5, n)
-    return expit(2.5 * logits), (rng.random(n) < expit(logits)).astype(int)
+def both_splits(table: pd.DataFrame) -> pd.DataFrame:
+    """The fine-tuned model's answers to the examples again, as its calibration split."""
+    again = table[table["role"] == "fine_tuned"].assign(split="calibration")
+    return pd.concat([table, again], ignore_index=True)
 
 
-class Logit(ClassifierMixin, BaseEstimator):
-    """A finished classifier whose decision is its input."""
-
-    classes_ = np.array([0, 1])
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> "Logit":
-        del x, y
-        return self
-
-    def decision_function(self, x: np.ndarray) -> np.ndarray:
-        return x[:, 0]
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return (x[:, 0] > 0).astype(int)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
+@kinds
+def test_every_kind_has_a_calibrator_that_survives_json_and_refuses_another_model(
+    answer: Answer, table: pd.DataFrame
+) -> None:
+    calibration, test = (evidence(both_splits(table), split, answer) for split in ("calibration", "test"))
+    calibrator = fit(calibration, answer, "ft:a")
+    stored = json.loads(json.dumps(calibrator.to_dict()))
+    assert (stored["kind"], stored["model"], stored["n"]) == (answer.kind, "ft:a", len(calibration))
+    assert len(stored["fingerprint"]) == 64
+    assert load(stored) == calibrator
+    report = judge(calibrator, test, "ft:a")
+    assert report.n == len(test)
+    assert json.loads(json.dumps(report.to_dict()))["verdict"] == report.verdict
+    with pytest.raises(EvaluationError, match="fitted on answers of 'ft:a' and says nothing about those of 'ft:b'"):
+        judge(calibrator, test, "ft:b")
 
 
-def test_platt_equals_scikit_learns_sigmoid_calibration() -> None:
-    p, y = oversure(1, 120)
-    reference = CalibratedClassifierCV(FrozenEstimator(Logit()), method="sigmoid")
-    reference.fit(logit(p)[:, None], y)
-    grid = np.linspace(0.01, 0.99, 50)
-    ours = PlattCalibrator.fit(p, y, model="ft:m").apply(grid)
-    assert ours == pytest.approx(reference.predict_proba(logit(grid)[:, None])[:, 1], abs=1e-4)
+def test_evidence_of_a_binary_answer_is_the_positive_probability_and_whether_it_is_true() -> None:
+    table = predictions()
+    tuned = table[table["role"] == "fine_tuned"]
+    found = evidence(table, "test", YES_NO)
+    assert found.score.tolist() == tuned["p_positive"].tolist()
+    assert found.truth.tolist() == (tuned["truth"] == "Yes").astype(float).tolist()
 
 
-def test_platt_minimises_the_cross_entropy_to_platts_targets() -> None:
-    p, y = oversure(2, 80)
-    x, n_positive = logit(p), y.sum()
-    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (80 - n_positive + 2))
-
-    def cross_entropy(parameters: np.ndarray) -> float:
-        z = parameters[0] * x + parameters[1]
-        return -(target * log_expit(z) + (1 - target) * log_expit(-z)).sum()
-
-    calibrator = PlattCalibrator.fit(p, y, model="ft:m")
-    assert (calibrator.slope, calibrator.intercept) == pytest.approx(minimize(cross_entropy, [1, 0]).x, abs=1e-3)
+def test_evidence_of_a_choice_is_the_probability_of_the_option_given_and_whether_it_is_right() -> None:
+    table = choices(CHOICE.options)
+    table.loc[table["predicted"].isna(), "p_predicted"] = np.nan
+    given = table[(table["role"] == "fine_tuned") & table["predicted"].notna()]
+    found = evidence(table, "test", CHOICE)
+    assert found.score.tolist() == given["p_predicted"].tolist()
+    assert found.truth.tolist() == (given["truth"] == given["predicted"]).astype(float).tolist()
 
 
-def test_oversure_probabilities_are_pulled_back_by_what_they_are_too_sure() -> None:
-    p, y = oversure(3, 5000)
-    assert PlattCalibrator.fit(p, y, model="ft:m").slope == pytest.approx(1 / 2.5, abs=0.03)
+def test_evidence_of_a_text_is_its_probability_and_whether_it_holds_the_answer() -> None:
+    table = texts()
+    tuned = table[table["role"] == "fine_tuned"]
+    found = evidence(table, "test", TEXT)
+    assert found.score.tolist() == tuned["p_predicted"].tolist()
+    assert found.truth.tolist() == [float(text.startswith("word")) for text in tuned["text"]]
 
 
-def test_certain_probabilities_and_separated_classes_give_finite_ones() -> None:
-    calibrator = PlattCalibrator.fit([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], model="ft:m")
-    # The fit goes through Platt's targets (3 + 1) / (3 + 2) and 1 / (3 + 2).
-    assert calibrator.apply([0, 1]) == pytest.approx([0.2, 0.8], abs=1e-3)
+@pytest.mark.parametrize("missing", [{"predicted_value": np.nan}, {"error": "timed out"}])
+def test_answers_without_a_score_are_left_out(missing: dict[str, Any]) -> None:
+    table = numbers().astype({"error": object})
+    table.loc[150, list(missing)] = list(missing.values())
+    assert len(evidence(table, "test", NUMBER)) == 149
+    assert len(evidence(table, "calibration", NUMBER)) == 0
 
 
-def test_one_class_is_refused_with_its_counts() -> None:
-    with pytest.raises(EvaluationError, match="got 0 positive and 7 negative"):
-        PlattCalibrator.fit(np.linspace(0, 1, 7), np.zeros(7), model="ft:m")
+def test_a_text_model_that_is_surer_where_it_is_right_is_calibrated_to_its_share_of_right_answers() -> None:
+    table = both_splits(texts(n=400))
+    found = fit(evidence(table, "calibration", TEXT), TEXT, "ft:a")
+    test = evidence(table, "test", TEXT)
+    assert isinstance(found, PlattCalibrator) and found.slope > 0
+    assert found.apply(test.score).mean() == pytest.approx(test.truth.mean(), abs=0.01)
 
 
-def test_a_falling_fit_is_reported_and_replaced_by_the_share_of_positives() -> None:
-    p, y = oversure(4, 100)
-    calibrator = PlattCalibrator.fit(1 - p, y, model="ft:m")
-    assert calibrator.slope == 0
-    assert calibrator.warning is not None
-    assert "do not rise" in calibrator.warning
-    assert calibrator.apply([0.01, 0.99]) == pytest.approx([(y.sum() + 1) / 102] * 2)
+def test_numbers_get_intervals_that_hold_what_they_say() -> None:
+    table = both_splits(numbers(n=400))
+    found = fit(evidence(table, "calibration", NUMBER), NUMBER, "ft:a")
+    report = judge(found, evidence(table, "test", NUMBER), "ft:a")
+    assert isinstance(found, ConformalCalibrator) and isinstance(report, CoverageReport)
+    assert report.coverage.estimate == pytest.approx(0.9, abs=0.03)
+    assert report.outcome == "inconclusive"
 
 
-def test_equal_probabilities_become_the_share_of_positives() -> None:
-    calibrator = PlattCalibrator.fit([0.9] * 40, [1] * 10 + [0] * 30, model="ft:m")
-    assert calibrator.apply([0.9]) == pytest.approx([0.25], abs=0.02)
+def test_nothing_to_calibrate_is_refused() -> None:
+    nothing = Evidence(np.array([]), np.array([]), np.array([]))
+    for answer in (YES_NO, NUMBER):
+        with pytest.raises(EvaluationError):
+            fit(nothing, answer, "ft:a")
 
 
-@given(
-    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=40).filter(
-        lambda d: len({y for _, y in d}) == 2
-    )
-)
-@settings(max_examples=50, deadline=None)
-def test_calibration_never_reorders(pairs: list[tuple[float, bool]]) -> None:
-    p, y = np.array(pairs, dtype=float).T
-    calibrated = PlattCalibrator.fit(p, y, model="ft:m").apply(np.sort(p))
-    assert np.all(np.diff(calibrated) >= 0)
-    assert np.all((calibrated >= 0) & (calibrated <= 1))
-
-
-def test_a_calibrator_survives_json() -> None:
-    calibrator = PlattCalibrator.fit(*oversure(5, 60), model="ft:m")
-    assert PlattCalibrator.from_dict(json.loads(json.dumps(calibrator.to_dict()))) == calibrator
-
-
-def test_the_fingerprint_is_that_of_the_data() -> None:
-    p, y = oversure(6, 60)
-    fitted, again = (PlattCalibrator.fit(p, y, model=name).fingerprint for name in ("ft:a", "ft:b"))
-    assert fitted == again
-    assert PlattCalibrator.fit(p, 1 - y, model="ft:a").fingerprint != fitted
-
-
-def test_probabilities_of_another_model_are_refused() -> None:
-    calibrator = PlattCalibrator.fit(*oversure(7, 60), model="ft:a")
-    assert len(calibrator.apply([0.5], model="ft:a")) == 1
-    with pytest.raises(EvaluationError, match="'ft:a' and says nothing about those of 'ft:b'"):
-        calibrator.apply([0.5], model="ft:b")
-
-
-@pytest.mark.parametrize("change", [{"method": "isotonic"}, {"slope": None}, {"curve": [1]}])
-def test_json_of_something_else_is_refused(change: dict) -> None:
-    data = PlattCalibrator.fit(*oversure(8, 60), model="ft:a").to_dict() | change
-    kept = {key: value for key, value in data.items() if value is not None or key == "warning"}
-    with pytest.raises(EvaluationError, match="expected a Platt calibrator"):
-        PlattCalibrator.from_dict(kept)
+@pytest.mark.parametrize("data", [{}, {"method": "isotonic"}, {"method": "conformal", "reach": 1}])
+def test_json_of_something_else_is_no_calibrator(data: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match="materialise the calibrator again"):
+        load(data)
 
 
 def test_a_report_gives_scikit_learns_numbers_before_and_after() -> None:
     p, y = oversure(9, 300)
     after = PlattCalibrator.fit(*oversure(10, 300), model="ft:m").apply(p)
-    report = judge(p, after, y)
+    report = judge_probabilities(p, after, y)
     assert report.before.brier == pytest.approx(sklearn.metrics.brier_score_loss(y, p))
     assert report.after.log_loss == pytest.approx(sklearn.metrics.log_loss(y, after))
     assert report.brier_difference.estimate == pytest.approx(report.after.brier - report.before.brier)
@@ -149,7 +130,7 @@ def test_a_report_gives_scikit_learns_numbers_before_and_after() -> None:
 
 def test_calibration_of_an_oversure_model_is_called_better() -> None:
     p, y = oversure(11, 1000)
-    report = judge(p, PlattCalibrator.fit(*oversure(12, 500), model="ft:m").apply(p), y)
+    report = judge_probabilities(p, PlattCalibrator.fit(*oversure(12, 500), model="ft:m").apply(p), y)
     assert report.outcome == "better"
     assert report.after.ece.estimate < report.before.ece.estimate
     assert report.verdict.startswith("Calibration lowered the Brier score significantly: -0.0")
@@ -157,14 +138,14 @@ def test_calibration_of_an_oversure_model_is_called_better() -> None:
 
 def test_spoiled_probabilities_are_called_worse() -> None:
     p, y = oversure(13, 500)
-    report = judge(expit(logit(p) / 2.5), p, y)
+    report = judge_probabilities(expit(logit(p) / 2.5), p, y)
     assert report.outcome == "worse"
     assert report.verdict.startswith("Calibration raised the Brier score significantly: +0.0")
 
 
 def test_unchanged_probabilities_are_called_unchanged() -> None:
     p, y = oversure(14, 100)
-    report = judge(p, p, y)
+    report = judge_probabilities(p, p, y)
     assert report.outcome == "inconclusive"
     assert report.verdict == (
         "Calibration did not change the Brier score significantly: 0.0000 (95 % interval 0.0000 to 0.0000). "
@@ -175,7 +156,10 @@ def test_unchanged_probabilities_are_called_unchanged() -> None:
 def test_groups_widen_the_report() -> None:
     p, y = (np.repeat(values, 4) for values in oversure(15, 100))
     after = expit(logit(p) / 2.5)
-    grouped, alone = judge(p, after, y, groups=np.repeat(np.arange(100), 4)), judge(p, after, y)
+    grouped, alone = (
+        judge_probabilities(p, after, y, groups=np.repeat(np.arange(100), 4)),
+        judge_probabilities(p, after, y),
+    )
     assert grouped.brier_difference.low < alone.brier_difference.low
     assert dataclasses.replace(grouped.brier_difference, low=0, high=0) == dataclasses.replace(
         alone.brier_difference, low=0, high=0

@@ -10,7 +10,12 @@ from scipy.special import expit
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation import charts
-from finetune_assets.evaluation.scoring import Confusion
+from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.prediction import read_predictions
+from finetune_assets.evaluation.scoring.metric import Confusion
+from finetune_assets.task import NumberAnswer, TextAnswer
+
+from .predictions import numbers, texts
 
 RNG = np.random.default_rng(1)
 LOGITS = RNG.normal(0, 2, 400)
@@ -24,7 +29,27 @@ def steps(n: int) -> pd.DataFrame:
     return pd.DataFrame({"step": step, "train_loss": loss, "full_valid_loss": np.where(step % 5 == 0, loss, np.nan)})
 
 
+def large_confusion(n: int) -> Confusion:
+    labels = tuple(f"a rather long option number {k}" for k in range(n))
+    return Confusion(labels, tuple(map(tuple, RNG.integers(0, 30, (n, n + 1)).tolist())))
+
+
+def scatter(answer: NumberAnswer, table: pd.DataFrame) -> bytes:
+    models = {role: read_predictions(table, "test", role) for role in ("base", "fine_tuned")}
+    return charts.truth_against_guess(models, answer)
+
+
+PRICE = NumberAnswer(kind="number", template="${}", tolerance_absolute=40)
+TRUTH = np.exp(RNG.normal(4, 1, 120))
 PICTURES = {
+    "confusion matrix of eight options": lambda: charts.confusion_matrix(large_confusion(8), large_confusion(8)),
+    "confusion matrix of thirty options": lambda: charts.confusion_matrix(large_confusion(30), large_confusion(30)),
+    "truth against guess over decades": lambda: scatter(PRICE, numbers()),
+    "truth against guess with none readable": lambda: scatter(PRICE, numbers().assign(predicted_value=np.nan)),
+    "truth against guess below zero": lambda: scatter(PRICE, numbers().assign(truth_value=lambda f: -f["truth_value"])),
+    "coverage over decades": lambda: charts.coverage(TRUTH, TRUTH * 1.3, TRUTH * 0.5, TRUTH * 1.5),
+    "coverage without end": lambda: charts.coverage([1, 2], [1, 3], [-np.inf] * 2, [np.inf] * 2),
+    "metrics": lambda: charts.metric_intervals(compare(texts(), TextAnswer(kind="text")).comparisons),
     "loss curve of many steps": lambda: charts.loss_curve(steps(1000)),
     "loss curve of one step": lambda: charts.loss_curve(steps(1)),
     "confusion matrix": lambda: charts.confusion_matrix(CONFUSION, Confusion(("Yes", "No"), ((60, 6, 0), (14, 82, 0)))),
@@ -60,5 +85,11 @@ def test_nothing_to_draw_is_refused() -> None:
         charts.loss_curve(pd.DataFrame({"step": [1, 2], "accuracy": [0.1, 0.2]}))
     with pytest.raises(EvaluationError, match="at least 1 value"):
         charts.histogram([], "Tokens", "tokens")
+    with pytest.raises(EvaluationError, match="at least 1 number"):
+        charts.coverage([], [], [], [])
+    with pytest.raises(EvaluationError, match="at least 1 answer"):
+        charts.truth_against_guess({"Base": []}, PRICE)
+    with pytest.raises(EvaluationError, match="at least 1 that is a share"):
+        charts.metric_intervals({})
     with pytest.raises(EvaluationError, match="at least 1 split"):
         charts.split_by_label(pd.DataFrame())

@@ -17,6 +17,7 @@ from finetune_assets.evaluation.statistics import (
     mcnemar,
     outcome,
     paired_bootstrap,
+    paired_permutation,
     percentile_interval,
     signed,
     verdict,
@@ -120,16 +121,68 @@ def test_better_or_worse_needs_both_interval_and_p(interval: Interval, p: float,
     assert outcome(interval, p) == expected
 
 
+def test_a_rise_is_worse_where_lower_is_better() -> None:
+    rise = Interval(0.1, 0.02, 0.18)
+    assert outcome(rise, 0.01, higher_is_better=False) == "worse"
+    assert outcome(Interval(-0.1, -0.18, -0.02), 0.01, higher_is_better=False) == "better"
+
+
 def test_words_follow_the_numbers() -> None:
-    assert verdict(Interval(0.173, 0.091, 0.252), 0.00043) == (
+    assert verdict("better", Interval(0.173, 0.091, 0.252), 0.00043) == (
         "The fine-tuned model is better: +17.3 points of accuracy (95 % interval +9.1 to +25.2, p = 0.00043)."
     )
-    assert verdict(Interval(-0.11, -0.2, -0.02), 0.012) == (
+    assert verdict("worse", Interval(-0.11, -0.2, -0.02), 0.012) == (
         "The fine-tuned model is worse: -11.0 points of accuracy (95 % interval -20.0 to -2.0, p = 0.012)."
     )
-    assert verdict(Interval(0.012, -0.04, 0.065), 0.71) == (
-        "No significant gain or loss: +1.2 points of accuracy (95 % interval -4.0 to +6.5, p = 0.71)."
+    assert verdict("inconclusive", Interval(0.012, -0.04, 0.065), 0.71, "token F1") == (
+        "No significant gain or loss: +1.2 points of token F1 (95 % interval -4.0 to +6.5, p = 0.71)."
     )
+
+
+@pytest.mark.parametrize("n", [4, 9, 13])
+def test_the_permutation_test_of_few_pairs_tries_every_swap_as_scipy_does(n: int) -> None:
+    a, b = np.random.default_rng(n).normal(size=(2, n))
+    reference = scipy.stats.permutation_test(
+        (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", vectorized=True
+    )
+    assert paired_permutation(a, b) == pytest.approx(reference.pvalue)
+
+
+def test_the_permutation_test_of_many_pairs_comes_close_to_scipys() -> None:
+    rng = np.random.default_rng(21)
+    a = rng.normal(size=80)
+    b = a + rng.normal(0.25, 1, 80)
+    reference = scipy.stats.permutation_test(
+        (a, b),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=np.random.default_rng(1),
+    )
+    assert paired_permutation(a, b) == pytest.approx(reference.pvalue, abs=0.012)
+
+
+def test_copies_within_a_group_are_swapped_together() -> None:
+    a, b = np.random.default_rng(22).normal(size=(2, 12))
+    copied = paired_permutation(np.repeat(a, 5), np.repeat(b, 5), groups=np.repeat(np.arange(12), 5))
+    assert copied == pytest.approx(paired_permutation(a, b))
+
+
+def test_scores_that_never_differ_have_p_of_one_in_the_permutation_test() -> None:
+    assert paired_permutation([0.5, 0.1], [0.5, 0.1]) == 1
+    assert paired_permutation(np.ones(40), np.ones(40)) == 1
+
+
+def test_the_permutation_test_keeps_its_level_with_skewed_errors_in_groups() -> None:
+    rng = np.random.default_rng(23)
+    groups = np.repeat(np.arange(25), 3)
+    rejected = 0
+    for _ in range(600):
+        shared = np.repeat(np.exp(rng.normal(0, 1, 25)), 3)
+        a, b = (shared * np.exp(rng.normal(0, 1, 75)) for _ in range(2))
+        rejected += paired_permutation(a, b, groups, n_resamples=400) < 0.05
+    assert rejected / 600 <= 0.07
 
 
 def test_no_sign_stands_before_zero() -> None:
@@ -144,6 +197,8 @@ def test_one_group_gives_no_interval() -> None:
 def test_unpaired_lengths_are_refused() -> None:
     with pytest.raises(EvaluationError, match="got 2, 3 and 2"):
         paired_bootstrap([1, 0], [1, 1, 0])
+    with pytest.raises(EvaluationError, match="got 2, 3 and 2"):
+        paired_permutation([1, 0], [1, 1, 0])
     with pytest.raises(EvaluationError, match="got 2 and 3"):
         mcnemar([1, 0], [1, 1, 0])
     with pytest.raises(EvaluationError, match="at least 1 example"):

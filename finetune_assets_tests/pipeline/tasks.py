@@ -27,6 +27,8 @@ def make_task(**changes: Any) -> Task:
         "sampling": {"train": 0.4, "validation": 0.2, "calibration": 0.2, "test": 0.2},
         "prompt": {"user": "{question} Answer Yes or No."},
         "answer": {"kind": "binary"},
+        # The little pictures differ in their shade alone, which makes no difference to a correlation.
+        "filtering": {"near_duplicates": False},
         "base_model": "gpt-4o-2024-08-06",
         "method": {"n_epochs": 1},
     }

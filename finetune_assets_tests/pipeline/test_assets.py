@@ -13,7 +13,7 @@ import pytest
 from finetune_assets.pipeline.stage import PREPARE
 from finetune_assets.training_file import validation
 from finetune_assets_tests.pipeline.conftest import Finished
-from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, make_task, words, write_cells
+from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task, words, write_cells
 from finetune_assets_tests.server_process import ServerProcess
 
 UP_TO_REPORT = PREPARE[:4]
@@ -155,12 +155,12 @@ def test_a_region_of_five_examples_ends_in_a_check_that_says_so(tmp_path: Path) 
     assert project.made("filtered_qa") and not project.made("training_jsonl")
 
 
-def test_a_region_without_examples_ends_in_the_same_check(tmp_path: Path) -> None:
+def test_a_region_that_is_not_in_the_data_is_refused_by_name(tmp_path: Path) -> None:
     source = write_cells(tmp_path / "cells", n=5, region="poly")
     project = Project(make_task(source=source), tmp_path / "outputs")
     result = project.run(*UP_TO_REPORT)
     assert not result.success
-    assert "Region mono has 0 for train, 0 for validation" in words(result, "enough_examples")
+    assert "nothing in it is of the region 'mono'" in failures(result)
 
 
 def test_broken_images_and_lines_are_quarantined_by_name(tmp_path: Path) -> None:

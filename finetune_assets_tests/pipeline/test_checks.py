@@ -7,20 +7,27 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from upath import UPath
 
+from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
+from finetune_assets.dataset.table import write_table
+from finetune_assets.errors import TaskError
+from finetune_assets.evaluation import calibration
 from finetune_assets.pipeline import checks
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, TextAnswer
 from finetune_assets.training_file.validation import validate
+from finetune_assets_tests.evaluation import predictions as built
+from finetune_assets_tests.pipeline.tasks import make_task
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
 
 def clean(train: int, validation: int = 2, calibration: int = 2, test: int = 2) -> pd.DataFrame:
-    """Clean examples with so many in each split, the answers taking turns."""
+    """Counts of so many examples in each split, the answers taking turns."""
     counts = {"train": train, "validation": validation, "calibration": calibration, "test": test}
-    rows = [(split, ("Yes", "No")[number % 2]) for split, n in counts.items() for number in range(n)]
-    return pd.DataFrame(rows, columns=["split", "answer"])
+    rows = {split: {"Yes": (n + 1) // 2, "No": n // 2} for split, n in counts.items()}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 @pytest.mark.parametrize(("frame", "passed"), [(clean(10), True), (clean(9), False), (clean(10, test=0), False)])
@@ -43,6 +50,83 @@ def test_a_split_with_one_answer_is_named() -> None:
 
 def test_validation_may_have_one_answer() -> None:
     assert checks.both_answers("mono", clean(10, validation=1), ANSWER).passed
+
+
+def test_of_several_answers_each_must_train_and_two_be_tested() -> None:
+    answer = ChoiceAnswer(kind="choice", options=["a", "b", "c"])
+    counts = pd.DataFrame({"a": [5, 1, 1, 1], "b": [5, 0, 1, 1], "c": [5, 0, 0, 0]}, index=list(SPLITS))
+    assert checks.both_answers("mono", counts, answer).passed
+    counts.loc["train", "c"] = counts.loc["test", "b"] = 0
+    said = checks.both_answers("mono", counts, answer).description
+    assert said == "Region mono: train has no 'c'; test has no 'b', no 'c'."
+
+
+def test_numbers_and_texts_have_no_words_to_look_for() -> None:
+    counts = pd.DataFrame({"examples": [5, 5, 5, 5]}, index=list(SPLITS))
+    assert checks.both_answers("mono", counts, NumberAnswer(kind="number")).passed
+    assert checks.enough_examples("mono", counts).passed is False
+
+
+def test_a_split_far_from_its_share_is_named() -> None:
+    sampling = Sampling(train=0.4, validation=0.2, calibration=0.2, test=0.2)
+    assert checks.split_sizes("mono", clean(400, 190, 215, 195), 1_000, sampling).passed
+    said = checks.split_sizes("mono", clean(400, 20, 200, 380), 1_000, sampling).description or ""
+    assert "validation has 20, not about 200; test has 380, not about 200" in said
+
+
+def test_scarce_data_does_not_fill_the_counts() -> None:
+    sampling = Sampling(train=100, validation=10, calibration=10, test=10)
+    assert not checks.split_sizes("mono", clean(50, 10, 10, 10), 80, sampling).passed
+
+
+def test_one_broken_image_in_twenty_is_the_most_that_passes(tmp_path: Path) -> None:
+    problems = ["image_missing", *[None] * 19, "missing_field"]
+    frame = pd.DataFrame({"image": ["a.png"] * 20 + [None], "problem": problems})
+    assert checks.whole_images("mono", write_table(UPath(tmp_path) / "t.parquet", frame)).passed
+    frame.loc[1, "problem"] = "image_animated"
+    result = checks.whole_images("mono", write_table(UPath(tmp_path) / "t.parquet", frame))
+    assert result.description == "Region mono: of 20 images 1 image_missing, 1 image_animated (10%)."
+
+
+def test_labels_that_look_wrong_are_counted_by_split() -> None:
+    suspects = pd.DataFrame({"split": ["test", "train", "train"]})
+    result = checks.likely_labels("mono", LabelErrors("the classifier is good", 0.9, suspects))
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "2 in train, 1 in test" in (result.description or "")
+    assert checks.likely_labels("mono", LabelErrors("nothing", None, suspects.head(0))).passed
+    assert checks.likely_labels("mono", None).passed
+
+
+def test_a_file_above_512_mb_is_not_uploaded() -> None:
+    assert checks.small_enough("mono", [100, 512 * 1024 * 1024]).passed
+    result = checks.small_enough("mono", [100, 512 * 1024 * 1024 + 1])
+    assert not result.passed and "use fewer or smaller images" in (result.description or "")
+
+
+def test_the_task_changes_severities_and_switches_checks_off() -> None:
+    task = make_task(checks={"little_quarantine": "error", "no_leakage": "off", "enough_examples": "warn"})
+    key, partitions = dg.AssetKey("filtered_qa"), dg.StaticPartitionsDefinition(["mono"])
+    assert checks.LITTLE_QUARANTINE.spec(key, partitions, task).blocking
+    assert not checks.ENOUGH_EXAMPLES.spec(key, partitions, task).blocking
+    assert not checks.NO_LEAKAGE.asked(task)
+    results = [
+        checks.little_quarantine("mono", 90, 100),
+        checks.no_leakage("mono", []),
+        checks.enough_examples("mono", clean(1)),
+        checks.both_answers("mono", clean(1), ANSWER),
+    ]
+    [asked] = checks.as_asked(task, dg.MaterializeResult(check_results=results))
+    severities = {result.check_name: result.severity for result in asked.check_results}
+    assert severities == {
+        "little_quarantine": dg.AssetCheckSeverity.ERROR,
+        "enough_examples": dg.AssetCheckSeverity.WARN,
+        "both_answers": dg.AssetCheckSeverity.ERROR,
+    }
+
+
+def test_a_severity_of_a_check_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"checks\.no_leaks does not exist; there are better_than_base, both_answers"):
+        checks.require_known(make_task(checks={"no_leaks": "off"}))
 
 
 def test_the_first_leak_is_named() -> None:
@@ -93,21 +177,43 @@ def test_only_a_significant_gain_passes(outcome: checks.Outcome, passed: bool) -
     assert (result.passed, result.severity) == (passed, dg.AssetCheckSeverity.WARN)
 
 
-def predictions(calibration: list[str], test: list[str], p_positive: float | None = 0.5) -> pd.DataFrame:
-    """Scores of the fine-tuned model for these truths."""
-    rows = [("calibration", truth) for truth in calibration] + [("test", truth) for truth in test]
-    frame = pd.DataFrame(rows, columns=["split", "truth"])
-    return frame.assign(role="fine_tuned", group="g", p_positive=p_positive)
+def both_splits(table: pd.DataFrame, **changes: object) -> pd.DataFrame:
+    """Predictions of the test split, and the fine-tuned model's again as its calibration split."""
+    again = table[table["role"] == "fine_tuned"].assign(split="calibration")
+    return pd.concat([table, again], ignore_index=True).assign(**changes)
 
 
-def test_scores_of_both_answers_in_both_splits_are_enough() -> None:
-    assert checks.enough_scores("mono", predictions(["Yes", "No"], ["Yes", "No"]), ANSWER).passed
+PRICE = NumberAnswer(kind="number", template="${}")
+TEXT = TextAnswer(kind="text")
 
 
 @pytest.mark.parametrize(
-    "frame",
-    [predictions(["Yes", "Yes"], ["Yes", "No"]), predictions(["Yes", "No"], ["Yes", "No"], p_positive=float("nan"))],
+    ("answer", "table"), [(ANSWER, built.predictions()), (PRICE, built.numbers()), (TEXT, built.texts())]
 )
-def test_too_few_scores_stop_before_the_calibrator(frame: pd.DataFrame) -> None:
-    result = checks.enough_scores("mono", frame, ANSWER)
-    assert not result.passed and "give no scores" in (result.description or "")
+def test_scores_in_both_splits_are_enough(answer: Answer, table: pd.DataFrame) -> None:
+    assert checks.enough_scores("mono", both_splits(table), answer).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "table", "why"),
+    [
+        (ANSWER, both_splits(built.predictions(), p_positive=float("nan")), "without log-probabilities"),
+        (ANSWER, both_splits(built.predictions(), group="one"), "2 of different groups"),
+        (PRICE, both_splits(built.numbers(), predicted_value=float("nan")), "answers without a number"),
+        (TEXT, built.texts(), "0 in calibration, 100 in test"),
+    ],
+)
+def test_too_few_scores_stop_before_the_calibrator(answer: Answer, table: pd.DataFrame, why: str) -> None:
+    result = checks.enough_scores("mono", table, answer)
+    assert not result.passed and why in (result.description or "")
+
+
+@pytest.mark.parametrize(("shift", "passed"), [(1.0, True), (9.0, False)])
+def test_intervals_that_hold_too_few_numbers_do_not_pass(shift: float, passed: bool) -> None:
+    table = both_splits(built.numbers())
+    drifted = table["split"] == "test"
+    table.loc[drifted, "truth_value"] *= shift
+    fitted = calibration.fit(calibration.evidence(table, "calibration", PRICE), PRICE, "ft:a")
+    report = calibration.judge(fitted, calibration.evidence(table, "test", PRICE), "ft:a")
+    result = checks.calibration_helps("mono", report)
+    assert (result.passed, result.description) == (passed, f"Region mono: {report.verdict}")

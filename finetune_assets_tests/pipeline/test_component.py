@@ -12,9 +12,10 @@ import dagster as dg
 import pytest
 import yaml
 
+from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.component import build_task
 from finetune_assets.pipeline.resources import output_resources
-from finetune_assets_tests.pipeline.tasks import STAGES, make_task
+from finetune_assets_tests.pipeline.tasks import STAGES, make_task, write_cells
 
 
 @pytest.fixture
@@ -77,6 +78,7 @@ def test_every_check_has_a_result_for_each_region(definitions: dg.Definitions) -
         "no_leakage",
         "valid_format",
         "within_budget",
+        "small_enough",
         "job_succeeded",
         "enough_scores",
     }
@@ -95,10 +97,13 @@ def test_sensor_and_schedule_run_by_default(definitions: dg.Definitions) -> None
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 2 * * *", "UTC")
 
 
-def test_the_schedule_prepares_every_region(definitions: dg.Definitions) -> None:
+def test_the_schedule_prepares_every_region(definitions: dg.Definitions, tmp_path: Path) -> None:
     schedule = definitions.resolve_schedule_def("cells_rerun")
     repository = definitions.get_repository_def()
-    with dg.build_schedule_context(repository_def=repository) as context:
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
+        dg.build_schedule_context(instance, repository_def=repository) as context,
+    ):
         requests = schedule.evaluate_tick(context).run_requests or []
     assert [(request.run_key, request.partition_key) for request in requests] == [("mono", "mono"), ("poly", "poly")]
     assert schedule.job_name == "cells_prepare"
@@ -109,6 +114,42 @@ def test_the_sensor_s_request_is_one_that_the_evaluate_job_can_run(definitions: 
     job = definitions.resolve_job_def("cells_evaluate")
     resolved = request.with_resolved_tags_and_config(job, [], None)
     assert resolved.tags["dagster/partition"] == "poly"
+
+
+def test_regions_to_discover_are_dynamic_partitions_with_a_sensor_that_runs_by_default(tmp_path: Path) -> None:
+    task = make_task(regions="discover", source=write_cells(tmp_path / "cells"))
+    definitions = dg.Definitions.merge(build_task(task), dg.Definitions(resources=output_resources(str(tmp_path))))
+    for node in definitions.resolve_asset_graph().asset_nodes:
+        assert node.partitions_def == dg.DynamicPartitionsDefinition(name="cells_regions")
+    sensor = definitions.resolve_sensor_def("cells_regions")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+
+def test_the_schedule_prepares_the_regions_that_were_registered(tmp_path: Path) -> None:
+    task = make_task(regions="discover", source=write_cells(tmp_path / "cells"), rerun={})
+    definitions = dg.Definitions.merge(build_task(task), dg.Definitions(resources=output_resources(str(tmp_path))))
+    schedule = definitions.resolve_schedule_def("cells_rerun")
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.add_dynamic_partitions("cells_regions", ["mono", "poly"])
+        with dg.build_schedule_context(instance, repository_def=definitions.get_repository_def()) as context:
+            requests = schedule.evaluate_tick(context).run_requests or []
+    assert [request.partition_key for request in requests] == ["mono", "poly"]
+
+
+def test_a_check_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(TaskError, match=r"checks\.no_leaks does not exist; there are .*no_leakage"):
+        build_task(make_task(checks={"no_leaks": "off"}))
+
+
+def test_a_relative_path_is_looked_for_beside_the_yaml_file(
+    load: Callable[..., dg.Definitions], tmp_path: Path
+) -> None:
+    write_cells(tmp_path / "made_up/defs/cells/pictures", n=20)
+    source = {"kind": "scored_images", "path": "pictures/cells.jsonl"}
+    definitions = load(source=source, sampling={"train": 12, "validation": 2, "calibration": 2, "test": 4})
+    job = definitions.resolve_implicit_global_asset_job_def()
+    made = job.execute_in_process(asset_selection=[dg.AssetKey(["cells", "sampled_examples"])], partition_key="mono")
+    assert made.success
 
 
 def test_a_task_that_asks_for_no_schedule_has_none() -> None:
@@ -124,7 +165,8 @@ def test_a_yaml_file_makes_the_task(load: Callable[..., dg.Definitions]) -> None
     ("changes", "field"),
     [
         ({"tsak": 1}, "tsak"),
-        ({"regions": "mono"}, "regions"),
+        ({"regions": "mono"}, "regions.discover"),
+        ({"source": {"kind": "table", "path": "t.csv", "question": "title"}}, "source.table.question"),
         ({"method": {"n_epochs": "soon"}}, "method.n_epochs"),
         ({"source": {"kind": "elpv", "treshold": 0.5}}, "source.elpv.treshold"),
     ],

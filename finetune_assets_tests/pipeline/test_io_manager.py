@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from upath import UPath
 
+from finetune_assets.dataset.table import Table, write_table
 from finetune_assets.pipeline.io_manager import JsonIOManager, ParquetIOManager, write_atomically, write_json
 from finetune_assets.pipeline.resources import Outputs, default_root
 
@@ -43,6 +44,30 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, region: str, scheme: str) 
     assert isinstance(back, pd.DataFrame)
     pd.testing.assert_frame_equal(back, table)
     assert (root / "cells/made" / f"{region}.parquet").is_file()
+
+
+def test_an_input_that_asks_for_a_table_gets_it_unread(tmp_path: Path) -> None:
+    path = UPath(tmp_path) / "cells/made/mono.parquet"
+    read: list[object] = []
+
+    @dg.asset(key=["cells", "made"], partitions_def=PARTITIONS)
+    def made() -> Table:
+        return write_table(path, pd.DataFrame({"n": [1, 2]}))
+
+    @dg.asset(key=["cells", "taken"], partitions_def=PARTITIONS, ins={"made": dg.AssetIn(["cells", "made"])})
+    def taken(made: Table) -> None:
+        read.append(made)
+
+    resources = {"io_manager": ParquetIOManager(UPath(tmp_path))}
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([made, taken], partition_key="mono", instance=instance, resources=resources)
+    assert read == [Table(path)]
+
+
+def test_a_table_that_was_written_elsewhere_is_refused(tmp_path: Path) -> None:
+    elsewhere = write_table(UPath(tmp_path) / "elsewhere.parquet", pd.DataFrame({"n": [1]}))
+    with pytest.raises(ValueError, match=r"must be written to .*mono\.parquet, it is in .*elsewhere\.parquet"):
+        round_trip(ParquetIOManager(UPath(tmp_path)), elsewhere, "mono")
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pandas as pd
 import pytest
 
 from finetune_assets.errors import ImageError, ProviderError
-from finetune_assets.pipeline.predictions import DTYPES, fine_tuned_scores, predict
+from finetune_assets.pipeline.predictions import DTYPES, predict, room
+from finetune_assets.task import Answer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
 
@@ -104,15 +106,61 @@ def test_an_image_that_has_gone_is_named(tmp_path: Path) -> None:
         predict(Provider().client(), make_task(), frame, "m", "base")
 
 
-def test_scores_are_of_the_fine_tuned_model_and_one_split() -> None:
-    table = pd.DataFrame(
-        [
-            ("fine_tuned", "test", "Yes", 0.9, "a"),
-            ("fine_tuned", "test", "No", float("nan"), "b"),
-            ("fine_tuned", "calibration", "No", 0.2, "c"),
-            ("base", "test", "Yes", 0.5, "a"),
-        ],
-        columns=["role", "split", "truth", "p_positive", "group"],
-    )
-    scores = fine_tuned_scores(table, "test", make_task().answer)
-    assert scores.to_dict("list") == {"p": [0.9], "y": [True], "group": ["a"]}
+ROWS = {"kind": "table", "path": "rows.jsonl", "region": "mono"}
+CHOICE = make_task(source=ROWS, answer={"kind": "choice", "options": ["Yes", "No", "Unsure"]})
+PRICE = make_task(source=ROWS, answer={"kind": "number", "template": "Price is ${}"})
+TEXT = make_task(source=ROWS, answer={"kind": "text", "max_tokens": 77})
+
+
+def test_a_choice_has_the_probability_of_what_was_given_and_of_what_is_true(tmp_path: Path) -> None:
+    provider = Provider(says("No.", Yes=math.log(0.2), No=math.log(0.6), Un=math.log(0.1)))
+    [row] = predict(provider.client(), CHOICE, examples(tmp_path, 1), "m", "base").to_dict("records")
+    assert (row["predicted"], row["p_predicted"], row["p_truth"]) == ("No", pytest.approx(6 / 9), pytest.approx(2 / 9))
+    assert math.isnan(row["p_positive"])
+
+
+def test_a_number_is_kept_as_a_number_and_in_the_tasks_words(tmp_path: Path) -> None:
+    frame = examples(tmp_path, 2).assign(answer="Price is $1200.00", score=1200.0)
+    provider = Provider(says("Price is $1,199.5"), says("no idea"))
+    table = predict(provider.client(), PRICE, frame, "m", "base")
+    assert table["predicted_value"].tolist() == [1199.5, pytest.approx(float("nan"), nan_ok=True)]
+    assert table["predicted"].tolist()[0] == "Price is $1199.50"
+    assert table["predicted"].isna().tolist() == [False, True]
+    assert table["truth_value"].tolist() == [1200, 1200]
+    assert "top_logprobs" not in provider.asked[0] or provider.asked[0]["top_logprobs"] == 0
+
+
+def test_a_text_has_the_mean_probability_of_its_tokens_and_says_whether_it_was_cut_off(tmp_path: Path) -> None:
+    status, body = says("because")
+    body["choices"][0]["finish_reason"] = "length"
+    body["choices"][0]["logprobs"]["content"][0]["logprob"] = math.log(0.25)
+    provider = Provider((status, body))
+    [row] = predict(provider.client(), TEXT, examples(tmp_path, 1), "m", "base").to_dict("records")
+    assert (row["predicted"], row["p_predicted"], row["truncated"]) == ("because", pytest.approx(0.25), True)
+    assert provider.asked[0]["max_tokens"] == 77
+
+
+def test_the_system_message_of_an_example_takes_the_place_of_the_tasks(tmp_path: Path) -> None:
+    task = make_task(prompt={"system": "The task's.", "user": "{question}"})
+    frame = examples(tmp_path, 2).assign(system=["Its own.", float("nan")])
+    provider = Provider(says("No"), says("No"))
+    predict(provider.client(), task, frame, "m", "base")
+    said = {asked["messages"][1]["content"][0]["text"]: asked["messages"][0]["content"] for asked in provider.asked}
+    assert said == {"Is 0 bright?": "Its own.", "Is 1 bright?": "The task's."}
+
+
+@pytest.mark.parametrize(
+    ("answer", "truths", "tokens"),
+    [
+        (make_task().answer, ["Yes"], 1),
+        # "Unsure" is two tokens of OpenAI's, and may be more of others.
+        (CHOICE.answer, ["No"], 4),
+        # "Price is $" is 3 tokens, doubled; the longest number has 7 characters, with two to spare.
+        (PRICE.answer, ["Price is $5.00", "Price is $1200.00"], 2 * 3 + 7 + 2),
+        (TEXT.answer, ["because"], 77),
+    ],
+)
+def test_a_model_gets_room_for_the_longest_answer_and_little_more(
+    answer: Answer, truths: list[str], tokens: int
+) -> None:
+    assert room(answer, truths) == tokens

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
+from finetune_assets.evaluation.benchmark import compare
 from finetune_assets.pipeline import views
 from finetune_assets.provider.fine_tuning import LOSS_COLUMNS
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets_tests.evaluation import predictions as built
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
@@ -21,13 +24,29 @@ def test_a_long_table_says_how_long_it_is() -> None:
     assert shown.value is not None and shown.value.endswith("| 1 |\n\nThe first 2 of 2,000 rows.")
 
 
-def test_counts_have_every_split_and_answer_even_of_nothing() -> None:
-    examples = pd.DataFrame({"split": ["train", "train", None], "answer": ["Yes", "Yes", "No"]})
-    counted = views.counts(examples, ANSWER)
-    assert counted.index.tolist() == ["train", "validation", "calibration", "test"]
-    assert counted.to_dict("list") == {"Yes": [2, 0, 0, 0], "No": [0, 0, 0, 0]}
-
-
 def test_without_losses_there_is_a_sentence_and_no_picture() -> None:
     shown = views.losses(pd.DataFrame(columns=list(LOSS_COLUMNS), dtype=float))
     assert shown.value == "The provider reported no losses."
+
+
+@pytest.mark.parametrize(
+    ("answer", "table", "name"),
+    [
+        (ANSWER, built.predictions(), "confusion_matrix"),
+        (NumberAnswer(kind="number", template="${}"), built.numbers(), "truth_against_guess"),
+        (TextAnswer(kind="text"), built.texts(), "metric_intervals"),
+    ],
+)
+def test_a_benchmark_is_shown_as_suits_the_kind_of_answer(answer: Answer, table: pd.DataFrame, name: str) -> None:
+    report = compare(table, answer)
+    chart, png = views.answers_chart(report, table, answer)
+    assert (chart, png[:4]) == (name, b"\x89PNG")
+    shown = views.metrics(report).value or ""
+    assert all(row.label in shown for row in report.comparisons.values())
+    assert views.benchmark_numbers(report)[f"fine_tuned_{report.primary}"] == report.decisive.fine_tuned.estimate
+
+
+def test_worst_texts_are_shown_from_their_beginning() -> None:
+    table = built.texts().assign(image=None, question="long " * 100)
+    shown = views.worst_examples(compare(table, TextAnswer(kind="text"))).value or ""
+    assert "long long …" in shown and "p_truth" not in shown and "I do not know" in shown

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.completions import Messages, ask_all
+from finetune_assets.provider.completions import Messages, Token, ask_all
 
 
 def question(text: str) -> Messages:
@@ -87,16 +87,17 @@ def test_a_caller_who_leaves_early_stops_the_asking() -> None:
     assert len(asked) <= 2 * 2
 
 
-def test_candidates_of_the_first_token_are_returned_with_the_likelier_of_two_that_read_the_same() -> None:
+def test_candidates_of_each_token_are_returned_with_the_likelier_of_two_that_read_the_same() -> None:
     client = answering(lambda _: completion("Yes", [("Yes", -0.1), ("No", -2.5), ("Yes", -9.0)]))
     [reply] = ask_all(client, "m", [question("?")], max_tokens=2)
-    assert reply.top_logprobs == {"Yes": -0.1, "No": -2.5}
+    assert reply.tokens == (Token("Yes", 0.0, {"Yes": -0.1, "No": -2.5}),)
     assert (reply.prompt_tokens, reply.completion_tokens, reply.error) == (7, 1, None)
+    assert reply.finish_reason == "stop"
 
 
 def test_a_provider_without_log_probabilities_gives_none() -> None:
     [reply] = ask_all(answering(completion), "m", [question("?")], max_tokens=2)
-    assert reply.top_logprobs is None
+    assert reply.tokens == ()
 
 
 def test_a_question_that_is_refused_does_not_stop_the_others() -> None:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.task import Prompt
+from finetune_assets.task import Prompt, Shot
 from finetune_assets.training_file.chat_format import to_messages
 
 PROMPT = Prompt(system="You inspect cells.", user="{question} Answer Yes or No.")
@@ -28,6 +28,25 @@ def test_the_answer_is_the_last_message() -> None:
 
 def test_without_a_system_text_there_is_no_system_message() -> None:
     assert [message["role"] for message in to_messages(Prompt(), "Why?", answer="No")] == ["user", "assistant"]
+
+
+def test_shots_are_asked_as_the_question_is_and_answered_before_it() -> None:
+    shots = [Shot(question="Is A broken?", answer="No"), Shot(question="Is B broken?", answer="Yes")]
+    prompt = PROMPT.model_copy(update={"shots": shots})
+    assert [(message["role"], message["content"]) for message in to_messages(prompt, "Is C broken?", answer="No")] == [
+        ("system", "You inspect cells."),
+        ("user", "Is A broken? Answer Yes or No."),
+        ("assistant", "No"),
+        ("user", "Is B broken? Answer Yes or No."),
+        ("assistant", "Yes"),
+        ("user", "Is C broken? Answer Yes or No."),
+        ("assistant", "No"),
+    ]
+
+
+def test_an_example_s_own_system_message_takes_the_place_of_the_prompt_s() -> None:
+    assert to_messages(PROMPT, "Why?", system="You are brief.")[0] == {"role": "system", "content": "You are brief."}
+    assert [message["role"] for message in to_messages(PROMPT, "Why?", system="")] == ["user"]
 
 
 @given(st.text())

@@ -1,16 +1,21 @@
 import base64
 import hashlib
 from pathlib import Path
+from uuid import uuid4
 
 import orjson
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from upath import UPath
 
-from finetune_assets.dataset.images import inspect
+from finetune_assets.dataset.images import data_url, for_training, inspect, read_dated
 from finetune_assets.dataset.sampling import DTYPES
+from finetune_assets.dataset.table import Table, write_table
 from finetune_assets.errors import ImageError, TrainingFileError
 from finetune_assets.task import Prompt
+from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.jsonl import JsonProblem, build, lines
 from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.dataset.pictures import picture, put
@@ -18,15 +23,26 @@ from finetune_assets_tests.dataset.pictures import picture, put
 PROMPT = Prompt(system="You inspect cells.", user="{question} Answer Yes or No.")
 
 
-def clean(folder: Path, n: int = 12, mode: str = "L", split: str = "train") -> pd.DataFrame:
+def examples(folder: Path, n: int = 12, mode: str = "L", split: str = "train") -> pd.DataFrame:
     """Clean examples with `n` different images."""
     rows = []
     for k in range(n):
         data = picture("PNG", mode, shade=60 + k)
         path = put(folder / f"{k}.png", data)
         known = {"example_id": str(k), "split": split, "question": "Broken?", "answer": "Yes" if k % 2 else "No"}
-        rows.append({**dict.fromkeys(DTYPES), **known, "image": str(path), "image_sha256": inspect(data).sha256})
+        facts = inspect(data)
+        seen = {"image_sha256": facts.sha256, "image_format": facts.format, "image_fit": facts.fit}
+        rows.append({**dict.fromkeys(DTYPES), **known, "image": str(path), "image_bytes": len(data), **seen})
     return pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
+
+
+def table(frame: pd.DataFrame) -> Table:
+    """The examples as a table, in a place of its own."""
+    return write_table(UPath(f"memory://examples/{uuid4()}.parquet"), frame)
+
+
+def clean(folder: Path, n: int = 12, mode: str = "L", split: str = "train") -> Table:
+    return table(examples(folder, n, mode, split))
 
 
 def test_a_built_file_passes_validation(tmp_path: Path) -> None:
@@ -49,8 +65,8 @@ def test_identical_input_gives_identical_bytes(tmp_path: Path) -> None:
 
 
 def test_examples_keep_the_order_of_the_frame(tmp_path: Path) -> None:
-    frame = clean(tmp_path, n=70)
-    built = build(frame, PROMPT, "train", tmp_path / "train.jsonl")
+    frame = examples(tmp_path, n=70)
+    built = build(table(frame), PROMPT, "train", tmp_path / "train.jsonl")
     answers = [line["messages"][-1]["content"] for _, line in lines(built.path) if not isinstance(line, JsonProblem)]
     assert answers == frame["answer"].tolist()
 
@@ -66,14 +82,15 @@ def test_greyscale_images_are_inlined_as_rgb_and_fit_ones_untouched(tmp_path: Pa
 
 
 def test_only_the_rows_of_the_split_are_written(tmp_path: Path) -> None:
-    frame = pd.concat([clean(tmp_path, 3), clean(tmp_path, 5, split="validation"), clean(tmp_path, 2, split="test")])
+    sizes = {"train": 3, "validation": 5, "test": 2}
+    frame = table(pd.concat([examples(tmp_path, n, split=split) for split, n in sizes.items()]))
     assert build(frame, PROMPT, "validation", tmp_path / "validation.jsonl").n_examples == 5
     assert build(frame, PROMPT, "calibration", tmp_path / "none.jsonl").bytes == 0
 
 
 def test_text_examples_have_plain_content(tmp_path: Path) -> None:
-    frame = clean(tmp_path, 1).assign(image=None, image_sha256=None).astype(DTYPES)
-    built = build(frame, PROMPT, "train", tmp_path / "train.jsonl")
+    frame = examples(tmp_path, 1).assign(image=None, image_sha256=None).astype(DTYPES)
+    built = build(table(frame), PROMPT, "train", tmp_path / "train.jsonl")
     assert orjson.loads(built.path.read_bytes())["messages"][1]["content"] == "Broken? Answer Yes or No."
 
 
@@ -95,10 +112,49 @@ def test_an_image_that_changed_since_it_was_sampled_is_refused(tmp_path: Path) -
         build(frame, PROMPT, "train", tmp_path / "train.jsonl")
 
 
+def test_an_image_is_known_by_size_and_time_or_by_its_bytes(tmp_path: Path) -> None:
+    frame = examples(tmp_path)
+    frame["image_modified_ns"] = [read_dated(path)[1] for path in frame["image"]]
+    expected = build(table(frame), PROMPT, "train", tmp_path / "train.jsonl").sha256
+    (tmp_path / "3.png").touch()
+    assert build(table(frame), PROMPT, "train", tmp_path / "train.jsonl").sha256 == expected
+    put(tmp_path / "3.png", picture("PNG", "L", shade=200))
+    with pytest.raises(TrainingFileError, match="changed since it was sampled"):
+        build(table(frame), PROMPT, "train", tmp_path / "train.jsonl")
+
+
 def test_a_file_can_be_built_in_an_object_store_and_replaced_there(tmp_path: Path) -> None:
     frame, remote = clean(tmp_path), UPath("memory://built/train.jsonl")
-    build(frame.head(2), PROMPT, "train", remote)
+    build(clean(tmp_path, 2), PROMPT, "train", remote)
     built = build(frame, PROMPT, "train", remote)
     assert built.sha256 == build(frame, PROMPT, "train", tmp_path / "train.jsonl").sha256
     assert [path.name for path in remote.parent.iterdir()] == ["train.jsonl"]
     assert len(remote.read_bytes()) == built.bytes
+
+
+awkward = st.text(alphabet=st.characters(exclude_categories=["Cs"])) | st.sampled_from(["\ue000", '"', "\\u0000", "\n"])
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(awkward, awkward, st.sampled_from([None, "", "Be brief."])), min_size=1, max_size=5))
+def test_every_line_is_the_json_of_its_conversation(tmp_path: Path, asked: list[tuple[str, str, str | None]]) -> None:
+    for pictured in (False, True):
+        frame = examples(tmp_path, len(asked))
+        frame[["question", "answer", "system"]] = pd.DataFrame(asked, dtype=object)
+        if not pictured:
+            frame = frame.assign(image=None)
+        built = build(table(frame.astype(DTYPES)), PROMPT, "train", tmp_path / "train.jsonl")
+        urls = [for_training(Path(path).read_bytes()) for path in examples(tmp_path, len(asked))["image"]]
+        assert built.path.read_bytes() == b"".join(
+            orjson.dumps(
+                {"messages": to_messages(PROMPT, question, data_url(*url) if pictured else None, answer, system=system)}
+            )
+            + b"\n"
+            for (question, answer, system), url in zip(asked, urls, strict=True)
+        )
+
+
+def test_the_number_of_threads_makes_no_difference(tmp_path: Path) -> None:
+    frame = clean(tmp_path, n=70)
+    hashes = {build(frame, PROMPT, "train", tmp_path / "train.jsonl", threads=n).sha256 for n in (1, 2, 5)}
+    assert len(hashes) == 1

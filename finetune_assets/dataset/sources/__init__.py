@@ -1,37 +1,106 @@
-"""Where labelled examples come from: one module per kind of source, one way to read them all."""
+"""Where labelled examples come from: one module per kind of source, one way to read them all.
+
+Each module has `read`, which streams the examples of one region, and `regions`, which streams the region of every
+record. Here is what all of them have in common.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.sources import elpv, image_qa, scored_images
-from finetune_assets.task import BinaryAnswer, ElpvSource, ImageQaSource, ScoredImagesSource, Source
+from finetune_assets.dataset.sources import (
+    chat_jsonl,
+    diamonds,
+    elpv,
+    generated,
+    huggingface,
+    image_qa,
+    science_facts,
+    scored_images,
+    table,
+)
+from finetune_assets.dataset.sources.origin import key
+from finetune_assets.dataset.sources.places import locate
+from finetune_assets.dataset.sources.records import table_files
+from finetune_assets.errors import SourceError
+from finetune_assets.task import Answer, Task
+from finetune_assets.task_sources import FileSource, HuggingFaceSource, Source
+
+_MODULES: dict[str, Any] = {
+    "elpv": elpv,
+    "diamonds": diamonds,
+    "science_facts": science_facts,
+    "generated": generated,
+    "scored_images": scored_images,
+    "image_qa": image_qa,
+    "chat_jsonl": chat_jsonl,
+    "table": table,
+    "huggingface": huggingface,
+}
+MAX_REGIONS = 10_000
+"""Most regions that are discovered; more are a sign that the wrong column was named."""
 
 
-def read(source: Source, region: str, answer: BinaryAnswer) -> Iterator[Example]:
+def read(source: Source, region: str, answer: Answer) -> Iterator[Example]:
     """Stream one region's examples in the order of the source.
 
     A row that is no example is yielded with its `problem`; one that names no region is yielded for every region.
-    Where a source repeats its own key, the later examples' ids end in `#2`, `#3` and so on.
+    Ids are the source's own keys: where it repeats itself, they repeat.
 
     Raises:
-        SourceError: the source cannot be opened, or is not of its format at all.
+        SourceError: the source cannot be opened, is not of its format at all, or does not know the region.
     """
-    times_seen: Counter[str] = Counter()
-    for example in _examples(source, region, answer):
-        times_seen[example.id] += 1
-        times = times_seen[example.id]
-        yield example if times == 1 else replace(example, id=f"{example.id}#{times}")
+    is_there = False
+    for example in _MODULES[source.kind].read(source, region, answer):
+        is_there = is_there or example.problem is None
+        yield example
+    if not is_there and region not in (found := discover(source)):
+        known = f"its regions are {', '.join(found[:20])}" if found else "it names none"
+        raise SourceError(f"{_name(source)}: nothing in it is of the region {region!r}; {known}")
 
 
-def _examples(source: Source, region: str, answer: BinaryAnswer) -> Iterator[Example]:
-    match source:
-        case ElpvSource():
-            return elpv.read(source, region, answer)
-        case ScoredImagesSource():
-            return scored_images.read(source, region, answer)
-        case ImageQaSource():
-            return image_qa.read(source, region, answer)
+def discover(source: Source) -> list[str]:
+    """List the regions that the data names, sorted; the whole source is read.
+
+    Raises:
+        SourceError: the source cannot be opened, or has more than `MAX_REGIONS` regions.
+    """
+    found: set[str] = set()
+    for region in _MODULES[source.kind].regions(source):
+        found.add(region)
+        if len(found) > MAX_REGIONS:
+            first = ", ".join(sorted(found)[:3])
+            raise SourceError(f"{_name(source)}: has over {MAX_REGIONS} regions ({first}, ...); name another column")
+    return sorted(found - {""})
+
+
+def regions_of(task: Task) -> list[str]:
+    """List a task's regions: those of its YAML file, or those of its data where that says `discover`.
+
+    Raises:
+        SourceError: as `discover`.
+    """
+    return discover(task.source) if task.regions == "discover" else list(task.regions)
+
+
+def version(source: Source) -> str:
+    """Return what changes when the source's files change, without reading them; for a data set of the hub, daily.
+
+    Raises:
+        SourceError: there are no such files.
+    """
+    if isinstance(source, HuggingFaceSource) and source.name is not None:
+        return f"{source.name} {datetime.now(UTC):%Y-%m-%d}"
+    if not isinstance(source, FileSource | HuggingFaceSource):
+        return source.kind  # the data of an installed package
+    located = locate(source.path or "", source.folder)
+    files = table_files(located) if located.is_dir() else [located]
+    stats = ((str(file), file.stat().st_size, file.stat().st_mtime) for file in files)
+    return key(*(part for stat in stats for part in stat))
+
+
+def _name(source: Source) -> str:
+    return str(getattr(source, "path", None) or getattr(source, "name", None) or f"source {source.kind}")

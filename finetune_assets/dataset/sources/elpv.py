@@ -6,53 +6,52 @@ Source: Deitsch et al., Solar Energy 185 (2019); data CC BY-NC-SA 4.0. Labels ar
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
+
+from upath import UPath
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.sources.origin import Origin
+from finetune_assets.dataset.sources.packages import data_folder
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer, ElpvSource
+from finetune_assets.task import Answer
+from finetune_assets.task_sources import ElpvSource
 
 
-def read(source: ElpvSource, region: str, answer: BinaryAnswer) -> Iterator[Example]:
+def read(source: ElpvSource, region: str, answer: Answer) -> Iterator[Example]:
     """Stream the cells of one module type, `mono` or `poly`.
 
     Raises:
         SourceError: the package is not installed, or its table of labels cannot be read.
     """
-    folder = _data_folder()
-    labels = folder / "labels.csv"
-    try:
-        lines = labels.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{labels}: cannot be read ({error}); install elpv-dataset again") from error
+    labels, lines = _labels()
     for number, line in enumerate(lines, 1):
+        origin = Origin(region, UPath(labels), number)
         try:
             path, probability, module_type = line.split()
             score = float(probability)
         except ValueError:
             detail = f"line {number} must be path, probability and module type, found {line[:60]!r}"
-            yield Example(id=f"{labels.name}:{number}", region=region, source=str(labels), line=number,
-                          problem=Reason.MALFORMED_LINE, detail=detail)  # fmt: skip
+            yield origin.problem(Reason.MALFORMED_LINE, detail)
             continue
         if module_type == region:
-            yield Example(
-                id=Path(path).stem,
-                region=region,
-                source=str(labels),
-                line=number,
-                question=source.question,
-                answer=answer.positive if score > 0.5 else answer.negative,
-                score=score,
-                image=str(folder / path),
-                doubt=f"the experts' defect probability is {score:.2f}" if 0 < score < 1 else None,
-            )
+            doubt = f"the experts' defect probability is {score:.2f}" if 0 < score < 1 else None
+            image = str(labels.parent / path)
+            made = origin.example(score > 0.5, answer, id=Path(path).stem, question=source.question, image=image)
+            yield replace(made, score=score, doubt=doubt)
 
 
-def _data_folder() -> Path:
-    # The package itself is not imported: it would load numpy and Pillow to find a folder.
-    spec = find_spec("elpv_dataset")
-    if spec is None or not spec.submodule_search_locations:
-        raise SourceError("the package elpv-dataset is not installed; run: pip install 'finetune_assets[data]'")
-    return Path(spec.submodule_search_locations[0]) / "data"
+def regions(_: ElpvSource) -> Iterator[str]:
+    """Stream the module type of each cell."""
+    for line in _labels()[1]:
+        yield line.split()[-1] if line.split() else ""
+
+
+def _labels() -> tuple[Path, list[str]]:
+    labels = data_folder("elpv_dataset", "elpv-dataset") / "labels.csv"
+    try:
+        return labels, labels.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{labels}: cannot be read ({error}); install elpv-dataset again") from error

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import image_qa
-from finetune_assets.errors import SourceError, TaskError
-from finetune_assets.task import BinaryAnswer, ImageQaSource
+from finetune_assets.errors import SourceError
+from finetune_assets.task import BinaryAnswer
+from finetune_assets.task_sources import ImageQaSource
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
@@ -18,6 +20,7 @@ def entry(answer: object = 1, **fields: object) -> dict[str, object]:
 
 def read(folder: Path, entries: object, answer: BinaryAnswer = ANSWER, **settings: object) -> list[Example]:
     (folder / "qa.json").write_bytes(entries if isinstance(entries, bytes) else orjson.dumps(entries))
+    (folder / "pictures").mkdir(exist_ok=True)
     known = {"kind": "image_qa", "path": str(folder / "qa.json"), "images": "pictures", "region_field": "organ"}
     return list(image_qa.read(ImageQaSource.model_validate(known | settings), "liver", answer))
 
@@ -46,7 +49,8 @@ def test_the_words_of_the_task_come_before_other_spellings(tmp_path: Path) -> No
     [
         (entry("perhaps"), "unparseable_answer", "yes or no, 1 or 0, found the text 'perhaps'"),
         (entry(2), "unparseable_answer", "found a number (2)"),
-        (entry(None), "unparseable_answer", "found null"),
+        (entry(None), "empty_answer", "entry 1: the answer is empty; it must be Yes or No"),
+        (entry(" "), "empty_answer", "the answer is empty"),
         (entry(filename=None), "missing_field", "entry 1 has no filename"),
         (entry(question_answer=[]), "missing_field", "entry 1 (ct_1.png) has no question_answer"),
         (entry(question_answer=["?"]), "missing_field", "entry 1 (ct_1.png) has no question"),
@@ -72,10 +76,47 @@ def test_the_region_may_come_from_the_file_name(tmp_path: Path) -> None:
     ]
 
 
+def test_the_region_may_come_from_the_question(tmp_path: Path) -> None:
+    asked = ["Is A above B?", "Is the right lung (A) to the left of B?", "Is A liver?", "Is A in the LIVER?"]
+    entries = [entry(question_answer=[{"question": question, "answer": 1} for question in asked])]
+    found = read(tmp_path, entries, region_field=None, region_from_question=r"(above|below)|the ([A-Z]+)")
+    assert [(e.question, e.problem) for e in found] == [("", "missing_field"), ("", "missing_field"), (asked[3], None)]
+    assert "entry 1 has no question that matches" in found[0].detail
+
+
+def test_a_group_of_the_pattern_that_took_no_part_is_passed_over(tmp_path: Path) -> None:
+    entries = [entry(question_answer=[{"question": "Is A to the left of B?", "answer": 1}])]
+    (tmp_path / "qa.json").write_bytes(orjson.dumps(entries))
+    settings = {
+        "path": str(tmp_path / "qa.json"),
+        "images": "i",
+        "region_from_question": "(above)|to the (left|right) of",
+    }
+    source = ImageQaSource.model_validate({"kind": "image_qa", **settings})
+    assert list(image_qa.regions(source)) == ["left"]
+
+
+def test_all_entries_may_be_of_one_region(tmp_path: Path) -> None:
+    assert [e.problem for e in read(tmp_path, [entry(), entry()], region_field=None, region="liver")] == [None, None]
+
+
+def test_a_pattern_on_the_file_name_groups_the_images_of_one_patient(tmp_path: Path) -> None:
+    names = ["ct_1_slice2.png", "ct_1_slice3.png", "other.png"]
+    found = read(tmp_path, [entry(filename=name) for name in names], group_pattern="^(.+)_slice")
+    assert [example.group for example in found] == ["ct_1", "ct_1", None]
+
+
 @pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular expression"), ("ct_", "needs a group")])
-def test_a_pattern_that_cannot_name_a_region_is_the_tasks_error(tmp_path: Path, pattern: str, message: str) -> None:
-    with pytest.raises(TaskError, match=message):
+def test_a_pattern_that_cannot_name_a_region_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         read(tmp_path, [entry()], region_field=None, region_pattern=pattern)
+
+
+def test_an_image_folder_that_is_not_there_is_refused_once_and_for_all(tmp_path: Path) -> None:
+    with pytest.raises(
+        SourceError, match=r"photos: there is no such folder; source\.images is relative to"
+    ):
+        read(tmp_path, [entry()], images="photos")
 
 
 def test_a_file_that_is_no_list_of_entries_is_refused(tmp_path: Path) -> None:
@@ -83,5 +124,5 @@ def test_a_file_that_is_no_list_of_entries_is_refused(tmp_path: Path) -> None:
         read(tmp_path, b"[\n")
     with pytest.raises(SourceError, match="must be a list of entries, found an object"):
         read(tmp_path, {})
-    with pytest.raises(SourceError, match=r"none\.json: cannot be read: No such file"):
+    with pytest.raises(SourceError, match=r"there is no file or folder at .*none\.json"):
         read(tmp_path, [], path=str(tmp_path / "none.json"))

@@ -1,0 +1,56 @@
+"""Examples that ask the same of the same image: duplicates and contradictions, found by hashes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from finetune_assets.dataset.table import hashes
+
+_ASKED = ["image_sha256", "system", "question"]
+
+
+def asked_key(chunk: pd.DataFrame) -> np.ndarray:
+    """Hash what each row asks, 64 bits: image, system message and question; case and outer white space do not count."""
+    return hashes(chunk.filter(_ASKED).assign(question=chunk["question"].fillna("").str.strip().str.casefold()))
+
+
+def answer_key(chunk: pd.DataFrame) -> np.ndarray:
+    """Hash each row's answer, 64 bits."""
+    return hashes(pd.DataFrame({"answer": chunk["answer"].fillna("").str.strip().str.casefold()}))
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Which rows repeat others, arrays of [n] with one entry for each row of the table; -1 stands for none."""
+
+    duplicate_of: np.ndarray
+    """The first row that asks and answers the same, for the later ones."""
+    contradicts: np.ndarray
+    """For each row of a contradiction, the first row that asks the same."""
+    opposed_by: np.ndarray
+    """And the first that answers otherwise."""
+
+
+def repeats(asked: np.ndarray, answers: np.ndarray, candidates: np.ndarray) -> Repeats:
+    """Compare rows by their keys. A contradiction has no duplicates: none of its rows stays.
+
+    Args:
+        asked: `asked_key` of each row, [n].
+        answers: `answer_key` of each row, [n].
+        candidates: Numbers of the rows to compare, ascending.
+    """
+    _, firsts, group = np.unique(asked[candidates], return_index=True, return_inverse=True)
+    first = candidates[firsts]
+    differs = answers[candidates] != answers[first[group]]
+    opposing = np.full(len(first), len(asked))
+    np.minimum.at(opposing, group[differs], candidates[differs])
+    opposed = opposing[group] < len(asked)
+    result = Repeats(*(np.full(len(asked), -1, np.int64) for _ in range(3)))
+    later = ~opposed & (candidates != first[group])
+    result.duplicate_of[candidates[later]] = first[group[later]]
+    result.contradicts[candidates[opposed]] = first[group[opposed]]
+    result.opposed_by[candidates[opposed]] = opposing[group[opposed]]
+    return result

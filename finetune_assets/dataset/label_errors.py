@@ -1,0 +1,196 @@
+"""Labels that are likely wrong: examples like them have another one (confident learning, Northcutt et al. 2021).
+
+A simple classifier is cross-validated on the training examples, over TF-IDF weights of the text and the pixels of a
+small picture. Only where it tells the answers apart (ROC AUC of 0.85 or more) does its disagreement mean anything.
+An example is suspect if cleanlab's pruning finds it, and the classifier gives its label less than one chance in ten.
+The other splits are judged by the classifier of all training examples. They are only reported: whoever removed from the
+test what a model finds hard would flatter every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from finetune_assets.dataset import images
+from finetune_assets.dataset.table import Table
+from finetune_assets.errors import ImageError
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+MIN_AUC = 0.85
+MIN_EXAMPLES = 60
+"""Training examples; fewer tell too little."""
+MAX_EXAMPLES = 20_000
+MAX_PICTURES = 4_000
+"""Examples looked at, drawn by hash, where the region has more; a picture takes milliseconds to decode."""
+_FOLDS = 5
+_MAX_CHANCE = 0.1
+_MAX_COMPONENTS = 64
+_EXAMPLES_PER_COMPONENT = 8
+_COLUMNS = ["example_id", "split", "question", "answer", "image", "image_sha256"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelErrors:
+    """What was found, and how much the finding is worth."""
+
+    note: str
+    """How the labels were judged, or why they could not be."""
+    auc: float | None
+    """How well the classifier tells the answers apart, cross-validated; for several answers the mean over them."""
+    suspects: pd.DataFrame
+    """Suspect labels of all splits, the least likely first: row, example_id, split, answer, likely, chance, image."""
+
+    @property
+    def in_training(self) -> dict[int, str]:
+        """Detail of each suspect training row."""
+        rows = self.suspects.loc[self.suspects["split"] == "train"]
+        return {
+            int(row): f"{answer} has a chance of {chance:.0%}; examples like it say {likely}"
+            for row, answer, likely, chance in rows[["row", "answer", "likely", "chance"]].itertuples(index=False)
+        }
+
+
+def find_label_errors(table: Table, fit: np.ndarray, keys: np.ndarray) -> LabelErrors:
+    """Look for labels that are likely wrong.
+
+    Args:
+        table: Sampled examples.
+        fit: Which rows to judge, [n].
+        keys: Hashes by which a large region's rows are drawn, [n].
+    """
+    examples = _drawn(table, fit, keys)
+    training = (examples["split"] == "train").to_numpy()
+    counts = examples.loc[training, "answer"].value_counts()
+    answers = sorted(counts.index[counts >= 2 * _FOLDS])
+    if training.sum() < MIN_EXAMPLES or len(answers) < 2:
+        return _nothing(f"not looked for: fewer than {MIN_EXAMPLES} training examples, or of one answer only")
+    examples = examples.loc[examples["answer"].isin(answers)]
+    training = (examples["split"] == "train").to_numpy()
+    labels = np.searchsorted(answers, examples["answer"].to_numpy(object).astype(str))
+    features = _features(examples, training)
+    if features is None:
+        return _nothing("not looked for: all examples ask the same, without images")
+    chances, auc = _chances(features, labels, training)
+    if auc < MIN_AUC:
+        return LabelErrors(f"a simple classifier cannot tell the answers apart (ROC AUC {auc:.2f})", auc, _empty())
+    return LabelErrors(
+        f"a simple classifier tells the answers apart with a ROC AUC of {auc:.2f}",
+        auc,
+        _suspects(examples, labels, chances, training, answers),
+    )
+
+
+def _drawn(table: Table, fit: np.ndarray, keys: np.ndarray) -> pd.DataFrame:
+    """The rows to judge, as many as there is time for, under their row numbers."""
+    pictured = any(chunk["image_sha256"].notna().any() for chunk in table.chunks(["image_sha256"]))
+    wanted, most = np.flatnonzero(fit), MAX_PICTURES if pictured else MAX_EXAMPLES
+    if len(wanted) > most:
+        wanted = wanted[np.argpartition(keys[wanted], most)[:most]]
+    chosen = np.zeros(len(fit), bool)
+    chosen[wanted] = True
+    return pd.concat([chunk.loc[chosen[chunk.index]] for chunk in table.chunks(_COLUMNS)])
+
+
+def _features(examples: pd.DataFrame, training: np.ndarray) -> Any:
+    """One row of numbers for each example, fitted on the training examples; None where all are alike."""
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.decomposition import PCA
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    parts: list[Any] = []
+    texts = examples["question"].fillna("")
+    if len(set(texts)) > 1:
+        words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=50_000, sublinear_tf=True)
+        try:
+            words.fit(texts[training])
+        except ValueError:
+            # No word is left: the questions are numbers or signs.
+            words = None
+        if words is not None:
+            parts.append(words.transform(texts))
+    if len(examples["image"].dropna()):
+        pixels = np.stack(list(_thumbnails(examples["image"].tolist())))
+        components = PCA(min(_MAX_COMPONENTS, int(training.sum()) // _EXAMPLES_PER_COMPONENT), random_state=0)
+        components.fit(pixels[training])
+        shown = components.transform(pixels)
+        parts.append(csr_matrix(shown / (shown[training].std() or 1)))
+    return hstack(parts, format="csr") if parts else None
+
+
+def _thumbnails(paths: Sequence[object]) -> Iterator[np.ndarray]:
+    """Grey pixels from -1 to 1 of each image, [1024]; zeros without one."""
+    side = images.THUMBNAIL_SIDE
+    for path in paths:
+        try:
+            seen = images.inspect(images.read(path)).thumbnail if isinstance(path, str) else None
+        except ImageError:
+            # It vanished since it was sampled, which building the file will report.
+            seen = None
+        pixels = np.zeros(side * side) if seen is None else np.frombuffer(seen, np.uint8) / 127.5 - 1
+        yield pixels.astype(np.float32)
+
+
+def _chances(features: Any, labels: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, float]:
+    """Chance of each answer for each example, [n, k], from classifiers that did not learn from it, and their AUC."""
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    classifier = _classifier()
+    known, taught = features[training], labels[training]
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+    crossed = np.asarray(cross_val_predict(classifier, known, taught, cv=folds, method="predict_proba"))
+    chances = np.empty((len(labels), crossed.shape[1]))
+    chances[training] = crossed
+    if not training.all():
+        chances[~training] = classifier.fit(known, taught).predict_proba(features[~training])
+    binary = crossed.shape[1] == 2
+    auc = roc_auc_score(taught, crossed[:, 1] if binary else crossed, multi_class="ovr")
+    return chances, float(auc)
+
+
+def _classifier() -> LogisticRegression:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=300, C=1.0)
+
+
+def _suspects(
+    examples: pd.DataFrame, labels: np.ndarray, chances: np.ndarray, training: np.ndarray, answers: list[str]
+) -> pd.DataFrame:
+    from cleanlab.filter import find_label_issues
+
+    found = np.zeros(len(labels), bool)
+    for part in (training, ~training):
+        # Confident learning needs some examples of each answer.
+        if (np.bincount(labels[part], minlength=len(answers)) >= _FOLDS).all():
+            found[part] = find_label_issues(labels[part], chances[part], filter_by="prune_by_noise_rate", n_jobs=1)
+    chance = chances[np.arange(len(labels)), labels]
+    shown = np.flatnonzero(found & (chance < _MAX_CHANCE))
+    shown = shown[np.argsort(chance[shown], kind="stable")]
+    rows = examples.iloc[shown]
+    return pd.DataFrame(
+        {
+            "row": rows.index,
+            "example_id": rows["example_id"].to_numpy(),
+            "split": rows["split"].to_numpy(),
+            "answer": rows["answer"].to_numpy(),
+            "likely": [answers[place] for place in chances[shown].argmax(1)],
+            "chance": chance[shown],
+            "image": rows["image"].to_numpy(),
+        }
+    )
+
+
+def _nothing(note: str) -> LabelErrors:
+    return LabelErrors(note, None, _empty())
+
+
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame(columns=["row", "example_id", "split", "answer", "likely", "chance", "image"])

@@ -1,0 +1,152 @@
+"""Files in the chat format that providers train on: one question and its answer a line.
+
+The system message stays the line's own; the answer is read from the assistant's message as the task's kind of answer
+asks, so that `Price is $226.95` is the number 226.95. A line with several questions has no one answer to compare a
+model with, so it is set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_assets.dataset.answer_words import mentioned
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
+from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.sources.kept_files import data_url_bytes, keep_image
+from finetune_assets.dataset.sources.origin import Origin, key
+from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate
+from finetune_assets.dataset.sources.records import opening, table_files
+from finetune_assets.dataset.sources.region_names import region_matched, region_name
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer
+from finetune_assets.task_sources import ChatJsonlSource
+
+
+def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Example]:
+    """Stream the lines of one region; a line without a readable region is reported in every region.
+
+    Raises:
+        SourceError: a file cannot be opened.
+    """
+    for origin, line in _lines(source, region):
+        if isinstance(line, JsonProblem):
+            yield origin.problem(Reason.MALFORMED_LINE, line.message)
+            continue
+        chat = _chat(line)
+        found_region = _region(source, line, "" if isinstance(chat, str) else chat.question)
+        if found_region not in ("", region):
+            continue
+        if isinstance(chat, str):
+            yield origin.problem(Reason.MALFORMED_LINE, f"{origin.words} {chat}")
+        elif not found_region:
+            yield origin.missing(source.region_field or f"question that matches {source.region_from_question!r}")
+        else:
+            yield _example(source, origin, line, chat, answer)
+
+
+def regions(source: ChatJsonlSource) -> Iterator[str]:
+    """Stream the region of each line that has one."""
+    for _, line in _lines(source, ""):
+        if not isinstance(line, JsonProblem):
+            chat = _chat(line)
+            yield _region(source, line, "" if isinstance(chat, str) else chat.question)
+
+
+def _lines(source: ChatJsonlSource, region: str) -> Iterator[tuple[Origin, dict[str, Any] | JsonProblem]]:
+    for path in table_files(locate(source.path, source.folder), (".jsonl", ".ndjson")):
+        with opening(path):
+            for number, line in lines(path):
+                if not isinstance(line, JsonProblem) or line.code != "blank_line":
+                    yield Origin(region, path, number), line
+
+
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    system: str | None
+    question: str
+    image: str | None
+    answer: str
+
+
+def _chat(line: dict[str, Any]) -> _Chat | str:
+    """Take a line apart, or say what is wrong with it."""
+    messages = line.get("messages")
+    if type(messages) is not list or not all(type(message) is dict for message in messages):
+        return f"needs messages, a list of objects, found {kind(messages)}"
+    by_role: dict[str, list[object]] = {}
+    for message in messages:
+        role = {"developer": "system"}.get(str(message.get("role")), str(message.get("role")))
+        by_role.setdefault(role, []).append(message.get("content"))
+    if unknown := by_role.keys() - {"system", "user", "assistant"}:
+        return f"has a {min(unknown)} message; only system, user and assistant make a question and its answer"
+    for role, at_least in (("system", 0), ("user", 1), ("assistant", 1)):
+        if not at_least <= (n_found := len(by_role.get(role, []))) <= 1:
+            return f"has {n_found} {role} messages; a task asks one question and reads one answer"
+    if messages[-1].get("role") != "assistant":
+        return f"ends with the {messages[-1].get('role')} message; the assistant's answer must be the last"
+    texts = {role: _text(contents[0]) for role, contents in by_role.items()}
+    images = _images(by_role["user"][0])
+    for role in ("user", "assistant"):
+        if not texts[role]:
+            return f"has no text in its {role} message"
+    if len(images) > 1:
+        return f"shows {len(images)} images; a task's question has one"
+    return _Chat(texts.get("system"), texts["user"], images[0] if images else None, texts["assistant"])
+
+
+def _text(content: object) -> str:
+    """Join the text of a message, which is a string or a list of parts."""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if type(part) is dict and part.get("type") == "text"]
+        return "\n".join(part for part in parts if isinstance(part, str)).strip()
+    return content.strip() if isinstance(content, str) else ""
+
+
+def _images(content: object) -> list[str]:
+    shown = [part.get("image_url") for part in content if type(part) is dict] if isinstance(content, list) else []
+    urls = [image.get("url") if type(image) is dict else image for image in shown]
+    return [url for url in urls if isinstance(url, str)]
+
+
+def _region(source: ChatJsonlSource, line: dict[str, Any], question: str) -> str:
+    if source.region is not None:
+        return source.region
+    if source.region_field is not None:
+        return region_name(_field(line, source.region_field))
+    return region_matched(source.region_from_question or "()", question)
+
+
+def _field(line: dict[str, Any], name: str) -> object:
+    """Find a key in the line or in its metadata."""
+    metadata = line.get("metadata")
+    return line[name] if name in line else metadata.get(name) if type(metadata) is dict else None
+
+
+def _example(source: ChatJsonlSource, origin: Origin, line: dict[str, Any], chat: _Chat, answer: Answer) -> Example:
+    group = _field(line, source.group_field) if source.group_field else None
+    fields = {
+        "id": f"{origin.region}/{key(chat.system, chat.question, chat.image)}",
+        "system": chat.system,
+        "question": chat.question,
+        "group": None if group is None else str(group),
+    }
+    image = chat.image
+    if image is not None and is_on_the_web(image):
+        return origin.make(image=image, problem=Reason.IMAGE_MISSING, detail=f"{image!r} {ON_THE_WEB}", **fields)
+    if image is not None and image.startswith("data:"):
+        if (data := data_url_bytes(image)) is None:
+            detail = f"{origin.words}: the image's data URL holds no base64: {image[:40]!r}"
+            return origin.make(problem=Reason.IMAGE_UNREADABLE, detail=detail, **fields)
+        fields["image"] = keep_image(data)
+    elif image is not None:
+        fields["image"] = beside(origin.path.parent, image)
+    return origin.example(_target(chat.answer, answer), answer, **fields)
+
+
+def _target(written: str, answer: Answer) -> str:
+    """Find the task's word in an assistant's sentence; other kinds of answers are read from all of it."""
+    if isinstance(answer, BinaryAnswer):
+        return mentioned(written, (answer.positive, answer.negative)) or written
+    return mentioned(written, answer.options) or written if isinstance(answer, ChoiceAnswer) else written

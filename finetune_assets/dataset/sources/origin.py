@@ -1,0 +1,74 @@
+"""Where an example was read, and how it becomes one: with its label, or with its problem in words that help."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from upath import UPath
+
+from finetune_assets.dataset.answer_words import label, wanted
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.json_lines import kind
+from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.task import Answer, NumberAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One record of a source, as it is read for one region."""
+
+    region: str
+    path: UPath
+    number: int
+    """Of the record, from 1."""
+    record: str = "line"
+    """What the format calls it: line, row or entry. Entries of a JSON list have no line number."""
+
+    @property
+    def words(self) -> str:
+        """The record in words, such as `line 3`."""
+        return f"{self.record} {self.number}"
+
+    def problem(self, reason: Reason, detail: str) -> Example:
+        """Build the row of a record that is no example at all."""
+        number = self.number if self.record == "line" else f"{self.record}-{self.number}"
+        return self.make(id=f"{self.path.name}:{number}", problem=reason, detail=detail)
+
+    def missing(self, what: str) -> Example:
+        """Build the row of a record that lacks something."""
+        return self.problem(Reason.MISSING_FIELD, f"{self.words} has no {what}")
+
+    def example(self, found: object, answer: Answer, **fields: Any) -> Example:
+        """Build an example with the answer `found` in the record; one that cannot be read is its problem."""
+        read = label(found, answer)
+        if read is None and (found is None or not str(found).strip()):
+            detail = f"{self.words}: the answer is empty; it must be {wanted(answer)}"
+            return self.make(problem=Reason.EMPTY_ANSWER, detail=detail, **fields)
+        if read is None:
+            detail = f"{self.words}: answer must be {wanted(answer)}, found {kind(found)}"
+            return self.make(problem=Reason.UNPARSEABLE_ANSWER, detail=detail, **fields)
+        if isinstance(answer, NumberAnswer) and read.score is not None and (bounds := _beyond(read.score, answer)):
+            detail = f"{self.words}: answer must be {bounds}, found {read.score:g}"
+            return self.make(score=read.score, problem=Reason.SCORE_OUT_OF_RANGE, detail=detail, **fields)
+        return self.make(answer=read.answer, score=read.score, **fields)
+
+    def make(self, **fields: Any) -> Example:
+        """Build an example of this record and region from its other fields."""
+        line = None if self.record == "entry" else self.number
+        return Example(region=self.region, source=str(self.path), line=line, **fields)
+
+
+def key(*parts: object) -> str:
+    """Return a short stable name of what tells an example from others: 16 hexadecimal digits."""
+    text = "\0".join("" if part is None else str(part) for part in parts)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _beyond(value: float, answer: NumberAnswer) -> str | None:
+    if answer.minimum is not None and value < answer.minimum:
+        return f"at least {answer.minimum:g}"
+    if answer.maximum is not None and value > answer.maximum:
+        return f"at most {answer.maximum:g}"
+    return None

@@ -1,0 +1,47 @@
+"""Where a source's file is: a path as a person writes it becomes one that can be opened from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from upath import UPath
+
+from finetune_assets.errors import SourceError
+
+ON_THE_WEB = "is a web address; download it and name the file"
+"""What to do about an image by URL: its bytes have to be looked at before anyone is paid to train on it."""
+
+
+def locate(written: str, folder: Path | None) -> UPath:
+    """Find a file or folder: `~` is the home folder; a relative path is looked for in `folder`, then where we run.
+
+    Any fsspec URL (`s3://bucket/table.csv`) is taken as it is.
+
+    Raises:
+        SourceError: it is nowhere (the message names every path that was tried), or its file system cannot be asked.
+    """
+    try:
+        places = [UPath(written)] if "://" in written else _local(Path(written).expanduser(), folder)
+        found = next((place for place in places if place.exists()), None)
+    except (OSError, ImportError, ValueError) as error:
+        raise SourceError(f"{written}: cannot be looked for: {error}") from error
+    if found is not None:
+        return found
+    raise SourceError(f"{written}: there is no file or folder at {' nor at '.join(map(str, places))}")
+
+
+def beside(folder: UPath, written: str) -> str:
+    """Return the path of an image as a table names it: relative to the table's folder, absolute, or a URL."""
+    return written if "://" in written else str(folder / written)
+
+
+def is_on_the_web(written: str) -> bool:
+    """Return whether an image is named by a web address."""
+    return written.lower().startswith(("http://", "https://"))
+
+
+def _local(path: Path, folder: Path | None) -> list[UPath]:
+    if path.is_absolute():
+        return [UPath(path)]
+    bases = [Path.cwd()] if folder is None else [folder.absolute(), Path.cwd()]
+    return [UPath(base / path) for base in bases]

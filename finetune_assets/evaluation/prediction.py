@@ -1,0 +1,62 @@
+"""One model's answer to one example, as a row of the predictions table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
+
+from finetune_assets.errors import EvaluationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Role = Literal["base", "fine_tuned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The fields are the columns of the predictions table, null where None."""
+
+    example_id: str
+    split: str
+    role: str
+    """`base` or `fine_tuned`."""
+    model: str
+    truth: str
+    truth_value: float | None = None
+    """The true number (number answers)."""
+    text: str | None
+    """What the model wrote."""
+    predicted: str | None
+    """The answer in it, in the task's words; None where it cannot be read."""
+    predicted_value: float | None = None
+    """The number in it (number answers)."""
+    p_positive: float | None = None
+    """Probability of the positive answer (binary answers); like all probabilities, None without log-probabilities."""
+    p_predicted: float | None = None
+    """Probability of the answer given: among the task's words, or for a text the geometric mean of its tokens'."""
+    p_truth: float | None = None
+    """Probability of the true answer (binary and choice answers)."""
+    group: str
+    image: str | None = None
+    question: str
+    latency_s: float | None = None
+    truncated: bool = False
+    """Whether the model was cut off before it had ended."""
+    error: str | None = None
+    """Why the request failed, None where it did not."""
+
+
+def read_predictions(table: pd.DataFrame, split: str, role: Role | None = None) -> list[Prediction]:
+    """Read the rows of one split, of one role or of both.
+
+    Raises:
+        EvaluationError: columns missing.
+    """
+    names = [field.name for field in fields(Prediction)]
+    if missing := [name for name in names if name not in table]:
+        raise EvaluationError(f"the predictions lack the columns {missing}")
+    rows = table.loc[(table["split"] == split) & ((table["role"] == role) if role else True), names]
+    # None instead of each of the ways in which pandas writes a missing value
+    present = rows.astype(object).where(rows.notna(), None)
+    return [Prediction(**dict(zip(names, row, strict=True))) for row in present.itertuples(index=False, name=None)]

@@ -1,0 +1,97 @@
+"""Metrics of texts, on words: case, punctuation and articles make no difference.
+
+A true answer may be an answer proper and its explanation, divided by the task's separator: only the first part can be
+right or wrong. Whether the model's text contains it decides, and not the overlap of words, because a model that learned
+to be brief gains overlap without knowing more; the overlap (token F1) stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune_assets.errors import EvaluationError
+from finetune_assets.evaluation.prediction import Prediction
+from finetune_assets.evaluation.scoring.metric import Metric, Scoring, mean_of, share_of
+from finetune_assets.evaluation.statistics import FloatArray
+from finetune_assets.task import TextAnswer
+
+ARTICLES = frozenset({"a", "an", "the"})
+
+
+@dataclass(frozen=True, slots=True)
+class TextAnswers:
+    """The score of each of n answers, each array [n], 0 to 1; an empty answer has 0 throughout."""
+
+    right: FloatArray
+    """1 where the answer proper is in the text, else 0."""
+    f1: FloatArray
+    exact: FloatArray
+    in_format: FloatArray
+
+
+METRICS: Mapping[str, Metric[TextAnswers]] = {
+    "contains_answer": share_of("Answers that hold the truth", lambda answers: answers.right),
+    "token_f1": mean_of("Token F1", lambda answers: answers.f1),
+    "exact_match": share_of("Exact match", lambda answers: answers.exact),
+    "format_adherence": share_of("Keeps the format", lambda answers: answers.in_format),
+}
+
+
+class TextScoring(Scoring[TextAnswers]):
+    """Judges free text by whether the true answer is in it."""
+
+    metrics = METRICS
+    second = "token_f1"
+
+    def __init__(self, answer: TextAnswer) -> None:
+        self._separator = answer.separator
+
+    def score(self, rows: Sequence[Prediction]) -> TextAnswers:
+        """Compare the answers proper word by word."""
+        if not rows:
+            raise EvaluationError("there must be at least 1 answer to score, got 0")
+        pairs = [(words(self._proper(row.truth)), words(self._proper(row.predicted or ""))) for row in rows]
+        return TextAnswers(
+            right=np.array([self.contains(row) for row in rows], dtype=float),
+            f1=np.array([token_f1(true, given) for true, given in pairs], dtype=float),
+            exact=np.array([true == given for true, given in pairs], dtype=float),
+            in_format=np.array([self._in_format(row) for row in rows], dtype=float),
+        )
+
+    def contains(self, row: Prediction) -> bool:
+        """Return whether the answer proper stands word for word in what the model wrote."""
+        true, given = words(self._proper(row.truth)), words(row.predicted or "")
+        return bool(true) and any(given[k : k + len(true)] == true for k in range(len(given) - len(true) + 1))
+
+    def badness(self, row: Prediction) -> float:
+        """Return how sure the model was of a wrong text; those without log-probabilities come last."""
+        return -1 if row.p_predicted is None else row.p_predicted
+
+    def _proper(self, text: str) -> str:
+        return text.partition(self._separator)[0]
+
+    def _in_format(self, row: Prediction) -> bool:
+        """Whether the model came to an end and explained itself exactly where the true answer does."""
+        if row.predicted is None or row.truncated:
+            return False
+        return row.predicted.count(self._separator) == row.truth.count(self._separator)
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text: lower case, without punctuation and articles."""
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return [word for word in re.findall(r"\w+", normal) if word not in ARTICLES]
+
+
+def token_f1(true: Sequence[str], given: Sequence[str]) -> float:
+    """Return the harmonic mean of the shares of words that both have, 0 to 1; two empty texts agree."""
+    if not true and not given:
+        return 1.0
+    shared = sum((Counter(true) & Counter(given)).values())
+    return 2 * shared / (len(true) + len(given))

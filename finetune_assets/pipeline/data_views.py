@@ -1,0 +1,140 @@
+"""How a person is shown the data stages: from counts and the first rows, whatever the size of the tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from finetune_assets.dataset import images
+from finetune_assets.dataset.filtering import Filtered
+from finetune_assets.dataset.label_errors import LabelErrors
+from finetune_assets.dataset.table import Table, records
+from finetune_assets.evaluation import charts
+from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, picture, table
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task
+from finetune_assets.training_file.chat_format import to_messages
+from finetune_assets.training_file.tokens import example_tokens
+
+N_TOKEN_COUNTS = 2_000
+"""Examples whose tokens are counted for the histogram: enough for its shape, whatever the size of the file."""
+N_QUARANTINE = 20
+N_SUSPECTS = 16
+ALL = "examples"
+"""The one column of `counts` where answers are numbers or texts."""
+
+
+def answers(answer: Answer) -> list[str]:
+    """Return the words that an answer may be; none for numbers and texts."""
+    if isinstance(answer, BinaryAnswer):
+        return [answer.positive, answer.negative]
+    return list(answer.options) if isinstance(answer, ChoiceAnswer) else []
+
+
+def counts(examples: Table, answer: Answer) -> pd.DataFrame:
+    """Count examples by split (rows) and answer (columns; one for all where answers are numbers or texts).
+
+    Rows without a split are not counted.
+    """
+    words = answers(answer)
+    found: Counter[tuple[str, str]] = Counter()
+    for chunk in examples.chunks(["split", "answer"]):
+        rows = chunk.loc[chunk["split"].notna()]
+        said = rows["answer"] if words else [ALL] * len(rows)
+        found.update(zip(rows["split"], said, strict=True))
+    columns = words or [ALL]
+    numbers = [[found[split, word] for word in columns] for split in SPLITS]
+    return pd.DataFrame(numbers, index=pd.Index(SPLITS, name="split"), columns=pd.Index(columns))
+
+
+def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    """Show the answers: by split where they are words, as a histogram where they are numbers."""
+    if not isinstance(answer, NumberAnswer):
+        return picture(charts.split_by_label(counted), "examples by split and answer")
+    values = np.concatenate([chunk["score"].dropna().to_numpy() for chunk in examples.chunks(["score"])])
+    if not len(values):
+        return dg.MetadataValue.md("There are no numbers.")
+    if (values > 0).all() and values.max() > 100 * np.median(values):
+        return picture(
+            charts.histogram(np.log10(values).tolist(), "Answers", "logarithm of the number, base 10"), "answers"
+        )
+    return picture(charts.histogram(values.tolist(), "Answers", "number"), "answers")
+
+
+def contact_sheet(examples: Table) -> dg.MarkdownMetadataValue:
+    """Show the first examples that have a whole image, with split, answer and score; or texts, where none has."""
+    shown = examples.first(N_PICTURES, having="image_sha256")
+    if shown.empty:
+        return table(examples.first(N_PICTURES, having="split").filter(["split", "question", "answer"]))
+    return _sheet([(row["image"], _caption(row)) for row in records(shown)])
+
+
+def quarantine(filtered: Filtered) -> dict[str, Any]:
+    """Show how many examples were set aside for each reason, the first of them, and labels that look wrong."""
+    reasons = pd.DataFrame(filtered.by_reason.most_common(), columns=["reason", "examples"])
+    first = filtered.quarantine.first(N_QUARANTINE).drop(columns=["region", "source"])
+    rest = sum(filtered.by_reason.values()) - len(first)
+    more = f"\n\nAnd {rest:,} more in the file." if rest else ""
+    shown = {
+        "quarantined": sum(filtered.by_reason.values()),
+        "by_reason": table(reasons, rows=len(reasons)),
+        "quarantine": dg.MetadataValue.md(f"{table(first).value}{more}"),
+        "quarantine_file": dg.MetadataValue.path(str(filtered.quarantine.path)),
+    }
+    if filtered.label_errors is not None:
+        shown["likely_label_errors"] = _label_errors(filtered.label_errors)
+    return shown
+
+
+def chats(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
+    """Show the first training examples as the conversations they become."""
+    training = records(examples.first(N_CHATS, split="train"))
+    return dg.MetadataValue.md("\n\n---\n\n".join(_chat(task, row) for row in training))
+
+
+def token_histogram(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
+    """Show how long the training examples are, images included as the base model's provider counts them."""
+    training = records(examples.first(N_TOKEN_COUNTS, split="train"))
+    lengths = [
+        example_tokens(_messages(task, row), task.base_model, [(row["image_width"], row["image_height"])])
+        for row in training
+    ]
+    if not lengths:
+        return dg.MetadataValue.md("There is nothing to train on.")
+    return picture(charts.histogram(lengths, "Length of the training examples", "tokens"))
+
+
+def _label_errors(found: LabelErrors) -> dg.MarkdownMetadataValue:
+    suspects = found.suspects.drop(columns=["row", "image"])
+    if suspects.empty:
+        return dg.MetadataValue.md(f"None found; {found.note}.")
+    first = records(found.suspects.head(N_SUSPECTS))
+    pictured = [(row["image"], f"{row['answer']}, or {row['likely']}?") for row in first if row["image"] is not None]
+    sheet = f"{_sheet(pictured).value}\n\n" if pictured else ""
+    return dg.MetadataValue.md(f"{sheet}{table(suspects, N_SUSPECTS).value}\n\n{found.note}.")
+
+
+def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
+    return picture(images.contact_sheet(pictured, thumb=THUMB), "examples")
+
+
+def _caption(row: dict[str, Any]) -> str:
+    score = "" if row["score"] is None else f" {row['score']:.2f}"
+    return f"{row['answer'] or '?'}{score}"
+
+
+def _messages(task: Task, row: dict[str, Any]) -> list[dict[str, Any]]:
+    url = None if row["image"] is None else f"file://{row['image']}"
+    return to_messages(task.prompt, row["question"], url, row["answer"], system=row["system"])
+
+
+def _chat(task: Task, row: dict[str, Any]) -> str:
+    said = [] if row["image"] is None else [_sheet([(row["image"], row["example_id"])]).value or ""]
+    for message in _messages(task, row):
+        content = message["content"]
+        texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
+        said.append(f"**{message['role']}**: {' '.join(texts)}")
+    return "\n\n".join(said)

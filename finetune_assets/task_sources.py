@@ -1,0 +1,229 @@
+"""What a task's YAML says under `source`: where its labelled examples come from. Nothing here reads them.
+
+A relative path is looked for beside the YAML file first, then in the folder that the program runs in.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+
+
+class Strict(BaseModel):
+    """Immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _with_a_group(pattern: str) -> str:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+    if compiled.groups < 1:
+        raise ValueError(f"{pattern!r} needs a group: put the part that is meant in parentheses")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_with_a_group)]
+"""A regular expression; the first of its groups that takes part in a match is what is meant."""
+
+
+class ElpvSource(Strict):
+    """Solar cells of the package `elpv-dataset`; its regions are the module types `mono` and `poly`.
+
+    The experts' defect probability is 0, 1/3, 2/3 or 1; the two in the middle are marked doubtful.
+    """
+
+    kind: Literal["elpv"]
+    question: str = "Is this cell defective?"
+
+
+class DiamondsSource(Strict):
+    """Descriptions and prices in US dollars of the 53,940 diamonds of the package plotnine; regions are the cuts."""
+
+    kind: Literal["diamonds"]
+    question: str = "How much does this diamond cost?"
+
+
+class ScienceFactsSource(Strict):
+    """Questions with answer and explanation from the packages scipy, mendeleev and Biopython.
+
+    Its regions are `physics`, `chemistry` and `biology`.
+    """
+
+    kind: Literal["science_facts"]
+
+
+class GeneratedSource(Strict):
+    """Images that are drawn when they are first needed, the same ones on every machine, and kept under `var/`.
+
+    `markers`: white images with two pairs of letters, and a question about where one pair lies; the regions are the
+    relations `left`, `right`, `above` and `below`.
+    """
+
+    kind: Literal["generated"]
+    what: Literal["markers"]
+    count: int = Field(default=400, ge=1, le=100_000, description="Images for each region.")
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+
+
+class LocatedSource(Strict):
+    """A source that may name a path relative to its YAML file."""
+
+    _folder: Path | None = PrivateAttr(None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember the YAML file's folder, which whoever reads it gives as `folder` in the validation's context."""
+        self._folder = (context or {}).get("folder")
+
+    @property
+    def folder(self) -> Path | None:
+        """The YAML file's folder, or None where the task comes from elsewhere."""
+        return self._folder
+
+
+class FileSource(LocatedSource):
+    """A source in a file of its own."""
+
+    path: str = Field(min_length=1, description="The file: relative as said above, absolute, or any fsspec URL.")
+
+
+class ScoredImagesSource(FileSource):
+    """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`."""
+
+    kind: Literal["scored_images"]
+    question: str = "Is the finding present?"
+    threshold: float = Field(default=0.5, ge=0, le=1, description="Scores above it count as the positive answer.")
+    doubtful_between: tuple[float, float] | None = Field(
+        default=None, description="Scores strictly between these two are set aside for a reviewer."
+    )
+
+
+class _OneWayToTheRegion(FileSource):
+    region: Name | None = Field(default=None, description="All examples are of this one region.")
+    region_field: str | None = Field(default=None, description="Key of an entry that names its region.")
+    region_from_question: Pattern | None = Field(
+        default=None, description="Regular expression on the question; its group is the region."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_the_region(self) -> _OneWayToTheRegion:
+        ways = [name for name in type(self).model_fields if name.startswith("region")]
+        if len([name for name in ways if getattr(self, name) is not None]) != 1:
+            raise ValueError(f"exactly one of {', '.join(sorted(ways))} must be given")
+        return self
+
+
+class ImageQaSource(_OneWayToTheRegion):
+    """A `qa_*.json` list of `filename` and `question_answer` entries beside a folder of images."""
+
+    kind: Literal["image_qa"]
+    images: str = Field(description="The image folder; relative to the JSON file's folder.")
+    region_pattern: Pattern | None = Field(
+        default=None, description="Regular expression on the file name; its group is the region."
+    )
+    group_pattern: Pattern | None = Field(
+        default=None, description="Regular expression on the file name; images with one group stay in one split."
+    )
+
+
+class ChatJsonlSource(_OneWayToTheRegion):
+    """Files in the chat format that providers train on; the answer is read from the assistant's message.
+
+    `region_field` is a key of the line, or of its `metadata`.
+    """
+
+    kind: Literal["chat_jsonl"]
+    group_field: str | None = Field(
+        default=None, description="Key of a line, or of its metadata; lines that share it stay in one split."
+    )
+
+
+class Columns(Strict):
+    """What each row's parts are made of: texts in which `{column}` stands for the cell of that column."""
+
+    question: str = "{question}"
+    answer: str = "{answer}"
+    support: str | None = Field(
+        default=None, description="Explanation that follows a text answer, after the answer's separator."
+    )
+    region: str = Field(default="{region}", description="A column in braces, or one name for all rows.")
+    group: str | None = Field(default=None, description="Rows for which this is the same stay in one split.")
+    image: str | None = Field(default=None, description="Path of an image, relative to the table's folder.")
+
+    @field_validator("question", "answer", "support", "group", "image")
+    @classmethod
+    def _holds_a_column(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is not None and not columns_in(text):
+            raise ValueError(f'{info.field_name} must hold a column in braces, such as "{{{text.strip() or "name"}}}"')
+        return text
+
+    @field_validator("region")
+    @classmethod
+    def _a_column_or_a_name(cls, text: str) -> str:
+        if not columns_in(text) and not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", text):
+            raise ValueError(f'region must be a column in braces, such as "{{region}}", or a name, got {text!r}')
+        return text
+
+
+class TableSource(FileSource, Columns):
+    """Any CSV, TSV, JSON, JSONL or Parquet table, or a folder of them, one example a row."""
+
+    kind: Literal["table"]
+
+
+class HuggingFaceSource(LocatedSource, Columns):
+    """A dataset of the Hugging Face hub by name, or a local folder in the hub's layout."""
+
+    kind: Literal["huggingface"]
+    name: str | None = Field(default=None, description="Name on the hub, such as allenai/sciq.")
+    config: str | None = Field(default=None, description="Which of the dataset's configurations (subsets).")
+    path: str | None = Field(default=None, description="A local folder, or any fsspec URL, instead of a name.")
+    splits: list[str] | None = Field(
+        default=None, description="The dataset's own splits to take examples from; all where not given."
+    )
+
+    @model_validator(mode="after")
+    def _by_name_or_by_path(self) -> HuggingFaceSource:
+        if (self.name is None) == (self.path is None):
+            raise ValueError("exactly one of name and path must be given")
+        if self.path is not None and self.config is not None:
+            raise ValueError("config goes with name; a path names the configuration's own folder")
+        return self
+
+
+@cache
+def columns_in(text: str) -> tuple[str, ...]:
+    """List the columns that a text names in braces."""
+    return tuple(re.findall(r"\{([^{}]+)\}", text))
+
+
+Source = Annotated[
+    ElpvSource
+    | DiamondsSource
+    | ScienceFactsSource
+    | GeneratedSource
+    | ScoredImagesSource
+    | ImageQaSource
+    | ChatJsonlSource
+    | TableSource
+    | HuggingFaceSource,
+    Field(discriminator="kind"),
+]

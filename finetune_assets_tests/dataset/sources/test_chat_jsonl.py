@@ -1,0 +1,118 @@
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.sources import chat_jsonl
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task_sources import ChatJsonlSource
+from finetune_assets_tests.dataset.pictures import picture
+
+PRICE = NumberAnswer(kind="number", template="Price is ${}", maximum=1000)
+TEXT = TextAnswer(kind="text")
+
+
+def chat(user: object = "How much is a pen?", answer: object = "Price is $1.20", **more: Any) -> dict[str, Any]:
+    messages = [
+        {"role": "system", "content": "You estimate prices."},
+        {"role": "user", "content": user},
+        {"role": "assistant", "content": answer},
+    ]
+    return {"messages": messages, **more}
+
+
+def read(tmp_path: Path, lines: list[object], answer: Answer = PRICE, **settings: object) -> list[Example]:
+    text = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "chat.jsonl").write_text(text)
+    region = settings or {"region": "all"}
+    source = ChatJsonlSource.model_validate({"kind": "chat_jsonl", "path": str(tmp_path / "chat.jsonl"), **region})
+    return list(chat_jsonl.read(source, "all", answer))
+
+
+def test_a_line_keeps_its_system_message_and_its_number_is_read(tmp_path: Path) -> None:
+    [made] = read(tmp_path, [chat(answer="Price is $1,012.5\n")], NumberAnswer(kind="number", template="Price is ${}"))
+    assert (made.system, made.question) == ("You estimate prices.", "How much is a pen?")
+    assert (made.answer, made.score, made.line) == ("Price is $1012.50", 1012.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "written", "label"),
+    [
+        (BinaryAnswer(kind="binary"), "No, it is whole.", "No"),
+        (ChoiceAnswer(kind="choice", options=["cat", "dog"]), "That is a Dog!", "dog"),
+        (TEXT, " Water. ", "Water."),
+    ],
+)
+def test_the_answer_is_read_as_its_kind_asks(tmp_path: Path, answer: Answer, written: str, label: str) -> None:
+    assert [example.answer for example in read(tmp_path, [chat(answer=written)], answer)] == [label]
+
+
+USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "1"}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem", "detail"),
+    [
+        ('{"messages": [\n', "malformed_line", "cut off"),
+        ({"messages": "x"}, "malformed_line", "needs messages, a list of objects, found the text 'x'"),
+        ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, "malformed_line", "has 2 user messages"),
+        ({"messages": [USER]}, "malformed_line", "has 0 assistant messages"),
+        ({"messages": [ASSISTANT, USER]}, "malformed_line", "the assistant's answer must be the last"),
+        ({"messages": [USER, {"role": "tool", "content": ""}, ASSISTANT]}, "malformed_line", "has a tool message"),
+        (chat(user=""), "malformed_line", "has no text in its user message"),
+        (chat(answer=None), "malformed_line", "has no text in its assistant message"),
+        (chat(answer="no idea"), "unparseable_answer", "line 1: answer must be a number, found the text 'no idea'"),
+        (chat(answer="Price is $1001"), "score_out_of_range", "answer must be at most 1000, found 1001"),
+    ],
+)
+def test_a_bad_line_says_what_is_wrong_and_hides_no_other(
+    tmp_path: Path, line: object, problem: str, detail: str
+) -> None:
+    bad, good = read(tmp_path, [line, chat()])
+    assert (bad.line, bad.problem, bad.answer) == (1, problem, None)
+    assert detail in bad.detail
+    assert (good.line, good.problem) == (2, None)
+
+
+def test_the_region_may_be_a_field_of_the_line_or_of_its_metadata(tmp_path: Path) -> None:
+    lines = [chat(category="All"), chat(metadata={"category": "all"}), chat(category="other"), chat()]
+    found = read(tmp_path, list(lines), region_field="category")
+    assert [(e.line, e.problem, e.detail) for e in found] == [
+        (1, None, ""),
+        (2, None, ""),
+        (4, "missing_field", "line 4 has no category"),
+    ]
+
+
+def test_the_region_may_be_read_from_the_question(tmp_path: Path) -> None:
+    found = read(
+        tmp_path, [chat("Category: All. Pen"), chat("Category: Toys. Car")], region_from_question=r"Category: (\w+)"
+    )
+    assert [e.line for e in found] == [1]
+
+
+def test_lines_that_share_a_field_are_one_group(tmp_path: Path) -> None:
+    assert [e.group for e in read(tmp_path, [chat(doc=7), chat()], region="all", group_field="doc")] == ["7", None]
+
+
+def test_an_image_may_be_inside_the_line_or_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = picture()
+    urls = [f"data:image/png;base64,{base64.b64encode(data).decode()}", "pen.png", "https://e.org/pen.png", "data:x"]
+    asked = [[{"type": "text", "text": "Price?"}, {"type": "image_url", "image_url": {"url": url}}] for url in urls]
+    inside, beside, on_the_web, broken = read(tmp_path, [chat(user) for user in asked])
+    assert inside.image is not None and Path(inside.image).read_bytes() == data
+    assert beside.image == str(tmp_path / "pen.png")
+    assert (on_the_web.problem, broken.problem) == ("image_missing", "image_unreadable")
+    assert {e.question for e in (inside, beside, on_the_web, broken)} == {"Price?"}
+
+
+def test_a_folder_of_files_is_read_as_one(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "validation.jsonl"):
+        (tmp_path / name).write_text(json.dumps(chat()) + "\n\n")
+    source = ChatJsonlSource(kind="chat_jsonl", path=str(tmp_path), region="all")
+    assert [Path(e.source).name for e in chat_jsonl.read(source, "all", PRICE)] == ["train.jsonl", "validation.jsonl"]
+    assert set(chat_jsonl.regions(source)) == {"all"}

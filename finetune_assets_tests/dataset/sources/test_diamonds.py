@@ -1,0 +1,31 @@
+import pytest
+
+from finetune_assets.dataset.sources import diamonds
+from finetune_assets.task import NumberAnswer
+from finetune_assets.task_sources import DiamondsSource
+
+ANSWER = NumberAnswer(kind="number", template="Price is ${}", decimals=0)
+SOURCE = DiamondsSource(kind="diamonds")
+
+
+def test_a_diamond_is_described_and_priced() -> None:
+    first = next(iter(diamonds.read(SOURCE, "ideal", ANSWER)))
+    assert first.question == (
+        "How much does this diamond cost?\n0.23 carat, cut Ideal, colour E, clarity SI2, 3.95 x 3.98 x 2.43 mm"
+    )
+    assert (first.answer, first.score, first.line) == ("Price is $326", 326.0, 2)
+
+
+def test_the_cuts_are_the_regions() -> None:
+    assert sorted(set(diamonds.regions(SOURCE))) == ["fair", "good", "ideal", "premium", "very-good"]
+
+
+def test_a_cut_is_read_whole_and_without_problems() -> None:
+    found = list(diamonds.read(SOURCE, "fair", ANSWER))
+    assert len(found) == 1610
+    assert {example.problem for example in found} == {None}
+
+
+def test_a_stone_that_is_listed_twice_is_one_group() -> None:
+    found = list(diamonds.read(SOURCE, "fair", ANSWER))
+    assert len({example.group for example in found}) == pytest.approx(1493, abs=5)

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from finetune_assets.dataset.sources.places import beside, is_on_the_web, locate
+from finetune_assets.errors import SourceError
+
+
+def test_a_relative_path_is_looked_for_beside_the_yaml_file_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("yaml", "running"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "both.csv").touch()
+    (tmp_path / "running" / "here.csv").touch()
+    monkeypatch.chdir(tmp_path / "running")
+    assert str(locate("both.csv", tmp_path / "yaml")) == str(tmp_path / "yaml/both.csv")
+    assert str(locate("here.csv", tmp_path / "yaml")) == str(tmp_path / "running/here.csv")
+    assert str(locate("both.csv", None)) == str(tmp_path / "running/both.csv")
+
+
+def test_a_file_that_is_nowhere_is_refused_with_every_path_that_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError) as caught:
+        locate("t.csv", tmp_path / "yaml")
+    assert str(caught.value) == (f"t.csv: there is no file or folder at {tmp_path}/yaml/t.csv nor at {tmp_path}/t.csv")
+
+
+def test_a_tilde_is_the_home_folder_and_an_absolute_path_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(locate("~/t.csv", Path("/elsewhere"))) == str(tmp_path / "t.csv")
+    assert str(locate(str(tmp_path / "t.csv"), Path("/elsewhere"))) == str(tmp_path / "t.csv")
+
+
+def test_any_fsspec_url_will_do() -> None:
+    UPath("memory://places/t.csv").write_text("a")
+    assert locate("memory://places/t.csv", Path("/elsewhere")).read_text() == "a"
+    with pytest.raises(SourceError, match="no file or folder at memory://places/u.csv"):
+        locate("memory://places/u.csv", None)
+    with pytest.raises(SourceError, match="unheard://bucket/t.csv: cannot be looked for"):
+        locate("unheard://bucket/t.csv", None)
+
+
+def test_an_image_is_beside_its_table_unless_it_says_where_it_is() -> None:
+    folder = UPath("/data")
+    assert [beside(folder, name) for name in ("a/b.png", "/c.png", "s3://bucket/d.png")] == [
+        "/data/a/b.png",
+        "/c.png",
+        "s3://bucket/d.png",
+    ]
+    assert [is_on_the_web(name) for name in ("https://e.org/a.png", "HTTP://e.org/a.png", "s3://b/a.png")] == [
+        True,
+        True,
+        False,
+    ]

@@ -1,0 +1,103 @@
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.sources import table
+from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task_sources import TableSource
+from finetune_assets_tests.dataset.pictures import picture
+
+TEXT = TextAnswer(kind="text")
+PRICE = NumberAnswer(kind="number", template="Price is ${}", minimum=0)
+
+
+def read(path: Path, asked: Answer = TEXT, **settings: object) -> list[Example]:
+    source = TableSource.model_validate({"kind": "table", "path": str(path), **settings})
+    return list(table.read(source, "physics", asked))
+
+
+def csv(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "t.csv").write_text(text)
+    return tmp_path / "t.csv"
+
+
+def test_a_table_with_the_usual_columns_needs_no_mapping(tmp_path: Path) -> None:
+    [made] = read(csv(tmp_path, "question,answer,region\nWhat is c?,the speed of light,Physics\nx,y,other\n"))
+    assert (made.question, made.answer, made.line) == ("What is c?", "the speed of light", 2)
+
+
+def test_every_part_may_be_made_of_several_columns(tmp_path: Path) -> None:
+    path = csv(tmp_path, 'title,text,price,maker,shop\nPen,"blue,\nnew",1.2,Acme,physics\n')
+    [made] = read(
+        path,
+        PRICE,
+        question="How much is {title}?\n{text}",
+        answer="{price} dollars",
+        region="{shop}",
+        group="{maker}/{title}",
+    )
+    assert made.question == "How much is Pen?\nblue,\nnew"
+    assert (made.answer, made.score, made.group) == ("Price is $1.20", 1.2, "Acme/Pen")
+
+
+def test_the_support_follows_a_text_answer_after_its_separator(tmp_path: Path) -> None:
+    path = csv(tmp_path, "question,correct_answer,support\nQ?,water,It is wet.\nR?,ice,\n")
+    settings: dict[str, Any] = {"answer": "{correct_answer}", "support": "{support}", "region": "physics"}
+    first, second = read(path, **settings)
+    assert first.answer == "water Explanation: It is wet."
+    assert (second.problem, second.detail) == ("missing_field", "line 3 has no support")
+    [because, _] = read(path, TextAnswer(kind="text", separator="because"), **settings)
+    assert because.answer == "water because It is wet."
+
+
+@pytest.mark.parametrize(
+    ("row", "problem", "detail"),
+    [
+        (",1,physics", "missing_field", "line 2 has no question"),
+        ("Q,,physics", "empty_answer", "line 2 has no answer"),
+        ("Q,1,", "missing_field", "line 2 has no region"),
+        ("Q,1,??", "missing_field", "line 2: '??' cannot be a region's name"),
+        ("Q,cheap,physics", "unparseable_answer", "answer must be a number, found the text 'cheap'"),
+        ("Q,-1,physics", "score_out_of_range", "answer must be at least 0, found -1"),
+        ("Q,1", "malformed_line", "2 cells, the header 3"),
+    ],
+)
+def test_a_bad_row_says_what_is_wrong_and_hides_no_other(tmp_path: Path, row: str, problem: str, detail: str) -> None:
+    bad, good = read(csv(tmp_path, f"question,answer,region\n{row}\nR,2,physics\n"), PRICE)
+    assert (bad.line, bad.problem, bad.answer) == (2, problem, None)
+    assert detail in bad.detail
+    assert (good.line, good.problem) == (3, None)
+
+
+def test_a_number_of_a_parquet_table_stays_what_it_is(tmp_path: Path) -> None:
+    pd.DataFrame({"question": ["Q"], "answer": [1e-05], "region": ["physics"]}).to_parquet(tmp_path / "t.parquet")
+    [made] = read(tmp_path / "t.parquet", NumberAnswer(kind="number", decimals=5))
+    assert (made.score, made.answer, made.line) == (1e-05, "0.00001", 1)
+
+
+def test_images_are_paths_beside_the_table_or_bytes_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = picture()
+    images = [{"bytes": data, "path": "a.png"}, {"bytes": None, "path": "b.png"}, None]
+    pd.DataFrame({"question": "Q", "answer": [0, 1, 0], "image": images}).to_parquet(tmp_path / "t.parquet")
+    inside, beside, none = read(tmp_path / "t.parquet", BinaryAnswer(kind="binary"), region="physics", image="{image}")
+    assert inside.image is not None and Path(inside.image).read_bytes() == data
+    assert beside.image == str(tmp_path / "b.png")
+    assert (none.problem, none.detail) == ("image_missing", "row 3 has no image")
+
+
+def test_the_same_question_has_the_same_id_wherever_it_stands(tmp_path: Path) -> None:
+    one = read(csv(tmp_path, "question,answer,region\nQ,1,physics\nR,2,physics\n"))
+    other = read(csv(tmp_path, "question,answer,region\nR,2,physics\nQ,1,physics\n"))
+    assert [e.id for e in one] == [e.id for e in reversed(other)]
+
+
+def test_a_text_without_a_column_is_refused_with_what_was_meant() -> None:
+    with pytest.raises(ValidationError, match=r'question must hold a column in braces, such as "\{title\}"'):
+        TableSource(kind="table", path="t.csv", question="title")
+    with pytest.raises(ValidationError, match="region must be a column in braces"):
+        TableSource(kind="table", path="t.csv", region="All of them")

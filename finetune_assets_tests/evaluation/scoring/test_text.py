@@ -1,0 +1,80 @@
+"""Metrics of texts: what counts as containing, overlapping and keeping the format."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.evaluation.scoring.text import METRICS, TextScoring, token_f1, words
+from finetune_assets.task import TextAnswer
+from finetune_assets_tests.evaluation.predictions import prediction
+
+SCORING = TextScoring(TextAnswer(kind="text"))
+TRUTH = "Coriolis effect Explanation: The Coriolis effect turns winds."
+
+
+def scores(text: str | None, truth: str = TRUTH, truncated: bool = False) -> dict[str, float]:
+    scored = SCORING.score([prediction(truth, text, truncated=truncated)])
+    return {name: metric.resampled(scored, np.ones((1, 1)))[0] for name, metric in METRICS.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "contains"),
+    [
+        ("the coriolis  EFFECT!", 1),
+        ("I think it is the Coriolis-effect of course", 1),
+        ("The effect of Coriolis", 0),
+        ("Coriolis effects", 0),
+        ("No idea. Explanation: the Coriolis effect", 1),
+        (None, 0),
+    ],
+)
+def test_an_answer_is_contained_word_for_word(text: str | None, contains: int) -> None:
+    assert scores(text)["contains_answer"] == contains
+
+
+def test_only_the_answer_before_its_explanation_is_compared() -> None:
+    found = scores("Coriolis effect Explanation: something else entirely")
+    assert (found["exact_match"], found["token_f1"], found["format_adherence"]) == (1, 1, 1)
+
+
+def test_token_f1_by_hand() -> None:
+    # "effect" and "coriolis" are shared, of 2 and of 4 words: 2 * 2 / (2 + 4)
+    assert scores("effect named after Coriolis")["token_f1"] == pytest.approx(4 / 6)
+    assert scores("wind")["token_f1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "truncated", "kept"),
+    [
+        ("x Explanation: y", TRUTH, False, 1),
+        ("x Explanation: y", TRUTH, True, 0),
+        ("x because of y", TRUTH, False, 0),
+        ("x Explanation: y Explanation: z", TRUTH, False, 0),
+        ("osmosis", "diffusion", False, 1),
+        ("osmosis Explanation: y", "diffusion", False, 0),
+    ],
+)
+def test_the_format_is_kept_by_ending_and_explaining_as_the_true_answers_do(
+    text: str, truth: str, truncated: bool, kept: int
+) -> None:
+    assert scores(text, truth, truncated)["format_adherence"] == kept
+
+
+def test_case_punctuation_and_articles_are_no_words() -> None:
+    assert words("The  U.S. army, a “big” One") == ["u", "s", "army", "big", "one"]
+
+
+sentence = st.lists(st.sampled_from(["cell", "atom", "heat", "light"]), max_size=6)
+
+
+@given(sentence, sentence)
+def test_token_f1_is_symmetric_and_one_only_for_the_same_words(one: list[str], other: list[str]) -> None:
+    assert token_f1(one, other) == token_f1(other, one)
+    assert (token_f1(one, other) == 1) == (sorted(one) == sorted(other))
+    assert 0 <= token_f1(one, other) <= 1
+
+
+@given(sentence.filter(bool), sentence)
+def test_a_text_that_begins_with_the_answer_contains_it(answer: list[str], rest: list[str]) -> None:
+    assert scores(" ".join(answer + rest), truth=" ".join(answer))["contains_answer"] == 1

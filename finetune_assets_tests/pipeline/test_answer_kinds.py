@@ -1,0 +1,81 @@
+"""A choice, a number and a text, each from a table of rows through all nine stages against the real server."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pandas as pd
+import pytest
+
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE
+from finetune_assets.provider import fine_tuning
+from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task
+
+# In the process that runs the other pipeline tests, beside the server that it has started.
+pytestmark = pytest.mark.xdist_group("finished_region")
+
+N = 60
+WORDS = ["Yes", "No", "system"]
+KINDS: dict[str, dict[str, Any]] = {
+    "choice": {"answer": {"kind": "choice", "options": WORDS}, "metric": "accuracy", "picture": "confusion_matrix"},
+    "number": {
+        "answer": {"kind": "number", "template": "{}", "decimals": 0, "minimum": 0},
+        "metric": "within_tolerance",
+        "picture": "truth_against_guess",
+    },
+    "text": {"answer": {"kind": "text", "max_tokens": 6}, "metric": "contains_answer", "picture": "metric_intervals"},
+}
+
+
+def write_rows(folder: Path, kind: str) -> dict[str, Any]:
+    """Write questions that name a word, with the word, its place or a sentence about it as the answer."""
+    rows = []
+    for number in range(N):
+        word = WORDS[number % 3]
+        answer = {"choice": word, "number": 10 + number % 3, "text": f"{word} Explanation: it was said"}[kind]
+        rows.append({"question": f"{word} {number}?", "answer": answer})
+    table = folder / "rows.jsonl"
+    table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return {"kind": "table", "path": str(table), "region": "mono"}
+
+
+@pytest.mark.usefixtures("local_key")
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_answer_goes_through_all_nine_stages(
+    kind: str, server: Any, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    task = make_task(
+        source=write_rows(tmp_path, kind),
+        answer=KINDS[kind]["answer"],
+        prompt={"user": "{question}"},
+        sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
+        filtering={"label_errors": "off", "outliers": False},
+        base_model="tiny-text",
+        method={"n_epochs": 1, "batch_size": 2},
+        provider=server.base_url,
+    )
+    project = Project(task, tmp_path / "outputs")
+    prepared = project.run(*PREPARE)
+    assert prepared.success, failures(prepared)
+    job_id = project.metadata("finetune_job")["job_id"]
+    while fine_tuning.retrieve(client, job_id).finished_at is None:
+        time.sleep(0.2)
+    evaluated = project.run(*EVALUATE)
+    assert evaluated.success, failures(evaluated)
+    assert all(project.made(stage) for stage in STAGES)
+    assert {"better_than_base", "enough_scores", "calibration_helps"} <= set(evaluations(evaluated))
+
+    report = json.loads(project.output("benchmark", ".json").read_text())
+    predictions = pd.read_parquet(project.output("benchmark", ".parquet"))
+    assert (report["kind"], report["primary"]) == (kind, KINDS[kind]["metric"])
+    assert report["n"] == (predictions["role"] == "base").sum()
+    assert len(report["baselines"]) == (2 if kind == "number" else 1)
+    assert "data:image/png" in project.metadata("benchmark")[KINDS[kind]["picture"]]
+    made = json.loads(project.output("calibrator", ".json").read_text())
+    assert made["calibrator"]["kind"] == kind
+    assert made["calibrator"]["model"] == report["fine_tuned"]["model"]
+    assert "data:image/png" in project.metadata("calibrator")["intervals" if kind == "number" else "reliability"]

@@ -1,0 +1,85 @@
+"""What a person sees of the data stages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from upath import UPath
+
+from finetune_assets.dataset.filtering import Filtered
+from finetune_assets.dataset.label_errors import LabelErrors
+from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
+from finetune_assets.dataset.sampling import DTYPES
+from finetune_assets.dataset.table import Table, write_table
+from finetune_assets.pipeline import data_views
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets_tests.dataset.pictures import picture, put
+from finetune_assets_tests.pipeline.tasks import make_task
+
+BINARY = BinaryAnswer(kind="binary", positive="Yes", negative="No")
+
+
+def table(folder: Path, *rows: Mapping[str, object]) -> Table:
+    known = {"example_id": "a", "split": "train", "question": "Bright?", "answer": "Yes"}
+    frame = pd.DataFrame([{**dict.fromkeys(DTYPES), **known, **row} for row in rows], columns=list(DTYPES))
+    return write_table(UPath(folder) / "t.parquet", frame.astype(DTYPES))
+
+
+@pytest.mark.parametrize(
+    ("answer", "columns"),
+    [
+        (BINARY, {"Yes": [2, 0, 0, 0], "No": [0, 0, 0, 0]}),
+        (ChoiceAnswer(kind="choice", options=["No", "Yes", "?"]), {"No": [0] * 4, "Yes": [2, 0, 0, 0], "?": [0] * 4}),
+        (NumberAnswer(kind="number"), {"examples": [2, 0, 0, 1]}),
+        (TextAnswer(kind="text"), {"examples": [2, 0, 0, 1]}),
+    ],
+)
+def test_counts_have_every_split_and_answer(tmp_path: Path, answer: Answer, columns: dict[str, list[int]]) -> None:
+    rows = table(tmp_path, {}, {}, {"split": "test", "answer": "other"}, {"split": None})
+    counted = data_views.counts(rows, answer)
+    assert counted.index.tolist() == ["train", "validation", "calibration", "test"]
+    assert counted.to_dict("list") == columns
+
+
+def test_numbers_are_a_histogram_and_words_are_bars(tmp_path: Path) -> None:
+    rows = table(tmp_path, *({"score": float(n)} for n in range(9)))
+    counted = data_views.counts(rows, BINARY)
+    number = data_views.answer_chart(rows, NumberAnswer(kind="number"), counted).value or ""
+    binary = data_views.answer_chart(rows, BINARY, counted).value or ""
+    assert number.startswith("![answers](data:image/png;base64,")
+    assert binary.startswith("![examples by split and answer](data:image/png;base64,")
+
+
+def test_examples_without_images_are_shown_as_texts(tmp_path: Path) -> None:
+    shown = data_views.contact_sheet(table(tmp_path, {"question": "Is water wet?"})).value or ""
+    assert "| train | Is water wet? | Yes |" in shown
+
+
+def test_examples_with_images_are_a_contact_sheet(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.png", picture())
+    shown = data_views.contact_sheet(table(tmp_path, {"image": str(path), "image_sha256": "x"})).value or ""
+    assert shown.startswith("![examples](data:image/png;base64,")
+
+
+def test_chats_are_the_training_examples_with_their_own_system_message(tmp_path: Path) -> None:
+    rows = table(tmp_path, {"split": "test", "question": "Hidden?"}, {"system": "Be brief."})
+    shown = data_views.chats(rows, make_task()).value or ""
+    assert "**system**: Be brief." in shown and "**assistant**: Yes" in shown and "Hidden?" not in shown
+
+
+def test_the_quarantine_shows_its_first_rows_and_how_many_more_there_are(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"example_id": [str(n) for n in range(30)], "reason": "duplicate"})
+    quarantine = write_table(UPath(tmp_path) / "q.parquet", frame.reindex(columns=list(QUARANTINE_DTYPES)))
+    suspects = pd.DataFrame(
+        [{"row": 1, "example_id": "b", "split": "test", "answer": "Yes", "likely": "No", "chance": 0.01, "image": None}]
+    )
+    found = LabelErrors("judged well", 0.9, suspects)
+    shown = data_views.quarantine(Filtered(quarantine, quarantine, Counter(duplicate=30), 60, found))
+    assert shown["quarantined"] == 30
+    assert shown["by_reason"].value.endswith("| duplicate | 30 |")
+    assert shown["quarantine"].value.endswith("And 10 more in the file.")
+    assert "| b | test | Yes | No | 0.01 |" in shown["likely_label_errors"].value

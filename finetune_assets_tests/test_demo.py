@@ -1,0 +1,74 @@
+"""What the demo's summary says of each kind of answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from upath import UPath
+
+from finetune_assets import demo
+from finetune_assets.evaluation import calibration
+from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.pipeline.io_manager import write_json
+from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets_tests.evaluation import predictions as built
+from finetune_assets_tests.pipeline.tasks import make_task
+
+KEYS = [
+    *("region", "base_model", "fine_tuned_model", "n_train", "n_validation", "n_calibration", "n_test"),
+    *("metric", "base", "fine_tuned", "difference", "difference_ci95", "p_value"),
+    *("ece_before", "ece_after", "brier_before", "brier_after", "trained_tokens", "training_seconds"),
+]
+
+
+def results(folder: Path, answer: Answer, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The summary of a region whose stages left these predictions."""
+    monkeypatch.setenv("FINETUNE_ASSETS_DATA", str(folder))
+    task = make_task()
+    table = pd.concat([table, table[table["role"] == "fine_tuned"].assign(split="calibration")])
+    of = {split: calibration.evidence(table, split, answer) for split in ("calibration", "test")}
+    fitted = calibration.fit(of["calibration"], answer, "ft:a")
+    report = calibration.judge(fitted, of["test"], "ft:a").to_dict()
+    made = {
+        "training_jsonl": {"train": {"n_examples": 40}, "validation": {"n_examples": 10}},
+        "finetuned_model": {"base_model": "m", "model": "ft:a", "trained_tokens": 5, "training_seconds": 1.5},
+        "benchmark": compare(table, answer).to_dict(),
+        "calibrator": {"calibrator": fitted.to_dict(), "report": report},
+    }
+    for stage, record in made.items():
+        write_json(UPath(folder) / task.task / stage / "mono.json", record)
+    return demo._results(task, "mono")
+
+
+def test_the_summary_of_a_binary_task_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = built.predictions()
+    row = results(tmp_path, BinaryAnswer(kind="binary"), table, monkeypatch)
+    assert list(row) == KEYS
+    assert (row["metric"], row["n_test"], row["n_calibration"]) == ("accuracy", 120, 120)
+    assert row["difference"] == pytest.approx(row["fine_tuned"] - row["base"])
+    assert row["difference_ci95"][0] < row["difference"] < row["difference_ci95"][1]
+    assert None not in row.values()
+
+
+def test_the_summary_of_numbers_has_the_same_keys_without_calibration_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = results(tmp_path, NumberAnswer(kind="number", template="${}"), built.numbers(), monkeypatch)
+    assert list(row) == KEYS
+    assert row["metric"] == "within_tolerance"
+    assert [key for key, value in row.items() if value is None] == [
+        "ece_before",
+        "ece_after",
+        "brier_before",
+        "brier_after",
+    ]
+
+
+def test_the_summary_of_texts_is_about_whether_they_hold_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = results(tmp_path, TextAnswer(kind="text"), built.texts(), monkeypatch)
+    assert (row["metric"], None in row.values()) == ("contains_answer", False)
