@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo ui test check clean
+.PHONY: demo ui test check bench clean
 
 demo: $(READY)
 	@$(BIN)/finetune-assets demo
@@ -20,6 +20,9 @@ check: $(READY)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg check defs
+
+bench: $(READY)
+	@for claim in benchmarks/*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
 
 clean:
 	rm -rf .venv var data/outputs

@@ -66,13 +66,29 @@ def serve(
     home: Annotated[Path, typer.Option(help="Where files, jobs, models and the API key are kept.")] = Path(
         "var/server"
     ),
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many jobs train at once on each device. By default 1 on a GPU, 2 on a CPU."),
+    ] = None,
+    fetch_images: Annotated[
+        bool,
+        typer.Option("--fetch-images", help="Fetch images that requests and training files name by https URL."),
+    ] = False,
+    vllm_url: Annotated[
+        str | None,
+        typer.Option(help="A vLLM server that answers for the base models it has, e.g. http://127.0.0.1:8000."),
+    ] = None,
 ) -> None:
-    """Start the fine-tuning server, which speaks the OpenAI protocol."""
+    """Start the fine-tuning server, which speaks the OpenAI protocol.
+
+    Images are fetched from public addresses only, and not at all without --fetch-images. vLLM has to be started with
+    --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True to answer for fine-tuned models.
+    """
     from finetune_assets.server import app as server
     from finetune_assets.server import base_models
 
     base_models.install()
-    server.serve(home, host, port)
+    server.serve(home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url)
 
 
 @app.command()

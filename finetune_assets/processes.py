@@ -33,12 +33,12 @@ class StartError(FinetuneAssetsError, RuntimeError):
 def fine_tuning_server() -> Iterator[str]:
     """The local server's base URL; it is started for the duration unless one answers already."""
     url = f"http://127.0.0.1:{SERVER_PORT}"
-    if _answers(f"{url}/health"):
+    if _answers(f"{url}/healthz"):
         yield f"{url}/v1"
         return
     command = [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", str(SERVER_PORT)]
     with _running(command, VAR / "logs" / "server.log") as process:
-        _await_answer(process, f"{url}/health", VAR / "logs" / "server.log", seconds=120)
+        _await_answer(process, f"{url}/healthz", VAR / "logs" / "server.log", seconds=120)
         yield f"{url}/v1"
 
 

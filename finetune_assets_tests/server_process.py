@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import openai
 import psutil
@@ -18,10 +20,10 @@ from finetune_assets_tests.tiny_models import write_text_model
 
 KEY = "sk-test-key"
 _SERVE = """
-import sys
+import json, sys
 from pathlib import Path
 from finetune_assets.server.app import serve
-serve(Path(sys.argv[1]), port=0)
+serve(Path(sys.argv[1]), port=0, **json.loads(sys.argv[2]))
 """
 
 
@@ -33,9 +35,9 @@ def make_home(home: Path) -> Path:
 
 
 class ServerProcess:
-    """A server on a free port; stopped at the end of the `with` block at the latest."""
+    """A server on a free port, with the options of `serve`; stopped at the end of the `with` block at the latest."""
 
-    def __init__(self, home: Path, key: str | None = KEY) -> None:
+    def __init__(self, home: Path, key: str | None = KEY, **options: Any) -> None:
         self.home = home
         environment = {k: v for k, v in os.environ.items() if k != "FINETUNE_ASSETS_API_KEY"}
         if key:
@@ -43,7 +45,7 @@ class ServerProcess:
         self.errors = home / "server.stderr"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, str(home)],
+                [sys.executable, "-c", _SERVE, str(home), json.dumps(options)],
                 env=environment | {"OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=errors,

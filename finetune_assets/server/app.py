@@ -2,51 +2,121 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Response, Security
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
 from finetune_assets.errors import FinetuneAssetsError
-from finetune_assets.server import base_models, chat, error_answers, files, fine_tuning, models
+from finetune_assets.server import (
+    api_page,
+    base_models,
+    batches,
+    chat,
+    error_answers,
+    files,
+    fine_tuning,
+    models,
+    uploads,
+)
+from finetune_assets.server.batch_runner import BatchRunner
+from finetune_assets.server.chat_completions import Completions
+from finetune_assets.server.database.batches import STATUSES
+from finetune_assets.server.database.jobs import FINAL, OPEN, PAUSED
+from finetune_assets.server.devices import threads_per_process
 from finetune_assets.server.gate import Gate
 from finetune_assets.server.home import api_key, locked
+from finetune_assets.server.metrics import CONTENT_TYPE, Measured, Metrics
+from finetune_assets.server.remote_images import SWITCH as FETCH_SWITCH
 from finetune_assets.server.services import Services
-from finetune_assets.server.supervisor import threads_per_process
+from finetune_assets.server.vllm import Vllm, key_from_environment
+from finetune_assets.server.wire import ErrorAnswer, WireRoute
 
+ANSWER_SECONDS = 3.0
+"""How long answers may take to come to their end when the server stops."""
 _STOP_SECONDS = 5
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "The request is refused."},
+    "5XX": {"model": ErrorAnswer, "description": "The server cannot answer."},
+}
+_DESCRIPTION = "OpenAI's protocol for fine-tuning and chat, on this machine. Use it with any OpenAI client."
 
 
 class AddressInUseError(FinetuneAssetsError, OSError):
     """The server cannot listen where it was told to."""
 
 
-def make_app(home: Path) -> FastAPI:
-    """Make the app that serves `home`; its queue runs while the app does. One app per home at a time (see `serve`)."""
-    services = Services(home)
+def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None) -> FastAPI:
+    """Make the app that serves `home`; its queue runs while the app does. One app per home at a time (see `serve`).
+
+    Args:
+        home: folder of everything the server keeps.
+        jobs: how many jobs train at once on each device; None decides by the machine.
+        vllm_url: where a vLLM server is that answers for the models it has.
+    """
+    services, metrics = Services(home, jobs=jobs), Metrics()
+    vllm = Vllm(vllm_url, key_from_environment()) if vllm_url else None
+    completions = Completions(services, metrics, vllm)
+    runner = BatchRunner(services, completions)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         services.start()
+        runner.start()
         yield
+        await runner.stop()
+        if vllm is not None:
+            await vllm.close()
         services.stop()
 
-    app = FastAPI(title="finetune_assets", version=__version__, lifespan=lifespan, redirect_slashes=False)
-    app.state.services = services
-    app.add_middleware(Gate, key=api_key(home).value)
+    app = FastAPI(
+        title="finetune_assets",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}".lower().replace("-", "_"),
+    )
+    app.state.services, app.state.completions, app.state.batch_runner = services, completions, runner
+    # The gate looks at the key; this says so in the description of the API.
+    bearer = [Security(HTTPBearer(auto_error=False, description="The server said at its start where its key is."))]
+    for name, part in _PARTS.items():
+        app.include_router(part.router, tags=[name], dependencies=bearer, responses=_REFUSALS)
+    operation = APIRouter(tags=["Operation"], route_class=WireRoute)
+    operation.get("/healthz")(_healthz)
+    operation.get("/metrics", response_class=PlainTextResponse)(_metrics_of(metrics, services))
+    operation.get("/docs", include_in_schema=False)(lambda: HTMLResponse(api_page.render(app.openapi())))
+    app.include_router(operation)
     error_answers.install(app)
-    for part in (files, fine_tuning, models, chat):
-        app.include_router(part.router)
-    app.get("/health")(_health)
+    app.add_middleware(Gate, key=api_key(home).value)
+    app.add_middleware(Measured, metrics=metrics)
     return app
 
 
-def serve(home: Path, host: str = "127.0.0.1", port: int = 8321) -> None:
+def serve(
+    home: Path,
+    host: str = "127.0.0.1",
+    port: int = 8321,
+    *,
+    jobs: int | None = None,
+    fetch_images: bool = False,
+    vllm_url: str | None = None,
+) -> None:
     """Serve `home` until SIGINT or SIGTERM; port 0 takes a free one, which the start message tells.
 
     Raises:
@@ -55,10 +125,17 @@ def serve(home: Path, host: str = "127.0.0.1", port: int = 8321) -> None:
         AddressInUseError: the address cannot be listened on.
     """
     # Read when torch is first imported, here and in the workers.
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process()))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(jobs)))
+    # Threads that spin while they wait for one that another process has displaced bring everything to a crawl.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if fetch_images:
+        os.environ[FETCH_SWITCH] = "1"
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = home.resolve()
+    # Where a form waits until it has come in whole: /tmp is in memory on many machines.
+    tempfile.tempdir = str(home)
     with locked(home), _listen(host, port) as listener:
-        app = make_app(home)
+        app = make_app(home, jobs=jobs, vllm_url=vllm_url)
         print(_greeting(home, *listener.getsockname()[:2]), flush=True)
         config = uvicorn.Config(
             app,
@@ -68,14 +145,56 @@ def serve(home: Path, host: str = "127.0.0.1", port: int = 8321) -> None:
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
-        # uvicorn stops in good order at Ctrl-C, and then raises what it has just handled.
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, app).run(sockets=[listener])
+    # The interpreter's last collection would look at every object of torch and transformers, which takes seconds.
+    gc.freeze()
 
 
-def _health() -> dict[str, str]:
+class _Server(uvicorn.Server):
+    """Ends in good order at the first signal, and sooner at the second."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._state = app.state
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end. Unlike uvicorn's own, it does not raise the signal again at the end, which is exit code 0."""
+        del sig, frame
+        if self.should_exit:
+            self._state.services.supervisor.hurry()
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._state.completions.stop)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let answers come to their end for a moment, and end what is left: a stream with an error event."""
+        self._loop = asyncio.get_running_loop()
+        await self._state.batch_runner.stop()
+        self._loop.call_later(ANSWER_SECONDS, self._state.completions.stop)
+        await super().shutdown(sockets)
+
+
+_PARTS: dict[str, Any] = {
+    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Models": models, "Chat": chat, "Batches": batches,
+}  # fmt: skip
+
+
+def _healthz() -> dict[str, str]:
     """Say that the server is there. Needs no key."""
     return {"status": "ok", "version": __version__}
+
+
+def _metrics_of(metrics: Metrics, services: Services) -> Callable[[], Response]:
+    jobs, batch_rows = services.jobs, services.batches
+    metrics.watch("fine_tuning_jobs", "Jobs.", lambda: {s: jobs.count(s) for s in (*OPEN, PAUSED, *FINAL)})
+    metrics.watch("batches", "Batches.", lambda: {s: batch_rows.count(s) for s in STATUSES})
+
+    def read_metrics() -> Response:
+        """Measure the server, in Prometheus' text format. Needs no key."""
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+
+    return read_metrics
 
 
 def _listen(host: str, port: int) -> socket.socket:

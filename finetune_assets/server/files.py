@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 from openai.types import FileDeleted, FileObject
 
+from finetune_assets.server.database.files import CHUNK_BYTES
 from finetune_assets.server.database.schema import StoredFile
 from finetune_assets.server.gate import MAX_FILE_BYTES
 from finetune_assets.server.services import Served
-from finetune_assets.server.wire import ApiError, NamedPage, WireRoute
+from finetune_assets.server.wire import ApiError, NamedPage, WireRoute, read_page
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+MAX_BATCH_FILE_BYTES = 200 << 20
 
 router = APIRouter(prefix="/v1/files", route_class=WireRoute)
 
@@ -26,22 +30,23 @@ def create(
     anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
     seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=3600, le=2_592_000)] = None,
 ) -> FileObject:
-    """Store a file; `expires_after[seconds]` later it is deleted, by default never."""
-    if purpose not in PURPOSES:
-        raise ApiError(400, f"{purpose!r} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
+    """Store a file; `expires_after[seconds]` later it is deleted, by default never (files for batches: 30 days)."""
+    check_purpose(purpose)
     if (anchor is None) != (seconds is None):
         missing = "expires_after[anchor]" if anchor is None else "expires_after[seconds]"
         raise ApiError(
             400, f"Missing required parameter: '{missing}'.", param=missing, code="missing_required_parameter"
         )
-    if (file.size or 0) > MAX_FILE_BYTES:
-        raise ApiError(413, f"The file is larger than {MAX_FILE_BYTES >> 20} MB.", param="file")
+    limit = MAX_BATCH_FILE_BYTES if purpose == "batch" else MAX_FILE_BYTES
+    if (file.size or 0) > limit:
+        message = f"The file is larger than {limit >> 20} MB, the most with the purpose '{purpose}'."
+        raise ApiError(413, message, param="file")
     name = file.filename or "upload"
     return as_file(served.files.add(file.file, filename=name, purpose=purpose, expires_in=seconds))
 
 
 @router.get("")
-def list_files(
+async def list_files(
     served: Served,
     purpose: str | None = None,
     after: str | None = None,
@@ -49,24 +54,34 @@ def list_files(
     order: Literal["asc", "desc"] = "desc",
 ) -> NamedPage[FileObject]:
     """List files by the time they were stored."""
-    rows = served.files.page(purpose=purpose, after=after, limit=limit, ascending=order == "asc")
-    data = [as_file(row) for row in rows.items]
-    # The published schema wants a string here even where the page is empty.
-    first, last = (data[0].id, data[-1].id) if data else ("", "")
-    return NamedPage(object="list", data=data, has_more=rows.has_more, first_id=first, last_id=last)
+
+    def read() -> NamedPage[FileObject]:
+        rows = served.files.page(purpose=purpose, after=after, limit=limit, ascending=order == "asc")
+        data = [as_file(row) for row in rows.items]
+        # The published schema wants a string here even where the page is empty.
+        first, last = (data[0].id, data[-1].id) if data else ("", "")
+        return NamedPage(object="list", data=data, has_more=rows.has_more, first_id=first, last_id=last)
+
+    return await read_page(limit, read)
 
 
 @router.get("/{file_id}")
-def retrieve(served: Served, file_id: str) -> FileObject:
+async def retrieve(served: Served, file_id: str) -> FileObject:
     """Describe a file."""
     return as_file(_find(served, file_id))
 
 
 @router.get("/{file_id}/content")
-def content(served: Served, file_id: str) -> FileResponse:
+def content(served: Served, file_id: str) -> StreamingResponse:
     """Send a file's bytes as they came."""
     row = _find(served, file_id)
-    return FileResponse(served.files.path(row.id), media_type="application/octet-stream", filename=row.filename)
+    headers = {
+        "content-length": str(row.bytes),
+        "content-disposition": f"attachment; filename*=utf-8''{quote(row.filename, safe='')}",
+    }
+    # Opened here: a file that is deleted meanwhile is still sent to its end.
+    source = served.files.open(row)
+    return StreamingResponse(_chunks(source), media_type="application/octet-stream", headers=headers)
 
 
 @router.delete("/{file_id}")
@@ -75,6 +90,12 @@ def delete(served: Served, file_id: str) -> FileDeleted:
     if not served.files.delete(file_id):
         raise _no_such_file(file_id)
     return FileDeleted(id=file_id, object="file", deleted=True)
+
+
+def check_purpose(purpose: str) -> None:
+    """Refuse a purpose that no file can have."""
+    if purpose not in PURPOSES:
+        raise ApiError(400, f"{purpose!r} is not one of {list(PURPOSES)} - 'purpose'", param="purpose")
 
 
 def as_file(row: StoredFile) -> FileObject:
@@ -91,6 +112,12 @@ def as_file(row: StoredFile) -> FileObject:
         status="processed",
         **expiry,
     )
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    with source:
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk
 
 
 def _find(served: Served, file_id: str) -> StoredFile:

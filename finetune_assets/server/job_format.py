@@ -8,20 +8,25 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from pydantic import Field
 
-from finetune_assets.server.database.jobs import ORGANIZATION, SUCCEEDED
+from finetune_assets.server.database.jobs import ORGANIZATION, PAUSED, QUEUED, SUCCEEDED
 from finetune_assets.server.database.schema import Event, Job, TunedModel
-from finetune_assets.server.wire import RequestBody
+from finetune_assets.server.wire import Metadata, RequestBody
 
-MetadataKey = Annotated[str, Field(max_length=64)]
-MetadataValue = Annotated[str, Field(max_length=512)]
+Auto = Literal["auto"]
 
 
 class Hyperparameters(RequestBody):
     """How to train; the trainer decides what is `auto`."""
 
-    n_epochs: Literal["auto"] | Annotated[int, Field(ge=1, le=50)] = "auto"
-    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] | None = "auto"
-    learning_rate_multiplier: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] | None = "auto"
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
+
+
+class DpoHyperparameters(Hyperparameters):
+    """How to train on preferences; `beta` says how dear it is to move away from the base model's answers."""
+
+    beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
 
 
 class Supervised(RequestBody):
@@ -30,13 +35,35 @@ class Supervised(RequestBody):
     hyperparameters: Hyperparameters | None = None
 
 
+class Dpo(RequestBody):
+    """Options of direct preference optimisation."""
+
+    hyperparameters: DpoHyperparameters | None = None
+
+
 class Method(RequestBody):
-    """What kind of training. Only `supervised` is served; options of other kinds are ignored, as they do not apply."""
+    """What kind of training, and its options under the name of the kind. `reinforcement` is refused."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: Supervised | None = None
-    dpo: Any = None
-    reinforcement: Any = None
+    dpo: Dpo | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class Wandb(RequestBody):
+    """A Weights & Biases project to report to."""
+
+    project: Annotated[str, Field(min_length=1, max_length=128)]
+    name: Annotated[str, Field(max_length=128)] | None = None
+    entity: Annotated[str, Field(max_length=128)] | None = None
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)] | None = None
+
+
+class Integration(RequestBody):
+    """A service that follows the training."""
+
+    type: Literal["wandb"]
+    wandb: Wandb
 
 
 class JobBody(RequestBody):
@@ -50,26 +77,35 @@ class JobBody(RequestBody):
     """Deprecated form of `method.supervised.hyperparameters`, which wins where both are given."""
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
-    integrations: list[Any] | None = None
+    metadata: Metadata | None = None
+    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
+
+    @property
+    def method_type(self) -> str:
+        """The kind of training asked for."""
+        return self.method.type if self.method else "supervised"
 
 
 def hyperparameters(body: JobBody) -> dict[str, Any]:
-    """Read the hyperparameters asked for, wherever they stand."""
+    """Read the hyperparameters asked for, wherever they stand; those not mentioned are `auto`."""
     asked = body.hyperparameters
-    if body.method and body.method.supervised and body.method.supervised.hyperparameters:
-        asked = body.method.supervised.hyperparameters
-    return {name: "auto" if value is None else value for name, value in (asked or Hyperparameters())}
+    options = getattr(body.method, body.method_type) if body.method else None
+    if options and options.hyperparameters:
+        asked = options.hyperparameters
+    complete = DpoHyperparameters if body.method_type == "dpo" else Hyperparameters
+    return {name: "auto" if value is None else value for name, value in complete(**dict(asked or ()))}
 
 
 def as_job(job: Job) -> FineTuningJob:
     """Describe a job on the wire."""
-    values: Any = job.hyperparameters
-    method: Any = {"type": "supervised", "supervised": {"hyperparameters": values}}
+    values: Any = {name: value for name, value in job.hyperparameters.items() if name != "beta"}
+    method: Any = {"type": job.method, job.method: {"hyperparameters": job.hyperparameters}}
+    integrations: Any = job.integrations or []
     error: Any = job.error
-    status: Any = job.status
+    # OpenAI answers "paused" though its own type has no such value.
+    status: Any = QUEUED if job.status == PAUSED else job.status
     extra: Any = {"user_provided_suffix": job.suffix}
-    return FineTuningJob(
+    answer = FineTuningJob(
         id=job.id,
         object="fine_tuning.job",
         created_at=job.created_at,
@@ -87,10 +123,11 @@ def as_job(job: Job) -> FineTuningJob:
         estimated_finish=job.estimated_finish,
         finished_at=job.finished_at,
         error=error,
-        integrations=[],
+        integrations=integrations,
         metadata=job.meta,
         **extra,
     )
+    return answer.model_copy(update={"status": PAUSED}) if job.status == PAUSED else answer
 
 
 def as_event(event: Event) -> FineTuningJobEvent:

@@ -8,7 +8,7 @@ from openai.types import Model, ModelDeleted
 from finetune_assets.server import base_models
 from finetune_assets.server.database.jobs import ORGANIZATION
 from finetune_assets.server.database.schema import TunedModel
-from finetune_assets.server.services import Served
+from finetune_assets.server.services import Served, Services
 from finetune_assets.server.wire import ApiError, RequestBody, WireRoute
 
 router = APIRouter(prefix="/v1/models", route_class=WireRoute)
@@ -25,14 +25,14 @@ class ModelList(RequestBody):
 def list_models(served: Served) -> ModelList:
     """List base models and finished fine-tuned models. Checkpoints are listed with their job."""
     bases = [_as_base(served, name) for name in base_models.names(served.home)]
-    return ModelList(object="list", data=[*bases, *(_as_tuned(row) for row in served.models.all())])
+    return ModelList(object="list", data=[*bases, *(_as_tuned(served, row) for row in served.models.all())])
 
 
 @router.get("/{model:path}")
-def retrieve(served: Served, model: str) -> Model:
+async def retrieve(served: Served, model: str) -> Model:
     """Describe a base model, a fine-tuned model or a checkpoint."""
     if row := served.models.get(model):
-        return _as_tuned(row)
+        return _as_tuned(served, row)
     if model in base_models.names(served.home):
         return _as_base(served, model)
     raise _no_such_model(model)
@@ -49,13 +49,19 @@ def delete(served: Served, model: str) -> ModelDeleted:
     return ModelDeleted(id=model, object="model", deleted=True)
 
 
-def _as_tuned(row: TunedModel) -> Model:
-    return Model(id=row.id, object="model", created=row.created_at, owned_by=ORGANIZATION, shutdown_date=None)
+def _as_tuned(served: Services, row: TunedModel) -> Model:
+    return _as_model(served, row.id, row.base, row.created_at, ORGANIZATION)
 
 
-def _as_base(served: Served, name: str) -> Model:
-    created = int((served.home / "models.yaml").stat().st_mtime)
-    return Model(id=name, object="model", created=created, owned_by="system", shutdown_date=None)
+def _as_base(served: Services, name: str) -> Model:
+    return _as_model(served, name, name, int((served.home / "models.yaml").stat().st_mtime), "system")
+
+
+def _as_model(served: Services, name: str, base: str, created: int, owner: str) -> Model:
+    # A fine-tuned model goes when its base does.
+    announced = base_models.shutdown_date(base, served.home)
+    day = None if announced is None else announced.isoformat()
+    return Model(id=name, object="model", created=created, owned_by=owner, shutdown_date=day)
 
 
 def _no_such_model(name: str) -> ApiError:

@@ -10,17 +10,27 @@ generation loop serve them all, and allows two savings that a whole model's `for
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError
-from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+from finetune_assets.server.base_models import SHARE, VISION_MODEL, BaseModel
 from finetune_assets.server.vision import BundledVision, HubVision, Vision
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_DECIDED = SHARE / "cpu_dtype.json"
 
 
 @dataclass
@@ -33,7 +43,7 @@ class Network:
     tokenizer: Any
     embedding: nn.Module
     decoder: Any
-    head: nn.Module
+    head: Any
     vision: Vision | None
     max_length: int
 
@@ -42,6 +52,21 @@ class Network:
         """Where the weights are."""
         return next(self.decoder.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the decoder computes."""
+        return next(self.decoder.parameters()).dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits the head gives; the tokenizer may know fewer tokens."""
+        return len(self.head.weight)
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the vocabulary's longest token: no text of n characters has fewer than n / this tokens."""
+        return max(map(len, self.tokenizer.get_vocab()))
+
     @cached_property
     def end_ids(self) -> set[int]:
         """Tokens that end an answer."""
@@ -49,12 +74,27 @@ class Network:
         ends = configured if isinstance(configured, list) else [configured]
         return {token for token in (*ends, self.tokenizer.eos_token_id) if token is not None}
 
-    def embed(self, rows: list[list[int]], images: list[list[Tensor]]) -> Tensor:
+    def lay_out_for_serving(self) -> None:
+        """Store the decoder's matrices column by column on a CPU, which multiplies them a quarter faster so.
+
+        Measured on 128 tokens: 206 against 271 ms for the matrices of the bundled model. The matrices stay the same;
+        training, which also multiplies by their transposes, gains nothing.
+        """
+        if self.device.type != "cpu":
+            return
+        for module in self.decoder.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.data = module.weight.data.t().contiguous().t()
+
+    def embed(
+        self, rows: list[list[int]], images: list[list[Tensor]], projector: dict[str, Tensor] | None = None
+    ) -> Tensor:
         """Embeddings `[b, s, d]` of right-padded rows.
 
         Args:
             rows: token ids; a negative id is an image slot.
             images: for every row, the features `[slots, d_features]` of its images in order of their slots.
+            projector: state to use in place of the projector's own.
         """
         padded = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
         ids = padded.to(self.device)
@@ -62,7 +102,8 @@ class Network:
         shown = [features for row in images for features in row]
         if self.vision is None or not shown:
             return embedded
-        visual = self.vision.projector(torch.cat(shown).to(self.device)).to(embedded.dtype)
+        features = torch.cat(shown).to(self.device)
+        visual = torch.func.functional_call(self.vision.projector, projector or {}, features).to(embedded.dtype)
         return embedded.masked_scatter((ids < 0).unsqueeze(-1), visual)
 
     def states(self, embedded: Tensor, shared: int) -> Tensor:
@@ -100,10 +141,10 @@ def load(base: BaseModel) -> Network:
     Raises:
         BaseModelError: its files are missing, or it is not a model this server can take apart.
     """
-    device, dtype = _device_and_dtype()
+    device, dtype = device_and_dtype()
     try:
         return _load_image_text(base, device, dtype) if _from_hub_with_images(base) else _load_text(base, device, dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelError(
             f"the base model {base.name!r} cannot be loaded from {base.path}: {error}. "
             "`python -m finetune_assets.server.base_models` makes the bundled ones."
@@ -144,10 +185,26 @@ def _network(base: BaseModel, tokenizer: Any, model: Any, decoder: Any, vision: 
     return Network(base, model, tokenizer, embedding, decoder, head, vision, longest)
 
 
-def _device_and_dtype() -> tuple[torch.device, torch.dtype]:
+def device_and_dtype() -> tuple[torch.device, torch.dtype]:
+    """Where models compute, and in which precision: bfloat16 on a GPU, and on CPUs that are faster with it."""
     if torch.cuda.is_available():
         return torch.device("cuda"), torch.bfloat16
-    return torch.device("cpu"), torch.bfloat16 if _bfloat16_is_faster() else torch.float32
+    return torch.device("cpu"), getattr(torch, _cpu_dtype())
+
+
+@cache
+def _cpu_dtype() -> str:
+    """`bfloat16` or `float32`, decided once for a processor and written down, so that a seed keeps its weights."""
+    processor = re.search(r"model name\s*:\s*(.+)", _CPU_INFO.read_text()) if _CPU_INFO.exists() else None
+    name = f"{processor[1] if processor else platform.processor()}, torch {torch.__version__}"
+    decided: dict[str, str] = json.loads(_DECIDED.read_text()) if _DECIDED.exists() else {}
+    if name not in decided:
+        decided[name] = "bfloat16" if _bfloat16_is_faster() else "float32"
+        with suppress(OSError):  # an environment that cannot be written to measures each time
+            scratch = _DECIDED.with_name(f".{_DECIDED.name}.{os.getpid()}")
+            scratch.write_text(json.dumps(decided, indent=1))
+            scratch.replace(_DECIDED)
+    return decided[name]
 
 
 def _bfloat16_is_faster() -> bool:
@@ -155,7 +212,7 @@ def _bfloat16_is_faster() -> bool:
 
     Measured, because the feature flags do not tell: of two CPUs with avx512_bf16, one was twice as fast
     in bfloat16 and the other a third slower. The best of many short rounds on one thread is the same on a
-    busy machine as on an idle one, so that a seed keeps giving the same weights.
+    busy machine as on an idle one.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -25,6 +25,9 @@ _BOUNDS = {
     "less_than_equal": ("le", "<=", "above maximum", "above_max_value"),
     "less_than": ("lt", "<", "above maximum", "above_max_value"),
 }
+_TAGS = ("union_tag_invalid", "union_tag_not_found")
+_MISSING = ("missing", "union_tag_not_found")
+_CHOICES = ("literal_error", "union_tag_invalid")
 _MINIMUM_LENGTHS = ("string_too_short", "too_short")
 _MAXIMUM_LENGTHS = ("string_too_long", "too_long")
 _SHOWN = 100
@@ -59,13 +62,17 @@ def _param(error: Mapping[str, Any], body: Any) -> str:
     place, *steps = error["loc"]
     if place != "body":
         return str(steps[0])
+    if steps[-1:] == ["[key]"]:
+        steps = steps[:-2]  # a key that breaks the rules may be of any length
+    if error["type"] in _TAGS:
+        steps.append(error["ctx"]["discriminator"].strip("'"))
     param = ""
-    for step in steps:
+    for number, step in enumerate(steps, start=1):
         if isinstance(body, list) and isinstance(step, int):
             param += f"[{step}]"
             body = body[step]
-        elif isinstance(body, Mapping) and (step in body or error["type"] == "missing"):
-            param += f".{step}" if param else str(step)
+        elif isinstance(body, Mapping) and (step in body or (error["type"] in _MISSING and number == len(steps))):
+            param += f".{str(step)[:_SHOWN]}" if param else str(step)[:_SHOWN]
             body = body.get(step)
     return param
 
@@ -75,7 +82,10 @@ def _depth(param: str) -> int:
 
 
 def _telling(error: Mapping[str, Any]) -> int:
-    return 0 if error["type"] == "literal_error" else 1 if error["type"] in _TYPES else 2
+    if error["type"] == "literal_error":
+        # The wrong kind of object explains whatever else is wrong with it.
+        return 3 if error["loc"][-1] == "type" else 0
+    return 1 if error["type"] in _TYPES else 2
 
 
 def _word(param: str, error: Mapping[str, Any]) -> Problem:
@@ -84,18 +94,30 @@ def _word(param: str, error: Mapping[str, Any]) -> Problem:
         return Problem("We could not parse the JSON body of your request.", None, None)
     if not param:
         return Problem("The body of the request must be a JSON object.", None, None)
-    if kind == "missing":
+    if kind in _MISSING:
         return Problem(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
     if kind == "extra_forbidden":
         return Problem(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
-    if kind == "literal_error":
-        supported = f"Supported values are: {context['expected']}."
-        return Problem(f"Invalid value: {_shortened(error['input'])}. {supported}", param, "invalid_value")
+    if kind in _CHOICES:
+        value, supported = _choice(error)
+        message = f"Invalid value: {_shortened(value)}. Supported values are: {supported}."
+        return Problem(message, param, "invalid_value")
+    if kind == "string_pattern_mismatch":
+        expected = f"Expected a string that matches the pattern '{context['pattern']}'."
+        return Problem(f"Invalid '{param}': string does not match pattern. {expected}", param, "invalid_value")
     if kind in _BOUNDS:
         return _out_of_bounds(param, error)
     if kind in _MINIMUM_LENGTHS or kind in _MAXIMUM_LENGTHS:
         return _wrong_length(param, error)
     return Problem(f"Invalid '{param}': {error['msg']}.", param, "invalid_value")
+
+
+def _choice(error: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the value that was found, and those that are supported."""
+    if error["type"] == "literal_error":
+        return error["input"], error["ctx"]["expected"]
+    *first, last = error["ctx"]["expected_tags"].split(", ")
+    return error["ctx"]["tag"], f"{', '.join(first)} or {last}"
 
 
 def _shortened(value: Any) -> str:
@@ -114,8 +136,12 @@ def _out_of_bounds(param: str, error: Mapping[str, Any]) -> Problem:
     key, sign, side, code = _BOUNDS[error["type"]]
     bound = error["ctx"][key]
     kind = _KINDS[type(bound)]
-    wanted = f"Expected a value {sign} {bound:g}, but got {error['input']} instead."
+    wanted = f"Expected a value {sign} {_number(bound)}, but got {_number(error['input'])} instead."
     return Problem(f"Invalid '{param}': {kind} {side} value. {wanted}", param, f"{kind}_{code}")
+
+
+def _number(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:_SHOWN]
 
 
 def _wrong_length(param: str, error: Mapping[str, Any]) -> Problem:

@@ -10,31 +10,37 @@ from fastapi import Depends, Request
 
 from finetune_assets.server import base_models
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.devices import cores, threads_per_process
 from finetune_assets.server.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from finetune_assets.server.generation import Engine
+    from finetune_assets.server.engine import Engine
 
 
 class Services(Stores):
     """The stores of a home, with the queue and the engine of the one server that runs on it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, jobs: int | None = None) -> None:
         super().__init__(home)
         base_models.ensure_config(home)
-        self.supervisor = Supervisor(self)
+        self.supervisor = Supervisor(self, jobs)
+        self._threads = threads_per_process(jobs)
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
 
     def start(self) -> None:
         """Tidy up after a server that was killed, and start working on the queue."""
         self.files.remove_leftovers()
+        self.uploads.remove_leftovers()
         self.models.remove_leftovers()
+        self.tidy()
         self.job_life.recover()
         self.supervisor.start()
 
     def stop(self) -> None:
-        """End the worker processes and close the database."""
+        """End the engine and the worker processes, and close the database."""
+        if self._engine is not None:
+            self._engine.close()
         self.supervisor.stop()
         self.close()
 
@@ -42,13 +48,16 @@ class Services(Stores):
         """Start the engine at its first use: it imports torch, which takes seconds and much memory."""
         with self._engine_lock:
             if self._engine is None:
-                from finetune_assets.server.generation import Engine
+                from finetune_assets.server.engine import Engine
 
-                self._engine = Engine()
+                self._engine = Engine(threads=self._engine_threads)
             return self._engine
 
+    def _engine_threads(self) -> int:
+        return self._threads if self.supervisor.busy() else cores()
 
-def _of_app(request: Request) -> Services:
+
+async def _of_app(request: Request) -> Services:  # not async, it would be called in a thread
     return request.app.state.services
 
 

@@ -1,38 +1,52 @@
-"""Supervised LoRA fine-tuning: the algorithm, flat.
+"""LoRA fine-tuning: the algorithm, flat. What it minimises is in `objectives`.
 
 It runs in a process of its own (`worker`), which the server may kill at any time: what it returns lies in a
-folder that appears when complete.
+folder that appears when complete, and it goes on from the last state it saved (`training_state`).
 
-TRL's trainer pads every batch, computes logits at every position over the whole vocabulary, and runs the part
-of the prompt that all examples share again for each of them. This loop does none of the three.
+TRL's trainers pad examples of any length together, run the part of the prompt that all examples share, and the vision
+tower, again for each of them, and on a CPU compute logits at every position over the whole vocabulary. This loop does
+none of the four (`benchmarks/training.py` compares them).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from finetune_assets.dataset.json_lines import JsonProblem, lines
-from finetune_assets.errors import TrainingFileError
-from finetune_assets.server import adapters
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server import adapters, hyperparameters
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.chat_encoding import ImageFeatures, Sequence, encode_example
-from finetune_assets.server.network import Network, common_prefix, load
+from finetune_assets.server.feature_file import FeatureFile
+from finetune_assets.server.hyperparameters import DPO_BETA, Auto, Optimiser
+from finetune_assets.server.network import Network, load
+from finetune_assets.server.objectives import Objective, Preference, Supervised
+from finetune_assets.server.training_examples import Reader, batches
+from finetune_assets.server.training_state import Position, StateError, TrainingState
 
-LEARNING_RATE = 5e-4
-"""Of the LoRA layers at `learning_rate_multiplier` 1."""
-PROJECTOR_LEARNING_RATE = 1e-3
+SAVE_SECONDS = 20.0
+"""A state is saved at least this often, and at every epoch's end."""
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
+"""Tokens that pass through the model together, padding included; a batch of more is added up from parts.
+
+On a CPU 1,024 keep what a layer makes in the caches: SmolLM2-135M learned a quarter more tokens a second than with
+2,048. It also bounds the memory, whatever batch size a client asks for."""
 _VALIDATION_POINTS = 4
-_EVALUATION_BATCH = 16
+
+Item = TypeVar("Item")
+Wish = Literal["go on", "stop", "snapshot and stop"]
+
+
+class TrainingError(FinetuneAssetsError, ArithmeticError):
+    """Training cannot go on: its loss or its gradients are no longer numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +60,14 @@ class TrainingRequest:
     validation_file: Path | None
     output: Path
     """Folder that will hold `model/` and `checkpoint-<step>/`."""
-    n_epochs: int | Literal["auto"]
-    batch_size: int | Literal["auto"]
-    learning_rate_multiplier: float | Literal["auto"]
+    state: Path
+    """Folder of what a later process needs to go on."""
+    method: Literal["supervised", "dpo"] = "supervised"
+    n_epochs: int | Auto
+    batch_size: int | Auto
+    learning_rate_multiplier: float | Auto
+    beta: float | Auto | None = None
+    """Only for DPO."""
     seed: int
 
 
@@ -60,12 +79,12 @@ class Progress:
     total_steps: int
     epoch: int
     train_loss: float
-    """Mean cross-entropy of the learned tokens of this step's batch, nats."""
+    """Mean of the objective's terms in this step's batch, nats: over learned tokens, or over pairs (DPO)."""
     train_accuracy: float
-    """Share of those tokens that were the most probable one."""
+    """Share of the learned tokens that were the most probable one; with DPO, of the pairs whose preferred answer has
+    gained on the other one since training began."""
     trained_tokens: int
-    """Tokens of all examples processed so far, image slots included."""
-    hyperparameters: dict[str, int | float]
+    """Tokens of all examples processed so far, image slots and, with DPO, both answers included."""
     valid_loss: float | None = None
     valid_accuracy: float | None = None
     full_valid_loss: float | None = None
@@ -84,163 +103,210 @@ class TrainingResult:
     steps: int
 
 
-def train(request: TrainingRequest, report: Callable[[Progress], None]) -> TrainingResult:
-    """Fine-tune `request.base` on the file's examples and call `report` after every step.
+class Watcher:
+    """Is told how training goes, and may end it; subclasses do what they need. What they raise ends training at once.
 
-    The same request gives the same weights on the same machine.
+    The methods here do nothing.
+    """
+
+    def note(self, message: str, level: str = "info") -> None:
+        """Hear something that a person should know."""
+
+    def begun(self, step: int, settings: dict[str, int | float]) -> None:
+        """Training begins after this step (0: at the start) with these resolved hyperparameters."""
+
+    def stepped(self, progress: Progress) -> None:
+        """A step was made."""
+
+    def saved(self) -> None:
+        """Training can go on from here after an interruption."""
+
+    def wish(self) -> Wish:
+        """Say what to do after a step."""
+        return "go on"
+
+    def stopped(self, progress: Progress, snapshot: Path | None) -> None:
+        """Training has stopped as wished; its state is saved. `snapshot` is a checkpoint of it, where wished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[Item]):
+    """A training ready to go."""
+
+    network: Network
+    objective: Objective[Item]
+    examples: list[Item]
+    held_out: list[Item]
+    settings: dict[str, int | float]
+    optimiser: Optimiser
+    seed: int
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one epoch."""
+        return math.ceil(len(self.examples) / self.settings["batch_size"])
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.epoch_steps * int(self.settings["n_epochs"])
+
+    def steps(self, done: int) -> Iterator[tuple[int, int, list[Item]]]:
+        """Number, epoch and batch of every step after `done`."""
+        for epoch in range(done // self.epoch_steps + 1, int(self.settings["n_epochs"]) + 1):
+            shuffler = random.Random(f"{self.seed}-{epoch}")
+            order = batches(self.examples, int(self.settings["batch_size"]), self.objective.length, shuffler)
+            for step, batch in enumerate(order, (epoch - 1) * self.epoch_steps + 1):
+                if step > done:
+                    yield step, epoch, batch
+
+
+def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
+    """Fine-tune `request.base` on the file's examples; None if the watcher wished to stop before the end.
+
+    The same request gives the same weights on the same machine, however often it is interrupted.
+
+    Raises:
+        TrainingFileError: the model cannot learn from the file.
+        TrainingError: the loss is no longer a number.
+        BaseModelError: the base model cannot be loaded.
     """
     torch.manual_seed(request.seed)
+    run = _prepare(request, watch)
+    state = TrainingState(request.state, _work(request, run))
+    position = _restore(state, run, watch)
+    watch.begun(position.step, run.settings)
+    last_saved = time.monotonic()
+    for step, epoch, batch in run.steps(position.step):
+        loss, accuracy = learn(run, batch, step)
+        tokens = sum(len(example) for item in batch for example in run.objective.examples(item))
+        position = Position(step, position.trained_tokens + tokens)
+        ends_epoch = step % run.epoch_steps == 0
+        measured = _validate(run, step, len(batch), full=ends_epoch)
+        checkpoint = _save(run.network, request.output / f"checkpoint-{step}") if ends_epoch else None
+        progress = Progress(
+            step=step, total_steps=run.total_steps, epoch=epoch, train_loss=loss, train_accuracy=accuracy,
+            trained_tokens=position.trained_tokens, checkpoint=checkpoint, **measured,
+        )  # fmt: skip
+        watch.stepped(progress)
+        wish = watch.wish()
+        if ends_epoch or wish != "go on" or time.monotonic() - last_saved >= SAVE_SECONDS:
+            state.save(position, run.optimiser.adamw)
+            watch.saved()
+            last_saved = time.monotonic()
+        if wish != "go on":
+            snapshot = checkpoint
+            if wish == "snapshot and stop" and snapshot is None:
+                snapshot = _save(run.network, request.output / f"checkpoint-{step}")
+            watch.stopped(progress, snapshot)
+            return None
+    model_dir = _save(run.network, request.output / "model")
+    return TrainingResult(model_dir, position.trained_tokens, run.settings, position.step)
+
+
+def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
+    """Load the model, read the files, and add what training moves."""
     network = load(request.base)
-    features = ImageFeatures(network)
-    examples = _read(network, request.training_file, features)
-    held_out = _read(network, request.validation_file, features) if request.validation_file else []
-    settings = resolve_hyperparameters(request, len(examples))
-    with_images = any(example.images for example in examples)
+    watch.note(f"Training on {_place(network)}")
+    objective = _objective(request, network)
+    reader = Reader(network, FeatureFile(network, request.state / "features"))
+    examples = objective.read(reader, request.training_file)
+    held_out = objective.read(reader, request.validation_file) if request.validation_file else []
+    if reader.dropped:
+        message = f"{reader.dropped} examples are left out: within the model's context of {network.max_length:,} tokens"
+        watch.note(f"{message} they have no token to learn", "warn")
+    settings = hyperparameters.resolve(
+        request.method, len(examples), n_epochs=request.n_epochs, batch_size=request.batch_size,
+        learning_rate_multiplier=request.learning_rate_multiplier, beta=request.beta,
+    )  # fmt: skip
+    with_images = any(example.images for item in examples for example in objective.examples(item))
     lora = adapters.add_trainable(network, request.adapter, with_images=with_images)
-    optimiser, schedule = _optimiser(network, lora, settings, n_examples=len(examples))
-    total_steps = _steps_per_epoch(len(examples), settings) * int(settings["n_epochs"])
-    check_every = max(1, total_steps // _VALIDATION_POINTS)
-    step, trained_tokens = 0, 0
-    for epoch in range(1, int(settings["n_epochs"]) + 1):
-        for batch in _batches(examples, int(settings["batch_size"]), random.Random(f"{request.seed}-{epoch}")):
-            loss, accuracy = _learn(network, batch, optimiser, schedule)
-            step += 1
-            trained_tokens += sum(len(example.ids) for example in batch)
-            measured: dict[str, Any] = {}
-            if step == total_steps or _ends_epoch(step, total_steps, settings):
-                measured |= _measure(network, held_out, "full_valid")
-                measured["checkpoint"] = _save(network, request.output / f"checkpoint-{step}")
-            if held_out and (step % check_every == 0 or "full_valid_loss" in measured):
-                drawn = random.Random(f"{request.seed}-{step}").sample(held_out, min(len(held_out), len(batch)))
-                measured |= _measure(network, drawn, "valid")
-            report(
-                Progress(
-                    step=step, total_steps=total_steps, epoch=epoch, train_loss=loss, train_accuracy=accuracy,
-                    trained_tokens=trained_tokens, hyperparameters=settings, **measured,
-                )
-            )  # fmt: skip
-    model_dir = _save(network, request.output / "model")
-    return TrainingResult(model_dir, trained_tokens, settings, step)
-
-
-def resolve_hyperparameters(request: TrainingRequest, n_examples: int) -> dict[str, int | float]:
-    """Numbers for what the request leaves to us.
-
-    `batch_size` grows with the data (a 30th of it, 1 to 8: more steps teach more than larger batches save);
-    `n_epochs` is 3, or as many as make 60 steps of little data (12 at most), or fewer for much data.
-    """
-    batch_size = request.batch_size
-    if batch_size == "auto":
-        batch_size = min(8, max(1, n_examples // 30))
-    n_epochs = request.n_epochs
-    if n_epochs == "auto":
-        usual = 3 if n_examples <= 2_000 else 2 if n_examples <= 10_000 else 1
-        n_epochs = max(usual, min(12, math.ceil(60 * batch_size / n_examples)))
-    multiplier = 1.0 if request.learning_rate_multiplier == "auto" else request.learning_rate_multiplier
-    return {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate_multiplier": multiplier}
-
-
-def _read(network: Network, path: Path, features: ImageFeatures) -> list[Sequence]:
-    read = []
-    for number, example in lines(path):
-        if isinstance(example, JsonProblem):  # validation has passed, so the file was changed since
-            raise TrainingFileError(f"{path}, line {number}: {example.message}")
-        sequence = encode_example(network, example["messages"], features)
-        read.append(_truncate(sequence, network.max_length))
-    return [sequence for sequence in read if any(sequence.learned)]
-
-
-def _truncate(sequence: Sequence, max_length: int) -> Sequence:
-    """Cut an example at the end to the context length, as OpenAI does; never within an image."""
-    if len(sequence.ids) <= max_length:
-        return sequence
-    ids = sequence.ids[:max_length]
-    slots, kept = sum(token < 0 for token in ids), []
-    for image in sequence.images:
-        if len(image) > slots:
-            break
-        kept.append(image)
-        slots -= len(image)
-    end = max_length - slots if slots and ids[-1] < 0 else max_length
-    return Sequence(ids[:end], sequence.learned[:end], kept)
-
-
-def _steps_per_epoch(n_examples: int, settings: dict[str, int | float]) -> int:
-    return math.ceil(n_examples / settings["batch_size"])
-
-
-def _ends_epoch(step: int, total_steps: int, settings: dict[str, int | float]) -> bool:
-    return step % (total_steps // int(settings["n_epochs"])) == 0
-
-
-def _optimiser(
-    network: Network, lora: list[nn.Parameter], settings: dict[str, int | float], n_examples: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """AdamW with a linear warm-up over the first tenth of the steps and a cosine down to a tenth of the rate."""
-    total = _steps_per_epoch(n_examples, settings) * int(settings["n_epochs"])
-    warm_up = max(1, total // 10)
+    objective.prepare([*examples, *held_out], request.state)
+    total_steps = math.ceil(len(examples) / settings["batch_size"]) * int(settings["n_epochs"])
     multiplier = settings["learning_rate_multiplier"]
-    groups = [{"params": lora, "lr": LEARNING_RATE * multiplier}]
-    if projector := adapters.projector_parameters(network):
-        groups.append({"params": projector, "lr": PROJECTOR_LEARNING_RATE * multiplier})
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99))
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / warm_up) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / total)))
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    projector = adapters.projector_parameters(network)
+    optimiser = Optimiser(lora, projector, request.method, multiplier, total_steps)
+    return Run(network, objective, examples, held_out, settings, optimiser, request.seed)
 
 
-def _batches(examples: list[Sequence], size: int, shuffler: random.Random) -> Iterator[list[Sequence]]:
-    """Every example once, in random order, with neighbours in length together so that little is padded."""
-    order = examples.copy()
-    shuffler.shuffle(order)
-    window = 8 * size
-    ordered = [e for i in range(0, len(order), window) for e in sorted(order[i : i + window], key=lambda e: len(e.ids))]
-    batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    shuffler.shuffle(batches)
-    yield from batches
+def _objective(request: TrainingRequest, network: Network) -> Objective[Any]:
+    at_once = TOKENS_AT_ONCE[network.device.type]
+    if request.method == "supervised":
+        return Supervised(network, at_once)
+    return Preference(network, at_once, DPO_BETA if request.beta in (None, "auto") else float(request.beta))
 
 
-def _learn(network: Network, batch: list[Sequence], optimiser: Any, schedule: Any) -> tuple[float, float]:
-    """One optimiser step. Returns the batch's loss and token accuracy before it."""
-    logits, targets = _learned_logits(network, batch)
-    loss = F.cross_entropy(logits, targets)
-    loss.backward()
-    moved = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    nn.utils.clip_grad_norm_(moved, 1.0)
-    optimiser.step()
-    optimiser.zero_grad()
-    schedule.step()
-    return loss.item(), (logits.argmax(-1) == targets).float().mean().item()
+def _place(network: Network) -> str:
+    dtype = str(network.dtype).removeprefix("torch.")
+    if network.device.type == "cuda":
+        return f"{torch.cuda.get_device_name(network.device)} in {dtype}"
+    return f"the CPU in {dtype}"
 
 
-def _learned_logits(network: Network, batch: list[Sequence]) -> tuple[Tensor, Tensor]:
-    """Logits `[t, vocabulary]` in float32 and targets `[t]` of the batch's t learned tokens, and of no other."""
-    rows = [example.ids for example in batch]
-    first_learned = min(example.learned.index(True) for example in batch)
-    shared = common_prefix(rows, at_most=first_learned - 1) if len(batch) > 1 else 0
-    embedded = network.embed(rows, [example.images for example in batch])
-    states = network.states(embedded, shared)
-    places = [(r, t) for r, example in enumerate(batch) for t, learned in enumerate(example.learned) if learned]
-    row, column = torch.tensor(places, device=network.device).T
-    targets = torch.tensor([rows[r][t] for r, t in places], device=network.device)
-    return network.head(states[row, column - 1 - shared]).float(), targets
+def _work(request: TrainingRequest, run: Run[Any]) -> dict[str, Any]:
+    """What a saved state belongs to; all of it decides the weights."""
+    files = (request.training_file, request.validation_file)
+    return {
+        "base": [request.base.name, request.base.path],
+        "adapter": str(request.adapter),
+        "method": request.method,
+        "files": [_digest(path) for path in files if path is not None],
+        "settings": run.settings,
+        "seed": request.seed,
+        "place": _place(run.network),
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _restore(state: TrainingState, run: Run[Any], watch: Watcher) -> Position:
+    try:
+        position = state.restore(run.optimiser.adamw)
+    except StateError as error:
+        watch.note(f"The saved training state cannot be used, so training starts again: {error}", "warn")
+        return Position()
+    if position.step:
+        watch.note(f"Training goes on after step {position.step} of {run.total_steps}")
+    return position
+
+
+def learn(run: Run[Any], batch: list[Any], step: int) -> tuple[float, float]:
+    """One optimiser step. Returns the batch's loss and accuracy before it."""
+    terms = sum(map(run.objective.count, batch))
+    total, right = 0.0, 0
+    for part in run.objective.parts(batch):
+        loss, correct = run.objective.losses(part)
+        (loss / terms).backward()
+        total, right = total + loss.item(), right + int(correct)
+    norm = run.optimiser.step(step) if math.isfinite(total) else math.nan
+    if not math.isfinite(norm):
+        message = f"the training loss is {total / terms} at step {step}: the learning rate is too high"
+        raise TrainingError(f"{message} for this data; choose a smaller learning_rate_multiplier")
+    return total / terms, right / terms
 
 
 @torch.no_grad()
-def _measure(network: Network, examples: list[Sequence], prefix: str) -> dict[str, float]:
-    """`<prefix>_loss` and `<prefix>_accuracy` over all learned tokens of `examples`; nothing for none."""
-    if not examples:
+def _validate(run: Run[Any], step: int, n_drawn: int, *, full: bool) -> dict[str, float]:
+    """Measure on held-out items: all of them at an epoch's end, and a few drawn ones there and a few times between."""
+    if not run.held_out:
         return {}
-    loss, right, total = 0.0, 0, 0
-    ordered = sorted(examples, key=lambda example: len(example.ids))
-    for start in range(0, len(ordered), _EVALUATION_BATCH):
-        logits, targets = _learned_logits(network, ordered[start : start + _EVALUATION_BATCH])
-        loss += F.cross_entropy(logits, targets, reduction="sum").item()
-        right += int((logits.argmax(-1) == targets).sum())
-        total += len(targets)
-    return {f"{prefix}_loss": loss / total, f"{prefix}_accuracy": right / total}
+    measured = _measure(run, run.held_out, "full_valid") if full else {}
+    if full or step % max(1, run.total_steps // _VALIDATION_POINTS) == 0:
+        drawn = random.Random(f"{run.seed}-{step}").sample(run.held_out, min(len(run.held_out), n_drawn))
+        measured |= _measure(run, drawn, "valid")
+    return measured
+
+
+def _measure(run: Run[Any], items: list[Any], prefix: str) -> dict[str, float]:
+    loss, right = 0.0, 0
+    for part in run.objective.parts(items):
+        losses, correct = run.objective.losses(part)
+        loss, right = loss + losses.item(), right + int(correct)
+    terms = sum(map(run.objective.count, items))
+    return {f"{prefix}_loss": loss / terms, f"{prefix}_accuracy": right / terms}
 
 
 def _save(network: Network, target: Path) -> Path:

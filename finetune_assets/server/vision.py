@@ -80,10 +80,20 @@ class HubVision:
         return rows.float().cpu().clone()
 
 
+class SteadyLayerNorm(nn.LayerNorm):
+    """A layer norm whose gradients are the same bits on any number of threads, which those of torch's own are not."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (named so by torch)
+        """Normalise the last dimension, then scale and shift it in a step of its own."""
+        return F.layer_norm(input, self.normalized_shape, eps=self.eps) * self.weight + self.bias
+
+
 def _projector(d_features: int, width: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(nn.LayerNorm(d_features), nn.Linear(d_features, width), nn.GELU(), nn.Linear(width, width))
+        return nn.Sequential(
+            SteadyLayerNorm(d_features), nn.Linear(d_features, width), nn.GELU(), nn.Linear(width, width)
+        )
 
 
 def _efficientnet_lite0() -> Any:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, Literal, TypeVar
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import orjson
 from fastapi import HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from openai.types.shared import ErrorObject
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from finetune_assets.server.database.connection import AnyRow, Rows
+from finetune_assets.server.database.connection import AnyRow, Rows, telling_of_a_full_disk
 
 Item = TypeVar("Item")
+_SHORT_PAGE = 100
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
+    Field(max_length=16),
+]
+"""What clients attach to objects for themselves."""
 
 
 class ApiError(HTTPException):
@@ -32,15 +41,26 @@ class ApiError(HTTPException):
         self.body = ErrorObject(message=message, type=kind, param=param, code=code)
         super().__init__(status, message)
 
+    def content(self) -> dict[str, Any]:
+        """Return the error in its envelope."""
+        return {"error": self.body.model_dump(exclude_unset=True)}
+
     def response(self) -> JSONResponse:
         """Make the HTTP answer."""
-        return JSONResponse({"error": self.body.model_dump(exclude_unset=True)}, self.status_code)
+        return JSONResponse(self.content(), self.status_code)
 
 
 class RequestBody(BaseModel):
     """A JSON body or a part of one: no unknown key, no silent conversion."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    # Docstrings of fields are what the description of the API says of them.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ErrorAnswer(BaseModel):
+    """What every refused request is answered with."""
+
+    error: ErrorObject
 
 
 class Page(BaseModel, Generic[Item]):
@@ -73,17 +93,55 @@ class WireRequest(Request):
 class WireRoute(APIRoute):
     """Sends exactly the fields an answer was built with: an explicit null is sent, an omitted field is not."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "response_model_exclude_unset": True})
+    def __init__(self, path: str, endpoint: Callable[..., Any], **kwargs: Any) -> None:
+        # The first line of a docstring heads the endpoint in the description of the API.
+        summary = (endpoint.__doc__ or endpoint.__name__).strip().splitlines()[0]
+        options = {**kwargs, "summary": summary, "response_model_exclude_unset": True}
+        super().__init__(path, _answering(endpoint), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Hand the endpoint a `WireRequest`."""
         handle = super().get_route_handler()
 
         async def handle_wire_request(request: Request) -> Response:
-            return await handle(WireRequest(request.scope, request.receive))
+            with telling_of_a_full_disk():
+                try:
+                    return await handle(WireRequest(request.scope, request.receive))
+                except HTTPException as error:
+                    if isinstance(error.__cause__, OSError):  # not a bad form, as FastAPI says, but no room for it
+                        raise error.__cause__ from None
+                    raise
 
         return handle_wire_request
+
+
+def _answering(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an endpoint's object be sent as it is: it was validated when it was built, and FastAPI would do so again."""
+    if iscoroutinefunction(endpoint):
+
+        @wraps(endpoint)
+        async def answer_later(*args: Any, **kwargs: Any) -> Any:
+            return _answer(await endpoint(*args, **kwargs))
+
+        return answer_later
+
+    @wraps(endpoint)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return _answer(endpoint(*args, **kwargs))
+
+    return answer
+
+
+def _answer(value: Any) -> Any:
+    if not isinstance(value, BaseModel):
+        return value
+    # No warnings: OpenAI sends some values, "paused" for example, that its own types do not know.
+    return Response(value.model_dump_json(exclude_unset=True, warnings=False), media_type="application/json")
+
+
+async def read_page(limit: int, read: Callable[[], BaseModel]) -> Any:
+    """Read and word a page of at most `limit` items: a short one here, as handing it to a thread would take longer."""
+    return read() if limit <= _SHORT_PAGE else await run_in_threadpool(lambda: _answer(read()))
 
 
 def make_page(rows: Rows[AnyRow], as_item: Callable[[AnyRow], Item]) -> Page[Item]:

@@ -1,46 +1,46 @@
 """One process for one job: validates its files, or trains its model, and writes what happens to the database.
 
 `python -m finetune_assets.server.worker --home H --job ID` does what the job's state asks for next. The process
-gives way to the server (a lower priority), and ends when the server does.
+gives way to the server (a lower priority), and ends when the server does. At SIGTERM, and when the job is paused, it
+saves what it has trained after the current step and ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import errno
 import fcntl
 import io
-import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from finetune_assets.errors import FinetuneAssetsError
-from finetune_assets.server import catalog
+from finetune_assets.errors import BaseModelError, FinetuneAssetsError, TrainingFileError
+from finetune_assets.server import catalog, job_validation, threads
+from finetune_assets.server.database.connection import DiskFullError
+from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.job_life import JobStateError
 from finetune_assets.server.database.jobs import QUEUED, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 
 if TYPE_CHECKING:
-    from finetune_assets.server.training import Progress
-    from finetune_assets.training_file.validation import FileReport
+    from finetune_assets.server.job_report import JobReport
 
 NICENESS = 10
 PARENT_POLL_SECONDS = 0.5
-RESULT_COLUMNS = {
-    "step": "step",
-    "train_loss": "train_loss",
-    "train_accuracy": "train_mean_token_accuracy",
-    "valid_loss": "valid_loss",
-    "valid_mean_token_accuracy": "valid_mean_token_accuracy",
+_ERROR_CODES = {
+    DamagedFileError: "damaged_file",
+    DiskFullError: "disk_full",
+    BaseModelError: "base_model_unusable",
+    TrainingFileError: "invalid_training_file",
 }
-"""The columns of a result file, and the published metrics that fill them."""
-_ERRORS_TOLD = 5
 
 
 def main() -> None:
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
     arguments = parser.parse_args()
     os.nice(NICENESS)
+    os.environ.setdefault(*threads.SAME_BITS)
     threading.Thread(target=_end_with, args=[arguments.parent], daemon=True).start()
     stores = Stores(arguments.home)
     with _alone(stores, arguments.job):
@@ -58,55 +59,67 @@ def main() -> None:
 
 
 def work(stores: Stores, job_id: str) -> None:
-    """Validate or train, as the job's state asks; errors of ours fail the job, others end the process."""
+    """Validate or train, as the job's state asks.
+
+    What the job or the machine is to blame for fails the job; an error of any other kind is ours and ends the process.
+    """
     job = stores.jobs.get(job_id)
-    steps = {VALIDATING: validate, QUEUED: train}
+    steps = {VALIDATING: job_validation.validate, QUEUED: train}
     if job is None or job.status not in steps:
         return
     try:
         steps[job.status](stores, job)
     except JobStateError as error:
         print(f"stopped: {error}")
-    except FinetuneAssetsError as error:
+    except (FinetuneAssetsError, OSError, MemoryError, RuntimeError) as error:
+        code, message = _reason(error)
         with suppress(JobStateError):
-            stores.job_life.failed(job.id, "training_failed", str(error))
+            stores.job_life.failed(job.id, code, message, "training_file" if code.startswith("invalid") else None)
 
 
-def validate(stores: Stores, job: Job) -> None:
-    """Send the job on to training, or fail it over the lines and fields that are wrong in its files."""
-    from finetune_assets.training_file.validation import validate as validate_files
+def _reason(error: Exception) -> tuple[str, str]:
+    """The job's error code and message for what went wrong.
 
-    for param, file_id in (("training_file", job.training_file), ("validation_file", job.validation_file)):
-        if file_id is not None and stores.files.get(file_id) is None:
-            stores.job_life.failed(job.id, f"invalid_{param}", f"No such File object: {file_id}", param)
-            return
-    validation = stores.files.path(job.validation_file) if job.validation_file else None
-    report = validate_files(stores.files.path(job.training_file), validation, job.base)
-    for param, file in zip(("training_file", "validation_file"), report.files, strict=False):
-        if file.errors:
-            stores.job_life.failed(job.id, _error_code(file, param), _describe(file, param), param)
-            return
-    stores.job_life.validated(job.id)
+    Raises:
+        Exception: the same error, where neither the job nor the machine explains it.
+    """
+    if isinstance(error, FinetuneAssetsError):
+        code = next((code for kind, code in _ERROR_CODES.items() if isinstance(error, kind)), "training_failed")
+        prefix = "The training file cannot be used: " if code == "invalid_training_file" else ""
+        return code, f"{prefix}{error}"
+    # torch.OutOfMemoryError on a GPU; on a CPU torch raises a plain RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        device_words = str(error).partition("\n")[0] or "no memory is left"
+        return "out_of_memory", f"Out of memory: {device_words}. Use shorter examples or a smaller base model."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "disk_full", f"The disk is full: {error}. Make room, then create the job again."
+    raise error
 
 
 def train(stores: Stores, job: Job) -> None:
-    """Train the model from the start and publish it with its result file."""
-    stores.job_life.started(job.id)
-    stores.models.clear(job.id)
+    """Train the model, from the last saved state where there is one, and publish it with its result file."""
+    from finetune_assets.server.job_report import result_csv
     from finetune_assets.server.training import TrainingRequest
     from finetune_assets.server.training import train as train_model
 
+    stores.job_life.started(job.id)
     model = catalog.find(stores, job.model)
+    method: Any = job.method
     request = TrainingRequest(
         base=model.base,
         adapter=model.adapter,
-        training_file=stores.files.path(job.training_file),
-        validation_file=stores.files.path(job.validation_file) if job.validation_file else None,
+        training_file=job_validation.content(stores, job.training_file),
+        validation_file=job_validation.content(stores, job.validation_file) if job.validation_file else None,
         output=stores.models.output(job.id),
+        state=stores.state(job.id),
+        method=method,
         seed=job.seed,
         **job.hyperparameters,
     )
-    result = train_model(request, Reporter(stores, job.id))
+    with _reporting(stores, job) as report:
+        result = train_model(request, report)
+    if result is None:
+        return
     results = stores.files.add(
         io.BytesIO(result_csv(stores.events.metrics(job.id))),
         filename="step_metrics.csv",
@@ -116,75 +129,24 @@ def train(stores: Stores, job: Job) -> None:
     stores.job_life.succeeded(job.id, path=path, result_file=results.id, trained_tokens=result.trained_tokens)
 
 
-class Reporter:
-    """Publishes the trainer's progress as events and checkpoints."""
+@contextmanager
+def _reporting(stores: Stores, job: Job) -> Iterator[JobReport]:
+    """Report on the job; SIGTERM stops training after a step."""
+    from finetune_assets.server.job_report import JobReport
 
-    def __init__(self, stores: Stores, job_id: str) -> None:
-        self._stores = stores
-        self._job_id = job_id
-        self._first: float | None = None
-        """When the first step ended; what came before it, loading and looking at images, comes only once."""
+    report = JobReport(stores, job)
 
-    def __call__(self, progress: Progress) -> None:
-        """Publish one training step.
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if not report.stepping:  # nothing to save yet
+            raise SystemExit(0)
+        report.stop()
 
-        Raises:
-            JobStateError: the job was cancelled.
-        """
-        metrics = _metrics(progress)
-        self._stores.job_life.stepped(self._job_id, metrics, progress.hyperparameters, self._finish(progress))
-        if progress.checkpoint is not None:
-            path = self._stores.models.relative(progress.checkpoint)
-            self._stores.job_life.checkpointed(self._job_id, metrics, path)
-            self._stores.models.retire_checkpoints(self._job_id)
-
-    def _finish(self, progress: Progress) -> int | None:
-        """Estimate the end in Unix seconds; None at the first step, which tells nothing."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-            return None
-        seconds_per_step = (now - self._first) / (progress.step - 1)
-        return int(time.time() + seconds_per_step * (progress.total_steps - progress.step))
-
-
-def result_csv(metrics: list[dict[str, Any]]) -> bytes:
-    """Make the result file: a line for each training step, empty where a step has no such number."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(RESULT_COLUMNS)
-    for step in metrics:
-        values = (step.get(key, "") for key in RESULT_COLUMNS.values())
-        writer.writerow([round(value, 5) if isinstance(value, float) else value for value in values])
-    return text.getvalue().encode()
-
-
-def _metrics(progress: Progress) -> dict[str, Any]:
-    values = {
-        "step": progress.step,
-        "total_steps": progress.total_steps,
-        "train_loss": progress.train_loss,
-        "train_mean_token_accuracy": progress.train_accuracy,
-        "valid_loss": progress.valid_loss,
-        "valid_mean_token_accuracy": progress.valid_accuracy,
-        "full_valid_loss": progress.full_valid_loss,
-        "full_valid_mean_token_accuracy": progress.full_valid_accuracy,
-    }
-    # JSON has no word for a loss that is not a number: it is left out, like one that was not measured.
-    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
-
-
-def _error_code(file: FileReport, param: str) -> str:
-    if any(error.code == "too_few_examples" for error in file.errors):
-        return "invalid_n_examples"
-    return f"invalid_{param}"
-
-
-def _describe(file: FileReport, param: str) -> str:
-    told = [f"line {e.line}: {e.message}" if e.line else e.message for e in file.errors[:_ERRORS_TOLD]]
-    if (rest := len(file.errors) - _ERRORS_TOLD) > 0:
-        told.append(f"and {rest} more")
-    return f"The {param.replace('_', ' ')} cannot be used: {'; '.join(told)}"
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield report
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        report.close()
 
 
 @contextmanager

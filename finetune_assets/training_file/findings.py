@@ -11,6 +11,7 @@ WARNINGS = frozenset(
         "blank_line",
         "contradictory_answers",
         "duplicate_example",
+        "identical_outputs",
         "image_mime",
         "missing_user",
         "single_answer",

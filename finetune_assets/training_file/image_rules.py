@@ -29,10 +29,10 @@ class CheckedImage:
     """Whether it belongs to the last user message, the one that the learnt answer is about."""
 
 
-def check_images(messages: list[dict[str, Any]], found: list[Problem]) -> list[CheckedImage]:
+def check_images(messages: list[dict[str, Any]], found: list[Problem], field: str = "messages") -> list[CheckedImage]:
     """Check the images of well-formed messages, in their order; those with a problem are left out of the result."""
     parts = [
-        (index, f"messages[{index}].content[{position}].image_url", part["image_url"]["url"])
+        (index, f"{field}[{index}].content[{position}].image_url", part["image_url"]["url"])
         for index, message in enumerate(messages)
         if type(message.get("content")) is list
         for position, part in enumerate(message["content"])

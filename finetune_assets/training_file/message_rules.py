@@ -51,10 +51,10 @@ def check_example(example: dict[str, Any], found: list[Problem]) -> None:
         found.append(("empty_messages", "messages is empty; it needs a user message and the assistant's answer"))
         return
     for index, message in enumerate(messages):
-        _check_message(index, message, found)
+        check_message("messages", index, message, found)
     if len(example) > 1:
         check_tools(example, found)
-        _check_keys("", example, _EXAMPLE_KEYS, found)
+        check_keys("", example, _EXAMPLE_KEYS, found)
     if not found or all(code in WARNINGS for code, _ in found):
         _check_turns(messages, example.get("tools"), found)
 
@@ -70,16 +70,17 @@ def _no_messages(example: dict[str, Any]) -> Problem:
     return "missing_messages", f"there is no key messages (found: {keys}); put the conversation there as a list"
 
 
-def _check_message(index: int, message: Any, found: list[Problem]) -> None:
+def check_message(field: str, index: int, message: Any, found: list[Problem]) -> None:
+    """Check `<field>[<index>]` by itself."""
     if type(message) is not dict:
-        found.append(("invalid_message", f"messages[{index}] must be an object, found {kind(message)}"))
+        found.append(("invalid_message", f"{field}[{index}] must be an object, found {kind(message)}"))
         return
     role, content = message.get("role"), message.get("content")
     if len(message) == 2 and type(content) is str and type(role) is str and role in _COMMON_ROLES:
         if not content or content.isspace():
-            found.append(("empty_content", f"messages[{index}].content ({role}) is empty; {_WRITE_OR_DROP}"))
+            found.append(("empty_content", f"{field}[{index}].content ({role}) is empty; {_WRITE_OR_DROP}"))
         return
-    where = f"messages[{index}]"
+    where = f"{field}[{index}]"
     if "role" not in message:
         found.append(("missing_role", f"{where} has no role; it must be one of {', '.join(_ROLES)}"))
     elif type(role) is not str or role not in _ROLES:
@@ -101,10 +102,11 @@ def _check_fields(where: str, role: str, message: dict[str, Any], found: list[Pr
         check_calls(where, message, found)
     if role == "tool" and type(message.get("tool_call_id")) is not str:
         found.append(("unknown_tool_call_id", f"{where}.tool_call_id must repeat the id of the assistant's call"))
-    _check_keys(f"{where}.", message, _MESSAGE_KEYS[role] | {"weight"}, found)
+    check_keys(f"{where}.", message, _MESSAGE_KEYS[role] | {"weight"}, found)
 
 
-def _check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[str], found: list[Problem]) -> None:
+def check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[str], found: list[Problem]) -> None:
+    """Warn of the keys of an object that the format does not know; `where` ends with a dot, or is empty."""
     for key in value:
         if key not in known:
             found.append(("unknown_key", f"{where}{key} is not part of the format; providers refuse or ignore it"))

@@ -19,20 +19,23 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NAME_RULE = "1 to 64 letters, digits, _ or -"
 
 
-def check_tools(example: dict[str, Any], found: list[Problem]) -> None:
-    """Check the example's `tools`, and `parallel_tool_calls`, which must be a boolean."""
+def check_tools(example: dict[str, Any], found: list[Problem], where: str = "") -> None:
+    """Check the example's `tools`, and `parallel_tool_calls`, which must be a boolean.
+
+    `where` is what their names begin with in messages; it ends with a dot, or is empty.
+    """
     parallel = example.get("parallel_tool_calls")
     if parallel is not None and type(parallel) is not bool:
-        found.append(("invalid_tools", f"parallel_tool_calls must be true or false, found {kind(parallel)}"))
+        found.append(("invalid_tools", f"{where}parallel_tool_calls must be true or false, found {kind(parallel)}"))
     tools = example.get("tools")
     if tools is None:
         return
-    if type(tools) is not list or not 1 <= len(tools) <= MAX_FUNCTIONS:
-        found.append(("invalid_tools", f"tools must be a list of 1 to {MAX_FUNCTIONS}, found {kind(tools)}"))
+    if type(tools) is not list or len(tools) > MAX_FUNCTIONS:
+        found.append(("invalid_tools", f"{where}tools must be a list of at most {MAX_FUNCTIONS}, found {kind(tools)}"))
         return
     for index, tool in enumerate(tools):
         if (wrong := _wrong_tool(tool)) is not None:
-            found.append(("invalid_tools", f"tools[{index}]{wrong}"))
+            found.append(("invalid_tools", f"{where}tools[{index}]{wrong}"))
 
 
 def _wrong_tool(tool: object) -> str | None:
@@ -73,12 +76,14 @@ def _check_function(where: str, function: object, found: list[Problem]) -> None:
         found.append(("invalid_tool_call", message))
 
 
-def check_tool_turns(messages: list[dict[str, Any]], tools: object, found: list[Problem]) -> None:
+def check_tool_turns(
+    messages: list[dict[str, Any]], tools: object, found: list[Problem], field: str = "messages"
+) -> None:
     """Check that each call is answered before the talk goes on, and that each tool message answers a call."""
     declared = {tool["function"]["name"] for tool in tools} if isinstance(tools, list) else set()
     pending: dict[str, str] = {}
     for index, message in enumerate(messages):
-        where = f"messages[{index}]"
+        where = f"{field}[{index}]"
         if message["role"] == "tool":
             if pending.pop(message["tool_call_id"], None) is None:
                 detail = f"{where}.tool_call_id {message['tool_call_id']!r} answers no call before it"

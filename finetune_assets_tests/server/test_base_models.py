@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,19 @@ def test_the_bundled_text_model_is_installed_once_and_complete() -> None:
     made = base_models.SHARE / base_models.TEXT_MODEL
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in made.iterdir()}
     assert not list(base_models.SHARE.glob(".making-*"))
+
+
+def test_a_shutdown_date_is_that_of_the_name_or_of_what_it_stands_for(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(
+        "old: {model: smollm2-135m-instruct, shutdown_date: 2027-01-14}\nalias: old\nkept: smollm2-135m-instruct\n"
+    )
+    assert base_models.resolve("alias", tmp_path).name == "smollm2-135m-instruct"
+    found = [base_models.shutdown_date(name, tmp_path) for name in ("old", "alias", "kept", "smollm2-135m-instruct")]
+    assert found == [date(2027, 1, 14), date(2027, 1, 14), None, None]
+
+
+@pytest.mark.parametrize("announced", ["soon", "20270114x", "2027-01-14 10:00:00", "7"])
+def test_a_shutdown_date_that_is_no_day_is_an_error(tmp_path: Path, announced: str) -> None:
+    (tmp_path / "models.yaml").write_text(f"old: {{model: smollm2-135m-instruct, shutdown_date: {announced}}}\n")
+    with pytest.raises(BaseModelError, match="shutdown_date of 'old' must be a day"):
+        base_models.names(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -30,6 +31,14 @@ def show(url: str) -> list[dict[str, Any]]:
             "content": [{"type": "text", "text": "Is it red?"}, {"type": "image_url", "image_url": {"url": url}}],
         }
     ]
+
+
+TOOL: Any = {"type": "function", "function": {"name": "f"}}
+
+
+def schema_format(schema: dict[str, Any], name: str = "answer") -> Any:
+    """A response format that asks for JSON of this schema."""
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
 
 
 def test_a_fine_tuned_model_gives_the_answer_it_was_taught(client: openai.OpenAI, finished: FineTuningJob) -> None:
@@ -139,10 +148,12 @@ def test_an_earlier_answer_can_be_sent_back_as_it_came(client: openai.OpenAI) ->
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"stream": False, "tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "store": False},
-        {"presence_penalty": 0, "frequency_penalty": 0.0, "modalities": ["text"], "reasoning_effort": None},
+        {"stream": False, "tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "store": True},
+        {"presence_penalty": 0, "frequency_penalty": 0.0, "modalities": ["text"], "reasoning_effort": "low"},
         {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "x"},
         {"max_tokens": None, "max_completion_tokens": 2, "n": None, "stop": None, "seed": None, "temperature": None},
+        {"verbosity": "low", "prompt_cache_key": "k", "prediction": {"type": "content", "content": "Yes"}},
+        {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False},
     ],
 )
 def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
@@ -152,12 +163,11 @@ def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"stream": True},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "json_object"}},
-        {"logit_bias": {"5": 1}},
-        {"presence_penalty": 0.5},
-        {"store": True},
+        {"tools": [TOOL]},
+        {"tool_choice": "required"},
+        {"functions": [{"name": "f"}]},
+        {"modalities": ["text", "audio"]},
+        {"web_search_options": {}},
     ],
 )
 def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
@@ -180,7 +190,29 @@ def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
         ({"stop": list("abcde")}, "stop", "array_above_max_length"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "invalid_type"),
+        ({"messages": [{"role": "assistant"}]}, "messages[0].content", "invalid_type"),
+        ({"messages": [{"role": "user", "content": "x" * 10_485_761}]}, "messages[0].content",
+         "string_above_max_length"),
+        ({"messages": show("ftp://example.com/cat.png")}, "messages[0].content[1].image_url.url", "invalid_image_url"),
+        ({"messages": show("data:image/png;base64," + "A" * (28 << 20))}, "messages[0].content[1].image_url.url",
+         "image_too_large"),
+        ({"messages": [{"role": "user", "content": [*show("https://a.b/c.png")[0]["content"]] * 501}]}, "messages",
+         "too_many_images"),
+        ({"logit_bias": {"word": 1}}, "logit_bias", "invalid_value"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "decimal_above_max_value"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias", None),
+        ({"presence_penalty": 2.1}, "presence_penalty", "decimal_above_max_value"),
+        ({"frequency_penalty": -3}, "frequency_penalty", "decimal_below_min_value"),
+        ({"stop": ""}, "stop", "empty_string"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": "json_object"}}, "messages", None),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+        ({"response_format": schema_format({}, name="a b")}, "response_format.json_schema.name", "invalid_value"),
+        ({"response_format": schema_format({"type": "nothing"})}, "response_format", None),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text",
          "missing_required_parameter"),
         ({"messages": [{"role": "system", "content": show("x")[0]["content"]}]}, "messages[0].content[1].type",
@@ -200,7 +232,48 @@ def test_a_wrong_request_is_refused_naming_the_parameter(
     assert refused.value.code == code or code is None
 
 
+def test_an_answer_keeps_to_a_json_schema(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"fine": {"type": "boolean"}, "score": {"enum": [1, 2, 3]}},
+        "required": ["fine", "score"],
+        "additionalProperties": False,
+    }
+    answer = ask(client, response_format=schema_format(schema), max_tokens=40, seed=3).choices[0]
+    assert answer.finish_reason == "stop"
+    found = json.loads(answer.message.content or "")
+    assert set(found) == {"fine", "score"}
+    assert isinstance(found["fine"], bool)
+    assert found["score"] in (1, 2, 3)
+
+
+def test_a_bias_forces_and_bans_tokens(client: openai.OpenAI) -> None:
+    forced = ask(client, logit_bias={"70": 100}, logprobs=True, temperature=0).choices[0]
+    assert forced.logprobs is not None
+    (token,) = {entry.token for entry in forced.logprobs.content or []}
+    banned = ask(client, logit_bias={"70": -100}, max_tokens=30, seed=1).choices[0]
+    assert token not in (banned.message.content or "")
+
+
+def test_the_fingerprint_names_what_answers(client: openai.OpenAI, seeing: str) -> None:
+    first, alias, other = ask(client), ask(client, "gpt-4o-mini"), ask(client, seeing)
+    assert (first.system_fingerprint or "").startswith("fp_")
+    assert first.system_fingerprint == alias.system_fingerprint != other.system_fingerprint
+
+
+def test_a_repeated_prompt_is_read_from_the_cache_and_says_so(client: openai.OpenAI) -> None:
+    question = [{"role": "user", "content": "Is 3 fine? " * 20}]
+    first, second = (ask(client, messages=question).usage for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert second.prompt_tokens_details is not None
+    assert first.prompt_tokens == second.prompt_tokens
+    assert 0 < (second.prompt_tokens_details.cached_tokens or 0) < second.prompt_tokens
+    assert second.completion_tokens_details is not None
+    assert second.completion_tokens_details.reasoning_tokens == 0
+
+
 def test_an_unknown_model_is_not_found_in_the_words_of_openai(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="The model `gpt-99` does not exist") as refused:
         ask(client, "gpt-99")
-    assert refused.value.code == "model_not_found"
+    assert (refused.value.param, refused.value.code) == ("model", "model_not_found")

@@ -89,8 +89,8 @@ def test_an_image_passes_the_tower_once(seeing: Network) -> None:
     assert features.of(url) is features.of(url)
 
 
-def test_the_feature_cache_keeps_to_its_capacity(seeing: Network) -> None:
-    features = ImageFeatures(seeing, capacity=1)
+def test_the_feature_cache_keeps_to_its_budget(seeing: Network) -> None:
+    features = ImageFeatures(seeing, budget_bytes=9 * 1280 * 4)
     red, blue = data_url(picture("red")), data_url(picture("blue"))
     first = features.of(red)
     features.of(blue)
@@ -100,7 +100,8 @@ def test_the_feature_cache_keeps_to_its_capacity(seeing: Network) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("https://example.com/a.png", "must be a data URL"),
+        ("https://example.com/a.png", "fetches no images"),
+        ("ftp://example.com/a.png", "must be a data URL"),
         ("data:image/png;base64,%%%", "invalid base64"),
         ("data:image/png;base64,aGVsbG8=", "cannot be used"),
         ("data:text/plain;base64,aGVsbG8=", "must be a data URL"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import openai
@@ -24,8 +25,14 @@ def test_what_is_uploaded_comes_back_byte_for_byte(client: openai.OpenAI) -> Non
 
 
 def test_a_file_without_expiry_does_not_mention_one(client: openai.OpenAI) -> None:
-    file = client.files.create(file=b"x", purpose="batch")
+    file = client.files.create(file=b"x", purpose="fine-tune")
     assert "expires_at" not in file.model_fields_set
+
+
+def test_files_for_batches_are_kept_for_30_days_unless_told_otherwise(client: openai.OpenAI) -> None:
+    file = client.files.create(file=b"x", purpose="batch")
+    assert file.expires_at is not None
+    assert file.expires_at - file.created_at in (30 * 86_400, 30 * 86_400 + 1)
 
 
 def test_an_expiry_counts_from_the_upload(client: openai.OpenAI) -> None:
@@ -68,13 +75,35 @@ def test_files_can_be_deleted_while_they_are_listed(client: openai.OpenAI) -> No
 
 
 def test_a_deleted_file_is_gone(server: ServerProcess, client: openai.OpenAI) -> None:
-    file = client.files.create(file=b"x", purpose="batch")
+    content = b"bytes that no other file of these tests has"
+    file = client.files.create(file=content, purpose="batch")
+    stored = server.home / "files" / hashlib.sha256(content).hexdigest()
+    assert stored.read_bytes() == content
     assert client.files.delete(file.id).deleted
-    assert not (server.home / "files" / file.id).exists()
+    assert not stored.exists()
     for action in (client.files.retrieve, client.files.content, client.files.delete):
         with pytest.raises(openai.NotFoundError, match=f"No such File object: {file.id}") as refused:
             action(file.id)
         assert (refused.value.param, refused.value.code) == ("id", None)
+
+
+def test_a_file_whose_bytes_were_changed_on_the_disk_is_not_sent(server: ServerProcess, client: openai.OpenAI) -> None:
+    content = b"bytes that will be cut off"
+    file = client.files.create(
+        file=content, purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    stored = server.home / "files" / hashlib.sha256(content).hexdigest()
+    stored.write_bytes(content[:5])
+    with pytest.raises(openai.InternalServerError, match="has 5 bytes on disk but was stored with 26") as refused:
+        client.files.content(file.id)
+    # OpenAI's clients are told not to repeat this.
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    stored.unlink()
+    with pytest.raises(openai.InternalServerError, match="are gone from the disk; upload it again"):
+        client.files.content(file.id)
+    client.files.create(file=content, purpose="fine-tune")
+    assert client.files.content(file.id).read() == content
+    client.files.delete(file.id)
 
 
 def test_a_cursor_that_never_was_is_refused(client: openai.OpenAI) -> None:

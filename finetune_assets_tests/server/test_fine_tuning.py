@@ -17,6 +17,7 @@ from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.xdist_group("training")
 
+WANDB: Any = {"type": "wandb", "wandb": {"project": "solar", "tags": ["a", "b"]}}
 STEP = re.compile(
     r"Step (\d+)/(\d+): training loss=\d+\.\d\d(, validation loss=\d+\.\d\d)?(, full validation loss=\S+)?"
 )
@@ -113,11 +114,11 @@ def test_a_fine_tuned_model_can_be_fine_tuned_again(
     assert finished_again.model == finished.fine_tuned_model
     # Named after the base model below both.
     assert re.fullmatch(r"ft:gpt-4o-mini:local::[A-Za-z0-9]{8}", finished_again.fine_tuned_model or "")
-    [first_step] = client.fine_tuning.jobs.list_events(finished_again.id, limit=100).data[-5:-4]
-    metrics: Any = first_step.data
+    events = client.fine_tuning.jobs.list_events(finished_again.id, limit=100).data
+    steps: Any = [event.data for event in events if event.type == "metrics"]
     # It begins with what the first training had learned; untrained, the loss is above 5.
-    assert metrics["step"] == 1
-    assert metrics["train_loss"] < 2
+    assert steps[-1]["step"] == 1
+    assert steps[-1]["train_loss"] < 2
 
 
 def test_bad_data_fails_the_job_naming_line_and_field(client: openai.OpenAI) -> None:
@@ -177,6 +178,87 @@ def test_a_running_job_can_be_cancelled_once(server: ServerProcess, client: open
     assert psutil.wait_procs(processes, timeout=5)[1] == []
 
 
+def lenient(server: ServerProcess) -> openai.OpenAI:
+    """The SDK as it comes: a strict one refuses the state "paused", which OpenAI's own types do not know."""
+    return openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0)
+
+
+def test_a_paused_job_ends_its_process_and_goes_on_when_it_is_resumed(
+    server: ServerProcess, client: openai.OpenAI, training_file: str
+) -> None:
+    jobs = lenient(server).fine_tuning.jobs
+    job = jobs.create(model="tiny-text", training_file=training_file, hyperparameters={"n_epochs": 2, "batch_size": 4})
+    wait(client, job.id, "running")
+    processes = server.workers()
+    paused = jobs.pause(job.id)
+    assert (paused.status, paused.estimated_finish, paused.finished_at) == ("paused", None, None)
+    with pytest.raises(openai.BadRequestError, match="is already paused and cannot be paused"):
+        jobs.pause(job.id)
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert jobs.retrieve(job.id).status == "paused"
+    assert jobs.resume(job.id).status == "queued"
+    with pytest.raises(openai.BadRequestError, match="cannot be resumed"):
+        jobs.resume(job.id)
+    assert wait(client, job.id).status == "succeeded"
+
+
+def test_a_paused_job_can_be_cancelled(server: ServerProcess, training_file: str) -> None:
+    jobs = lenient(server).fine_tuning.jobs
+    job = jobs.create(model="tiny-text", training_file=training_file)
+    jobs.pause(job.id)
+    assert jobs.cancel(job.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError, match="is already cancelled and cannot be resumed"):
+        jobs.resume(job.id)
+
+
+def test_a_job_of_preferences_tells_its_method(client: openai.OpenAI, training_file: str) -> None:
+    job = client.fine_tuning.jobs.create(
+        model="tiny-text",
+        training_file=training_file,
+        method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}},
+        integrations=[WANDB],
+    )
+    client.fine_tuning.jobs.cancel(job.id)
+    chosen = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": "auto"}
+    assert job.method is not None
+    assert job.method.to_dict() == {"type": "dpo", "dpo": {"hyperparameters": chosen | {"beta": 0.2}}}
+    assert job.hyperparameters.to_dict() == chosen
+    assert [integration.to_dict() for integration in job.integrations or []] == [WANDB]
+
+
+def test_a_method_may_be_named_alone(client: openai.OpenAI, training_file: str) -> None:
+    for kind in ("supervised", "dpo"):
+        job = client.fine_tuning.jobs.create(model="tiny-text", training_file=training_file, method={"type": kind})
+        client.fine_tuning.jobs.cancel(job.id)
+        assert job.method is not None
+        options: Any = getattr(job.method, kind)
+        assert set(options.hyperparameters.to_dict().values()) == {"auto"}
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"extra_headers": {"Idempotency-Key": "key of this test"}},
+        {"metadata": {"fingerprint": "of this test"}},
+        {"extra_headers": {"x-stainless-retry-count": "1"}, "suffix": "retried"},
+    ],
+)
+def test_a_repeated_request_starts_one_job(client: openai.OpenAI, training_file: str, mark: dict[str, Any]) -> None:
+    request: dict[str, Any] = {"model": "tiny-text", "training_file": training_file} | mark
+    job = client.fine_tuning.jobs.create(**request)
+    assert client.fine_tuning.jobs.create(**request).id == job.id
+    client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_a_key_cannot_be_used_for_another_request(client: openai.OpenAI, training_file: str) -> None:
+    headers = {"Idempotency-Key": "used twice"}
+    request: dict[str, Any] = {"model": "tiny-text", "training_file": training_file, "extra_headers": headers}
+    client.fine_tuning.jobs.cancel(client.fine_tuning.jobs.create(**request).id)
+    with pytest.raises(openai.BadRequestError, match="'used twice' came with another request") as refused:
+        client.fine_tuning.jobs.create(**request, seed=1)
+    assert refused.value.code == "idempotency_key_reused"
+
+
 def test_a_worker_that_is_killed_fails_its_job_with_the_reason(
     server: ServerProcess, client: openai.OpenAI, training_file: str
 ) -> None:
@@ -220,8 +302,30 @@ def test_jobs_are_listed_by_their_metadata(client: openai.OpenAI, training_file:
         ({"model": "gpt-99"}, "model", "model_not_available"),
         ({"training_file": "file-none"}, "training_file", "file_not_found"),
         ({"validation_file": "file-none"}, "validation_file", "file_not_found"),
-        ({"method": {"type": "dpo"}}, "method.type", "unsupported_value"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "unsupported_value"),
+        ({"method": {"type": "reinforcement", "reinforcement": {"grader": {}}}}, "method.type", "unsupported_value"),
+        ({"method": {"type": "dpo", "supervised": {}}}, "method.supervised", "invalid_value"),
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}},
+            "method.dpo.hyperparameters.beta",
+            "decimal_below_min_value",
+        ),
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 2.1}}}},
+            "method.dpo.hyperparameters.beta",
+            "decimal_above_max_value",
+        ),
+        (
+            {"method": {"type": "supervised", "supervised": {"hyperparameters": {"beta": 0.1}}}},
+            "method.supervised.hyperparameters.beta",
+            "unknown_parameter",
+        ),
+        ({"integrations": [WANDB] * 6}, "integrations", "array_above_max_length"),
+        (
+            {"integrations": [{"type": "wandb", "wandb": {}}]},
+            "integrations[0].wandb.project",
+            "missing_required_parameter",
+        ),
+        ({"extra_headers": {"Idempotency-Key": "k" * 256}}, "Idempotency-Key", "string_above_max_length"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "integer_below_min_value"),
         ({"hyperparameters": {"batch_size": 257}}, "hyperparameters.batch_size", "integer_above_max_value"),
         ({"suffix": "x" * 65}, "suffix", "string_above_max_length"),
@@ -247,7 +351,7 @@ def test_a_file_of_another_purpose_cannot_be_trained_on(client: openai.OpenAI) -
 
 def test_an_unknown_job_is_not_found_in_the_words_of_openai(client: openai.OpenAI) -> None:
     jobs = client.fine_tuning.jobs
-    for action in (jobs.retrieve, jobs.cancel, jobs.list_events, jobs.checkpoints.list):
+    for action in (jobs.retrieve, jobs.cancel, jobs.pause, jobs.resume, jobs.list_events, jobs.checkpoints.list):
         with pytest.raises(openai.NotFoundError, match="Could not find fine tune: ftjob-none") as refused:
             action("ftjob-none")
         assert (refused.value.param, refused.value.code) == ("fine_tune_id", "fine_tune_not_found")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import httpx2
 import openai
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from finetune_assets.server.gate import Gate
+from finetune_assets.server.wire import ApiError
 from finetune_assets_tests.server_process import ServerProcess
 
 
@@ -43,7 +47,7 @@ def test_without_a_key_nothing_is_told(server: ServerProcess, path: str) -> None
 
 
 def test_health_needs_no_key(server: ServerProcess) -> None:
-    response = httpx2.get(server.base_url.removesuffix("/v1") + "/health")
+    response = httpx2.get(server.base_url.removesuffix("/v1") + "/healthz")
     assert response.json()["status"] == "ok"
 
 
@@ -94,6 +98,38 @@ def test_a_broken_form_is_a_bad_request(http: httpx2.Client) -> None:
 
 def chunks(megabytes: int) -> Iterator[bytes]:
     yield from (b"x" * (1 << 20) for _ in range(megabytes))
+
+
+def test_a_client_that_stops_sending_is_given_up() -> None:
+    sent: list[Message] = []
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        raise AssertionError("the body has come")
+
+    async def receive() -> Message:
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/files", "headers": [(b"authorization", b"Bearer k")]}
+    asyncio.run(Gate(_answering_refusals(app), "k", patience=0.05)(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert b"within 0.05 seconds" in sent[1]["body"]
+
+
+def _answering_refusals(app: ASGIApp) -> ASGIApp:
+    """What FastAPI does around every route."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ApiError as refusal:
+            await refusal.response()(scope, receive, send)
+
+    return answer
 
 
 def test_too_large_a_body_is_refused_whether_or_not_it_tells_its_size(http: httpx2.Client) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS, JobStateError
-from finetune_assets.server.database.jobs import JobRequest
+from finetune_assets.server.database.jobs import IdempotencyKeyReusedError, JobRequest
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 
@@ -136,7 +138,108 @@ def test_a_job_that_was_interrupted_too_often_fails_with_the_reason(stores: Stor
     assert failed.status == "failed"
     assert failed.error is not None
     assert failed.error["code"] == "interrupted"
-    assert "interrupted 3 times" in failed.error["message"]
+    assert f"interrupted {MAX_INTERRUPTIONS} times" in failed.error["message"]
+
+
+def test_interruptions_with_progress_between_them_are_not_counted(stores: Stores) -> None:
+    job = make_job(stores)
+    stores.job_life.validated(job.id)
+    for _ in range(MAX_INTERRUPTIONS + 1):
+        stores.job_life.started(job.id)
+        stores.job_life.saved(job.id)
+        stores.job_life.recover()
+    assert status(stores, job) == "queued"
+
+
+@pytest.mark.parametrize("reached", ["validating_files", "queued", "running"])
+def test_a_paused_job_goes_on_with_what_is_left_to_do(stores: Stores, reached: str) -> None:
+    job = make_job(stores)
+    steps = {"validating_files": 0, "queued": 1, "running": 2}
+    for step in (stores.job_life.validated, stores.job_life.started)[: steps[reached]]:
+        step(job.id)
+    assert stores.job_life.paused(job.id).status == "paused"
+    stores.job_life.recover()
+    assert status(stores, job) == "paused"
+    resumed = stores.job_life.resumed(job.id)
+    assert resumed.status == ("validating_files" if reached == "validating_files" else "queued")
+    assert messages(stores, job)[-2:] == ["The job was paused", "The job was resumed"]
+
+
+def test_a_job_paused_while_its_files_are_validated_need_not_be_validated_again(stores: Stores) -> None:
+    job = make_job(stores)
+    stores.job_life.paused(job.id)
+    stores.job_life.validated(job.id)
+    assert status(stores, job) == "paused"
+    assert stores.job_life.resumed(job.id).status == "queued"
+
+
+@pytest.mark.parametrize("step", ["started", "saved", "paused", "put_back"])
+def test_a_paused_job_takes_no_step_but_to_be_resumed_or_to_end(stores: Stores, step: str) -> None:
+    job = make_job(stores)
+    stores.job_life.paused(job.id)
+    with pytest.raises(JobStateError, match="is paused"):
+        getattr(stores.job_life, step)(job.id)
+    assert stores.job_life.cancelled(job.id).status == "cancelled"
+    with pytest.raises(JobStateError, match="must be paused for this, but is cancelled"):
+        stores.job_life.resumed(job.id)
+
+
+def test_the_snapshot_of_a_paused_job_is_a_model(stores: Stores) -> None:
+    job = make_job(stores)
+    stores.job_life.validated(job.id)
+    stores.job_life.started(job.id)
+    stores.job_life.paused(job.id)
+    for _ in range(2):  # and the same step once more, after an interruption
+        stores.job_life.checkpointed(job.id, {"step": 3, "total_steps": 9, "train_loss": 1.0}, f"{job.id}/checkpoint-3")
+    [snapshot] = stores.models.checkpoints(job.id, after=None, limit=10).items
+    assert snapshot.id == f"{job.tuned_model}:ckpt-step-3"
+
+
+def test_a_note_is_told_in_any_state(stores: Stores) -> None:
+    job = make_job(stores)
+    stores.job_life.cancelled(job.id)
+    stores.job_life.note(job.id, "The disk is nearly full", "warn")
+    newest = stores.events.page(job.id, after=None, limit=1).items[0]
+    assert (newest.message, newest.level) == ("The disk is nearly full", "warn")
+
+
+def test_jobs_are_counted_by_state(stores: Stores) -> None:
+    first, _ = make_job(stores), make_job(stores)
+    stores.job_life.cancelled(first.id)
+    assert [stores.jobs.count(state) for state in ("validating_files", "cancelled", "running")] == [1, 1, 0]
+
+
+def test_two_requests_with_one_key_are_one_job(stores: Stores) -> None:
+    job = make_job(stores, idempotency_key="k", request_hash="a")
+    assert make_job(stores, idempotency_key="k", request_hash="a").id == job.id
+    assert make_job(stores, idempotency_key="l", request_hash="a").id != job.id
+    with pytest.raises(IdempotencyKeyReusedError, match="'k' came with another request"):
+        make_job(stores, idempotency_key="k", request_hash="b")
+
+
+def test_a_fingerprint_finds_the_job_unless_that_has_failed(stores: Stores) -> None:
+    request = {"metadata": {"fingerprint": "f"}, "request_hash": "a"}
+    job = make_job(stores, **request)
+    assert make_job(stores, **request).id == job.id
+    assert make_job(stores, **request | {"request_hash": "b"}).id != job.id
+    stores.job_life.failed(job.id, "server_error", "out of memory")
+    assert make_job(stores, **request).id != job.id
+
+
+def test_a_repeated_request_finds_its_job_for_a_quarter_of_an_hour(stores: Stores) -> None:
+    job = make_job(stores, request_hash="a")
+    assert make_job(stores, request_hash="a", repeated=True).id == job.id
+    assert make_job(stores, request_hash="b", repeated=True).id != job.id
+    assert make_job(stores, request_hash="a").id != job.id
+    with sqlite3.connect(stores.home / "server.db") as database:
+        database.execute("UPDATE jobs SET created_at = created_at - 901")
+    assert make_job(stores, request_hash="a", repeated=True).id != job.id
+
+
+def test_copies_of_a_request_that_arrive_together_are_one_job(stores: Stores) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = threads.map(lambda _: make_job(stores, idempotency_key="k", request_hash="a").id, range(24))
+    assert len(set(made)) == 1
 
 
 def test_a_stop_in_good_order_is_no_interruption(stores: Stores) -> None:

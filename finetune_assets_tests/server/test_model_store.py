@@ -83,3 +83,12 @@ def test_a_new_attempt_may_give_the_same_names_again(stores: Stores, job: Job) -
     assert folders(stores, job) == set()
     add_checkpoint(stores, job, 1)
     assert stores.models.get(f"{job.tuned_model}:ckpt-step-1") is not None
+
+
+def test_an_attempt_that_goes_on_keeps_the_checkpoints_up_to_there(stores: Stores, job: Job) -> None:
+    for step in (1, 2, 3):
+        add_checkpoint(stores, job, step)
+    add_weights(stores, job, "model")
+    stores.models.clear(job.id, after_step=2)
+    assert [row.step for row in stores.models.checkpoints(job.id, after=None, limit=10).items] == [2, 1]
+    assert folders(stores, job) == {"checkpoint-1", "checkpoint-2"}

@@ -7,21 +7,17 @@ from typing import Any
 import orjson
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
+from finetune_assets.errors import TrainingFileError
+from finetune_assets.server import training
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.chat_encoding import ImageFeatures, encode_example
 from finetune_assets.server.network import load
-from finetune_assets.server.training import (
-    Progress,
-    TrainingRequest,
-    TrainingResult,
-    _learned_logits,
-    resolve_hyperparameters,
-    train,
-)
-from finetune_assets_tests.server.networks import chat, text_base
+from finetune_assets.server.objectives import learned_logits
+from finetune_assets.server.training import Progress, TrainingError, TrainingRequest, TrainingResult, train
+from finetune_assets.server.training_examples import truncate
+from finetune_assets_tests.server.networks import bundled_vision_base, chat, picture, text_base
+from finetune_assets_tests.server.watchers import Recorder
 
 
 def write_examples(path: Path, examples: Sequence[tuple[Any, ...]]) -> Path:
@@ -38,6 +34,7 @@ def training_request(folder: Path, base: BaseModel, **changes: Any) -> TrainingR
         "training_file": write_examples(folder / "train.jsonl", examples),
         "validation_file": write_examples(folder / "validation.jsonl", examples[:3]),
         "output": folder / "out",
+        "state": folder / "state",
         "n_epochs": 2,
         "batch_size": 5,
         "learning_rate_multiplier": 10.0,
@@ -47,8 +44,10 @@ def training_request(folder: Path, base: BaseModel, **changes: Any) -> TrainingR
 
 
 def run(request: TrainingRequest) -> tuple[TrainingResult, list[Progress]]:
-    said: list[Progress] = []
-    return train(request, said.append), said
+    recorder = Recorder()
+    result = train(request, recorder)
+    assert result is not None
+    return result, recorder.steps
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +90,16 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path, base: BaseModel) -
 def test_the_loss_is_transformers_own_over_the_answer_alone(base: BaseModel) -> None:
     network = load(base)
     examples = [
-        encode_example(network, chat(question, answer), ImageFeatures(network))
+        truncate(encode_example(network, chat(question, answer), ImageFeatures(network)), 512)
         for question, answer in [("a?", "Yes"), ("a?", "No way"), ("a longer one?", "Yes")]
     ]
-    logits, targets = _learned_logits(network, examples)
+    logits, targets, _rows = learned_logits(network, examples)
     ours = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
     theirs = 0.0
     for example in examples:
-        ids = torch.tensor([example.ids])
-        labels = torch.where(torch.tensor([example.learned]), ids, -100)
-        theirs += network.model(input_ids=ids, labels=labels).loss.item() * sum(example.learned)
+        ids = example.ids.long()[None]
+        labels = torch.where(example.learned[None], ids, -100)
+        theirs += network.model(input_ids=ids, labels=labels).loss.item() * int(example.learned.sum())
     assert ours.item() == pytest.approx(theirs, rel=1e-4)
 
 
@@ -139,23 +138,53 @@ def test_an_example_beyond_the_context_is_cut_at_its_end(tmp_path: Path, base: B
     assert result.trained_tokens == 512 + 9 * short
 
 
-@given(n=st.integers(10, 50_000))
-def test_auto_hyperparameters_stay_within_openais_bounds(n: int) -> None:
-    request = TrainingRequest(
-        base=BaseModel("m", "m", vision=False), adapter=None, training_file=Path(), validation_file=None, output=Path(),
-        n_epochs="auto", batch_size="auto", learning_rate_multiplier="auto", seed=0,
-    )  # fmt: skip
-    settings = resolve_hyperparameters(request, n)
-    assert 1 <= settings["n_epochs"] <= 50
-    assert 1 <= settings["batch_size"] <= 256
-    assert settings["learning_rate_multiplier"] > 0
+def test_a_batch_too_large_for_one_pass_gives_the_same_step(
+    tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def losses(folder: str, tokens_at_once: int) -> list[float]:
+        (tmp_path / folder).mkdir()
+        monkeypatch.setattr(training, "TOKENS_AT_ONCE", {"cpu": tokens_at_once, "cuda": tokens_at_once})
+        return [p.train_loss for p in run(training_request(tmp_path / folder, base))[1]]
+
+    assert losses("whole", 10_000) == pytest.approx(losses("parts", 40), rel=1e-4)
 
 
-def test_little_data_is_seen_more_often() -> None:
-    request = TrainingRequest(
-        base=BaseModel("m", "m", vision=False), adapter=None, training_file=Path(), validation_file=None, output=Path(),
-        n_epochs="auto", batch_size="auto", learning_rate_multiplier="auto", seed=0,
+def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path: Path, base: BaseModel) -> None:
+    with pytest.raises(TrainingError, match="learning rate is too high.*smaller learning_rate_multiplier"):
+        run(training_request(tmp_path, base, learning_rate_multiplier=1e30))
+
+
+def test_device_and_precision_are_told(tmp_path: Path, base: BaseModel) -> None:
+    recorder = Recorder()
+    train(training_request(tmp_path, base), recorder)
+    assert recorder.notes[0] in ("Training on the CPU in float32", "Training on the CPU in bfloat16")
+
+
+def test_examples_without_a_token_to_learn_are_counted_and_told(tmp_path: Path, base: BaseModel) -> None:
+    examples = [("a? " * 600, "Yes")] * 2 + [("b?", "No")] * 9
+    recorder = Recorder()
+    train(training_request(tmp_path, base, training_file=write_examples(tmp_path / "long.jsonl", examples)), recorder)
+    assert any(note.startswith("warn: 2 examples are left out") for note in recorder.notes)
+
+
+def test_a_file_with_nothing_to_learn_is_an_error(tmp_path: Path, base: BaseModel) -> None:
+    file = write_examples(tmp_path / "long.jsonl", [("a? " * 600, "Yes")] * 10)
+    with pytest.raises(TrainingFileError, match="no example has a token to learn within the model's context of 512"):
+        run(training_request(tmp_path, base, training_file=file))
+
+
+def test_a_line_that_the_model_cannot_take_is_named(tmp_path: Path, base: BaseModel) -> None:
+    file = write_examples(tmp_path / "seen.jsonl", [("a?", "Yes")] * 4 + [("b?", "No", picture("red"))])
+    with pytest.raises(TrainingFileError, match="line 5: the model 'tiny-text' takes no images"):
+        run(training_request(tmp_path, base, training_file=file))
+
+
+def test_the_bundled_vision_model_learns_colours_with_its_projector(tmp_path: Path) -> None:
+    colours = [("Colour?", colour, picture(colour)) for colour in ("red", "blue", "green")] * 4
+    request = training_request(
+        tmp_path, bundled_vision_base(tmp_path), training_file=write_examples(tmp_path / "c.jsonl", colours),
+        validation_file=None, n_epochs=6,
     )  # fmt: skip
-    # 10 examples in batches of 1: 60 steps are 6 epochs. 270 in batches of 8 are 34 steps an epoch: the usual 3.
-    assert resolve_hyperparameters(request, 10) == {"n_epochs": 6, "batch_size": 1, "learning_rate_multiplier": 1.0}
-    assert resolve_hyperparameters(request, 270) == {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0}
+    result, said = run(request)
+    assert said[-1].train_loss < said[0].train_loss
+    assert (result.model_dir / "projector.safetensors").exists()

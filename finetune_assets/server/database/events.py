@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from finetune_assets.server.database.connection import Database, Rows, page
+from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.schema import Event, new_id
+
+_OF_JOB = records(Event).where(Event.job_id == bindparam("job_id"))
 
 
 class EventStore:
@@ -25,8 +27,7 @@ class EventStore:
         Raises:
             UnknownCursorError: `after` is not the id of an event.
         """
-        with self._database.reading() as session:
-            return page(session, select(Event).where(Event.job_id == job_id), Event.id, after=after, limit=limit)
+        return self._database.page(_OF_JOB, Event.id, after=after, limit=limit, job_id=job_id)
 
     def metrics(self, job_id: str) -> list[dict[str, Any]]:
         """Collect the metrics of every training step, in order. A step trained again counts as it was last."""

@@ -1,21 +1,74 @@
-"""Stored files: a row each, and the bytes in `<home>/files/<id>`.
+"""Stored files: a row each, and the bytes in `<home>/files/<SHA-256>`, which equal files share.
 
-Bytes are complete and on disk before their row is committed, and a row is gone before its bytes are, so a
-process killed at any moment leaves at worst bytes without a row, which the next start removes.
+Bytes are complete and on disk before their row is committed, and the last row is gone before its bytes are, so a
+process killed at any moment leaves at worst bytes without a row, which the next start removes. Bytes get their
+name, and lose it, only under the database's write lock: they cannot be removed while an equal file is added.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import Integer, bindparam, cast, func, or_, select, update
+from sqlalchemy.orm import Session
 
-from finetune_assets.server.database.connection import Database, Rows, page
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database.connection import Database, Rows, records, telling_of_a_full_disk
 from finetune_assets.server.database.schema import StoredFile, new_id
+
+CHUNK_BYTES = 1 << 20
+KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
+"""How long files of these purposes are kept where nothing else is asked for; others stay until they are deleted."""
+
+_DROPPED_AT_ONCE = 1000
+_NOW = cast(func.strftime("%s", "now"), Integer)
+_ALIVE = StoredFile.deleted.is_(False) & or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > _NOW)
+_ALL = records(StoredFile).where(_ALIVE)
+_BY_ID = _ALL.where(StoredFile.id == bindparam("id"))
+_OF_PURPOSE = _ALL.where(StoredFile.purpose == bindparam("purpose"))
+
+
+class DamagedFileError(FinetuneAssetsError, OSError):
+    """The bytes of a stored file are gone, or are not those that were stored."""
+
+
+class Incoming:
+    """Bytes on their way in, in a scratch file of no meaning to anyone yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self.placed = False
+        self._digest = hashlib.sha256()
+        self._target = path.open("xb")
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of all bytes written so far, in hex."""
+        return self._digest.hexdigest()
+
+    def write(self, chunk: bytes) -> None:
+        """Append to the bytes."""
+        self._target.write(chunk)
+        self._digest.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self) -> None:
+        """Bring all bytes to the disk."""
+        self._target.flush()
+        os.fsync(self._target.fileno())
+
+    def close(self) -> None:
+        """Close and remove the scratch file."""
+        self._target.close()
+        self.path.unlink(missing_ok=True)
 
 
 class FileStore:
@@ -28,30 +81,109 @@ class FileStore:
         self._incoming.mkdir(parents=True, exist_ok=True)
 
     def add(self, content: BinaryIO, *, filename: str, purpose: str, expires_in: int | None = None) -> StoredFile:
-        """Store everything left to read in `content`; `expires_in` is in seconds from now."""
-        file_id = new_id("file-")
-        incoming = self._incoming / file_id
-        try:
-            size = _write_durably(content, incoming)
-            expires_at = None if expires_in is None else int(time.time()) + expires_in
-            # The write lock keeps remove_leftovers() of a server that starts meanwhile away from the finished bytes.
-            with self._database.writing() as session:
-                incoming.replace(self.path(file_id))
-                _sync_folder(self._folder)
-                row = StoredFile(id=file_id, filename=filename, purpose=purpose, bytes=size, expires_at=expires_at)
-                session.add(row)
-        finally:
-            incoming.unlink(missing_ok=True)
+        """Store everything left to read in `content`; `expires_in` is in seconds from now.
+
+        Raises:
+            DiskFullError: there is no room for the file.
+        """
+        with self.incoming() as incoming:
+            shutil.copyfileobj(content, incoming, CHUNK_BYTES)
+            return self.keep(incoming, filename=filename, purpose=purpose, expires_in=expires_in)
+
+    @contextmanager
+    def incoming(self) -> Iterator[Incoming]:
+        """Take bytes in, for `keep` or `place`; nothing is left of them unless one of these succeeds.
+
+        Raises:
+            DiskFullError: there is no room for them.
+        """
+        with telling_of_a_full_disk():
+            incoming = Incoming(self._incoming / new_id("file-"))
+            try:
+                yield incoming
+            except BaseException:
+                if incoming.placed:  # but the transaction with its row has failed
+                    self._drop([incoming.content])
+                raise
+            finally:
+                incoming.close()
+
+    def keep(self, incoming: Incoming, *, filename: str, purpose: str, expires_in: int | None = None) -> StoredFile:
+        """Make a file of the bytes that have come in."""
+        incoming.finish()
+        with self._database.writing() as session:
+            return self.place(session, incoming, filename=filename, purpose=purpose, expires_in=expires_in)
+
+    def place(
+        self, session: Session, incoming: Incoming, *, filename: str, purpose: str, expires_in: int | None = None
+    ) -> StoredFile:
+        """As `keep`, within a transaction that does more; the bytes have been brought to the disk before."""
+        target = self._folder / incoming.content
+        # Also where equal bytes are there already: those may have been damaged since.
+        is_new = not target.exists()
+        incoming.path.replace(target)
+        incoming.placed = True
+        if is_new:
+            _sync_folder(self._folder)
+        if expires_in is None:
+            expires_in = KEPT_SECONDS.get(purpose)
+        row = StoredFile(
+            id=new_id("file-"),
+            filename=filename,
+            purpose=purpose,
+            bytes=incoming.size,
+            content=incoming.content,
+            expires_at=None if expires_in is None else int(time.time()) + expires_in,
+        )
+        session.add(row)
         return row
 
-    def path(self, file_id: str) -> Path:
-        """Say where the bytes of a file that `get` knows are."""
-        return self._folder / file_id
+    def path(self, file: StoredFile) -> Path:
+        """Say where the bytes of a file are.
+
+        Raises:
+            DamagedFileError: they are gone, or not as many as were stored.
+        """
+        path = self._folder / file.content
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise DamagedFileError(f"the bytes of file {file.id} are gone from the disk; upload it again") from None
+        if size != file.bytes:
+            message = f"file {file.id} has {size} bytes on disk but was stored with {file.bytes}; upload it again"
+            raise DamagedFileError(message)
+        return path
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        """Open the bytes of a file for reading.
+
+        Raises:
+            DamagedFileError: they are gone, or not as many as were stored.
+        """
+        try:
+            return self.path(file).open("rb")
+        except FileNotFoundError:  # deleted since
+            raise DamagedFileError(f"file {file.id} was deleted") from None
+
+    def verify(self, file: StoredFile) -> Path:
+        """As `path`, after a look at every byte.
+
+        Raises:
+            DamagedFileError: the bytes are gone, or not those that were stored.
+        """
+        path = self.path(file)
+        if file.content == file.id:  # stored by an earlier version, which kept no digest
+            return path
+        with path.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
+        if found != file.content:
+            raise DamagedFileError(f"the bytes of file {file.id} were changed on the disk; upload it again")
+        return path
 
     def get(self, file_id: str) -> StoredFile | None:
         """Find the file: None if there is none of this id, or it was deleted or has expired."""
-        with self._database.reading() as session:
-            return session.scalar(select(StoredFile).where(StoredFile.id == file_id, _alive()))
+        found = self._database.read(_BY_ID, id=file_id)
+        return found[0] if found else None
 
     def page(self, *, purpose: str | None, after: str | None, limit: int, ascending: bool) -> Rows[StoredFile]:
         """List files, all or of one purpose.
@@ -59,50 +191,41 @@ class FileStore:
         Raises:
             UnknownCursorError: `after` was never the id of a file.
         """
-        query = select(StoredFile).where(_alive())
-        if purpose is not None:
-            query = query.where(StoredFile.purpose == purpose)
-        with self._database.reading() as session:
-            return page(session, query, StoredFile.id, after=after, limit=limit, ascending=ascending)
+        query, values = (_ALL, {}) if purpose is None else (_OF_PURPOSE, {"purpose": purpose})
+        return self._database.page(query, StoredFile.id, after=after, limit=limit, ascending=ascending, **values)
 
     def delete(self, file_id: str) -> bool:
         """Delete the file; False if there is none."""
         with self._database.writing() as session:
-            row = session.scalar(select(StoredFile).where(StoredFile.id == file_id, _alive()))
+            row = session.scalar(select(StoredFile).where(StoredFile.id == file_id, _ALIVE))
             if row is None:
                 return False
             row.deleted = True
-        self.path(file_id).unlink(missing_ok=True)
+        self._drop([row.content])
         return True
 
     def remove_expired(self) -> None:
         """Delete the files whose time is over."""
         with self._database.writing() as session:
-            expired = update(StoredFile).where(~_alive(), StoredFile.deleted.is_(False)).values(deleted=True)
-            gone = list(session.scalars(expired.returning(StoredFile.id)))
-        for file_id in gone:
-            self.path(file_id).unlink(missing_ok=True)
+            expired = update(StoredFile).where(~_ALIVE, StoredFile.deleted.is_(False)).values(deleted=True)
+            gone = set(session.scalars(expired.returning(StoredFile.content)))
+        self._drop(gone)
 
     def remove_leftovers(self) -> None:
         """Remove bytes that no row speaks of: uploads and deletions cut short. For a server that has just started."""
-        with self._database.writing() as session:
-            known = set(session.scalars(select(StoredFile.id).where(_alive())))
-            for path in (*self._incoming.iterdir(), *self._folder.iterdir()):
-                if path.is_file() and path.name not in known:
-                    path.unlink()
+        for path in self._incoming.iterdir():
+            path.unlink(missing_ok=True)
+        self._drop([path.name for path in self._folder.iterdir() if path.is_file()])
 
-
-def _alive() -> ColumnElement[bool]:
-    not_expired = or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > int(time.time()))
-    return StoredFile.deleted.is_(False) & not_expired
-
-
-def _write_durably(content: BinaryIO, path: Path) -> int:
-    with path.open("wb") as target:
-        shutil.copyfileobj(content, target, 1 << 20)
-        target.flush()
-        os.fsync(target.fileno())
-        return target.tell()
+    def _drop(self, contents: Collection[str]) -> None:
+        """Remove these bytes from the disk unless a file has them."""
+        waiting = sorted(set(contents))
+        while waiting:
+            some, waiting = waiting[:_DROPPED_AT_ONCE], waiting[_DROPPED_AT_ONCE:]
+            with self._database.writing() as session:
+                query = select(StoredFile.content).where(StoredFile.content.in_(some), _ALIVE)
+                for content in set(some).difference(session.scalars(query)):
+                    (self._folder / content).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Every step of a job's life, with the event that tells of it.
 
-validating_files -> queued -> running -> succeeded; failed or cancelled from each of the first three.
+validating_files -> queued -> running -> succeeded; failed or cancelled from each of the first three, or paused. A
+paused job goes on, once resumed, with what is left to do: validation, or training from its last saved state.
 
 A step and its event are committed together, and only from the state it may be taken from: a job that was
 cancelled meanwhile raises `JobStateError` in the process that still works on it.
@@ -13,17 +14,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database.connection import Database
 from finetune_assets.server.database.events import step_message, tell
-from finetune_assets.server.database.jobs import CANCELLED, FAILED, OPEN, QUEUED, RUNNING, SUCCEEDED, VALIDATING
+from finetune_assets.server.database.jobs import (
+    CANCELLED,
+    FAILED,
+    OPEN,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    VALIDATING,
+)
 from finetune_assets.server.database.schema import Job, TunedModel, new_id
 
-MAX_INTERRUPTIONS = 3
-"""A job that a vanishing server interrupts this often is given up: it may be what takes the server down."""
+MAX_INTERRUPTIONS = 10
+"""A job that a vanishing server interrupts this often, without saving anything in between, is given up: it may be what
+takes the server down."""
 
 
 class JobStateError(FinetuneAssetsError, RuntimeError):
@@ -37,10 +48,14 @@ class JobLife:
         self._database = database
 
     def validated(self, job_id: str) -> None:
-        """Record that the files are fine."""
-        with self._change(job_id, VALIDATING) as (session, job):
-            job.status = QUEUED
-            tell(session, job_id, "Files validated, moving job to queued state")
+        """Record that the files are fine. A job that was paused meanwhile stays so."""
+        with self._change(job_id, VALIDATING, PAUSED) as (session, job):
+            job.validated = True
+            if job.status == VALIDATING:
+                job.status = QUEUED
+                tell(session, job_id, "Files validated, moving job to queued state")
+            else:
+                tell(session, job_id, "Files validated")
 
     def started(self, job_id: str) -> None:
         """Record that training begins."""
@@ -57,11 +72,25 @@ class JobLife:
             job.estimated_finish = estimated_finish
             tell(session, job_id, step_message(metrics), type_="metrics", data=metrics)
 
+    def stepped_last(self, job_id: str, metrics: dict[str, Any]) -> None:
+        """Record the step during which the job was paused, and perhaps resumed, after `stepped` has refused it."""
+        with self._change(job_id, PAUSED, QUEUED) as (session, _):
+            tell(session, job_id, step_message(metrics), type_="metrics", data=metrics)
+
+    def saved(self, job_id: str) -> None:
+        """Record that training can go on from here after an interruption: the count of those begins again."""
+        with self._change(job_id, RUNNING) as (_, job):
+            job.interruptions = 0
+
     def checkpointed(self, job_id: str, metrics: dict[str, Any], path: str) -> None:
-        """Publish a checkpoint, whose weights are complete in `path`, relative to the folder of models."""
+        """Publish a checkpoint, whose weights are complete in `path`, relative to the folder of models.
+
+        A job that was paused makes one too before its process ends, even if it was resumed meanwhile.
+        """
         step = metrics["step"]
-        with self._change(job_id, RUNNING) as (session, job):
+        with self._change(job_id, RUNNING, PAUSED, QUEUED) as (session, job):
             name = f"{job.tuned_model}:ckpt-step-{step}"
+            session.execute(delete(TunedModel).where(TunedModel.id == name))  # of the same step, trained again
             session.add(
                 TunedModel(
                     id=name,
@@ -87,15 +116,35 @@ class JobLife:
 
     def failed(self, job_id: str, code: str, message: str, param: str | None = None) -> None:
         """Give the job up, for the reason given."""
-        with self._change(job_id, *OPEN) as (session, job):
+        with self._change(job_id, *OPEN, PAUSED) as (session, job):
             _fail(session, job, code, message, param)
 
     def cancelled(self, job_id: str) -> Job:
         """End the job because its client no longer wants it."""
-        with self._change(job_id, *OPEN) as (session, job):
+        with self._change(job_id, *OPEN, PAUSED) as (session, job):
             _finish(job, CANCELLED)
             tell(session, job_id, "The job was cancelled")
         return job
+
+    def paused(self, job_id: str) -> Job:
+        """Halt the job until it is resumed; a process that works on it ends by itself."""
+        with self._change(job_id, *OPEN) as (session, job):
+            job.status = PAUSED
+            job.estimated_finish = None
+            tell(session, job_id, "The job was paused")
+        return job
+
+    def resumed(self, job_id: str) -> Job:
+        """Let a paused job go on."""
+        with self._change(job_id, PAUSED) as (session, job):
+            job.status = QUEUED if job.validated else VALIDATING
+            tell(session, job_id, "The job was resumed")
+        return job
+
+    def note(self, job_id: str, message: str, level: str = "info") -> None:
+        """Tell of something that changes no state; `level` is info, warn or error."""
+        with self._database.writing() as session:
+            tell(session, job_id, message, level)
 
     def put_back(self, job_id: str) -> None:
         """Return the job to the queue because the server stops in good order."""
@@ -125,15 +174,16 @@ def _recover(session: Session, job: Job) -> None:
     job.interruptions += 1
     if job.interruptions >= MAX_INTERRUPTIONS:
         message = (
-            f"The server was interrupted {job.interruptions} times while this job was running. Look for the cause "
-            "in the job's log and in the system's log (memory, disk), then create the job again."
+            f"The server was interrupted {job.interruptions} times while this job was running, without progress in "
+            "between. Look for the cause in the job's log and in the system's log (memory, disk), then create the "
+            "job again."
         )
         _fail(session, job, "interrupted", message, None)
         return
     _requeue(job)
     message = (
-        "The server was interrupted; the job is back in the queue and training starts again "
-        f"(interruption {job.interruptions}, at {MAX_INTERRUPTIONS} the job is given up)"
+        "The server was interrupted; the job is back in the queue and training goes on from what was saved "
+        f"(interruption {job.interruptions}, at {MAX_INTERRUPTIONS} without progress the job is given up)"
     )
     tell(session, job.id, message, "warn")
 

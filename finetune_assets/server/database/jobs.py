@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import Session
 
-from finetune_assets.server.database.connection import Database, Rows, page
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.events import tell
 from finetune_assets.server.database.schema import Job, new_id
 
 ORGANIZATION = "local"
 VALIDATING, QUEUED, RUNNING = OPEN = ("validating_files", "queued", "running")
-SUCCEEDED, FAILED, CANCELLED = ("succeeded", "failed", "cancelled")
+PAUSED = "paused"
+SUCCEEDED, FAILED, CANCELLED = FINAL = ("succeeded", "failed", "cancelled")
+FINGERPRINT = "fingerprint"
+"""Metadata key by which a client says that two equal requests mean one job."""
+REPEAT_SECONDS = 15 * 60
+"""A client that repeats a request it got no answer to does so within this time."""
+_ALL = records(Job)
+_BY_ID = records(Job).where(Job.id == bindparam("id"))
+
+
+class IdempotencyKeyReusedError(FinetuneAssetsError, ValueError):
+    """A client has sent the key of one request with another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +45,15 @@ class JobRequest:
     seed: int
     hyperparameters: dict[str, Any]
     metadata: dict[str, str] | None
+    method: str = "supervised"
+    integrations: list[Any] | None = None
+    """As the client sent them."""
+    request_hash: str | None = None
+    """SHA-256 of the client's request; None: every request means a new job."""
+    idempotency_key: str | None = None
+    """Key of the client's choice: requests with the same key mean one job."""
+    repeated: bool = False
+    """The client says that it got no answer to this request when it sent it before."""
 
 
 class JobStore:
@@ -40,34 +63,28 @@ class JobStore:
         self._database = database
 
     def create(self, request: JobRequest) -> Job:
-        """Add a job to the queue."""
-        job_id = new_id("ftjob-")
-        job = Job(
-            id=job_id,
-            status=VALIDATING,
-            model=request.model,
-            base=request.base,
-            training_file=request.training_file,
-            validation_file=request.validation_file,
-            suffix=request.suffix,
-            seed=request.seed,
-            hyperparameters=request.hyperparameters,
-            meta=request.metadata,
-            tuned_model=f"ft:{request.base}:{ORGANIZATION}:{_slug(request.suffix)}:{new_id('', 8)}",
-        )
+        """Add a job to the queue, or find the one that an earlier copy of this request has added.
+
+        Raises:
+            IdempotencyKeyReusedError: the request's key came with another request before.
+        """
+        job = _new_job(request)
         files = f"Validating training file: {job.training_file}"
         if job.validation_file:
             files += f" and validation file: {job.validation_file}"
+        # Looked for under the write lock, so that of two copies that arrive together only one adds a job.
         with self._database.writing() as session:
+            if (earlier := _earlier(session, request)) is not None:
+                return earlier
             session.add(job)
-            tell(session, job_id, f"Created fine-tuning job: {job_id}")
-            tell(session, job_id, files)
+            tell(session, job.id, f"Created fine-tuning job: {job.id}")
+            tell(session, job.id, files)
         return job
 
     def get(self, job_id: str) -> Job | None:
         """Find the job, or None."""
-        with self._database.reading() as session:
-            return session.scalar(select(Job).where(Job.id == job_id))
+        found = self._database.read(_BY_ID, id=job_id)
+        return found[0] if found else None
 
     def page(self, *, metadata: Mapping[str, str] | None, after: str | None, limit: int) -> Rows[Job]:
         """List the jobs that have all these pairs in their metadata (None: jobs without metadata), the newest first.
@@ -75,20 +92,63 @@ class JobStore:
         Raises:
             UnknownCursorError: `after` is not the id of a job.
         """
-        query = select(Job)
+        query = _ALL
         if metadata is None:
             query = query.where(Job.meta.is_(None))
         for key, value in (metadata or {}).items():
             pair = func.json_each(Job.meta).table_valued("key", "value")
             query = query.where(select(pair.c.key).where(pair.c.key == key, pair.c.value == value).exists())
-        with self._database.reading() as session:
-            return page(session, query, Job.id, after=after, limit=limit)
+        return self._database.page(query, Job.id, after=after, limit=limit)
 
     def oldest(self, status: str, besides: Collection[str] = ()) -> Job | None:
         """Find the next job in this state that is not among `besides` (ids), or None."""
-        waiting = select(Job).where(Job.status == status, Job.id.not_in(besides)).order_by(Job.number).limit(1)
+        waiting = records(Job).where(Job.status == status, Job.id.not_in(besides)).order_by(Job.number).limit(1)
+        found = self._database.read(waiting)
+        return found[0] if found else None
+
+    def count(self, status: str) -> int:
+        """Count the jobs in this state."""
         with self._database.reading() as session:
-            return session.scalar(waiting)
+            return session.scalar(select(func.count()).where(Job.status == status)) or 0
+
+
+def _new_job(request: JobRequest) -> Job:
+    return Job(
+        id=new_id("ftjob-"),
+        status=VALIDATING,
+        model=request.model,
+        base=request.base,
+        training_file=request.training_file,
+        validation_file=request.validation_file,
+        suffix=request.suffix,
+        seed=request.seed,
+        method=request.method,
+        hyperparameters=request.hyperparameters,
+        meta=request.metadata,
+        integrations=request.integrations,
+        idempotency_key=request.idempotency_key,
+        request_hash=request.request_hash,
+        tuned_model=f"ft:{request.base}:{ORGANIZATION}:{_slug(request.suffix)}:{new_id('', 8)}",
+    )
+
+
+def _earlier(session: Session, request: JobRequest) -> Job | None:
+    """Find the job of an earlier copy of the request, by its key, its fingerprint, or as a repeat."""
+    newest = select(Job).order_by(Job.number.desc()).limit(1)
+    if request.idempotency_key is not None:
+        job = session.scalar(newest.where(Job.idempotency_key == request.idempotency_key))
+        if job is not None and job.request_hash != request.request_hash:
+            raise IdempotencyKeyReusedError(f"the key {request.idempotency_key!r} came with another request before")
+        return job
+    if request.request_hash is None:
+        return None
+    same = newest.where(Job.request_hash == request.request_hash)
+    job = None
+    if FINGERPRINT in (request.metadata or {}):
+        job = session.scalar(same.where(Job.status.not_in((FAILED, CANCELLED))))
+    if job is None and request.repeated:
+        job = session.scalar(same.where(Job.created_at >= time.time() - REPEAT_SECONDS))
+    return job
 
 
 def _slug(suffix: str | None) -> str:

@@ -34,6 +34,36 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             step INTEGER, checkpoint_id VARCHAR UNIQUE, metrics JSON, deleted BOOLEAN NOT NULL)""",
         "CREATE INDEX models_by_job ON models (job_id, number)",
     ),
+    (
+        "ALTER TABLE files ADD COLUMN content VARCHAR NOT NULL DEFAULT ''",
+        "UPDATE files SET content = id",
+        "CREATE INDEX files_by_content ON files (content)",
+        "ALTER TABLE jobs ADD COLUMN method VARCHAR NOT NULL DEFAULT 'supervised'",
+        "ALTER TABLE jobs ADD COLUMN integrations JSON",
+        "ALTER TABLE jobs ADD COLUMN validated BOOLEAN NOT NULL DEFAULT 1",
+        "UPDATE jobs SET validated = 0 WHERE status = 'validating_files'",
+        "ALTER TABLE jobs ADD COLUMN idempotency_key VARCHAR",
+        "ALTER TABLE jobs ADD COLUMN request_hash VARCHAR",
+        "CREATE INDEX jobs_by_idempotency_key ON jobs (idempotency_key)",
+        "CREATE INDEX jobs_by_request_hash ON jobs (request_hash)",
+        """CREATE TABLE uploads (
+            number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR NOT NULL UNIQUE,
+            created_at INTEGER NOT NULL, status VARCHAR NOT NULL, filename VARCHAR NOT NULL, purpose VARCHAR NOT NULL,
+            bytes INTEGER NOT NULL, mime_type VARCHAR NOT NULL, expires_at INTEGER NOT NULL, file_expires_in INTEGER,
+            file_id VARCHAR)""",
+        """CREATE TABLE upload_parts (
+            number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR NOT NULL UNIQUE,
+            created_at INTEGER NOT NULL, upload_id VARCHAR NOT NULL, bytes INTEGER NOT NULL)""",
+        "CREATE INDEX upload_parts_by_upload ON upload_parts (upload_id, number)",
+        """CREATE TABLE batches (
+            number INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR NOT NULL UNIQUE,
+            created_at INTEGER NOT NULL, status VARCHAR NOT NULL, endpoint VARCHAR NOT NULL, model VARCHAR,
+            input_file_id VARCHAR NOT NULL, completion_window VARCHAR NOT NULL, metadata JSON,
+            output_expires_in INTEGER, expires_at INTEGER NOT NULL, stamps JSON NOT NULL, errors JSON,
+            output_file_id VARCHAR, error_file_id VARCHAR, usage JSON,
+            total INTEGER NOT NULL, completed INTEGER NOT NULL, failed INTEGER NOT NULL)""",
+        "CREATE INDEX batches_by_status ON batches (status, number)",
+    ),
 )
 
 

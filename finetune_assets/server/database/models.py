@@ -10,13 +10,18 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, or_, select
 
-from finetune_assets.server.database.connection import Database, Rows, page
+from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.schema import TunedModel
 
 KEPT_CHECKPOINTS = 3
 """The most recent checkpoints of a job stay usable, as many as with OpenAI; older ones give their disk space back."""
+
+_USABLE = records(TunedModel).where(TunedModel.deleted.is_(False))
+_BY_NAME = _USABLE.where(TunedModel.id == bindparam("name"))
+_FINISHED = _USABLE.where(TunedModel.step.is_(None)).order_by(TunedModel.number)
+_CHECKPOINTS = _USABLE.where(TunedModel.step.is_not(None), TunedModel.job_id == bindparam("job_id"))
 
 
 class ModelStore:
@@ -41,14 +46,12 @@ class ModelStore:
 
     def get(self, name: str) -> TunedModel | None:
         """Find the model or checkpoint of this name, or None."""
-        with self._database.reading() as session:
-            return session.scalar(select(TunedModel).where(TunedModel.id == name, TunedModel.deleted.is_(False)))
+        found = self._database.read(_BY_NAME, name=name)
+        return found[0] if found else None
 
     def all(self) -> Sequence[TunedModel]:
         """List all models that are not checkpoints, the oldest first."""
-        query = select(TunedModel).where(TunedModel.step.is_(None), TunedModel.deleted.is_(False))
-        with self._database.reading() as session:
-            return session.scalars(query.order_by(TunedModel.number)).all()
+        return self._database.read(_FINISHED)
 
     def checkpoints(self, job_id: str, *, after: str | None, limit: int) -> Rows[TunedModel]:
         """List the usable checkpoints of a job, the newest first.
@@ -56,11 +59,7 @@ class ModelStore:
         Raises:
             UnknownCursorError: `after` was never the id of a checkpoint.
         """
-        query = select(TunedModel).where(
-            TunedModel.job_id == job_id, TunedModel.step.is_not(None), TunedModel.deleted.is_(False)
-        )
-        with self._database.reading() as session:
-            return page(session, query, TunedModel.checkpoint_id, after=after, limit=limit)
+        return self._database.page(_CHECKPOINTS, TunedModel.checkpoint_id, after=after, limit=limit, job_id=job_id)
 
     def delete(self, name: str) -> bool:
         """Delete a model or checkpoint; False if there is none of this name."""
@@ -77,10 +76,11 @@ class ModelStore:
         for old in self.checkpoints(job_id, after=None, limit=1000).items[KEPT_CHECKPOINTS:]:
             self.delete(old.id)
 
-    def clear(self, job_id: str) -> None:
-        """Forget everything an earlier attempt at the job has made, so that the names can be given again."""
+    def clear(self, job_id: str, after_step: int = 0) -> None:
+        """Forget what an earlier attempt at the job has made after this step, so that the names can be given again."""
+        later = or_(TunedModel.step.is_(None), TunedModel.step > after_step)
         with self._database.writing() as session:
-            session.execute(delete(TunedModel).where(TunedModel.job_id == job_id))
+            session.execute(delete(TunedModel).where(TunedModel.job_id == job_id, later))
         self.sweep(job_id)
 
     def sweep(self, job_id: str) -> None:

@@ -1,9 +1,12 @@
 """The tables, as the rest of the server sees their rows.
 
-files    one uploaded or produced file; its bytes are `<home>/files/<id>`
-jobs     one fine-tuning job and the state it is in
-events   what happened to a job, in the order of `number`
-models   one fine-tuned model, or one checkpoint of a job (it has a `step`); its weights are `<home>/<path>`
+files         one uploaded or produced file; its bytes are `<home>/files/<content>`
+uploads       one file that comes in parts
+upload_parts  one part of it
+jobs          one fine-tuning job and the state it is in
+events        what happened to a job, in the order of `number`
+models        one fine-tuned model, or one checkpoint of a job (it has a `step`); its weights are `<home>/models/<path>`
+batches       one file of chat completions to be made, and how far that is
 
 `number` is given out under SQLite's write lock, so it is the order in which rows were committed, over all
 processes; lists are paged by it. Deleted files and models keep their row, so that a client that deletes
@@ -31,7 +34,10 @@ def new_id(prefix: str, length: int = 24) -> str:
 class Row(DeclarativeBase):
     """Every table counts its rows in `number`, names them in `id`, and stamps them in Unix seconds."""
 
-    type_annotation_map = {dict[str, Any]: JSON(none_as_null=True)}  # noqa: RUF012 (SQLAlchemy reads it from the class)
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it from the class)
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+    }
 
     number: Mapped[int] = mapped_column(primary_key=True)
     id: Mapped[str]
@@ -47,7 +53,35 @@ class StoredFile(Row):
     filename: Mapped[str]
     purpose: Mapped[str]
     bytes: Mapped[int]
+    content: Mapped[str]
+    """SHA-256 of the bytes in hex, which names them on disk: equal files share them."""
     deleted: Mapped[bool] = mapped_column(default=False)
+
+
+class Upload(Row):
+    """A file that a client sends in parts. It becomes a `StoredFile` when it is completed."""
+
+    __tablename__ = "uploads"
+
+    status: Mapped[str]
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    bytes: Mapped[int]
+    """What the parts must add up to."""
+    mime_type: Mapped[str]
+    expires_at: Mapped[int]
+    file_expires_in: Mapped[int | None]
+    """Seconds the file is kept for once it is complete; None is for ever."""
+    file_id: Mapped[str | None]
+
+
+class UploadPart(Row):
+    """Some bytes of an upload."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str]
+    bytes: Mapped[int]
 
 
 class Job(Row):
@@ -64,9 +98,18 @@ class Job(Row):
     validation_file: Mapped[str | None]
     suffix: Mapped[str | None]
     seed: Mapped[int]
+    method: Mapped[str] = mapped_column(default="supervised")
+    """`supervised` or `dpo`."""
     hyperparameters: Mapped[dict[str, Any]]
     """As asked for, `auto` included; numbers once the trainer has resolved them."""
     meta: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    integrations: Mapped[list[Any] | None]
+    """As the client sent them."""
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str | None]
+    """SHA-256 of what the client asked for, by which a repeated request is known."""
+    validated: Mapped[bool] = mapped_column(default=False)
+    """Whether the files were found fine; a paused job goes on with what is left to do."""
     tuned_model: Mapped[str]
     """Name of the model to come. Clients see it when the job has succeeded."""
     estimated_finish: Mapped[int | None]
@@ -104,3 +147,30 @@ class TunedModel(Row):
     checkpoint_id: Mapped[str | None]
     metrics: Mapped[dict[str, Any] | None]
     deleted: Mapped[bool] = mapped_column(default=False)
+
+
+class Batch(Row):
+    """Chat completions that are made in the background, from a file and into files."""
+
+    __tablename__ = "batches"
+
+    status: Mapped[str]
+    endpoint: Mapped[str]
+    model: Mapped[str | None]
+    """What the first line asks; known once the file has been looked at."""
+    input_file_id: Mapped[str]
+    completion_window: Mapped[str]
+    meta: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    output_expires_in: Mapped[int | None]
+    """Seconds the output files are kept for."""
+    expires_at: Mapped[int]
+    stamps: Mapped[dict[str, Any]]
+    """When each state was reached: `in_progress_at`, `finalizing_at`, `completed_at` and so on."""
+    errors: Mapped[list[Any] | None]
+    """What is wrong with the input file: objects of code, message, param and line."""
+    output_file_id: Mapped[str | None]
+    error_file_id: Mapped[str | None]
+    usage: Mapped[dict[str, Any] | None]
+    total: Mapped[int] = mapped_column(default=0)
+    completed: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)

@@ -1,0 +1,158 @@
+"""Batches: validating -> in_progress -> finalizing -> completed, or failed, expired or cancelled on the way.
+
+`cancelling` stands between a client's wish and `cancelled`. A step is committed only from a state that allows it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database.connection import Database, Rows, records
+from finetune_assets.server.database.files import FileStore
+from finetune_assets.server.database.schema import Batch, new_id
+
+VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING = OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+FAILED, COMPLETED, EXPIRED, CANCELLED = ("failed", "completed", "expired", "cancelled")
+STATUSES = (*OPEN, FAILED, COMPLETED, EXPIRED, CANCELLED)
+WINDOW_SECONDS = 86_400
+MAX_ERRORS = 100
+"""How many errors of an input file are told."""
+
+
+class BatchStateError(FinetuneAssetsError, RuntimeError):
+    """A batch is not in a state that allows the step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """What a client asks for."""
+
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    metadata: dict[str, str] | None
+    output_expires_in: int | None
+    """Seconds; None keeps output files as long as files of their purpose are kept."""
+
+
+class BatchStore:
+    """Creates, moves and finds batches; safe to use from several threads. Steps may raise `BatchStateError`."""
+
+    def __init__(self, database: Database, files: FileStore) -> None:
+        self._database = database
+        self._files = files
+
+    def create(self, request: BatchRequest) -> Batch:
+        """Add a batch to those that are worked on."""
+        batch = Batch(
+            id=new_id("batch_"),
+            status=VALIDATING,
+            endpoint=request.endpoint,
+            input_file_id=request.input_file_id,
+            completion_window=request.completion_window,
+            meta=request.metadata,
+            output_expires_in=request.output_expires_in,
+            expires_at=int(time.time()) + WINDOW_SECONDS,
+            stamps={},
+        )
+        with self._database.writing() as session:
+            session.add(batch)
+        return batch
+
+    def get(self, batch_id: str) -> Batch | None:
+        """Find the batch, or None."""
+        found = self._database.read(records(Batch).where(Batch.id == batch_id))
+        return found[0] if found else None
+
+    def page(self, *, after: str | None, limit: int) -> Rows[Batch]:
+        """List batches, the newest first.
+
+        Raises:
+            UnknownCursorError: `after` is not the id of a batch.
+        """
+        return self._database.page(records(Batch), Batch.id, after=after, limit=limit)
+
+    def open(self) -> Sequence[Batch]:
+        """List the batches that are not over, the oldest first."""
+        with self._database.reading() as session:
+            return session.scalars(select(Batch).where(Batch.status.in_(OPEN)).order_by(Batch.number)).all()
+
+    def count(self, status: str) -> int:
+        """Count the batches in a state."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).where(Batch.status == status)) or 0
+
+    def started(self, batch_id: str, *, model: str | None, total: int) -> None:
+        """Record that the input file is fine and its `total` lines are being answered."""
+        with self._change(batch_id, VALIDATING) as (_, batch):
+            batch.model, batch.total = model, total
+            _move(batch, IN_PROGRESS)
+
+    def failed(self, batch_id: str, errors: list[dict[str, Any]]) -> None:
+        """Give the batch up because of its input file; `errors` are objects of code, message, param and line."""
+        with self._change(batch_id, VALIDATING) as (_, batch):
+            batch.errors = errors[:MAX_ERRORS]
+            _move(batch, FAILED)
+
+    def counted(self, batch_id: str, *, completed: int, failed: int, usage: dict[str, Any]) -> None:
+        """Record how many lines have been answered and refused so far."""
+        with self._change(batch_id, *OPEN) as (_, batch):
+            batch.completed, batch.failed, batch.usage = completed, failed, usage
+
+    def cancelling(self, batch_id: str) -> Batch:
+        """Record that a client no longer wants it."""
+        with self._change(batch_id, VALIDATING, IN_PROGRESS, CANCELLING) as (_, batch):
+            if batch.status != CANCELLING:
+                _move(batch, CANCELLING)
+        return batch
+
+    def finalizing(self, batch_id: str) -> None:
+        """Record that all lines are done and the files are being made."""
+        with self._change(batch_id, IN_PROGRESS, FINALIZING) as (_, batch):
+            if batch.status != FINALIZING:
+                _move(batch, FINALIZING)
+
+    def finished(self, batch_id: str, status: str, output: Path, errors: Path) -> None:
+        """Publish what has been made, and with it the final state; a file that is missing or empty is not published.
+
+        Raises:
+            DiskFullError: there is no room for the files.
+        """
+        with self._files.incoming() as made, self._files.incoming() as refused:
+            for path, incoming in ((output, made), (errors, refused)):
+                if path.exists():
+                    with path.open("rb") as lines:
+                        shutil.copyfileobj(lines, incoming, 1 << 20)
+                incoming.finish()
+            with self._change(batch_id, FINALIZING, CANCELLING, IN_PROGRESS) as (session, batch):
+                for kind, incoming in (("output", made), ("error", refused)):
+                    if incoming.size:
+                        name = f"{batch_id}_{kind}.jsonl"
+                        row = self._files.place(
+                            session, incoming, filename=name, purpose="batch_output", expires_in=batch.output_expires_in
+                        )
+                        setattr(batch, f"{kind}_file_id", row.id)
+                _move(batch, status)
+
+    @contextmanager
+    def _change(self, batch_id: str, *expected: str) -> Iterator[tuple[Session, Batch]]:
+        with self._database.writing() as session:
+            batch = session.scalars(select(Batch).where(Batch.id == batch_id)).one()
+            if batch.status not in expected:
+                raise BatchStateError(f"batch {batch_id} must be {' or '.join(expected)}, but is {batch.status}")
+            yield session, batch
+
+
+def _move(batch: Batch, status: str) -> None:
+    batch.status = status
+    batch.stamps = {**batch.stamps, f"{status}_at": int(time.time())}

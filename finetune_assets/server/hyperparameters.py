@@ -1,0 +1,89 @@
+"""What a job leaves to us, decided: epochs, batch size, learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+
+LEARNING_RATE = {"supervised": 5e-4, "dpo": 1e-4}
+"""Of the LoRA layers at `learning_rate_multiplier` 1."""
+PROJECTOR_LEARNING_RATE = {"supervised": 1e-3, "dpo": 2e-4}
+DPO_BETA = 0.1
+"""As in the experiments of Rafailov et al. (2023)."""
+_GRADIENT_NORM = 1.0
+
+Auto = Literal["auto"]
+
+
+def resolve(
+    method: str,
+    n_examples: int,
+    *,
+    n_epochs: int | Auto,
+    batch_size: int | Auto,
+    learning_rate_multiplier: float | Auto,
+    beta: float | Auto | None = None,
+) -> dict[str, int | float]:
+    """Numbers for what is `auto`.
+
+    `batch_size` grows with the data (a 30th of it, 1 to 8: more steps teach more than larger batches save);
+    `n_epochs` is 3, or as many as make 60 steps of little data (12 at most), or fewer for much data; the multiplier is
+    1, and `beta`, which only DPO has, 0.1.
+    """
+    if batch_size == "auto":
+        batch_size = min(8, max(1, n_examples // 30))
+    if n_epochs == "auto":
+        usual = 3 if n_examples <= 2_000 else 2 if n_examples <= 10_000 else 1
+        n_epochs = max(usual, min(12, math.ceil(60 * batch_size / n_examples)))
+    multiplier = 1.0 if learning_rate_multiplier == "auto" else learning_rate_multiplier
+    settings = {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate_multiplier": multiplier}
+    if method == "dpo":
+        settings["beta"] = DPO_BETA if beta is None or beta == "auto" else beta
+    return settings
+
+
+class Optimiser:
+    """AdamW with a linear warm-up over the first tenth of the steps and a cosine down to a tenth of the rate."""
+
+    def __init__(
+        self, lora: list[nn.Parameter], projector: list[nn.Parameter], method: str, multiplier: float, total_steps: int
+    ) -> None:
+        rates = [(lora, LEARNING_RATE[method]), (projector, PROJECTOR_LEARNING_RATE[method])]
+        groups = [{"params": moved, "lr": 0.0, "top": rate * multiplier} for moved, rate in rates if moved]
+        self.adamw = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99), fused=True)
+        self.parameters = [*lora, *projector]
+        self._total_steps = total_steps
+
+    def step(self, step: int) -> float:
+        """Move the parameters along their gradients, scaled down to a norm of 1, and forget these.
+
+        Returns:
+            The norm of the gradients before.
+        """
+        norm = _gradient_norm(self.parameters)
+        scale = min(1.0, _GRADIENT_NORM / (norm + 1e-6))
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        for group in self.adamw.param_groups:
+            group["lr"] = group["top"] * self._factor(step)
+        self.adamw.step()
+        self.adamw.zero_grad()
+        return norm
+
+    def _factor(self, step: int) -> float:
+        """`step` counts from 1."""
+        warm_up = max(1, self._total_steps // 10)
+        return min(1.0, step / warm_up) * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - 1) / self._total_steps)))
+
+
+def _gradient_norm(parameters: list[nn.Parameter]) -> float:
+    """Euclidean norm of all gradients.
+
+    Row by row: torch splits the sum over a whole large matrix among its threads, whose number would change the bits.
+    """
+    rows = [parameter.grad.float().square().sum(-1).sum() for parameter in parameters if parameter.grad is not None]
+    return math.sqrt(torch.stack(rows).sum().item())

@@ -1,0 +1,36 @@
+"""What the machine computes with."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_assets.server.devices import cores, cuda_devices, jobs_per_device, threads_per_process
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"),
+    [
+        ("", []),
+        ("-1", []),
+        ("0", ["0"]),
+        ("2, 0", ["2", "0"]),
+        ("0,-1,1", ["0"]),
+        ("GPU-8a,MIG-7", ["GPU-8a", "MIG-7"]),
+    ],
+)
+def test_the_gpus_are_those_that_cuda_would_see(
+    monkeypatch: pytest.MonkeyPatch, visible: str, devices: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cuda_devices() == devices
+
+
+def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert jobs_per_device() == min(2, cores())
+    assert threads_per_process() == max(1, cores() // jobs_per_device())
+    assert threads_per_process(jobs=1) == cores()
+    assert threads_per_process(jobs=1000) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert jobs_per_device() == 1
+    assert threads_per_process() == max(1, cores() // 2)
