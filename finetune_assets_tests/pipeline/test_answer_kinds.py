@@ -55,7 +55,7 @@ def test_every_kind_of_answer_goes_through_all_nine_stages(
         sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
         filtering={"label_errors": "off", "outliers": False},
         base_model="tiny-text",
-        method={"n_epochs": 3, "batch_size": 2},
+        method={"n_epochs": 5, "batch_size": 2, "learning_rate_multiplier": 10},
         provider=server.base_url,
     )
     project = Project(task, tmp_path / "outputs")

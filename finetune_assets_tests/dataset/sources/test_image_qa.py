@@ -113,9 +113,7 @@ def test_a_pattern_that_cannot_name_a_region_is_refused(tmp_path: Path, pattern:
 
 
 def test_an_image_folder_that_is_not_there_is_refused_once_and_for_all(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match=r"photos: there is no such folder; source\.images is relative to"
-    ):
+    with pytest.raises(SourceError, match=r"photos: there is no such folder; source\.images is relative to"):
         read(tmp_path, [entry()], images="photos")
 
 
