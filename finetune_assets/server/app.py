@@ -127,7 +127,7 @@ def serve(
     # Read when torch is first imported, here and in the workers.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(jobs)))
     # Threads that spin while they wait for one that another process has displaced bring everything to a crawl.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if fetch_images:
         os.environ[FETCH_SWITCH] = "1"
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")

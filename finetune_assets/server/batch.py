@@ -82,9 +82,14 @@ class Batch:
             completion.fail(error)
 
     @torch.inference_mode()
-    def step(self) -> None:
-        """Read a part of the prompts and decode one token of every row; drop who was cancelled, answer who is done."""
-        self._guarded(self._read, lambda: self._prefill.current)
+    def step(self, set_threads: Callable[[int], None]) -> None:
+        """Read a part of the prompts and decode one token of every row; drop who was cancelled, answer who is done.
+
+        Args:
+            set_threads: called before each run of the model with the number of its tokens.
+        """
+        self._guarded(lambda: self._read(set_threads), lambda: self._prefill.current)
+        set_threads(len(self._rows))
         self._guarded(self._decode, lambda: [row.completion for row in self._rows])
         self._settle()
 
@@ -108,7 +113,7 @@ class Batch:
             if self._rows[place].completion.over:
                 self._remove(place)
 
-    def _read(self) -> None:
+    def _read(self, set_threads: Callable[[int], None]) -> None:
         under_way = len(self._rows) + self._prefill.n_begun
         tokens = max(self._capacity, self._prefill.next_length + 1)
         beside = self._prefill.n_tokens + self._prefill.next_length
@@ -116,6 +121,7 @@ class Batch:
             self._prefill.begin(self._budget.rows - under_way)
         if not self._prefill.n_begun:
             return
+        set_threads(self._prefill.n_next)
         if (read := self._prefill.advance()) is not None:
             self._start(*read)
             self._prefill.finished()

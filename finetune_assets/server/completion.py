@@ -13,7 +13,7 @@ from finetune_assets.server.chat_encoding import IMAGE_SLOT, Sequence
 from finetune_assets.server.generation import Generation, GenerationRequest
 from finetune_assets.server.serving_lora import Adapter
 
-BLOCK = 16
+BLOCK = 8
 """Tokens that the prefix cache keeps and finds together."""
 
 

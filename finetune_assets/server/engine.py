@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 
 import torch
 
@@ -21,16 +23,18 @@ from finetune_assets.server.generation import Delta, Generation, GenerationReque
 from finetune_assets.server.reader import Asked, Reader
 
 _CLOSE_SECONDS = 10
+_GATHERING, _LONGEST_GATHERING = 0.003, 0.03
+"""Seconds that an idle engine waits for the next request, and for all: those sent together are read together."""
 
 
 class Engine:
     """Generates on threads of its own; may be called from any number of others.
 
     Args:
-        threads: how many compute threads it may use right now; asked before every step.
+        threads: how many compute threads the next run of a model, over so many tokens, may use.
     """
 
-    def __init__(self, threads: Callable[[], int] = torch.get_num_threads) -> None:
+    def __init__(self, threads: Callable[[int], int] = lambda _tokens: torch.get_num_threads()) -> None:
         self._threads = threads
         self._readers: dict[str, Reader] = {}
         self._lock = threading.Lock()
@@ -91,21 +95,30 @@ class Engine:
     def _run(self) -> None:
         while not self._closed:
             self._welcome()
-            if (threads := self._threads()) != torch.get_num_threads():
-                torch.set_num_threads(threads)
             for batch in self._batches:
                 if batch.busy and not self._closed:
-                    batch.step()
+                    batch.step(self._set_threads)
         for batch in self._batches:
             batch.fail_all(BaseModelError("the server is stopping"))
 
+    def _set_threads(self, tokens: int) -> None:
+        if (threads := self._threads(tokens)) != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
     def _welcome(self) -> None:
-        """Take in what has arrived; wait for it if there is nothing else to do."""
-        idle = not any(batch.busy for batch in self._batches)
-        while idle or not self._arrivals.empty():
-            idle = False
-            if (arrival := self._arrivals.get()) is not None:
-                batch, completion = arrival
-                if batch not in self._batches:
-                    self._batches.append(batch)
-                batch.add(completion)
+        """Take in what has arrived; if there is nothing else to do, wait for it, and a moment for its companions."""
+        if not any(batch.busy for batch in self._batches):
+            self._add(self._arrivals.get())
+            deadline = time.monotonic() + _LONGEST_GATHERING
+            with suppress(queue.Empty):
+                while time.monotonic() < deadline:
+                    self._add(self._arrivals.get(timeout=_GATHERING))
+        while not self._arrivals.empty():
+            self._add(self._arrivals.get())
+
+    def _add(self, arrival: tuple[Batch, Completion] | None) -> None:
+        if arrival is not None:
+            batch, completion = arrival
+            if batch not in self._batches:
+                self._batches.append(batch)
+            batch.add(completion)

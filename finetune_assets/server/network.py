@@ -75,16 +75,19 @@ class Network:
         return {token for token in (*ends, self.tokenizer.eos_token_id) if token is not None}
 
     def lay_out_for_serving(self) -> None:
-        """Store the decoder's matrices column by column on a CPU, which multiplies them a quarter faster so.
+        """Make the decoder faster on a CPU, with the same results.
 
-        Measured on 128 tokens: 206 against 271 ms for the matrices of the bundled model. The matrices stay the same;
-        training, which also multiplies by their transposes, gains nothing.
+        Its matrices are stored column by column, which are multiplied a quarter faster so (measured on 128 tokens: 206
+        against 271 ms for those of the bundled model; training, which also multiplies by their transposes, gains
+        nothing). Its norms pass over memory three times instead of seven (0.2 against 0.7 ms for 460 tokens).
         """
         if self.device.type != "cpu":
             return
         for module in self.decoder.modules():
             if isinstance(module, nn.Linear):
                 module.weight.data = module.weight.data.t().contiguous().t()
+            elif type(module).__name__.endswith("RMSNorm"):
+                _make_lean(module)
 
     def embed(
         self, rows: list[list[int]], images: list[list[Tensor]], projector: dict[str, Tensor] | None = None
@@ -113,6 +116,23 @@ class Network:
         prefix = self.decoder(inputs_embeds=embedded[:1, :shared], use_cache=True).past_key_values
         expand_cache(prefix, len(embedded))
         return self.decoder(inputs_embeds=embedded[:, shared:], past_key_values=prefix).last_hidden_state
+
+
+@torch.inference_mode()
+def _make_lean(norm: Any) -> None:
+    """Replace the forward of a root-mean-square norm without gradients, unless it is one of another kind."""
+    epsilon, weight = getattr(norm, "variance_epsilon", None), getattr(norm, "weight", None)
+    if epsilon is None or weight is None:
+        return
+
+    def lean(states: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = length.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()
+        return (states * scale.to(states.dtype)).mul_(weight)
+
+    probe = torch.linspace(-1, 2, 3 * weight.numel(), dtype=weight.dtype).view(3, -1)
+    if torch.allclose(lean(probe), norm(probe), rtol=1e-2 if probe.itemsize == 2 else 1e-5):
+        norm.forward = lean
 
 
 def expand_cache(cache: Any, rows: int) -> None:

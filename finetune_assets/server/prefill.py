@@ -44,6 +44,8 @@ class Group:
     """Readings that go through the decoder together, one row each."""
 
     readings: list[Reading]
+    left: list[int]
+    """Of each row how many tokens the prefix cache did not know."""
     embedded: list[Tensor] = field(default_factory=list)
     """Of each row the embeddings `[s, d]` of what the prefix cache did not know."""
     found: list[int] = field(default_factory=list)
@@ -79,6 +81,12 @@ class Prefill:
         return sum(len(group.readings) for group in self._groups)
 
     @property
+    def n_next(self) -> int:
+        """Tokens that the next `advance` reads, about."""
+        group = self._groups[0]
+        return min(self._chunk, sum(group.left))
+
+    @property
     def n_tokens(self) -> int:
         """Tokens that the caches of readings on their way have room for, about."""
         return sum(len(group.readings) * max(map(len, group.readings)) for group in self._groups)
@@ -104,10 +112,10 @@ class Prefill:
 
     def begin(self, at_most: int) -> None:
         """Begin with waiting readings, as many as `at_most` and as fit into one run of the decoder."""
-        chosen = self._choose(at_most)
+        chosen, left = self._choose(at_most)
         if chosen:
             self._waiting = deque(reading for reading in self._waiting if reading not in chosen)
-            self._groups.append(Group(chosen))
+            self._groups.append(Group(chosen, left))
 
     def advance(self) -> tuple[list[Reading], KeyValueCache, Tensor] | None:
         """Take one group a step further, another one at the next call.
@@ -139,8 +147,8 @@ class Prefill:
         """Let go of the group that `advance` has returned."""
         self._groups.popleft()
 
-    def _choose(self, at_most: int) -> list[Reading]:
-        """The oldest reading, and others of about its length.
+    def _choose(self, at_most: int) -> tuple[list[Reading], list[int]]:
+        """The oldest reading, and others of about its length; of each the tokens that are left to read.
 
         A reading whose next block is being read by another one waits: it will find that block in the prefix cache.
         """
@@ -161,7 +169,7 @@ class Prefill:
             pending.update(keys)
             if len(chosen) == at_most:
                 break
-        return chosen
+        return chosen, lengths
 
     def _start(self, group: Group) -> KeyValueCache:
         found = [self._prefixes.find(reading.completion.block_keys) for reading in group.readings]

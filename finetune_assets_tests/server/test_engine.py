@@ -15,6 +15,7 @@ from finetune_assets.errors import BaseModelError
 from finetune_assets.server import adapters, memory, reader
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.chat_encoding import ImageFeatures, PromptError, encode_prompt
+from finetune_assets.server.completion import BLOCK
 from finetune_assets.server.engine import Engine
 from finetune_assets.server.generation import Delta, Generation, GenerationRequest, ModelRef
 from finetune_assets.server.network import load
@@ -188,7 +189,7 @@ def test_known_beginnings_are_not_read_again_and_change_no_answer(base: BaseMode
     assert [made.cached_tokens for made in cold] == [0] * len(asked)
     assert warm[0].cached_tokens == 0
     assert all(made.cached_tokens >= 64 for made in warm[1:])
-    assert all(0 <= made.prompt_tokens - made.cached_tokens - 1 < 16 for made in again)
+    assert all(0 <= made.prompt_tokens - made.cached_tokens - 1 < BLOCK for made in again)
     for one, other in [*zip(cold, warm, strict=True), *zip(cold, again, strict=True)]:
         assert one.choices[0].text == other.choices[0].text
         ours, its = ([t.logprob for t in made.choices[0].tokens] for made in (one, other))
@@ -198,7 +199,7 @@ def test_known_beginnings_are_not_read_again_and_change_no_answer(base: BaseMode
 def test_equal_prompts_that_arrive_together_are_read_once(base: BaseModel) -> None:
     messages = chat("Is it fine? " * 10)
     made = all_at_once(Engine(), [request(base, messages, temperature=0) for _ in range(4)])
-    assert sorted(generation.cached_tokens for generation in made)[1:] == [made[0].prompt_tokens // 16 * 16] * 3
+    assert sorted(generation.cached_tokens for generation in made)[1:] == [made[0].prompt_tokens // BLOCK * BLOCK] * 3
     assert len({generation.choices[0].text for generation in made}) == 1
 
 
@@ -296,14 +297,15 @@ def test_a_closed_engine_ends_what_is_under_way(base: BaseModel) -> None:
 
 
 def test_the_compute_threads_are_those_allowed_at_the_time(base: BaseModel) -> None:
-    before, asked = torch.get_num_threads(), threading.Event()
+    before: int = torch.get_num_threads()
+    asked: list[int] = []
 
-    def allowed() -> int:
-        asked.set()
+    def allowed(tokens: int) -> int:
+        asked.append(tokens)
         return before
 
-    Engine(threads=allowed).complete(request(base, chat("a?")))
-    assert asked.is_set()
+    made = Engine(threads=allowed).complete(request(base, chat("a?"), max_tokens=3, logit_bias={2: -100}))
+    assert [tokens for tokens in asked if tokens] == [made.prompt_tokens, 1, 1]
 
 
 def test_a_prompt_beyond_the_context_is_refused_and_its_neighbours_answered(engine: Engine, base: BaseModel) -> None:

@@ -39,6 +39,20 @@ def test_gradients_flow_through_a_shared_prefix(network: Network) -> None:
     torch.testing.assert_close(shared_way[0, :4], own_way[:, :4].sum(0), atol=1e-5, rtol=1e-3)
 
 
+@torch.inference_mode()
+def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
+    network = load(text_base(tmp_path))
+    decoder = network.decoder
+    for module in decoder.modules():
+        if "RMSNorm" in type(module).__name__:
+            module.weight.data += torch.rand_like(module.weight)
+    embedded = network.embed([[1, 5, 6, 7, 20, 21]], [[]])
+    before = network.states(embedded, 0)
+    network.lay_out_for_serving()
+    torch.testing.assert_close(network.states(embedded, 0), before, atol=1e-5, rtol=1e-4)
+    assert "forward" in vars(decoder.norm)  # the faster one is in use
+
+
 def test_a_hub_vision_model_taken_apart_gives_the_logits_of_its_own_forward(tmp_path: Path) -> None:
     base = hub_vision_base(tmp_path)
     network = load(base)
