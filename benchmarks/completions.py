@@ -34,8 +34,8 @@ import torch
 from PIL import Image
 
 from finetune_assets.server.base_models import resolve
-from finetune_assets.server.chat_encoding import ImageFeatures, encode_prompt
-from finetune_assets.server.network import Network, load
+from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_prompt
+from finetune_assets.server.model.network import Network, load
 
 TEXT, VISION = "smollm2-135m-instruct", "smollm2-135m-vision"
 TARGETS = {1: 2.0, 64: 4.0}

@@ -39,13 +39,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaModel, Traine
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from finetune_assets.server.adapters import LORA_RANK
 from finetune_assets.server.base_models import SHARE, TEXT_MODEL, VISION_MODEL, BaseModel
-from finetune_assets.server.chat_encoding import ImageFeatures, Sequence, encode_example
-from finetune_assets.server.hyperparameters import LEARNING_RATE
-from finetune_assets.server.network import device_and_dtype, load
-from finetune_assets.server.training import Progress, TrainingRequest, Watcher, train
-from finetune_assets.server.vision import GRID, BundledVision
+from finetune_assets.server.model.adapters import LORA_RANK
+from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, encode_example
+from finetune_assets.server.model.network import device_and_dtype, load
+from finetune_assets.server.model.vision import GRID, BundledVision
+from finetune_assets.server.training.hyperparameters import LEARNING_RATE
+from finetune_assets.server.training.loop import Progress, TrainingRequest, Watcher, train
 
 TEXT = BaseModel(TEXT_MODEL, str(SHARE / TEXT_MODEL), vision=False)
 VISION = BaseModel(VISION_MODEL, str(SHARE / TEXT_MODEL), vision=True)

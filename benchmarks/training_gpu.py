@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from finetune_assets.server import adapters
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.hyperparameters import Optimiser
-from finetune_assets.server.network import Network, device_and_dtype
-from finetune_assets.server.objectives import Supervised
-from finetune_assets.server.training import TOKENS_AT_ONCE, Run, learn
-from finetune_assets.server.training_examples import Example
+from finetune_assets.server.model import adapters
+from finetune_assets.server.model.network import Network, device_and_dtype
+from finetune_assets.server.training.examples import Example
+from finetune_assets.server.training.hyperparameters import Optimiser
+from finetune_assets.server.training.loop import TOKENS_AT_ONCE, Run, learn
+from finetune_assets.server.training.objectives import Supervised
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
 """Dense bfloat16 arithmetic of data-centre GPUs, from NVIDIA's data sheets."""

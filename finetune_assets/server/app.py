@@ -21,29 +21,20 @@ from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
 from finetune_assets.errors import FinetuneAssetsError
-from finetune_assets.server import (
-    api_page,
-    base_models,
-    batches,
-    chat,
-    error_answers,
-    files,
-    fine_tuning,
-    models,
-    uploads,
-)
-from finetune_assets.server.batch_runner import BatchRunner
-from finetune_assets.server.chat_completions import Completions
+from finetune_assets.server import base_models
+from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
+from finetune_assets.server.api.chat_completions import Completions
+from finetune_assets.server.api.gate import Gate
+from finetune_assets.server.api.metrics import CONTENT_TYPE, Measured, Metrics
+from finetune_assets.server.api.wire import ErrorAnswer, WireRoute
 from finetune_assets.server.database.batches import STATUSES
 from finetune_assets.server.database.jobs import FINAL, OPEN, PAUSED
 from finetune_assets.server.devices import threads_per_process
-from finetune_assets.server.gate import Gate
+from finetune_assets.server.generation.vllm import Vllm, key_from_environment
 from finetune_assets.server.home import api_key, locked
-from finetune_assets.server.metrics import CONTENT_TYPE, Measured, Metrics
-from finetune_assets.server.remote_images import SWITCH as FETCH_SWITCH
+from finetune_assets.server.jobs.batch_runner import BatchRunner
+from finetune_assets.server.model.remote_images import SWITCH as FETCH_SWITCH
 from finetune_assets.server.services import Services
-from finetune_assets.server.vllm import Vllm, key_from_environment
-from finetune_assets.server.wire import ErrorAnswer, WireRoute
 
 ANSWER_SECONDS = 3.0
 """How long answers may take to come to their end when the server stops."""

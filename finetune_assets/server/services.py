@@ -11,10 +11,10 @@ from fastapi import Depends, Request
 from finetune_assets.server import base_models
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cores, threads_per_process
-from finetune_assets.server.supervisor import Supervisor
+from finetune_assets.server.jobs.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from finetune_assets.server.engine import Engine
+    from finetune_assets.server.generation.engine import Engine
 
 
 _MANY_TOKENS = 8
@@ -51,7 +51,7 @@ class Services(Stores):
         """Start the engine at its first use: it imports torch, which takes seconds and much memory."""
         with self._engine_lock:
             if self._engine is None:
-                from finetune_assets.server.engine import Engine
+                from finetune_assets.server.generation.engine import Engine
 
                 self._engine = Engine(self._engine_threads)
             return self._engine

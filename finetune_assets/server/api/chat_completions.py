@@ -1,0 +1,171 @@
+"""Completions: from a request to its answer, whole or as a stream, for the endpoint and for batches.
+
+The engine of this server answers, or a vLLM server where one has the model (see `vllm`). Whoever waits for an
+answer may stop waiting at any time: cancelling the task, or closing the stream, ends the work behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from finetune_assets.errors import BaseModelError
+from finetune_assets.server import catalog
+from finetune_assets.server.api.chat_answer import Chunks, as_completion, fingerprint
+from finetune_assets.server.api.chat_request import ChatBody, check, json_schema_of, messages_of
+from finetune_assets.server.api.metrics import Metrics
+from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.catalog import FoundModel
+from finetune_assets.server.generation.vllm import Vllm
+from finetune_assets.server.services import Services
+
+if TYPE_CHECKING:
+    from finetune_assets.server.generation.engine import Engine
+    from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
+
+
+class Completions:
+    """Answers checked and unchecked requests alike; every method belongs to the server's event loop.
+
+    The methods raise `ApiError` for what is wrong with a request, also when the server stops before the answer.
+    """
+
+    def __init__(self, served: Services, metrics: Metrics, vllm: Vllm | None = None) -> None:
+        self._served = served
+        self._metrics = metrics
+        self._vllm = vllm
+        self._engine: Engine | None = None
+        self._open: set[Future[Generation]] = set()
+
+    async def complete(self, body: ChatBody) -> ChatCompletion:
+        """Answer in one piece."""
+        check(body)
+        model = await asyncio.to_thread(self._find, body.model)
+        if self._vllm is not None and (handed_over := await self._vllm.complete(body, model)):
+            self._metrics.count_usage(handed_over.usage)
+            return handed_over
+        future = await self._submit(body, model)
+        try:
+            generation = await self._result(future)
+        finally:
+            self._close(future)
+        completion = as_completion(body, generation, fingerprint(model.base.path))
+        self._metrics.count_usage(completion.usage)
+        return completion
+
+    async def stream(self, body: ChatBody) -> AsyncGenerator[ChatCompletionChunk]:
+        """Answer piece by piece. What is wrong with the request is raised before the first chunk."""
+        check(body)
+        model = await asyncio.to_thread(self._find, body.model)
+        if self._vllm is not None and (handed_over := await self._vllm.stream(body, model)):
+            async for chunk in handed_over:
+                self._metrics.count_usage(chunk.usage)
+                yield chunk
+            return
+        queue: asyncio.Queue[Delta | None] = asyncio.Queue()
+        future = await self._submit(body, model, queue)
+        chunks = Chunks(body, fingerprint(model.base.path))
+        started = False
+        try:
+            while (delta := await queue.get()) is not None:
+                for chunk in ([] if started else chunks.opening()) + chunks.piece(delta):
+                    yield chunk
+                started = True
+            generation = await self._result(future)
+        finally:
+            self._close(future)
+        self._metrics.count_generation(generation)
+        for chunk in chunks.closing(generation):
+            yield chunk
+
+    def stop(self) -> None:
+        """End everything that is still being answered."""
+        for future in list(self._open):
+            future.cancel()
+
+    def _find(self, name: str) -> FoundModel:
+        try:
+            return catalog.find(self._served, name)
+        except BaseModelError as error:
+            message = f"The model `{name[:200]}` does not exist or you do not have access to it: {error}"
+            raise ApiError(404, message, param="model", code="model_not_found") from None
+
+    async def _submit(
+        self, body: ChatBody, model: FoundModel, queue: asyncio.Queue[Delta | None] | None = None
+    ) -> Future[Generation]:
+        engine = await self._started_engine()
+        loop = asyncio.get_running_loop()
+
+        def tell(delta: Delta | None) -> None:
+            # The engine's thread may outlive the event loop of a server that stops.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(queue.put_nowait, delta)  # pyright: ignore[reportOptionalMemberAccess]
+
+        request = _generation_request(body, model)
+        if queue is None:
+            future = engine.submit(request)
+        else:
+            future = engine.submit(request, tell)
+            future.add_done_callback(lambda _: tell(None))
+        self._open.add(future)
+        self._metrics.completions_in_flight.inc()
+        return future
+
+    async def _started_engine(self) -> Engine:
+        if self._engine is None:
+            engine = await asyncio.to_thread(self._served.engine)
+            if self._engine is None:  # else another request was faster
+                self._engine = engine
+                self._metrics.watch(
+                    "engine_work", "Requests that wait to be read, and answers in the making.",
+                    lambda: {"waiting": engine.waiting, "rows": engine.rows},
+                )  # fmt: skip
+        return self._engine
+
+    async def _result(self, future: Future[Generation]) -> Generation:
+        from finetune_assets.server.model.chat_encoding import PromptError
+
+        answer = asyncio.wrap_future(future)
+        await asyncio.wait([answer])
+        if answer.cancelled():
+            raise ApiError(503, "The server is stopping. Send the request again later.", kind="server_error")
+        match answer.exception():
+            case None:
+                return answer.result()
+            case PromptError() as error:
+                raise ApiError(400, str(error), param=error.param, code=error.code) from None
+            case BaseModelError() as error:
+                raise ApiError(500, f"The model cannot be used: {error}", kind="server_error") from error
+            case error:
+                raise error
+
+    def _close(self, future: Future[Generation]) -> None:
+        future.cancel()
+        self._open.discard(future)
+        self._metrics.completions_in_flight.dec()
+
+
+def _generation_request(body: ChatBody, model: FoundModel) -> GenerationRequest:
+    from finetune_assets.server.generation.requests import GenerationRequest, ModelRef
+
+    return GenerationRequest(
+        model=ModelRef(model.base, model.adapter),
+        messages=messages_of(body),
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stop=[body.stop] if isinstance(body.stop, str) else body.stop or [],
+        n=body.n or 1,
+        logprobs=bool(body.logprobs),
+        top_logprobs=body.top_logprobs or 0,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
+        json_schema=json_schema_of(body),
+    )

@@ -1,0 +1,72 @@
+"""Makes every error answer in OpenAI's envelope, those of the framework included: no `detail` bodies, no 422."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from finetune_assets.server.api.gate import REQUEST_ID
+from finetune_assets.server.api.request_errors import explain
+from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.database.connection import DiskFullError, UnknownCursorError
+from finetune_assets.server.database.files import DamagedFileError
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+    app.exception_handler(ApiError)(_refused)
+    app.exception_handler(HTTPException)(_not_routed)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(UnknownCursorError)(_unknown_cursor)
+    for lasting in (DiskFullError, DamagedFileError):
+        app.exception_handler(lasting)(_lasting)
+    app.exception_handler(Exception)(_internal)
+
+
+async def _refused(_request: Request, error: ApiError) -> JSONResponse:
+    return error.response()
+
+
+async def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
+    target = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return ApiError(404, f"Invalid URL ({target})").response()
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            message = f"Not allowed to {request.method} on {request.url.path}"
+            return ApiError(405, message, code="method_not_supported").response()
+        case _:
+            return ApiError(error.status_code, str(error.detail)).response()
+
+
+async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    problem = explain(error.errors(), error.body)
+    return ApiError(400, problem.message, param=problem.param, code=problem.code).response()
+
+
+async def _unknown_cursor(_request: Request, error: UnknownCursorError) -> JSONResponse:
+    return ApiError(400, f"Invalid 'after': {error}.", param="after", code="invalid_value").response()
+
+
+async def _lasting(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed: %s", request.method, request.url.path, error)
+    response = ApiError(500, str(error), kind="server_error").response()
+    # OpenAI's clients repeat a request that met a 500; a full disk does not go away by that.
+    response.headers["x-should-retry"] = "false"
+    return response
+
+
+async def _internal(request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    message = "The server had an error while processing your request. Its log says more."
+    response = ApiError(500, message, kind="server_error").response()
+    # Starlette answers unexpected errors outside all middleware, so the gate cannot add this header.
+    response.headers["x-request-id"] = request.scope[REQUEST_ID]
+    return response

@@ -1,0 +1,131 @@
+"""In front of every route: a request id, the API key, and limits on bodies, in size and pace, before any is read."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+import uuid
+from contextlib import suppress
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from finetune_assets.server.api.wire import ApiError
+
+REQUEST_ID = "finetune_assets.request_id"
+"""Key of the request id in the ASGI scope."""
+OPEN_PATHS = frozenset({"/healthz", "/metrics", "/docs", "/openapi.json"})
+MAX_FILE_BYTES = 512 << 20
+"""OpenAI's limit on one uploaded file."""
+MAX_PART_BYTES = 64 << 20
+"""OpenAI's limit on one part of an upload."""
+SILENCE_SECONDS = 60.0
+"""How long a client may pause while it sends a body."""
+_FORM_OVERHEAD = 64 << 10
+_MAX_JSON_BYTES = 64 << 20
+_MAX_DISCARDED_BYTES = 1 << 30
+_PARTS = re.compile(r"/v1/uploads/[^/]+/parts")
+
+
+class Gate:
+    """ASGI middleware. Everything needs the key but what `OPEN_PATHS` lists."""
+
+    def __init__(self, app: ASGIApp, key: str, patience: float = SILENCE_SECONDS) -> None:
+        self._app = app
+        self._key = key.encode()
+        self._patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope[REQUEST_ID] = f"req_{uuid.uuid4().hex}"
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = scope[REQUEST_ID]
+            await send(message)
+
+        receive = _impatient(receive, self._patience)
+        try:
+            self._check_key(scope)
+            receive = _limited(scope, receive)
+        except ApiError as refusal:
+            with suppress(ApiError):
+                await _discard_body(receive)
+            await refusal.response()(scope, receive, send_with_id)
+        else:
+            await self._app(scope, receive, send_with_id)
+
+    def _check_key(self, scope: Scope) -> None:
+        if scope["path"] in OPEN_PATHS:
+            return
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            hint = (
+                "Send it in the header 'Authorization: Bearer YOUR_KEY'; the server said at its start where the key is."
+            )
+            raise ApiError(401, f"You did not provide an API key. {hint}", code="invalid_api_key")
+        if not hmac.compare_digest(key.strip().encode("latin-1"), self._key):
+            hint = "The server said at its start where its key is."
+            raise ApiError(401, f"Incorrect API key provided. {hint}", code="invalid_api_key")
+
+
+def _impatient(receive: Receive, patience: float) -> Receive:
+    """Give a client up that holds a connection by sending next to nothing; only while a body is still to come."""
+    complete = False
+
+    async def receive_in_time() -> Message:
+        nonlocal complete
+        if complete:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), patience)
+        except TimeoutError:
+            complete = True
+            text = f"No more of the request's body came within {patience:g} seconds."
+            raise ApiError(408, text, code="request_timeout") from None
+        complete = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    return receive_in_time
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    limit = _limit(scope["path"])
+    length = Headers(scope=scope).get("content-length", "0")
+    _check_size(int(length) if length.isdecimal() and len(length) < 20 else 0, limit)
+    received = 0
+
+    async def receive_and_count() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit and message.get("more_body"):
+            await _discard_body(receive)
+        _check_size(received, limit)
+        return message
+
+    return receive_and_count
+
+
+def _limit(path: str) -> int:
+    if path == "/v1/files":
+        return MAX_FILE_BYTES + _FORM_OVERHEAD
+    return MAX_PART_BYTES + _FORM_OVERHEAD if _PARTS.fullmatch(path) else _MAX_JSON_BYTES
+
+
+async def _discard_body(receive: Receive) -> None:
+    # A client that is still sending when the connection closes sees a broken pipe, not the answer, and tries again.
+    discarded = 0
+    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        discarded += len(message.get("body", b""))
+        if discarded > _MAX_DISCARDED_BYTES:
+            return
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ApiError(413, f"The body of the request is larger than {limit >> 20} MB, the most that is accepted here.")

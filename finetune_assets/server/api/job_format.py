@@ -1,0 +1,160 @@
+"""What a fine-tuning job, its events and its checkpoints look like on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
+from pydantic import Field
+
+from finetune_assets.server.api.wire import Metadata, RequestBody
+from finetune_assets.server.database.jobs import ORGANIZATION, PAUSED, QUEUED, SUCCEEDED
+from finetune_assets.server.database.schema import Event, Job, TunedModel
+
+Auto = Literal["auto"]
+
+
+class Hyperparameters(RequestBody):
+    """How to train; the trainer decides what is `auto`."""
+
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] | None = "auto"
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
+
+
+class DpoHyperparameters(Hyperparameters):
+    """How to train on preferences; `beta` says how dear it is to move away from the base model's answers."""
+
+    beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
+
+
+class Supervised(RequestBody):
+    """Options of supervised training."""
+
+    hyperparameters: Hyperparameters | None = None
+
+
+class Dpo(RequestBody):
+    """Options of direct preference optimisation."""
+
+    hyperparameters: DpoHyperparameters | None = None
+
+
+class Method(RequestBody):
+    """What kind of training, and its options under the name of the kind. `reinforcement` is refused."""
+
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: Supervised | None = None
+    dpo: Dpo | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class Wandb(RequestBody):
+    """A Weights & Biases project to report to."""
+
+    project: Annotated[str, Field(min_length=1, max_length=128)]
+    name: Annotated[str, Field(max_length=128)] | None = None
+    entity: Annotated[str, Field(max_length=128)] | None = None
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)] | None = None
+
+
+class Integration(RequestBody):
+    """A service that follows the training."""
+
+    type: Literal["wandb"]
+    wandb: Wandb
+
+
+class JobBody(RequestBody):
+    """Body of a request for a new job."""
+
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = None
+    """Deprecated form of `method.supervised.hyperparameters`, which wins where both are given."""
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    metadata: Metadata | None = None
+    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
+
+    @property
+    def method_type(self) -> str:
+        """The kind of training asked for."""
+        return self.method.type if self.method else "supervised"
+
+
+def hyperparameters(body: JobBody) -> dict[str, Any]:
+    """Read the hyperparameters asked for, wherever they stand; those not mentioned are `auto`."""
+    asked = body.hyperparameters
+    options = getattr(body.method, body.method_type) if body.method else None
+    if options and options.hyperparameters:
+        asked = options.hyperparameters
+    complete = DpoHyperparameters if body.method_type == "dpo" else Hyperparameters
+    return {name: "auto" if value is None else value for name, value in complete(**dict(asked or ()))}
+
+
+def as_job(job: Job) -> FineTuningJob:
+    """Describe a job on the wire."""
+    values: Any = {name: value for name, value in job.hyperparameters.items() if name != "beta"}
+    method: Any = {"type": job.method, job.method: {"hyperparameters": job.hyperparameters}}
+    integrations: Any = job.integrations or []
+    error: Any = job.error
+    # OpenAI answers "paused" though its own type has no such value.
+    status: Any = QUEUED if job.status == PAUSED else job.status
+    extra: Any = {"user_provided_suffix": job.suffix}
+    answer = FineTuningJob(
+        id=job.id,
+        object="fine_tuning.job",
+        created_at=job.created_at,
+        status=status,
+        model=job.model,
+        fine_tuned_model=job.tuned_model if job.status == SUCCEEDED else None,
+        organization_id=f"org-{ORGANIZATION}",
+        training_file=job.training_file,
+        validation_file=job.validation_file,
+        result_files=[job.result_file] if job.result_file else [],
+        hyperparameters=values,
+        method=method,
+        seed=job.seed,
+        trained_tokens=job.trained_tokens,
+        estimated_finish=job.estimated_finish,
+        finished_at=job.finished_at,
+        error=error,
+        integrations=integrations,
+        metadata=job.meta,
+        **extra,
+    )
+    return answer.model_copy(update={"status": PAUSED}) if job.status == PAUSED else answer
+
+
+def as_event(event: Event) -> FineTuningJobEvent:
+    """Describe an event on the wire."""
+    level: Any = event.level
+    kind: Any = event.type
+    data: dict[str, Any] = {} if event.data is None else {"data": event.data}
+    return FineTuningJobEvent(
+        id=event.id,
+        object="fine_tuning.job.event",
+        created_at=event.created_at,
+        level=level,
+        message=event.message,
+        type=kind,
+        **data,
+    )
+
+
+def as_checkpoint(checkpoint: TunedModel) -> FineTuningJobCheckpoint:
+    """Describe a checkpoint on the wire."""
+    metrics: Any = checkpoint.metrics
+    return FineTuningJobCheckpoint(
+        id=checkpoint.checkpoint_id or "",
+        object="fine_tuning.job.checkpoint",
+        created_at=checkpoint.created_at,
+        fine_tuned_model_checkpoint=checkpoint.id,
+        step_number=checkpoint.step or 0,
+        fine_tuning_job_id=checkpoint.job_id,
+        metrics=metrics,
+    )

@@ -1,0 +1,68 @@
+"""/v1/models: the base models of `models.yaml`, and what jobs have made of them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from openai.types import Model, ModelDeleted
+
+from finetune_assets.server import base_models
+from finetune_assets.server.api.wire import ApiError, RequestBody, WireRoute
+from finetune_assets.server.database.jobs import ORGANIZATION
+from finetune_assets.server.database.schema import TunedModel
+from finetune_assets.server.services import Served, Services
+
+router = APIRouter(prefix="/v1/models", route_class=WireRoute)
+
+
+class ModelList(RequestBody):
+    """All models at once: this list has no pages."""
+
+    object: str
+    data: list[Model]
+
+
+@router.get("")
+def list_models(served: Served) -> ModelList:
+    """List base models and finished fine-tuned models. Checkpoints are listed with their job."""
+    bases = [_as_base(served, name) for name in base_models.names(served.home)]
+    return ModelList(object="list", data=[*bases, *(_as_tuned(served, row) for row in served.models.all())])
+
+
+@router.get("/{model:path}")
+async def retrieve(served: Served, model: str) -> Model:
+    """Describe a base model, a fine-tuned model or a checkpoint."""
+    if row := served.models.get(model):
+        return _as_tuned(served, row)
+    if model in base_models.names(served.home):
+        return _as_base(served, model)
+    raise _no_such_model(model)
+
+
+@router.delete("/{model:path}")
+def delete(served: Served, model: str) -> ModelDeleted:
+    """Delete a fine-tuned model or a checkpoint."""
+    if model in base_models.names(served.home):
+        message = f"The model '{model}' is a base model; only fine-tuned models can be deleted."
+        raise ApiError(400, message, param="model", code="model_not_deletable")
+    if not served.models.delete(model):
+        raise _no_such_model(model)
+    return ModelDeleted(id=model, object="model", deleted=True)
+
+
+def _as_tuned(served: Services, row: TunedModel) -> Model:
+    return _as_model(served, row.id, row.base, row.created_at, ORGANIZATION)
+
+
+def _as_base(served: Services, name: str) -> Model:
+    return _as_model(served, name, name, int((served.home / "models.yaml").stat().st_mtime), "system")
+
+
+def _as_model(served: Services, name: str, base: str, created: int, owner: str) -> Model:
+    # A fine-tuned model goes when its base does.
+    announced = base_models.shutdown_date(base, served.home)
+    day = None if announced is None else announced.isoformat()
+    return Model(id=name, object="model", created=created, owned_by=owner, shutdown_date=day)
+
+
+def _no_such_model(name: str) -> ApiError:
+    return ApiError(404, f"The model '{name}' does not exist", param="model", code="model_not_found")

@@ -1,0 +1,1 @@
+"""Answers to prompts: continuous batching over base and fine-tuned models."""

@@ -1,0 +1,124 @@
+"""Answers to completion requests: where those of all models, base and fine-tuned, come together.
+
+A request goes through a `reader` (its prompt becomes tokens), waits in `prefill` (the tokens become keys and
+values), and its `answer`s grow in a `batch` with those of others. One thread computes for all base models in turn.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+
+import torch
+
+from finetune_assets.errors import BaseModelError
+from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.generation.batch import Batch
+from finetune_assets.server.generation.completion import Completion
+from finetune_assets.server.generation.reader import Asked, Reader
+from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
+
+_CLOSE_SECONDS = 10
+_GATHERING, _LONGEST_GATHERING = 0.003, 0.03
+"""Seconds that an idle engine waits for the next request, and for all: those sent together are read together."""
+
+
+class Engine:
+    """Generates on threads of its own; may be called from any number of others.
+
+    Args:
+        threads: how many compute threads the next run of a model, over so many tokens, may use.
+    """
+
+    def __init__(self, threads: Callable[[int], int] = lambda _tokens: torch.get_num_threads()) -> None:
+        self._threads = threads
+        self._readers: dict[str, Reader] = {}
+        self._lock = threading.Lock()
+        self._arrivals: queue.Queue[tuple[Batch, Completion] | None] = queue.Queue()
+        self._batches: list[Batch] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest, listen: Callable[[Delta], None] | None = None) -> Future[Generation]:
+        """Begin to answer, and return at once.
+
+        Args:
+            request: what is asked.
+            listen: called on the engine's thread with each piece of the answers; it must return at once.
+
+        Returns:
+            The answers. `cancel()` at any time ends the work on them. It raises PromptError where the model cannot
+            take the request, and BaseModelError where the model cannot be loaded or fails.
+        """
+        future: Future[Generation] = Future()
+        with self._lock:
+            base = request.model.base
+            if base.name not in self._readers:
+                self._readers[base.name] = self._reader(base)
+            reader = self._readers[base.name]
+        reader.read(Asked(request, future, listen))
+        return future
+
+    def complete(self, request: GenerationRequest) -> Generation:
+        """Answer and block until it is done. Raises as the future of `submit` does."""
+        return self.submit(request).result()
+
+    def close(self) -> None:
+        """Stop after the step in progress; what is under way fails.
+
+        A process that ends while its threads compute is aborted by the C++ runtime.
+        """
+        self._closed = True
+        self._arrivals.put(None)
+        self._thread.join(timeout=_CLOSE_SECONDS)
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose prompt is not being read yet."""
+        return sum(reader.n_waiting for reader in list(self._readers.values())) + sum(
+            batch.n_waiting for batch in list(self._batches)
+        )
+
+    @property
+    def rows(self) -> int:
+        """Answers that are growing now."""
+        return sum(batch.n_rows for batch in list(self._batches))
+
+    def _reader(self, base: BaseModel) -> Reader:
+        return Reader(base, lambda batch, completion: self._arrivals.put((batch, completion)))
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._welcome()
+            for batch in self._batches:
+                if batch.busy and not self._closed:
+                    batch.step(self._set_threads)
+        for batch in self._batches:
+            batch.fail_all(BaseModelError("the server is stopping"))
+
+    def _set_threads(self, tokens: int) -> None:
+        if (threads := self._threads(tokens)) != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+    def _welcome(self) -> None:
+        """Take in what has arrived; if there is nothing else to do, wait for it, and a moment for its companions."""
+        if not any(batch.busy for batch in self._batches):
+            self._add(self._arrivals.get())
+            deadline = time.monotonic() + _LONGEST_GATHERING
+            with suppress(queue.Empty):
+                while time.monotonic() < deadline:
+                    self._add(self._arrivals.get(timeout=_GATHERING))
+        while not self._arrivals.empty():
+            self._add(self._arrivals.get())
+
+    def _add(self, arrival: tuple[Batch, Completion] | None) -> None:
+        if arrival is not None:
+            batch, completion = arrival
+            if batch not in self._batches:
+                self._batches.append(batch)
+            batch.add(completion)

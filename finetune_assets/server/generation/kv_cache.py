@@ -1,0 +1,176 @@
+"""Keys and values of a batch's rows, in storage that is allocated ahead and written in place.
+
+Rows are aligned on the left and each has its own length, so that rows may join, grow and leave at any step.
+What lies beyond a row's length is masked; it is zero or finite, because a masked NaN would still spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from finetune_assets.errors import BaseModelError
+from finetune_assets.server.model.network import Network
+
+_PROBE = 6
+"""Tokens of the trial run that learns a decoder's shapes and checks that this cache suits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shapes of what a decoder keeps of each token."""
+
+    shapes: tuple[tuple[int, int], ...]
+    """(heads, width) of layer 0's keys, its values, layer 1's keys, and so on."""
+    windows: dict[str, int | None]
+    """For each of the decoder's layer types how many tokens back it sees; None: all. One entry is the usual case."""
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Memory for one token of one row."""
+        return sum(heads * width for heads, width in self.shapes) * self.dtype.itemsize
+
+
+class KeyValueCache(Cache):
+    """Room for `rows` rows of `capacity` tokens each.
+
+    Tensors of one shape share one allocation, `[n, rows, heads, capacity, width]`, so that moving a row takes one
+    operation and not two per layer.
+    """
+
+    def __init__(self, layout: Layout, rows: int, capacity: int) -> None:
+        super().__init__(layers=[])
+        self.layout = layout
+        self.rows, self.capacity = rows, capacity
+        self._places: list[tuple[int, int]] = []
+        counts: dict[tuple[int, int], int] = {}
+        for shape in layout.shapes:
+            counts.setdefault(shape, 0)
+            self._places.append((list(counts).index(shape), counts[shape]))
+            counts[shape] += 1
+        self._stacks = [
+            torch.zeros(n, rows, heads, capacity, width, dtype=layout.dtype, device=layout.device)
+            for (heads, width), n in counts.items()
+        ]
+        self._tensors = [self._stacks[stack][place] for stack, place in self._places]
+        self._row = self._column = torch.empty(0)
+        self._length = 0
+
+    def begin(self, starts: Tensor, width: int) -> dict[str, Any]:
+        """Prepare a run of the decoder over the first `b` rows, and return what tells it where they stand.
+
+        Args:
+            starts: `[b]`, how many tokens of each row are here already.
+            width: how many new tokens each row gets; the later ones of some rows may be padding.
+        """
+        self._row = torch.arange(len(starts), device=starts.device)[:, None]
+        self._column = starts[:, None] + torch.arange(width, device=starts.device)
+        self._length = int(starts.max()) + width
+        return {"position_ids": self._column, "attention_mask": self._masks(), "past_key_values": self}
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Take in a layer's new keys and values `[b, heads, s, width]`; return all of them."""
+        b = len(key_states)
+        both = []
+        for new, kept in zip((key_states, value_states), self._tensors[2 * layer_idx : 2 * layer_idx + 2], strict=True):
+            kept[self._row, :, self._column] = new.transpose(1, 2)
+            both.append(kept[:b, :, : self._length])
+        return both[0], both[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002 - the same in every layer
+        """Tokens of the longest row before this run."""
+        return self._length - self._column.shape[-1] if self._length else 0
+
+    def read(self, row: int, start: int, end: int) -> list[Tensor]:
+        """A copy of a row's part, for `write`."""
+        return [stack[:, row, :, start:end].clone() for stack in self._stacks]
+
+    def write(self, row: int, start: int, parts: Sequence[list[Tensor]]) -> None:
+        """Put what `read` returned, several in order, into a row."""
+        for stack, pieces in zip(self._stacks, zip(*parts, strict=True), strict=True):
+            place = start
+            for piece in pieces:
+                stack[:, row, :, place : place + piece.shape[2]] = piece
+                place += piece.shape[2]
+
+    def copy(self, source: KeyValueCache, source_row: int, row: int, length: int) -> None:
+        """Make `row` the first `length` tokens of another cache's row."""
+        for mine, other in zip(self._stacks, source._stacks, strict=True):
+            mine[:, row, :, :length] = other[:, source_row, :, :length]
+
+    def clear(self, row: int, length: int) -> None:
+        """Zero the first `length` tokens of a row."""
+        for stack in self._stacks:
+            stack[:, row, :, :length] = 0
+
+    def resized(self, rows: int, capacity: int) -> KeyValueCache:
+        """Make a copy with more or less room; what does not fit is left out."""
+        other = KeyValueCache(self.layout, rows, capacity)
+        r, c = min(rows, self.rows), min(capacity, self.capacity)
+        for mine, its in zip(self._stacks, other._stacks, strict=True):
+            its[:, :r, :, :c] = mine[:, :r, :, :c]
+        return other
+
+    def _masks(self) -> Any:
+        """What is added to attention scores: 0 where a token may look, minus infinity elsewhere."""
+        key = torch.arange(self._length, device=self._column.device)
+        masks = {}
+        for kind, window in self.layout.windows.items():
+            seen = key <= self._column[:, None, :, None]
+            if window is not None:
+                seen &= key > self._column[:, None, :, None] - window
+            mask = torch.zeros(seen.shape, dtype=self.layout.dtype, device=seen.device)
+            masks[kind] = mask.masked_fill_(~seen, float("-inf"))
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+
+@torch.inference_mode()
+def layout_of(network: Network) -> Layout:
+    """Learn the shapes by a trial run, and make sure that the decoder answers the same with this cache as without.
+
+    Raises:
+        BaseModelError: it does not, so that this server cannot generate with it.
+    """
+    windows = _windows(network)
+    embedded = network.embedding(torch.arange(_PROBE, device=network.device)[None])
+    try:
+        plain = network.decoder(inputs_embeds=embedded, use_cache=True)
+        layers = plain.past_key_values.layers
+        shapes = tuple((t.shape[1], t.shape[3]) for layer in layers for t in (layer.keys, layer.values))
+        layout = Layout(shapes, windows, layers[0].keys.dtype, network.device)
+        cache = KeyValueCache(layout, rows=1, capacity=_PROBE)
+        pieces = []
+        for start, end in ((0, _PROBE - 2), (_PROBE - 2, _PROBE - 1), (_PROBE - 1, _PROBE)):
+            place = cache.begin(torch.tensor([start], device=network.device), end - start)
+            pieces.append(network.decoder(inputs_embeds=embedded[:, start:end], use_cache=True, **place)[0])
+    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise _unsuitable(network, f"{type(error).__name__}: {error}") from error
+    expected, found = plain.last_hidden_state.float(), torch.cat(pieces, dim=1).float()
+    if (expected - found).norm() > 0.05 * expected.norm():
+        raise _unsuitable(network, "its states differ when they are computed in parts")
+    return layout
+
+
+def _windows(network: Network) -> dict[str, int | None]:
+    config = network.decoder.config
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    if unknown := kinds - {"full_attention", "sliding_attention"}:
+        raise _unsuitable(network, f"it has layers of the type {', '.join(sorted(unknown))}")
+    return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
+
+
+def _unsuitable(network: Network, why: str) -> BaseModelError:
+    return BaseModelError(
+        f"the base model {network.base.name!r} cannot generate here: this server needs a causal decoder whose layers "
+        f"keep keys and values of every token ({type(network.decoder).__name__}: {why})"
+    )

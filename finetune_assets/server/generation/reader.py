@@ -1,0 +1,157 @@
+"""What a request needs before it can join a batch: its model in memory, its images looked at, its prompt encoded.
+
+This happens on a thread of its own for each base model, so that the language model decodes meanwhile.
+"""
+
+from __future__ import annotations
+
+import gc
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.generation.answer import Answer
+from finetune_assets.server.generation.batch import Batch
+from finetune_assets.server.generation.completion import Completion, block_keys
+from finetune_assets.server.generation.constraints import Grammars
+from finetune_assets.server.generation.lora import AdapterShelf
+from finetune_assets.server.generation.memory import Budget, budget
+from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
+from finetune_assets.server.model.chat_encoding import (
+    ImageFeatures,
+    PromptError,
+    Sequence,
+    encode_prompt,
+    has_remote_images,
+    with_fetched_images,
+)
+from finetune_assets.server.model.network import Network, load
+
+
+class ServedModel:
+    """A base model in memory, with what is kept beside it."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self.network: Network = load(base)
+        self.network.lay_out_for_serving()
+        limits: Budget = budget(self.network.device)
+        self.features = ImageFeatures(self.network, budget_bytes=limits.images)
+        self.adapters = AdapterShelf(self.network, limits.adapters)
+        self.batch = Batch(self.network, limits, self._release)
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Made at the first use, which takes a second."""
+        return Grammars(self.network.tokenizer, self.network.vocabulary, self.network.end_ids)
+
+    def prepare(self, asked: Asked) -> Completion:
+        """Encode a request and load its adapter.
+
+        Raises:
+            PromptError: the model cannot take it.
+            BaseModelError: its adapter cannot be loaded.
+        """
+        request = asked.request
+        self._check(request)
+        prompt = encode_prompt(self.network, request.messages, self.features)
+        limit = self._limit(request, prompt)
+        schema = request.json_schema
+        answers = [
+            Answer(request, index, limit, None if schema is None else self.grammars.matcher(schema), asked.listen)
+            for index in range(request.n)
+        ]
+        adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
+        return Completion(request, asked.future, prompt, adapter, answers, block_keys(prompt, adapter))
+
+    def _check(self, request: GenerationRequest) -> None:
+        for token in request.logit_bias:
+            if not 0 <= token < self.network.vocabulary:
+                message = (
+                    f"Invalid key in 'logit_bias': {token}. Token ids of this model go from 0 to "
+                    f"{self.network.vocabulary - 1}."
+                )
+                raise PromptError(message, "invalid_value", "logit_bias")
+
+    def _limit(self, request: GenerationRequest, prompt: Sequence) -> int:
+        room = self.network.max_length - len(prompt.ids)
+        if room < 1 or (request.max_tokens or 0) > room:
+            message = (
+                f"This model's maximum context length is {self.network.max_length} tokens. However, your messages "
+                f"resulted in {len(prompt.ids)} tokens and you asked for {request.max_tokens or 1} more."
+            )
+            raise PromptError(message, "context_length_exceeded")
+        return request.max_tokens or room
+
+    def _release(self, completion: Completion) -> None:
+        if completion.adapter is not None:
+            self.adapters.release(completion.adapter)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, and whoever waits for it."""
+
+    request: GenerationRequest
+    future: Future[Generation]
+    listen: Callable[[Delta], None] | None
+
+    def fail(self, error: Exception) -> None:
+        """Raise `error` where the answers are waited for."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class Reader:
+    """Prepares the requests for one base model, in the order they come, and hands them over."""
+
+    def __init__(self, base: BaseModel, hand_over: Callable[[Batch, Completion], None]) -> None:
+        self._base = base
+        self._hand_over = hand_over
+        self._queue: queue.Queue[Asked] = queue.Queue()
+        self._model: ServedModel | None = None
+        threading.Thread(target=self._run, name=f"reader of {base.name}", daemon=True).start()
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that nothing was done for yet."""
+        return self._queue.qsize()
+
+    def read(self, asked: Asked) -> None:
+        """Queue a request. One with images on other servers waits for them outside the queue."""
+        if has_remote_images(asked.request.messages):
+            threading.Thread(target=self._fetch, args=(asked,), name="images of a request", daemon=True).start()
+        else:
+            self._queue.put(asked)
+
+    def _fetch(self, asked: Asked) -> None:
+        try:
+            messages = with_fetched_images(asked.request.messages)
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            asked.fail(error)
+            return
+        self._queue.put(replace(asked, request=replace(asked.request, messages=messages)))
+
+    def _run(self) -> None:
+        while True:
+            asked = self._queue.get()
+            if asked.future.cancelled():
+                continue
+            try:
+                model = self._model = self._model or self._load()
+                completion = model.prepare(asked)
+            except Exception as error:  # noqa: BLE001 - whoever asked gets it; the thread must live on
+                asked.fail(error)
+                continue
+            self._hand_over(model.batch, completion)
+
+    def _load(self) -> ServedModel:
+        model = ServedModel(self._base)
+        # A full collection would walk over the million objects of torch and the model, and stop every thread for
+        # 0.2 seconds; frozen, they are left alone.
+        gc.collect()
+        gc.freeze()
+        return model

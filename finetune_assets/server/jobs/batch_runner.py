@@ -1,0 +1,226 @@
+"""Works on batches, in the server's event loop: a few at a time, with a limited number of lines in flight.
+
+A batch is resumed from its journal wherever it stands, so that stopping the work at any moment (a cancelled batch,
+a server that ends or is killed) loses nothing that counts and repeats nothing that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import pydantic
+
+from finetune_assets.server.api.chat_completions import Completions
+from finetune_assets.server.api.chat_request import ChatBody
+from finetune_assets.server.api.request_errors import explain
+from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.database.batches import (
+    CANCELLED,
+    CANCELLING,
+    COMPLETED,
+    EXPIRED,
+    FINALIZING,
+    IN_PROGRESS,
+    VALIDATING,
+    BatchStateError,
+)
+from finetune_assets.server.database.files import DamagedFileError
+from finetune_assets.server.database.schema import Batch, new_id
+from finetune_assets.server.jobs.batch_journal import Journal, Line, Outcome, Progress
+from finetune_assets.server.services import Services
+
+MAX_BATCHES = 2
+MAX_LINES_IN_FLIGHT = 16
+_LOOK_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class BatchRunner:
+    """Takes every open batch to its end; oldest first."""
+
+    def __init__(self, served: Services, completions: Completions) -> None:
+        self._served = served
+        self._store = served.batches
+        self._completions = completions
+        self._folder = served.home / "batches"
+        self._woken = asyncio.Event()
+        self._slots = asyncio.Semaphore(MAX_LINES_IN_FLIGHT)
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, and take up what an earlier server left."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Look at the batches now: there is a new one, or one is no longer wanted. From any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def stop(self) -> None:
+        """Leave all batches as they are."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for task in self._working.values():
+            task.cancel()
+        await asyncio.gather(*self._working.values(), return_exceptions=True)
+
+    async def _run(self) -> None:
+        await asyncio.to_thread(self._remove_leftovers)
+        while True:
+            self._woken.clear()
+            for batch in await asyncio.to_thread(self._store.open):
+                task = self._working.get(batch.id)
+                if task is not None and batch.status == CANCELLING and task.get_name() != CANCELLING:
+                    if not task.cancelling():
+                        task.cancel()  # it is taken up again, as cancelled, when this one is done
+                elif task is None and (len(self._working) < MAX_BATCHES or batch.status == CANCELLING):
+                    task = asyncio.create_task(self._work(batch), name=batch.status)
+                    self._working[batch.id] = task
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
+
+    def _remove_leftovers(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        known = {batch.id for batch in self._store.open()}
+        for folder in self._folder.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    async def _work(self, batch: Batch) -> None:
+        try:
+            await self._advance(batch, Journal(self._folder / batch.id))
+            self._woken.set()
+        except asyncio.CancelledError:
+            self._woken.set()
+            raise
+        except BatchStateError:
+            self._woken.set()  # it was cancelled between two steps
+        except Exception:
+            logger.exception("Work on the batch %s met an error and is tried again", batch.id)
+        finally:
+            del self._working[batch.id]
+
+    async def _advance(self, batch: Batch, journal: Journal) -> None:
+        """Take the batch from where it stands to its end."""
+        status = batch.status
+        if status == VALIDATING:
+            status = await asyncio.to_thread(self._validate, batch, journal)
+        if status == IN_PROGRESS:
+            await self._answer_lines(batch, journal)
+            await asyncio.to_thread(self._store.finalizing, batch.id)
+            status = FINALIZING
+        if status in (FINALIZING, CANCELLING):
+            progress = await asyncio.to_thread(journal.resume)
+            await asyncio.to_thread(self._count, batch.id, progress)
+            final = CANCELLED if status == CANCELLING else EXPIRED if progress.expired else COMPLETED
+            await asyncio.to_thread(self._store.finished, batch.id, final, journal.output, journal.errors)
+        await asyncio.to_thread(journal.remove)
+
+    def _validate(self, batch: Batch, journal: Journal) -> str | None:
+        """Look at the input file; None if the batch has failed."""
+        file = self._served.files.get(batch.input_file_id)
+        try:
+            if file is None:
+                raise DamagedFileError("The input file has been deleted.")
+            journal.take(self._served.files.path(file))
+        except DamagedFileError as error:
+            problem = {"code": "file_not_found", "message": str(error), "param": "input_file_id", "line": None}
+            self._store.failed(batch.id, [problem])
+            return None
+        first, errors = journal.validate(batch.endpoint)
+        if errors:
+            self._store.failed(batch.id, errors)
+            return None
+        model = first[0].body.get("model")
+        self._store.started(batch.id, model=model if isinstance(model, str) else None, total=journal.total())
+        return IN_PROGRESS
+
+    async def _answer_lines(self, batch: Batch, journal: Journal) -> None:
+        """Answer what is not answered yet, until the batch's time is over."""
+        progress = await asyncio.to_thread(journal.resume)
+        answered = frozenset(progress.done)
+        outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        writing = asyncio.create_task(self._write(batch.id, journal, progress, outcomes))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for line in journal.lines():
+                    await asyncio.sleep(0)  # the event loop has more to do than to read a long file
+                    if writing.done():
+                        break  # it has failed, and says below why
+                    if line.custom_id in answered:
+                        continue
+                    if time.time() >= batch.expires_at:
+                        outcomes.put_nowait(_expired(line))
+                        continue
+                    await self._slots.acquire()
+                    task = group.create_task(self._answer_line(line, outcomes))
+                    # Not at the end of the task's own code, which does not run if it is cancelled before it begins.
+                    task.add_done_callback(lambda _: self._slots.release())
+        finally:
+            # Also when the batch is cancelled: what has been answered counts.
+            outcomes.put_nowait(None)
+            await asyncio.shield(writing)
+
+    async def _answer_line(self, line: Line, outcomes: asyncio.Queue[Outcome | None]) -> None:
+        status, body = await self._answer(line.body)
+        response = {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": body}
+        outcomes.put_nowait(Outcome(status == 200, _wire(line, response, None)))
+
+    async def _answer(self, body: Any) -> tuple[int, dict[str, Any]]:
+        """Answer as the endpoint does: with a status and a body."""
+        try:
+            asked = ChatBody.model_validate(body)
+            if asked.stream:
+                raise ApiError(400, "Streams are not possible in a batch.", param="stream", code="unsupported_value")
+            completion = await self._completions.complete(asked)
+            return 200, completion.model_dump(mode="json", exclude_unset=True)
+        except pydantic.ValidationError as invalid:
+            found = [{**error, "loc": ("body", *error["loc"])} for error in invalid.errors()]
+            problem = explain(found, body)
+            refused = ApiError(400, problem.message, param=problem.param, code=problem.code)
+            return 400, refused.content()
+        except ApiError as refused:
+            return refused.status_code, refused.content()
+        except Exception:  # one line must not end the others
+            logger.exception("A line of a batch failed")
+            return 500, ApiError(500, "The server had an error. Its log says more.", kind="server_error").content()
+
+    async def _write(
+        self, batch_id: str, journal: Journal, progress: Progress, outcomes: asyncio.Queue[Outcome | None]
+    ) -> None:
+        """Bring outcomes to the disk and count them, all that are waiting at once, until there is a None."""
+        last = False
+        while not last:
+            waiting = [await outcomes.get()]
+            while not outcomes.empty():
+                waiting.append(outcomes.get_nowait())
+            found = [outcome for outcome in waiting if outcome is not None]
+            last = len(found) < len(waiting)
+            await asyncio.to_thread(journal.append, found)
+            for outcome in found:
+                progress.add(outcome)
+            await asyncio.to_thread(self._count, batch_id, progress)
+
+    def _count(self, batch_id: str, progress: Progress) -> None:
+        self._store.counted(batch_id, completed=progress.completed, failed=progress.failed, usage=dict(progress.usage))
+
+
+def _expired(line: Line) -> Outcome:
+    message = "This request could not be executed before the completion window expired."
+    return Outcome(False, _wire(line, None, {"code": "batch_expired", "message": message}))
+
+
+def _wire(line: Line, response: dict[str, Any] | None, error: dict[str, Any] | None) -> dict[str, Any]:
+    return {"id": new_id("batch_req_"), "custom_id": line.custom_id, "response": response, "error": error}

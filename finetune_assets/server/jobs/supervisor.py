@@ -1,0 +1,203 @@
+"""Runs the queue: processes that each work on one job, one that validates and as many that train as there are slots.
+
+What a process did is read from the database, where it wrote it; what it did not live to write is written here. The
+process of a paused or stopped job saves what it has and ends by itself; that of a cancelled one is not waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_assets.server.database.job_life import JobStateError
+from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNNING, VALIDATING
+from finetune_assets.server.database.schema import Job
+from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.devices import cuda_devices, jobs_per_device
+
+POLL_SECONDS = 0.1
+HOUSEKEEPING_SECONDS = 60.0
+CANCEL_SECONDS = 2.0
+"""How long the process of a cancelled job may take to end by itself."""
+STOP_SECONDS = 20.0
+"""How long processes may take to save their training when the server stops."""
+_RETRY_SECONDS = 5.0
+_LOG_TAIL_BYTES = 4000
+_LAST_WORDS = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))\b(?:: (.*))?$", re.MULTILINE)
+_ABOUT_THE_MACHINE = ("OutOfMemoryError", "MemoryError", "OSError", "SafetensorError", "DiskFullError")
+"""Errors whose message is shown to clients; that of another might repeat what it choked on, a prompt for example."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Worker:
+    """A process that works on a job, which was in `status` when it began."""
+
+    job_id: str
+    status: str
+    device: str | None
+    """The GPU it trains on, as `CUDA_VISIBLE_DEVICES` names it; None: no GPU."""
+    process: subprocess.Popen[bytes]
+    kill_at: float | None = None
+    """When to end it (`time.monotonic`), once its job is cancelled."""
+
+
+class Supervisor:
+    """Starts worker processes in the order of the queue, ends those of cancelled jobs, and notices those that died.
+
+    `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`.
+    """
+
+    def __init__(self, stores: Stores, jobs: int | None = None) -> None:
+        self._stores = stores
+        self._devices: list[str | None] = [*cuda_devices()] or [None]
+        self._slots = jobs or jobs_per_device()
+        self._workers: list[Worker] = []
+        self._woken = threading.Event()
+        self._stopping = False
+        self._hurried = False
+        self._next_housekeeping = 0.0
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Begin with the queue as it is."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the queue now: a job was added, cancelled or resumed."""
+        self._woken.set()
+
+    def busy(self) -> bool:
+        """Whether a process is training."""
+        return any(worker.status == QUEUED for worker in self._workers)
+
+    def hurry(self) -> None:
+        """Do not wait for training to be saved in `stop`. May be called from a signal handler."""
+        self._hurried = True
+
+    def stop(self) -> None:
+        """Let all worker processes save what they have, and end them; jobs in training go back to the queue."""
+        self._stopping = True
+        self.wake()
+        self._thread.join()
+        for worker in self._workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker in self._workers:
+            while worker.process.poll() is None and not self._hurried and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS / 2)
+            worker.process.kill()
+            worker.process.wait()
+            with suppress(JobStateError):  # it is over, paused, or was not begun
+                self._stores.job_life.put_back(worker.job_id)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._clear_up()
+                self._start_workers()
+                self._keep_house()
+                pause = POLL_SECONDS if self._workers else HOUSEKEEPING_SECONDS
+            except Exception:
+                logger.exception("The job queue met an error and tries again")
+                pause = _RETRY_SECONDS
+            self._woken.wait(pause)
+            self._woken.clear()
+
+    def _keep_house(self) -> None:
+        if time.monotonic() >= self._next_housekeeping:
+            self._stores.tidy(busy=[worker.job_id for worker in self._workers])
+            self._next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
+
+    def _clear_up(self) -> None:
+        """Settle the jobs whose process has ended, and end the processes of cancelled ones."""
+        for worker in list(self._workers):
+            job = self._stores.jobs.get(worker.job_id)
+            if worker.process.poll() is not None:
+                if job is not None:
+                    self._settle(worker, job)
+                self._workers.remove(worker)
+                self._next_housekeeping = 0.0
+            elif job is None or job.status == CANCELLED:
+                worker.kill_at = worker.kill_at or time.monotonic() + CANCEL_SECONDS
+                if time.monotonic() >= worker.kill_at:
+                    worker.process.kill()
+
+    def _settle(self, worker: Worker, job: Job) -> None:
+        """Bring a job whose process has ended to a final state, unless it did so itself or has to wait."""
+        died = worker.process.returncode != 0
+        # A job that was paused, and perhaps resumed, while the process worked on it waits; only a death ends it then.
+        waits = (VALIDATING,) if worker.status == VALIDATING else (QUEUED,)
+        if job.status == RUNNING or (died and job.status in waits):
+            try:
+                self._stores.job_life.failed(job.id, "server_error", self._obituary(worker))
+            except JobStateError:
+                logger.info("Job %s was cancelled while its process died", job.id)
+        elif died and job.status == PAUSED and worker.status == QUEUED:
+            message = f"{self._obituary(worker)} Once resumed, training goes on from what was saved before."
+            self._stores.job_life.note(job.id, message, "warn")
+        if worker.status == QUEUED:
+            self._stores.models.sweep(job.id)
+
+    def _start_workers(self) -> None:
+        """Start processes for the oldest jobs while there are slots, on the device with the fewest."""
+        if not any(worker.status == VALIDATING for worker in self._workers):
+            self._start_next(VALIDATING, None)
+        while True:
+            device = min(self._devices, key=self._load)
+            if self._load(device) >= self._slots or not self._start_next(QUEUED, device):
+                return
+
+    def _load(self, device: str | None) -> int:
+        return sum(worker.status == QUEUED and worker.device == device for worker in self._workers)
+
+    def _start_next(self, status: str, device: str | None) -> bool:
+        job = self._stores.jobs.oldest(status, besides=[worker.job_id for worker in self._workers])
+        if job is not None:
+            self._workers.append(Worker(job.id, status, device, self._spawn(job.id, device)))
+        return job is not None
+
+    def _spawn(self, job_id: str, device: str | None) -> subprocess.Popen[bytes]:
+        module = "finetune_assets.server.jobs.worker"
+        command = [sys.executable, "-m", module, "--home", str(self._stores.home), "--job", job_id]
+        with self._stores.log(job_id).open("ab") as output:
+            # A session of its own: Ctrl-C in the server's terminal must end the server, which then ends the worker.
+            process = subprocess.Popen(
+                [*command, "--parent", str(os.getpid())],
+                env=os.environ if device is None else os.environ | {"CUDA_VISIBLE_DEVICES": device},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        # When memory runs out, Linux is to end the training and not the server.
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/oom_score_adj").write_text("500")
+        return process
+
+    def _obituary(self, worker: Worker) -> str:
+        code = worker.process.returncode
+        how = f"with exit code {code}" if code >= 0 else f"by the signal {signal.Signals(-code).name}"
+        hint = " (as the system does when memory runs out)" if code == -signal.SIGKILL else ""
+        log = self._stores.log(worker.job_id)
+        return f"The process that worked on the job was ended {how}{hint}.{last_error(log)} Its log says more: {log}"
+
+
+def last_error(log: Path) -> str:
+    """Name the error that the end of a worker's log tells of, and quote it if it speaks of the machine."""
+    found = _LAST_WORDS.findall(log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace"))
+    if not found:
+        return ""
+    kind, words = found[-1]
+    quoted = f": {words.rstrip('.')}" if words and kind.endswith(_ABOUT_THE_MACHINE) else ""
+    return f" Its last error was {kind}{quoted}."

@@ -1,0 +1,104 @@
+"""Looks at a job's files before it is queued: bad data fails the job here, naming the line and what is wrong with it.
+
+The rules of the format are the pipeline's own (`training_file.validation`); what is added is what the job's base model
+cannot learn from, as far as that shows without its weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from finetune_assets.dataset.json_lines import lines
+from finetune_assets.server import catalog
+from finetune_assets.server.database.files import DamagedFileError
+from finetune_assets.server.database.schema import Job
+from finetune_assets.server.database.stores import Stores
+from finetune_assets.training_file.validation import FileReport
+from finetune_assets.training_file.validation import validate as validate_files
+
+_ERRORS_TOLD = 5
+
+
+def validate(stores: Stores, job: Job) -> None:
+    """Send the job on to training, or fail it over the lines and fields that are wrong in its files."""
+    named = {"training_file": job.training_file, "validation_file": job.validation_file}
+    paths: dict[str, Path] = {}
+    for param, file_id in named.items():
+        try:
+            if file_id is not None:
+                paths[param] = content(stores, file_id)
+        except DamagedFileError as error:
+            stores.job_life.failed(job.id, f"invalid_{param}", str(error), param)
+            return
+    method: Any = job.method
+    report = validate_files(paths["training_file"], paths.get("validation_file"), job.base, method)
+    for param, file in zip(paths, report.files, strict=True):
+        told = _describe(file, param) if file.errors else _unfit(stores, job, paths[param], file)
+        if told:
+            stores.job_life.failed(job.id, _error_code(file, param), told, param)
+            return
+    stores.job_life.validated(job.id)
+
+
+def content(stores: Stores, file_id: str) -> Path:
+    """Say where the unchanged bytes of a file are.
+
+    Raises:
+        DamagedFileError: the file was deleted, or its bytes were changed.
+    """
+    file = stores.files.get(file_id)
+    if file is None:
+        raise DamagedFileError(f"No such File object: {file_id}")
+    return stores.files.verify(file)
+
+
+def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None:
+    """Say what in a well-formed file this base model cannot learn from, which is seen without its weights."""
+    base = catalog.find(stores, job.model).base
+    if file.n_images and not base.vision:
+        return f"The model {job.model} takes no images, but the file has {file.n_images}; choose a model that sees."
+    tokenizer: Any = None
+    for number, line in lines(path):
+        if not isinstance(line, dict) or not _has_tools(line):
+            continue
+        # Only here: these import torch, which takes seconds, and hardly a file has tools.
+        from transformers import AutoTokenizer
+
+        from finetune_assets.server.model.chat_encoding import PromptError, check_rendering
+
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(base.path)
+        try:
+            for messages, tools in _conversations(line):
+                check_rendering(tokenizer, job.model, messages, tools)
+        except PromptError as error:
+            return f"line {number}: {error}"
+    return None
+
+
+def _conversations(line: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]]:
+    if "messages" in line:
+        return [(line["messages"], line.get("tools"))]
+    asked, fields = line["input"], ("preferred_output", "non_preferred_output")
+    return [([*asked["messages"], *line[field]], asked.get("tools")) for field in fields]
+
+
+def _has_tools(line: dict[str, Any]) -> bool:
+    return any(
+        tools or any(message["role"] in ("tool", "function") or "tool_calls" in message or "function_call" in message
+                     for message in messages)
+        for messages, tools in _conversations(line)
+    )  # fmt: skip
+
+
+def _error_code(file: FileReport, param: str) -> str:
+    if {error.code for error in file.errors} == {"too_few_examples"}:
+        return "invalid_n_examples"
+    return f"invalid_{param}"
+
+
+def _describe(file: FileReport, param: str) -> str:
+    told = [f"line {e.line}: {e.message}" if e.line else e.message for e in file.errors[:_ERRORS_TOLD]]
+    if (rest := len(file.errors) - _ERRORS_TOLD) > 0:
+        told.append(f"and {rest} more")
+    return f"The {param.replace('_', ' ')} cannot be used: {'; '.join(told)}"

@@ -1,0 +1,170 @@
+"""One process for one job: validates its files, or trains its model, and writes what happens to the database.
+
+`python -m finetune_assets.server.jobs.worker --home H --job ID` does what the job's state asks for next. The process
+gives way to the server (a lower priority), and ends when the server does. At SIGTERM, and when the job is paused, it
+saves what it has trained after the current step and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import fcntl
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from finetune_assets.errors import BaseModelError, FinetuneAssetsError, TrainingFileError
+from finetune_assets.server import catalog
+from finetune_assets.server.database.connection import DiskFullError
+from finetune_assets.server.database.files import DamagedFileError
+from finetune_assets.server.database.job_life import JobStateError
+from finetune_assets.server.database.jobs import QUEUED, VALIDATING
+from finetune_assets.server.database.schema import Job
+from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.jobs import validation as job_validation
+from finetune_assets.server.training import threads
+
+if TYPE_CHECKING:
+    from finetune_assets.server.jobs.report import JobReport
+
+NICENESS = 10
+PARENT_POLL_SECONDS = 0.5
+_ERROR_CODES = {
+    DamagedFileError: "damaged_file",
+    DiskFullError: "disk_full",
+    BaseModelError: "base_model_unusable",
+    TrainingFileError: "invalid_training_file",
+}
+
+
+def main() -> None:
+    """Do the next step of the job's life."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the server's folder")
+    parser.add_argument("--job", required=True, help="id of the job")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
+    arguments = parser.parse_args()
+    os.nice(NICENESS)
+    os.environ.setdefault(*threads.SAME_BITS)
+    threading.Thread(target=_end_with, args=[arguments.parent], daemon=True).start()
+    stores = Stores(arguments.home)
+    with _alone(stores, arguments.job):
+        work(stores, arguments.job)
+
+
+def work(stores: Stores, job_id: str) -> None:
+    """Validate or train, as the job's state asks.
+
+    What the job or the machine is to blame for fails the job; an error of any other kind is ours and ends the process.
+    """
+    job = stores.jobs.get(job_id)
+    steps = {VALIDATING: job_validation.validate, QUEUED: train}
+    if job is None or job.status not in steps:
+        return
+    try:
+        steps[job.status](stores, job)
+    except JobStateError as error:
+        print(f"stopped: {error}")
+    except (FinetuneAssetsError, OSError, MemoryError, RuntimeError) as error:
+        code, message = _reason(error)
+        with suppress(JobStateError):
+            stores.job_life.failed(job.id, code, message, "training_file" if code.startswith("invalid") else None)
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """The job's error code and message for what went wrong.
+
+    Raises:
+        Exception: the same error, where neither the job nor the machine explains it.
+    """
+    if isinstance(error, FinetuneAssetsError):
+        code = next((code for kind, code in _ERROR_CODES.items() if isinstance(error, kind)), "training_failed")
+        prefix = "The training file cannot be used: " if code == "invalid_training_file" else ""
+        return code, f"{prefix}{error}"
+    # torch.OutOfMemoryError on a GPU; on a CPU torch raises a plain RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        device_words = str(error).partition("\n")[0] or "no memory is left"
+        return "out_of_memory", f"Out of memory: {device_words}. Use shorter examples or a smaller base model."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "disk_full", f"The disk is full: {error}. Make room, then create the job again."
+    raise error
+
+
+def train(stores: Stores, job: Job) -> None:
+    """Train the model, from the last saved state where there is one, and publish it with its result file."""
+    from finetune_assets.server.jobs.report import result_csv
+    from finetune_assets.server.training.loop import TrainingRequest
+    from finetune_assets.server.training.loop import train as train_model
+
+    stores.job_life.started(job.id)
+    model = catalog.find(stores, job.model)
+    method: Any = job.method
+    request = TrainingRequest(
+        base=model.base,
+        adapter=model.adapter,
+        training_file=job_validation.content(stores, job.training_file),
+        validation_file=job_validation.content(stores, job.validation_file) if job.validation_file else None,
+        output=stores.models.output(job.id),
+        state=stores.state(job.id),
+        method=method,
+        seed=job.seed,
+        **job.hyperparameters,
+    )
+    with _reporting(stores, job) as report:
+        result = train_model(request, report)
+    if result is None:
+        return
+    results = stores.files.add(
+        io.BytesIO(result_csv(stores.events.metrics(job.id))),
+        filename="step_metrics.csv",
+        purpose="fine-tune-results",
+    )
+    path = stores.models.relative(result.model_dir)
+    stores.job_life.succeeded(job.id, path=path, result_file=results.id, trained_tokens=result.trained_tokens)
+
+
+@contextmanager
+def _reporting(stores: Stores, job: Job) -> Iterator[JobReport]:
+    """Report on the job; SIGTERM stops training after a step."""
+    from finetune_assets.server.jobs.report import JobReport
+
+    report = JobReport(stores, job)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if not report.stepping:  # nothing to save yet
+            raise SystemExit(0)
+        report.stop()
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield report
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        report.close()
+
+
+@contextmanager
+def _alone(stores: Stores, job_id: str) -> Iterator[None]:
+    # After a crash of the server the old process lives for up to PARENT_POLL_SECONDS beside the new one.
+    with stores.log(job_id).open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        yield
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
+    print("stopped: the server is gone", flush=True)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Base models in memory: taken apart, with their eyes and their chat format."""

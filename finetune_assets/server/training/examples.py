@@ -1,0 +1,178 @@
+"""What a trainer learns from: the examples of a file as token ids, and the order in which they are learned.
+
+A file is read line by line; of an example only its ids stay in memory, 5 bytes a token. Its image features are on disk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from finetune_assets.dataset.json_lines import JsonProblem, lines
+from finetune_assets.errors import TrainingFileError
+from finetune_assets.server.model.chat_encoding import PromptError, Sequence, encode_example
+from finetune_assets.server.model.network import Network
+from finetune_assets.server.training.feature_file import FeatureFile
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One conversation."""
+
+    ids: Tensor
+    """int32 `[s]`; a negative id is an image slot."""
+    learned: Tensor
+    """bool `[s]`: whether training learns to predict the token."""
+    images: list[Tensor]
+    """Features of its images, `[slots, d_features]` each, in order of their slots."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(slots=True)
+class Pair:
+    """A conversation with a preferred answer, and the same with another one (DPO)."""
+
+    preferred: Example
+    other: Example
+    reference: float = 0.0
+    """How much more probable the model finds the preferred answer before training: difference of log-probabilities."""
+
+
+class Reader:
+    """Reads a job's files. `dropped` counts the examples that had no token left to learn within the context."""
+
+    def __init__(self, network: Network, features: FeatureFile) -> None:
+        self._network = network
+        self._features = features
+        self.dropped = 0
+
+    def chats(self, path: Path) -> list[Example]:
+        """Read a file in chat format.
+
+        Raises:
+            TrainingFileError: a line cannot be used by this model, or none can.
+        """
+        return self._read(path, lambda line: self._example(line["messages"], line.get("tools")))
+
+    def pairs(self, path: Path) -> list[Pair]:
+        """Read a file in preference format.
+
+        Raises:
+            TrainingFileError: as `chats`.
+        """
+        return self._read(path, self._pair)
+
+    def _read(self, path: Path, encode: Callable[[dict[str, Any]], Item | None]) -> list[Item]:
+        for number, line in _objects(path):
+            with _naming(number):
+                for url in image_urls(line):
+                    self._features.add(url)
+        read: list[Item] = []
+        for number, line in _objects(path):
+            with _naming(number):
+                item = encode(line)
+            if item is None:
+                self.dropped += 1
+            else:
+                read.append(item)
+        if not read:
+            longest = self._network.max_length
+            raise TrainingFileError(f"no example has a token to learn within the model's context of {longest:,} tokens")
+        return read
+
+    def _example(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Example | None:
+        sequence = encode_example(self._network, messages, self._features, tools)
+        example = truncate(sequence, self._network.max_length)
+        # The first token is predicted from nothing, so it cannot be learned.
+        return example if example.learned[1:].any() else None
+
+    def _pair(self, line: dict[str, Any]) -> Pair | None:
+        asked = line["input"]
+        prompt = [
+            {**message, "weight": 0} if message["role"] == "assistant" else message for message in asked["messages"]
+        ]
+        answers = [line[field][0] | {"weight": 1} for field in ("preferred_output", "non_preferred_output")]
+        preferred, other = (self._example([*prompt, answer], asked.get("tools")) for answer in answers)
+        return Pair(preferred, other) if preferred is not None and other is not None else None
+
+
+def image_urls(line: dict[str, Any]) -> Iterator[str]:
+    """All images of a line in either format."""
+    for message in line.get("messages") or line["input"]["messages"]:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part["type"] == "image_url":
+                yield part["image_url"]["url"]
+
+
+def truncate(sequence: Sequence, max_length: int) -> Example:
+    """Cut an example at the end to the context length, as OpenAI does; never within an image."""
+    ids, images, end = sequence.ids[:max_length], sequence.images, min(len(sequence.ids), max_length)
+    slots, kept = sum(token < 0 for token in ids), 0
+    while kept < len(images) and len(images[kept]) <= slots:
+        slots -= len(images[kept])
+        kept += 1
+    # What is left are the slots of an image that is cut; the text before it is kept.
+    while slots:
+        end -= 1
+        slots -= ids[end] < 0
+    ids = torch.tensor(ids[:end], dtype=torch.int32)
+    return Example(ids, torch.tensor(sequence.learned[:end], dtype=torch.bool), images[:kept])
+
+
+def batches(
+    items: list[Item], size: int, length: Callable[[Item], int], shuffler: random.Random
+) -> Iterator[list[Item]]:
+    """Every item once, in random order, with neighbours in length together so that little is padded."""
+    order = items.copy()
+    shuffler.shuffle(order)
+    window = 8 * size
+    ordered = [item for i in range(0, len(order), window) for item in sorted(order[i : i + window], key=length)]
+    made = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    shuffler.shuffle(made)
+    yield from made
+
+
+def parts(batch: Iterable[Item], length: Callable[[Item], int], most: int) -> Iterator[list[Item]]:
+    """Split a batch so that no part has more than `most` tokens when padded, but for a single longer item."""
+    part: list[Item] = []
+    for item in sorted(batch, key=length):
+        if part and (len(part) + 1) * length(item) > most:
+            yield part
+            part = []
+        part.append(item)
+    if part:
+        yield part
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in lines(path):
+        if isinstance(line, JsonProblem):
+            if line.code == "blank_line":  # a warning of validation
+                continue
+            raise TrainingFileError(f"line {number}: {line.message}")  # it was changed since validation
+        yield number, line
+
+
+class _naming:  # noqa: N801 (used as a statement)
+    """Name the line in errors about what is done with it."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, PromptError):
+            raise TrainingFileError(f"line {self._number}: {error}") from error

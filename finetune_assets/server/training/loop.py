@@ -1,0 +1,320 @@
+"""LoRA fine-tuning: the algorithm, flat. What it minimises is in `objectives`.
+
+It runs in a process of its own (`worker`), which the server may kill at any time: what it returns lies in a
+folder that appears when complete, and it goes on from the last state it saved (`training_state`).
+
+TRL's trainers pad examples of any length together, run the part of the prompt that all examples share, and the vision
+tower, again for each of them, and on a CPU compute logits at every position over the whole vocabulary. This loop does
+none of the four (`benchmarks/training.py` compares them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.model import adapters
+from finetune_assets.server.model.network import Network, load
+from finetune_assets.server.training import hyperparameters
+from finetune_assets.server.training.examples import Reader, batches
+from finetune_assets.server.training.feature_file import FeatureFile
+from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser
+from finetune_assets.server.training.objectives import Objective, Preference, Supervised
+from finetune_assets.server.training.state import Position, StateError, TrainingState
+
+SAVE_SECONDS = 20.0
+"""A state is saved at least this often, and at every epoch's end."""
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
+"""Tokens that pass through the model together, padding included; a batch of more is added up from parts.
+
+On a CPU 1,024 keep what a layer makes in the caches: SmolLM2-135M learned a quarter more tokens a second than with
+2,048. It also bounds the memory, whatever batch size a client asks for."""
+_VALIDATION_POINTS = 4
+
+Item = TypeVar("Item")
+Wish = Literal["go on", "stop", "snapshot and stop"]
+
+
+class TrainingError(FinetuneAssetsError, ArithmeticError):
+    """Training cannot go on: its loss or its gradients are no longer numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRequest:
+    """One job's work."""
+
+    base: BaseModel
+    adapter: Path | None
+    """Folder of the fine-tuned model to start from, if any."""
+    training_file: Path
+    validation_file: Path | None
+    output: Path
+    """Folder that will hold `model/` and `checkpoint-<step>/`."""
+    state: Path
+    """Folder of what a later process needs to go on."""
+    method: Literal["supervised", "dpo"] = "supervised"
+    n_epochs: int | Auto
+    batch_size: int | Auto
+    learning_rate_multiplier: float | Auto
+    beta: float | Auto | None = None
+    """Only for DPO."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """State after one step; what was not measured at this step is None."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    train_loss: float
+    """Mean of the objective's terms in this step's batch, nats: over learned tokens, or over pairs (DPO)."""
+    train_accuracy: float
+    """Share of the learned tokens that were the most probable one; with DPO, of the pairs whose preferred answer has
+    gained on the other one since training began."""
+    trained_tokens: int
+    """Tokens of all examples processed so far, image slots and, with DPO, both answers included."""
+    valid_loss: float | None = None
+    valid_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_accuracy: float | None = None
+    checkpoint: Path | None = None
+    """Folder of the checkpoint made at this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished job leaves."""
+
+    model_dir: Path
+    trained_tokens: int
+    hyperparameters: dict[str, int | float]
+    steps: int
+
+
+class Watcher:
+    """Is told how training goes, and may end it; subclasses do what they need. What they raise ends training at once.
+
+    The methods here do nothing.
+    """
+
+    def note(self, message: str, level: str = "info") -> None:
+        """Hear something that a person should know."""
+
+    def begun(self, step: int, settings: dict[str, int | float]) -> None:
+        """Training begins after this step (0: at the start) with these resolved hyperparameters."""
+
+    def stepped(self, progress: Progress) -> None:
+        """A step was made."""
+
+    def saved(self) -> None:
+        """Training can go on from here after an interruption."""
+
+    def wish(self) -> Wish:
+        """Say what to do after a step."""
+        return "go on"
+
+    def stopped(self, progress: Progress, snapshot: Path | None) -> None:
+        """Training has stopped as wished; its state is saved. `snapshot` is a checkpoint of it, where wished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[Item]):
+    """A training ready to go."""
+
+    network: Network
+    objective: Objective[Item]
+    examples: list[Item]
+    held_out: list[Item]
+    settings: dict[str, int | float]
+    optimiser: Optimiser
+    seed: int
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one epoch."""
+        return math.ceil(len(self.examples) / self.settings["batch_size"])
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all epochs."""
+        return self.epoch_steps * int(self.settings["n_epochs"])
+
+    def steps(self, done: int) -> Iterator[tuple[int, int, list[Item]]]:
+        """Number, epoch and batch of every step after `done`."""
+        for epoch in range(done // self.epoch_steps + 1, int(self.settings["n_epochs"]) + 1):
+            shuffler = random.Random(f"{self.seed}-{epoch}")
+            order = batches(self.examples, int(self.settings["batch_size"]), self.objective.length, shuffler)
+            for step, batch in enumerate(order, (epoch - 1) * self.epoch_steps + 1):
+                if step > done:
+                    yield step, epoch, batch
+
+
+def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
+    """Fine-tune `request.base` on the file's examples; None if the watcher wished to stop before the end.
+
+    The same request gives the same weights on the same machine, however often it is interrupted.
+
+    Raises:
+        TrainingFileError: the model cannot learn from the file.
+        TrainingError: the loss is no longer a number.
+        BaseModelError: the base model cannot be loaded.
+    """
+    torch.manual_seed(request.seed)
+    run = _prepare(request, watch)
+    state = TrainingState(request.state, _work(request, run))
+    position = _restore(state, run, watch)
+    watch.begun(position.step, run.settings)
+    last_saved = time.monotonic()
+    for step, epoch, batch in run.steps(position.step):
+        loss, accuracy = learn(run, batch, step)
+        tokens = sum(len(example) for item in batch for example in run.objective.examples(item))
+        position = Position(step, position.trained_tokens + tokens)
+        ends_epoch = step % run.epoch_steps == 0
+        measured = _validate(run, step, len(batch), full=ends_epoch)
+        checkpoint = _save(run.network, request.output / f"checkpoint-{step}") if ends_epoch else None
+        progress = Progress(
+            step=step, total_steps=run.total_steps, epoch=epoch, train_loss=loss, train_accuracy=accuracy,
+            trained_tokens=position.trained_tokens, checkpoint=checkpoint, **measured,
+        )  # fmt: skip
+        watch.stepped(progress)
+        wish = watch.wish()
+        if ends_epoch or wish != "go on" or time.monotonic() - last_saved >= SAVE_SECONDS:
+            state.save(position, run.optimiser.adamw)
+            watch.saved()
+            last_saved = time.monotonic()
+        if wish != "go on":
+            snapshot = checkpoint
+            if wish == "snapshot and stop" and snapshot is None:
+                snapshot = _save(run.network, request.output / f"checkpoint-{step}")
+            watch.stopped(progress, snapshot)
+            return None
+    model_dir = _save(run.network, request.output / "model")
+    return TrainingResult(model_dir, position.trained_tokens, run.settings, position.step)
+
+
+def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
+    """Load the model, read the files, and add what training moves."""
+    network = load(request.base)
+    watch.note(f"Training on {_place(network)}")
+    objective = _objective(request, network)
+    reader = Reader(network, FeatureFile(network, request.state / "features"))
+    examples = objective.read(reader, request.training_file)
+    held_out = objective.read(reader, request.validation_file) if request.validation_file else []
+    if reader.dropped:
+        message = f"{reader.dropped} examples are left out: within the model's context of {network.max_length:,} tokens"
+        watch.note(f"{message} they have no token to learn", "warn")
+    settings = hyperparameters.resolve(
+        request.method, len(examples), n_epochs=request.n_epochs, batch_size=request.batch_size,
+        learning_rate_multiplier=request.learning_rate_multiplier, beta=request.beta,
+    )  # fmt: skip
+    with_images = any(example.images for item in examples for example in objective.examples(item))
+    lora = adapters.add_trainable(network, request.adapter, with_images=with_images)
+    objective.prepare([*examples, *held_out], request.state)
+    total_steps = math.ceil(len(examples) / settings["batch_size"]) * int(settings["n_epochs"])
+    multiplier = settings["learning_rate_multiplier"]
+    projector = adapters.projector_parameters(network)
+    optimiser = Optimiser(lora, projector, request.method, multiplier, total_steps)
+    return Run(network, objective, examples, held_out, settings, optimiser, request.seed)
+
+
+def _objective(request: TrainingRequest, network: Network) -> Objective[Any]:
+    at_once = TOKENS_AT_ONCE[network.device.type]
+    if request.method == "supervised":
+        return Supervised(network, at_once)
+    return Preference(network, at_once, DPO_BETA if request.beta in (None, "auto") else float(request.beta))
+
+
+def _place(network: Network) -> str:
+    dtype = str(network.dtype).removeprefix("torch.")
+    if network.device.type == "cuda":
+        return f"{torch.cuda.get_device_name(network.device)} in {dtype}"
+    return f"the CPU in {dtype}"
+
+
+def _work(request: TrainingRequest, run: Run[Any]) -> dict[str, Any]:
+    """What a saved state belongs to; all of it decides the weights."""
+    files = (request.training_file, request.validation_file)
+    return {
+        "base": [request.base.name, request.base.path],
+        "adapter": str(request.adapter),
+        "method": request.method,
+        "files": [_digest(path) for path in files if path is not None],
+        "settings": run.settings,
+        "seed": request.seed,
+        "place": _place(run.network),
+    }
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _restore(state: TrainingState, run: Run[Any], watch: Watcher) -> Position:
+    try:
+        position = state.restore(run.optimiser.adamw)
+    except StateError as error:
+        watch.note(f"The saved training state cannot be used, so training starts again: {error}", "warn")
+        return Position()
+    if position.step:
+        watch.note(f"Training goes on after step {position.step} of {run.total_steps}")
+    return position
+
+
+def learn(run: Run[Any], batch: list[Any], step: int) -> tuple[float, float]:
+    """One optimiser step. Returns the batch's loss and accuracy before it."""
+    terms = sum(map(run.objective.count, batch))
+    total, right = 0.0, 0
+    for part in run.objective.parts(batch):
+        loss, correct = run.objective.losses(part)
+        (loss / terms).backward()
+        total, right = total + loss.item(), right + int(correct)
+    norm = run.optimiser.step(step) if math.isfinite(total) else math.nan
+    if not math.isfinite(norm):
+        message = f"the training loss is {total / terms} at step {step}: the learning rate is too high"
+        raise TrainingError(f"{message} for this data; choose a smaller learning_rate_multiplier")
+    return total / terms, right / terms
+
+
+@torch.no_grad()
+def _validate(run: Run[Any], step: int, n_drawn: int, *, full: bool) -> dict[str, float]:
+    """Measure on held-out items: all of them at an epoch's end, and a few drawn ones there and a few times between."""
+    if not run.held_out:
+        return {}
+    measured = _measure(run, run.held_out, "full_valid") if full else {}
+    if full or step % max(1, run.total_steps // _VALIDATION_POINTS) == 0:
+        drawn = random.Random(f"{run.seed}-{step}").sample(run.held_out, min(len(run.held_out), n_drawn))
+        measured |= _measure(run, drawn, "valid")
+    return measured
+
+
+def _measure(run: Run[Any], items: list[Any], prefix: str) -> dict[str, float]:
+    loss, right = 0.0, 0
+    for part in run.objective.parts(items):
+        losses, correct = run.objective.losses(part)
+        loss, right = loss + losses.item(), right + int(correct)
+    terms = sum(map(run.objective.count, items))
+    return {f"{prefix}_loss": loss / terms, f"{prefix}_accuracy": right / terms}
+
+
+def _save(network: Network, target: Path) -> Path:
+    """Write to a scratch folder and rename it: a half-written model is never seen."""
+    scratch = target.with_name(f".{target.name}.partial")
+    for leftover in (scratch, target):
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    adapters.save(network, scratch)
+    return scratch.rename(target)

@@ -1,0 +1,170 @@
+"""What training minimises: the loss of supervised fine-tuning, and that of direct preference optimisation.
+
+Both compute logits only at the places whose next token is learned, and the tokens that all rows of a part begin with
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from finetune_assets.server.model.network import Network, common_prefix
+from finetune_assets.server.training.examples import Example, Pair, Reader, parts
+
+Item = TypeVar("Item")
+
+
+class Objective(Protocol[Item]):
+    """A loss over items of one kind."""
+
+    def read(self, reader: Reader, path: Path) -> list[Item]:
+        """Read a file in the format that this objective learns from."""
+        ...
+
+    def prepare(self, items: list[Item], folder: Path) -> None:
+        """Compute what is needed of the model before it is trained; `folder` keeps it for a resumed job."""
+        ...
+
+    def examples(self, item: Item) -> list[Example]:
+        """The conversations of an item."""
+        ...
+
+    def length(self, item: Item) -> int:
+        """Tokens that the item takes in a batch of items like it."""
+        ...
+
+    def parts(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """Split items into what passes through the model together."""
+        ...
+
+    def count(self, item: Item) -> int:
+        """How many terms of the mean loss the item contributes."""
+        ...
+
+    def losses(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Sum of the terms of `items` (nats), and how many of them were right."""
+        ...
+
+
+class Supervised:
+    """Cross-entropy of the learned tokens; one is right where it was the most probable."""
+
+    def __init__(self, network: Network, tokens_at_once: int) -> None:
+        self._network = network
+        self._tokens_at_once = tokens_at_once
+
+    def read(self, reader: Reader, path: Path) -> list[Example]:
+        """Read a file in chat format."""
+        return reader.chats(path)
+
+    def prepare(self, items: list[Example], folder: Path) -> None:
+        """Nothing: the loss speaks only of the model as it is."""
+
+    def examples(self, item: Example) -> list[Example]:
+        """The one conversation."""
+        return [item]
+
+    def length(self, item: Example) -> int:
+        """Its tokens."""
+        return len(item)
+
+    def parts(self, items: Iterable[Example]) -> Iterator[list[Example]]:
+        """Examples of like length, up to the tokens allowed at once."""
+        return parts(items, self.length, self._tokens_at_once)
+
+    def count(self, item: Example) -> int:
+        """Learned tokens."""
+        return int(item.learned[1:].sum())
+
+    def losses(self, items: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy, and the number of tokens predicted right."""
+        logits, targets, _rows = learned_logits(self._network, items)
+        right = (logits.detach().argmax(-1) == targets).sum()
+        return F.cross_entropy(logits, targets, reduction="sum"), right
+
+
+class Preference:
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7).
+
+    -log sigmoid(beta * (margin - reference margin)), where a margin is by how much the log-probability of the preferred
+    answer exceeds that of the other one, and the reference is the model before training. A pair is right where its
+    margin has grown over the reference's.
+    """
+
+    def __init__(self, network: Network, tokens_at_once: int, beta: float) -> None:
+        self._network = network
+        self._tokens_at_once = tokens_at_once
+        self._beta = beta
+
+    def read(self, reader: Reader, path: Path) -> list[Pair]:
+        """Read a file in preference format."""
+        return reader.pairs(path)
+
+    def prepare(self, items: list[Pair], folder: Path) -> None:
+        """Give every pair its reference margin: the reference is frozen, so one pass before training is enough."""
+        kept = folder / "reference.safetensors"
+        if not kept.exists():
+            scratch = kept.with_suffix(".partial")
+            save_file({"margins": self._reference(items)}, scratch)
+            scratch.rename(kept)
+        for pair, margin in zip(items, load_file(kept)["margins"].tolist(), strict=True):
+            pair.reference = margin
+
+    def examples(self, item: Pair) -> list[Example]:
+        """The conversation with the preferred answer, and that with the other one."""
+        return [item.preferred, item.other]
+
+    def length(self, item: Pair) -> int:
+        """Twice the longer one's tokens."""
+        return 2 * max(len(item.preferred), len(item.other))
+
+    def parts(self, items: Iterable[Pair]) -> Iterator[list[Pair]]:
+        """Pairs of like length, up to the tokens allowed at once."""
+        return parts(items, self.length, self._tokens_at_once)
+
+    def count(self, item: Pair) -> int:  # noqa: ARG002
+        """A pair is one term."""
+        return 1
+
+    def losses(self, items: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """Summed loss, and the number of pairs whose margin exceeds the reference's."""
+        reference = torch.tensor([item.reference for item in items], device=self._network.device)
+        gained = self._beta * (self._margins(items) - reference)
+        return -F.logsigmoid(gained).sum(), (gained.detach() > 0).sum()
+
+    @torch.no_grad()
+    def _reference(self, items: list[Pair]) -> Tensor:
+        places = {id(item): place for place, item in enumerate(items)}
+        margins = torch.zeros(len(items))
+        for part in self.parts(items):
+            margins[[places[id(item)] for item in part]] = self._margins(part).cpu()
+        return margins
+
+    def _margins(self, items: Sequence[Pair]) -> Tensor:
+        """`[b]`: log-probability of the preferred answer less that of the other one."""
+        rows = [item.preferred for item in items] + [item.other for item in items]
+        logits, targets, row = learned_logits(self._network, rows)
+        logprobs = -F.cross_entropy(logits, targets, reduction="none")
+        sums = logprobs.new_zeros(len(rows)).index_add(0, row, logprobs)
+        return sums[: len(items)] - sums[len(items) :]
+
+
+def learned_logits(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits `[t, vocabulary]` in float32, targets `[t]` and rows `[t]` of the batch's t learned tokens."""
+    rows = [example.ids.tolist() for example in batch]
+    learned = torch.nn.utils.rnn.pad_sequence([example.learned for example in batch], batch_first=True)
+    learned[:, 0] = False
+    row, column = learned.nonzero(as_tuple=True)
+    shared = common_prefix(rows, at_most=int(column.min()) - 1) if len(batch) > 1 else 0
+    targets = torch.cat([example.ids[mask[: len(example)]] for example, mask in zip(batch, learned, strict=True)])
+    states = network.states(network.embed(rows, [example.images for example in batch]), shared)
+    row, column = row.to(network.device), column.to(network.device)
+    logits = network.head(states[row, column - 1 - shared]).float()
+    return logits, targets.long().to(network.device), row

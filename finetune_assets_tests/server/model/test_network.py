@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.errors import BaseModelError
+from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_example
+from finetune_assets.server.model.network import Network, common_prefix, load
+from finetune_assets_tests.server.networks import chat, hub_vision_base, picture, text_base
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return load(text_base(tmp_path_factory.mktemp("models")))
+
+
+def test_a_shared_prefix_changes_no_state(network: Network) -> None:
+    rows = [[1, 5, 6, 7, 20, 21], [1, 5, 6, 7, 30, 31]]
+    embedded = network.embed(rows, [[], []])
+    torch.testing.assert_close(network.states(embedded, 4), network.states(embedded, 0)[:, 4:], atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_flow_through_a_shared_prefix(network: Network) -> None:
+    rows = [[1, 5, 6, 7, 20, 21], [1, 5, 6, 7, 30, 31]]
+    gradients = []
+    for shared in (0, 4):
+        embedded = network.embed(rows, [[], []]).detach().requires_grad_()
+        network.states(embedded, shared)[:, -1].sum().backward()
+        assert embedded.grad is not None
+        gradients.append(embedded.grad)
+    own_way, shared_way = gradients
+    torch.testing.assert_close(shared_way[:, 4:], own_way[:, 4:], atol=1e-5, rtol=1e-3)
+    # The shared tokens ran once, as row 0: it collects what all rows would have.
+    torch.testing.assert_close(shared_way[0, :4], own_way[:, :4].sum(0), atol=1e-5, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
+    network = load(text_base(tmp_path))
+    decoder = network.decoder
+    for module in decoder.modules():
+        if "RMSNorm" in type(module).__name__:
+            module.weight.data += torch.rand_like(module.weight)
+    embedded = network.embed([[1, 5, 6, 7, 20, 21]], [[]])
+    before = network.states(embedded, 0)
+    network.lay_out_for_serving()
+    torch.testing.assert_close(network.states(embedded, 0), before, atol=1e-5, rtol=1e-4)
+    assert "forward" in vars(decoder.norm)  # the faster one is in use
+
+
+def test_a_hub_vision_model_taken_apart_gives_the_logits_of_its_own_forward(tmp_path: Path) -> None:
+    base = hub_vision_base(tmp_path)
+    network = load(base)
+    assert network.vision is not None
+    image = picture("red")
+    sequence = encode_example(network, chat("what?", "Yes", image), ImageFeatures(network))
+    ids = torch.tensor([sequence.ids])
+    ids[ids < 0] = network.model.config.image_token_id
+    pixels = network.vision.processor(text="<image>", images=[image], return_tensors="pt")["pixel_values"]  # pyright: ignore[reportAttributeAccessIssue]
+    with torch.no_grad():
+        whole = network.model(input_ids=ids, pixel_values=pixels).logits
+        parts = network.head(network.states(network.embed([sequence.ids], [sequence.images]), 0))
+    torch.testing.assert_close(parts, whole)
+
+
+def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="cannot be loaded from .*finetune_assets.server.base_models"):
+        load(BaseModel("absent", str(tmp_path), vision=False))
+
+
+@given(
+    prefix=st.lists(st.integers(0, 9), max_size=5),
+    tails=st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=4),
+    at_most=st.integers(0, 12),
+)
+def test_the_common_prefix_is_the_longest_one_allowed(prefix: list[int], tails: list[list[int]], at_most: int) -> None:
+    rows = [prefix + tail for tail in tails]
+    length = common_prefix(rows, at_most)
+    assert length <= at_most
+    assert all(row[:length] == rows[0][:length] for row in rows)
+    if length < min(at_most, *map(len, rows)):
+        assert len({row[length] for row in rows}) > 1
+
+
+def test_a_prefix_ends_before_an_image_slot() -> None:
+    assert common_prefix([[4, 5, -1, -1, 6], [4, 5, -1, -1, 6]], at_most=9) == 2
