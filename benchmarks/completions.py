@@ -15,14 +15,8 @@ import asyncio
 import base64
 import io
 import itertools
-import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +25,7 @@ import numpy as np
 import openai
 import psutil
 import torch
+from _server import Server, running_server
 from PIL import Image
 
 from finetune_assets.server.base_models import resolve
@@ -104,12 +99,11 @@ class OneAtATime:
         return self.network.tokenizer.decode(made[0], skip_special_tokens=True)
 
 
-class Server:
-    """The server under test."""
+class Asking:
+    """The server under test, asked many things at once."""
 
-    def __init__(self, port: int, key: str, process: psutil.Process) -> None:
-        self._client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, timeout=900)
-        self._process = process
+    def __init__(self, server: Server) -> None:
+        self._client = openai.AsyncOpenAI(base_url=server.base_url, api_key=server.key, timeout=900)
 
     async def answer(self, model: str, asked: list[Messages], tokens: int, concurrency: int) -> list[str]:
         """The greedy answers, so many requests at a time."""
@@ -124,35 +118,13 @@ class Server:
 
         return await asyncio.gather(*(one(messages) for messages in asked))
 
-    def memory_mb(self) -> float:
-        """Resident memory of the process."""
-        return self._process.memory_info().rss / 2**20
-
-
-@contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server on a free port and a temporary folder."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", "0", "--home", home]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            greeting = "".join(itertools.islice(process.stdout or (), 4))
-            port = re.search(r"http://[^:]+:(\d+)", greeting)
-            if port is None:
-                raise SystemExit(f"the server did not start:\n{greeting}")
-            key = (Path(home) / "api_key").read_text().strip()
-            yield Server(int(port[1]), key, psutil.Process(process.pid))
-        finally:
-            process.terminate()
-            process.wait()
-
 
 async def compare(model: str, server: Server, arguments: argparse.Namespace) -> bool:
     """Print one model's table. Returns whether it reaches the targets."""
-    peer, prompts = OneAtATime(model), Prompts(seed=0)
+    asking, peer, prompts = Asking(server), OneAtATime(model), Prompts(seed=0)
     print(f"\n{model}")
     print("tokens  at once  completions/s  one at a time   ratio  same text", flush=True)
-    await server.answer(model, prompts.some(model, 2), 2, 1)
+    await asking.answer(model, prompts.some(model, 2), 2, 1)
     peer.answer(prompts.some(model, 1)[0], 2)
     rates: dict[tuple[int, int], list[float]] = defaultdict(list)
     same: dict[tuple[int, int], list[bool]] = defaultdict(list)
@@ -161,7 +133,7 @@ async def compare(model: str, server: Server, arguments: argparse.Namespace) -> 
             for concurrency in arguments.concurrency:
                 asked = prompts.some(model, max(arguments.requests, concurrency))
                 began = time.perf_counter()
-                answers = await server.answer(model, asked, tokens, concurrency)
+                answers = await asking.answer(model, asked, tokens, concurrency)
                 rates[tokens, concurrency].append(len(asked) / (time.perf_counter() - began))
                 few = asked[: max(2, arguments.requests // 4)]
                 began = time.perf_counter()

@@ -14,20 +14,13 @@ import asyncio
 import itertools
 import random
 import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import openai
 import orjson
-import psutil
+from _server import Server, running_server
 
 MODEL = "smollm2-135m-instruct"
 REST_S = 0.25
@@ -37,40 +30,6 @@ WARM_UP_S = 2.0
 
 Latencies = dict[str, list[float]]
 """Seconds each request took, by endpoint."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """The server under test."""
-
-    process: psutil.Process
-    port: int
-    key: str
-
-    def client(self) -> openai.OpenAI:
-        """The SDK."""
-        return openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=self.key)
-
-    def memory_mb(self) -> float:
-        """Resident memory of the server itself, without its workers."""
-        return self.process.memory_info().rss / 2**20
-
-
-@contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server on a free port and a temporary folder."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", "0", "--home", home]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            greeting = "".join(itertools.islice(process.stdout or (), 4))
-            port = re.search(r"http://[^:]+:(\d+)", greeting)
-            if port is None:
-                raise SystemExit(f"the server did not start:\n{greeting}")
-            yield Server(psutil.Process(process.pid), int(port[1]), (Path(home) / "api_key").read_text().strip())
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def training_file() -> bytes:
@@ -182,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     loads = {"polling": REST_S, "closed loop": 0.0}
     with running_server() as server:
-        client = server.client()
+        client = openai.OpenAI(base_url=server.base_url, api_key=server.key)
         file = client.files.create(file=("a.txt", b"some bytes"), purpose="user_data").id
         example = client.files.create(file=("train.jsonl", training_file()), purpose="fine-tune").id
         finished = client.fine_tuning.jobs.create(model=MODEL, training_file=example).id
