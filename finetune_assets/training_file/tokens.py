@@ -27,6 +27,11 @@ DEFAULT_CONTEXT = 65_536
 """Longest example in tokens; a provider cuts off what is beyond. gpt-3.5-turbo has less."""
 
 _SHORT = 1_000
+_UNKNOWN = 1 << 40
+"""More than the tokens of any text, so that a sum says whether it holds one."""
+_LONGEST_WORD = 32
+_MAX_WORDS = 100_000
+"""Words that are remembered: some 10 MB."""
 _TILES = {  # model prefix: tokens of the base, tokens of each 512 px tile
     "gpt-4o-mini": (2833, 5667),
     "gpt-5": (70, 140),
@@ -40,12 +45,37 @@ _MAX_PATCHES = 1536
 
 def count(text: str) -> int:
     """Count the tokens of a text in o200k_base; special tokens written out in it count as plain text."""
-    return _count_repeated(text) if len(text) <= _SHORT else _counter()(text)
+    return _count_repeated(text) if len(text) <= _SHORT else _count_words(text)
 
 
 @lru_cache(maxsize=8192)
 def _count_repeated(text: str) -> int:
-    return _counter()(text)
+    return _count_words(text)
+
+
+def _count_words(text: str) -> int:
+    """Add up the words, most of which were counted before: half the time of counting the text itself.
+
+    A token never reaches across a space between two other characters: of the pieces that o200k_base cuts a text into
+    before it looks for tokens, only runs of white space hold a space behind their first character.
+    """
+    first, space, rest = text.partition(" ")
+    if not space or "  " in text:
+        return _counter()(text)
+    tokens = _counter()(first) + sum(map(_WORDS.__getitem__, rest.split(" ")))
+    return tokens if tokens < _UNKNOWN else _counter()(text)
+
+
+class _Words(dict[str, int]):
+    """Tokens of a word with the space before it, or `_UNKNOWN` where the space begins a run of white space."""
+
+    def __missing__(self, word: str) -> int:
+        tokens = _counter()(f" {word}") if word and not word[0].isspace() else _UNKNOWN
+        if len(word) <= _LONGEST_WORD:
+            if len(self) >= _MAX_WORDS:
+                self.clear()
+            self[word] = tokens
+        return tokens
 
 
 @cache
@@ -59,6 +89,9 @@ def _counter() -> Callable[[str], int]:
     core = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(core)
     return core.tokenizer_for_encoding("o200k_base").count
+
+
+_WORDS = _Words()
 
 
 def context_limit(model: str | None) -> int:
