@@ -93,8 +93,9 @@ def read_dated(path: str | Path | UPath) -> tuple[bytes, int | None]:
             with UPath(path).open("rb") as file:
                 data, modified_ns = file.read(MAX_FILE_BYTES + 1), None
         else:
-            # An fsspec path takes ten times as long to open. To ask for more than there is takes memory for all of it.
-            with Path(str(path)).open("rb") as file:
+            # An fsspec path takes ten times as long to open, and a buffer doubles the time of small files. To ask for
+            # more than there is takes memory for all of it.
+            with open(str(path), "rb", buffering=0) as file:  # noqa: PTH123
                 facts = os.fstat(file.fileno())
                 data, modified_ns = file.read(min(facts.st_size, MAX_FILE_BYTES) + 1), facts.st_mtime_ns
     except (FileNotFoundError, NotADirectoryError) as error:

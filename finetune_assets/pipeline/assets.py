@@ -104,7 +104,7 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
     }
     return dg.MaterializeResult(
         value={
-            split: {"file": f"{split}.jsonl", "sha256": file.sha256, "n_examples": file.n_examples, "bytes": file.bytes}
+            split: {"file": f"{split}.jsonl", "n_examples": file.n_examples, "bytes": file.bytes}
             for split, file in built.items()
         },
         metadata={
