@@ -230,13 +230,13 @@ def contact_sheet(rows: Sequence[tuple[str | Path | UPath, str]], columns: int =
     return _encode_below(sheet, MAX_SHEET_BYTES)
 
 
-def draw_texts(size: tuple[int, int], texts: Sequence[tuple[str, tuple[int, int]]], height: int) -> bytes:
-    """Draw black texts on white as a PNG, each centred on its point; sizes and points in pixels."""
+def draw_texts(size: tuple[int, int], texts: Sequence[tuple[str, str, tuple[int, int]]], height: int) -> bytes:
+    """Draw texts on white as a PNG, each in its colour and centred on its point; sizes and points in pixels."""
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=height)
-    for text, point in texts:
-        draw.text(point, text, fill="black", font=font, anchor="mm")
+    for text, colour, point in texts:
+        draw.text(point, text, fill=colour, font=font, anchor="mm")
     return _encode(picture, "PNG", compress_level=4)
 
 

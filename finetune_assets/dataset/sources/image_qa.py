@@ -22,7 +22,7 @@ from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import beside, locate_all
-from finetune_assets.dataset.sources.records import json_list
+from finetune_assets.dataset.sources.records import json_list, table_files
 from finetune_assets.dataset.sources.region_names import matched, region_matched, region_name
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
@@ -73,7 +73,8 @@ def _files(source: ImageQaSource) -> list[tuple[UPath, UPath]]:
     before, _, after = source.path.rpartition("/")[2].partition("*")
     return [
         (path, UPath(beside(path.parent, source.images.replace("*", path.name[len(before) : -len(after) or None]))))
-        for path in locate_all(source.path, source.folder)
+        for place in locate_all(source.path, source.folder)
+        for path in table_files(place, (".json",))
     ]
 
 

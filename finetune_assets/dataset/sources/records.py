@@ -117,7 +117,8 @@ def json_list(path: UPath) -> list[Any]:
     except orjson.JSONDecodeError as error:
         raise SourceError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; mend the JSON") from error
     if type(entries) is not list:
-        raise SourceError(f"{path}: must be a list of entries, found {kind(entries)}")
+        keys = f" with the keys {', '.join(list(entries)[:5])}" if type(entries) is dict else ""
+        raise SourceError(f"{path}: must be a list of entries, found {kind(entries)}{keys}")
     return entries
 
 

@@ -151,7 +151,7 @@ def test_an_image_folder_that_is_not_there_is_refused_once_and_for_all(tmp_path:
 def test_a_file_that_is_no_list_of_entries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"qa\.json: line 2, column 1"):
         read(tmp_path, b"[\n")
-    with pytest.raises(SourceError, match="must be a list of entries, found an object"):
-        read(tmp_path, {})
+    with pytest.raises(SourceError, match="must be a list of entries, found an object with the keys data"):
+        read(tmp_path, {"data": []})
     with pytest.raises(SourceError, match=r"there is no file or folder at .*none\.json"):
         read(tmp_path, [], path=str(tmp_path / "none.json"))

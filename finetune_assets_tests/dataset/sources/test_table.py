@@ -62,7 +62,7 @@ def test_the_support_follows_a_text_answer_after_its_separator(tmp_path: Path) -
         ("Q,,physics", "empty_answer", "line 2 has no answer"),
         ("Q,1,", "missing_field", "line 2 has no region"),
         ("Q,1,??", "missing_field", "line 2: '??' cannot be a region's name"),
-        ("Q,cheap,physics", "unparseable_answer", "answer must be a number, found the text 'cheap'"),
+        ("Q,cheap,physics", "unparseable_answer", "answer must be one number, found the text 'cheap'"),
         ("Q,-1,physics", "score_out_of_range", "answer must be at least 0, found -1"),
         ("Q,1", "malformed_line", "2 cells, the header 3"),
     ],
