@@ -31,7 +31,7 @@ _UNKNOWN = 1 << 40
 """More than the tokens of any text, so that a sum says whether it holds one."""
 _LONGEST_WORD = 32
 _MAX_WORDS = 100_000
-"""Words that are remembered: some 10 MB."""
+"""Words that are remembered: some 20 MB."""
 _TILES = {  # model prefix: tokens of the base, tokens of each 512 px tile
     "gpt-4o-mini": (2833, 5667),
     "gpt-5": (70, 140),
