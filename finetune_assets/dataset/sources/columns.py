@@ -41,7 +41,8 @@ def read_rows(source: Columns, rows: Iterator[tuple[Origin, Cells | str]], answe
             if empty in columns_in(source.answer):
                 yield origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {empty}")
             elif empty is not None:
-                yield origin.missing(empty)
+                there = "" if empty in row else f"; it has {', '.join(row)}"
+                yield origin.missing(f"{empty}{there}")
             elif not region:
                 found = _filled(source.region, texts)
                 yield origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {found!r} cannot be a region's name")

@@ -215,7 +215,9 @@ def _parquet_rows(path: UPath, needed: Collection[str], optional: Collection[str
 
 def _require(path: UPath, needed: Collection[str], found: list[str]) -> None:
     if missing := [column for column in needed if _column(column, found) not in found]:
-        lacks = f"the table lacks the columns {', '.join(missing)}; it has {', '.join(found)}"
+        if any("\ufffd" in name for name in found):
+            raise SourceError(f"{path}: the header is not UTF-8; save the file as UTF-8")
+        lacks = f"the table lacks the columns {', '.join(missing)}; it has {', '.join(found) or 'none'}"
         raise SourceError(f"{path}: {lacks}. Name those that are meant under `source` in the task's YAML file")
 
 

@@ -91,6 +91,13 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
         read(tmp_path / "t.csv", "a,c\n1,2\n")
 
 
+def test_a_header_in_another_encoding_says_how_to_save_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"t\.csv: the header is not UTF-8; save the file as UTF-8"):
+        read(tmp_path / "t.csv", "a,b\n1,2\n".encode("utf-16"))
+    with pytest.raises(SourceError, match="lacks the columns a, b; it has none"):
+        read(tmp_path / "t.csv", "")
+
+
 def test_only_the_wanted_columns_of_a_parquet_table_are_read(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1], "b": [2], "big": ["x" * 1000]}).to_parquet(tmp_path / "t.parquet")
     assert list(rows(UPath(tmp_path / "t.parquet"), ["a"], ["b", "none"])) == [(1, {"a": 1, "b": 2})]
