@@ -21,20 +21,23 @@ class Tally:
         self.token_histogram: Counter[int] = Counter()
         self.answers: Counter[str] | None = Counter()
 
-    def add(self, tokens: int, n_images: int, answer: object) -> None:
+    def add(self, n_images: int, answer: object) -> None:
         """Count one example. Answers are counted as long as they are labels rather than free text."""
         self.n_examples += 1
         self.n_images += n_images
         self.n_image_examples += bool(n_images)
-        self.tokens_total += tokens
-        self.tokens_max = max(self.tokens_max, tokens)
-        self.token_histogram[1 << tokens.bit_length() - 1] += 1
         if self.answers is None:
             return
         if type(answer) is str:
             self.answers[answer] += 1
         if type(answer) is not str or len(self.answers) > _MAX_DISTINCT_ANSWERS:
             self.answers = None
+
+    def add_tokens(self, tokens: int) -> None:
+        """Count the tokens of one example."""
+        self.tokens_total += tokens
+        self.tokens_max = max(self.tokens_max, tokens)
+        self.token_histogram[1 << tokens.bit_length() - 1] += 1
 
     def report(self, n_bytes: int, least: int, errors: Findings, warnings: Findings) -> None:
         """Report what the whole file exceeds or lacks.

@@ -26,6 +26,8 @@ ASSUMED_SIZE = (1024, 1024)
 DEFAULT_CONTEXT = 65_536
 """Longest example in tokens; a provider cuts off what is beyond. gpt-3.5-turbo has less."""
 
+Talk = tuple[int, list[str]]
+"""The tokens of a conversation besides its texts, and its texts."""
 _SHORT = 1_000
 _UNKNOWN = 1 << 40
 """More than the tokens of any text, so that a sum says whether it holds one."""
@@ -123,37 +125,40 @@ def image_tokens(model: str | None, detail: str, width: int, height: int) -> int
 def example_tokens(
     messages: list[dict[str, Any]], model: str | None = None, sizes: Iterable[tuple[int, int]] = ()
 ) -> int:
-    """Count the tokens of one well-formed example in training.
+    """Count the tokens of one well-formed example in training; the arguments are those of `talk`."""
+    fixed, texts = talk(messages, model, sizes)
+    return fixed + sum(map(count, texts))
+
+
+def talk(messages: list[dict[str, Any]], model: str | None = None, sizes: Iterable[tuple[int, int]] = ()) -> Talk:
+    """Take apart what is counted in one well-formed example.
 
     Args:
         messages: In the chat format; calls of functions are counted by their names and arguments.
         model: Decides what images cost.
         sizes: Width and height of the images in the order of the messages; where they run out, 1024 x 1024 is assumed.
     """
-    total = PER_ANSWER
+    fixed, texts = PER_ANSWER, []
     remaining = iter(sizes)
     for message in messages:
         content = message.get("content")
-        total += PER_MESSAGE + count(message["role"])
+        fixed += PER_MESSAGE + _count_repeated(message["role"])
         if type(content) is str:
-            total += count(content)
-        elif content is not None:
-            total += sum(_part_tokens(part, model, remaining) for part in content)
+            texts.append(content)
+        else:
+            for part in content or ():
+                if part["type"] == "image_url":
+                    width, height = next(remaining, ASSUMED_SIZE)
+                    fixed += image_tokens(model, part["image_url"].get("detail", "auto"), width, height)
+                else:
+                    texts.append(part[part["type"]])
         if len(message) > 2:
-            total += _extra_tokens(message)
-    return total
+            fixed += PER_NAME if message.get("name") else 0
+            texts += _extra_texts(message)
+    return fixed, texts
 
 
-def _part_tokens(part: dict[str, Any], model: str | None, sizes: Iterable[tuple[int, int]]) -> int:
-    if part["type"] != "image_url":
-        return count(part[part["type"]])
-    width, height = next(iter(sizes), ASSUMED_SIZE)
-    return image_tokens(model, part["image_url"].get("detail", "auto"), width, height)
-
-
-def _extra_tokens(message: dict[str, Any]) -> int:
-    total = PER_NAME + count(message["name"]) if message.get("name") else 0
-    for key in ("tool_calls", "function_call"):
-        if message.get(key):
-            total += count(orjson.dumps(message[key]).decode())
-    return total
+def _extra_texts(message: dict[str, Any]) -> list[str]:
+    texts = [message["name"]] if message.get("name") else []
+    calls = [message[key] for key in ("tool_calls", "function_call") if message.get(key)]
+    return texts + [orjson.dumps(call).decode() for call in calls]

@@ -17,6 +17,7 @@ import orjson
 
 from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, explain, not_an_object, raw_lines
 from finetune_assets.errors import TrainingFileError
+from finetune_assets.training_file.counting import Counting
 from finetune_assets.training_file.findings import WARNINGS, FileReport, Findings, Problem, Report, has_error
 from finetune_assets.training_file.formats import Formats, Method
 from finetune_assets.training_file.image_rules import CheckedImage, check_images
@@ -26,7 +27,7 @@ from finetune_assets.training_file.preference_rules import INPUT_FIELD, check_pa
 from finetune_assets.training_file.seen import SeenExamples
 from finetune_assets.training_file.tally import MIN_EXAMPLES, Tally
 from finetune_assets.training_file.text_rules import check_text, texts_of
-from finetune_assets.training_file.tokens import context_limit, example_tokens
+from finetune_assets.training_file.tokens import context_limit, talk
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -98,10 +99,11 @@ class _FileCheck:
         self.errors = Findings()
         self.warnings = Findings()
         self.n_lines = 0
+        self.counting = Counting(self._counted)
 
     def run(self, path: str | Path | UPath) -> FileReport:
         try:
-            with _open(path) as file:
+            with _open(path) as file, self.counting:
                 reader = _HashingReader(file)
                 for line in raw_lines(io.BufferedReader(reader, _BUFFER_BYTES)):
                     self._line(line)
@@ -176,10 +178,7 @@ class _FileCheck:
         """Count a well-formed example and compare it. A preference pair has two answers to what is asked."""
         messages, sizes = asked["messages"], [image.size for image in images]
         talks = [[*messages, answer] for answer in answers] or [messages]
-        tokens = [example_tokens(talk, self.model, sizes) for talk in talks]
-        if (most := max(tokens)) > (limit := context_limit(self.model)):
-            message = f"{most:,} tokens; what is beyond {limit:,} is cut off, so shorten it"
-            self.warnings.add(self.n_lines, "too_long", message)
+        self.counting.add(self.n_lines, [talk(each, self.model, sizes) for each in talks])
         said = {"role": "assistant", "content": None, "pair": answers}
         prompt = self.seen.add(
             self.n_lines, asked, [*messages, said] if answers else messages, images, self.warnings, pair=bool(answers)
@@ -187,7 +186,13 @@ class _FileCheck:
         if self.held_out_from is not None and (told := self.held_out_from.find_leak(prompt, images)):
             self.errors.add(self.n_lines, "leak", told)
         answer = messages[-1].get("content") if method == "supervised" else None
-        self.tallies[method].add(sum(tokens), len(images), answer)
+        self.tallies[method].add(len(images), answer)
+
+    def _counted(self, line: int, tokens: list[int]) -> None:
+        """Take an example's tokens, which may come later than those of the next."""
+        if (most := max(tokens)) > (limit := context_limit(self.model)):
+            self.warnings.add(line, "too_long", f"{most:,} tokens; what is beyond {limit:,} is cut off, so shorten it")
+        self.tallies["dpo" if len(tokens) == 2 else "supervised"].add_tokens(sum(tokens))
 
 
 def _open(path: str | Path | UPath) -> BinaryIO:
