@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from finetune_assets.errors import TaskError
 from finetune_assets.task_sources import (
@@ -24,6 +25,7 @@ from finetune_assets.task_sources import (
     ScoredImagesSource,
     Source,
     Strict,
+    Word,
 )
 
 DEFS = Path(__file__).parent / "defs"
@@ -89,8 +91,8 @@ class BinaryAnswer(Strict):
     """One of two words; the benchmark reads the probability of `positive` from the answer token."""
 
     kind: Literal["binary"]
-    positive: str = Field(default="Yes", min_length=1)
-    negative: str = Field(default="No", min_length=1)
+    positive: Word = "Yes"
+    negative: Word = "No"
 
     @model_validator(mode="after")
     def _told_apart(self) -> BinaryAnswer:
@@ -103,7 +105,7 @@ class ChoiceAnswer(Strict):
     """One of several words or short phrases."""
 
     kind: Literal["choice"]
-    options: list[Annotated[str, Field(min_length=1)]] = Field(min_length=2)
+    options: list[Word] = Field(min_length=2)
 
     @model_validator(mode="after")
     def _told_apart(self) -> ChoiceAnswer:
@@ -268,5 +270,10 @@ def read_task(name: str, folder: Path = DEFS) -> Task:
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise TaskError(f"{path}: not a task file ({error}); it needs `type` and `attributes`") from error
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-        raise TaskError(f"{path}: {fields}") from error
+        raise TaskError(f"{path}: {'; '.join(map(_wrong, error.errors()))}") from error
+
+
+def _wrong(error: ErrorDetails) -> str:
+    """Say which field is wrong, how, and what was found, unless that is a whole block of the file."""
+    found = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}{found}"

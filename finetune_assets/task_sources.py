@@ -13,16 +13,32 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
-    StringConstraints,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+
+def _a_text(found: object) -> object:
+    if isinstance(found, bool):
+        raise ValueError("YAML reads Yes, No, on and off as true and false; put the word in quotes")
+    if isinstance(found, int | float):
+        raise ValueError(f'must be a text; put it in quotes: "{found}"')
+    return found
+
+
+def _a_name(found: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", found):
+        raise ValueError("must be lower case without spaces: `R2A` in the data is r2a here, `Left lung` is left-lung")
+    return found
+
+
+Word = Annotated[str, Field(min_length=1), BeforeValidator(_a_text)]
+Name = Annotated[str, AfterValidator(_a_name), BeforeValidator(_a_text)]
+"""A region: a partition's name, a file's name and part of a model's name."""
 
 
 class Strict(BaseModel):
@@ -43,6 +59,24 @@ def _with_a_group(pattern: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_with_a_group)]
 """A regular expression; the first of its groups that takes part in a match is what is meant."""
+
+
+def _holds_a_column(text: str, info: ValidationInfo) -> str:
+    if not columns_in(text):
+        raise ValueError(f'{info.field_name} must hold a column in braces, such as "{{{text.strip() or "name"}}}"')
+    return text
+
+
+def _a_column_or_a_name(text: str) -> str:
+    if not columns_in(text) and not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", text):
+        raise ValueError(f'region must be a column in braces, such as "{{region}}", or a name, got {text!r}')
+    return text
+
+
+OfColumns = Annotated[str, AfterValidator(_holds_a_column)]
+"""A text in which `{column}` stands for a row's cell of that column."""
+RegionOfColumns = Annotated[str, AfterValidator(_a_column_or_a_name)]
+"""As `OfColumns`, or the one region of all rows."""
 
 
 class ElpvSource(Strict):
@@ -102,13 +136,22 @@ class LocatedSource(Strict):
 class FileSource(LocatedSource):
     """A source in a file of its own."""
 
-    path: str = Field(min_length=1, description="The file: relative as said above, absolute, or any fsspec URL.")
+    path: str = Field(
+        min_length=1,
+        description="The file: relative as said above, absolute, or any fsspec URL. A `*` in its name takes many.",
+    )
 
 
 class ScoredImagesSource(FileSource):
-    """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`."""
+    """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
 
     kind: Literal["scored_images"]
+    image: OfColumns = Field(default="{image_url}", description="Path of an image, relative to the table's folder.")
+    score: OfColumns = "{score}"
+    region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
+    group: OfColumns = Field(
+        default="{group}", description="Rows for which this is the same stay in one split; the column may be missing."
+    )
     question: str = "Is the finding present?"
     threshold: float = Field(default=0.5, ge=0, le=1, description="Scores above it count as the positive answer.")
     doubtful_between: tuple[float, float] | None = Field(
@@ -132,16 +175,28 @@ class _OneWayToTheRegion(FileSource):
 
 
 class ImageQaSource(_OneWayToTheRegion):
-    """A `qa_*.json` list of `filename` and `question_answer` entries beside a folder of images."""
+    """A `qa_*.json` list of `filename` and `question_answer` entries beside a folder of images.
+
+    Where `path` takes several files by a `*`, a `*` in `images` stands for the same: `qa_*.json` with `image_*`.
+    """
 
     kind: Literal["image_qa"]
     images: str = Field(description="The image folder; relative to the JSON file's folder.")
+    region_from_path: Pattern | None = Field(
+        default=None, description="Regular expression on the JSON file's name; its group is the region."
+    )
     region_pattern: Pattern | None = Field(
         default=None, description="Regular expression on the file name; its group is the region."
     )
     group_pattern: Pattern | None = Field(
         default=None, description="Regular expression on the file name; images with one group stay in one split."
     )
+
+    @model_validator(mode="after")
+    def _stars_in_pairs(self) -> ImageQaSource:
+        if "*" in self.images and self.path.rpartition("/")[2].count("*") != 1:
+            raise ValueError(f"the * of images stands for the one in the name of path, got path {self.path!r}")
+        return self
 
 
 class ChatJsonlSource(_OneWayToTheRegion):
@@ -159,28 +214,14 @@ class ChatJsonlSource(_OneWayToTheRegion):
 class Columns(Strict):
     """What each row's parts are made of: texts in which `{column}` stands for the cell of that column."""
 
-    question: str = "{question}"
-    answer: str = "{answer}"
-    support: str | None = Field(
+    question: OfColumns = "{question}"
+    answer: OfColumns = "{answer}"
+    support: OfColumns | None = Field(
         default=None, description="Explanation that follows a text answer, after the answer's separator."
     )
-    region: str = Field(default="{region}", description="A column in braces, or one name for all rows.")
-    group: str | None = Field(default=None, description="Rows for which this is the same stay in one split.")
-    image: str | None = Field(default=None, description="Path of an image, relative to the table's folder.")
-
-    @field_validator("question", "answer", "support", "group", "image")
-    @classmethod
-    def _holds_a_column(cls, text: str | None, info: ValidationInfo) -> str | None:
-        if text is not None and not columns_in(text):
-            raise ValueError(f'{info.field_name} must hold a column in braces, such as "{{{text.strip() or "name"}}}"')
-        return text
-
-    @field_validator("region")
-    @classmethod
-    def _a_column_or_a_name(cls, text: str) -> str:
-        if not columns_in(text) and not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", text):
-            raise ValueError(f'region must be a column in braces, such as "{{region}}", or a name, got {text!r}')
-        return text
+    region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
+    group: OfColumns | None = Field(default=None, description="Rows for which this is the same stay in one split.")
+    image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
 
 
 class TableSource(FileSource, Columns):

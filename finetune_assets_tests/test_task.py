@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from finetune_assets.errors import TaskError
 from finetune_assets.task import SPLITS, BinaryAnswer, Prompt, Sampling, Task, read_task, task_names
 from finetune_assets.task_sources import ElpvSource, LocatedSource
 
@@ -50,6 +51,16 @@ def test_names_that_could_not_be_folders_are_refused(name: str) -> None:
     assert "task" in refused(task=name)
 
 
+def test_what_yaml_makes_of_an_unquoted_word_is_refused_with_what_to_do() -> None:
+    assert "put the word in quotes" in refused(answer={"kind": "binary", "positive": True, "negative": False})
+    assert "put the word in quotes" in refused(answer={"kind": "choice", "options": ["left", False]})
+    assert 'put it in quotes: "1"' in refused(regions=[1, 2])
+
+
+def test_a_region_in_the_data_s_own_spelling_is_refused_with_the_task_s() -> None:
+    assert "regions.names.0: Value error, must be lower case without spaces: `R2A` in" in refused(regions=["R2A"])
+
+
 def test_regions_are_unique_and_not_none() -> None:
     assert "regions must be unique" in refused(regions=["mono", "mono"])
     assert "regions" in refused(regions=[])
@@ -63,8 +74,9 @@ def test_a_source_is_told_by_its_kind() -> None:
 @pytest.mark.parametrize("ways", [{}, {"region_field": "organ", "region_pattern": "^(.)"}])
 def test_image_questions_name_their_region_in_exactly_one_way(ways: dict[str, str]) -> None:
     source = {"kind": "image_qa", "path": "qa.json", "images": "images", **ways}
-    assert "exactly one of region, region_field, region_from_question, region_pattern must be given" in refused(
-        source=source
+    assert (
+        "exactly one of region, region_field, region_from_path, region_from_question, region_pattern must"
+        in refused(source=source)
     )
 
 
@@ -147,6 +159,19 @@ def test_a_task_is_read_from_its_folder(tmp_path: Path) -> None:
     read = read_task("cells", tmp_path)
     assert isinstance(read.source, LocatedSource) and read.source.folder == tmp_path / "cells"
     assert task_names(tmp_path) == ["cells"]
+
+
+def test_a_wrong_file_is_named_with_the_field_and_not_repeated_whole(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    attributes = yaml.safe_load(MINIMAL) | {"regions": ["Mono"]}
+    del attributes["answer"]
+    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": "x", "attributes": attributes}))
+    with pytest.raises(TaskError) as caught:
+        read_task("cells", tmp_path)
+    first, second = str(caught.value).split("; ")
+    assert first.startswith(f"{tmp_path}/cells/defs.yaml: regions.names.0: must be lower case")
+    assert first.endswith(", got 'Mono'")
+    assert second == "answer: Field required"
 
 
 def test_a_task_cannot_be_changed() -> None:

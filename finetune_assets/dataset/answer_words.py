@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
-_ALIASES = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
+_ALIASES = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
+    ("0", "0.0", "false", "f", "no", "n"), False
+)
 _SPACES = "['\u2019\u00a0\u2009\u202f]"
 _COMMA_GROUPS = r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?"
 _DIGITS = re.compile(
@@ -51,7 +53,7 @@ def label(found: object, answer: Answer) -> Label | None:
             option = read_choice(found, answer)
             return None if option is None else Label(option, None)
         case NumberAnswer():
-            value = read_number(found)
+            value = _only_number(found)
             return None if value is None else Label(render(value, answer), value)
         case TextAnswer():
             text = read_text(found)
@@ -66,7 +68,7 @@ def wanted(answer: Answer) -> str:
         case ChoiceAnswer():
             return f"one of {', '.join(answer.options)}"
         case NumberAnswer():
-            return "a number"
+            return "one number"
         case TextAnswer():
             return "text"
 
@@ -109,8 +111,8 @@ def read_number(found: object) -> float | None:
 
 
 def read_text(found: object) -> str | None:
-    """Return the text without white space around it, or None where nothing is left."""
-    return ("" if found is None else str(found)).strip() or None
+    """Return the text without white space around it, or None where nothing is left, or where it is no text."""
+    return None if isinstance(found, list | dict) else ("" if found is None else str(found)).strip() or None
 
 
 def render(value: float, answer: NumberAnswer) -> str:
@@ -143,6 +145,13 @@ def mentioned(text: str | None, words: Iterable[str]) -> str | None:
         written, n_found = re.subn(rf"(?<![^\W_]){spelled(word)}", "\0", written)
         held += [word] if n_found else []
     return held[0] if len(held) == 1 else None
+
+
+def _only_number(found: object) -> float | None:
+    """Read a label's number; None where there are several, as in `3 for $10`: which one is meant is a guess."""
+    if isinstance(found, str) and len(_DIGITS.findall(_EXPONENT.sub("", found))) > 1:
+        return None
+    return read_number(found)
 
 
 def _with_decimal_point(digits: str) -> str:

@@ -42,6 +42,13 @@ class Table:
         with self.path.open("rb") as file:
             yield from read_chunks(file, columns, rows)
 
+    def batches(self, columns: Sequence[str], split: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of a split in their order as Arrow has them, at most so many at a time."""
+        with self.path.open("rb") as file:
+            for batch in pq.ParquetFile(file).iter_batches(rows, columns=[*columns, "split"]):
+                wanted = batch["split"].to_numpy(zero_copy_only=False) == split
+                yield batch.filter(pa.array(wanted)).select(list(columns))
+
     def frame(self, columns: Sequence[str] | None = None, split: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Read the rows into memory: all, or those of a split or of several, under a new index."""
         read = None if columns is None or split is None else list(dict.fromkeys([*columns, "split"]))

@@ -191,13 +191,13 @@ def _verdict(scoring: Scoring[Any], comparisons: dict[str, MetricComparison], re
     beside = comparisons.get(scoring.second or "")
     if beside is None or beside.p_value is None:
         return said
-    scale, digits = (100, 1) if beside.is_share else (1, 2)
+    scale, digits = beside.scale, beside.digits
     change, low, high = signed_parts(beside.difference, scale, digits)
     found = outcome(beside.difference, beside.p_value, beside.higher_is_better)
     judged = {"better": "better", "worse": "worse", "inconclusive": "no significant change"}[found]
     return (
-        f"{said} {beside.label}: {scale * beside.fine_tuned.estimate:.{digits}f} against "
-        f"{scale * beside.base.estimate:.{digits}f}, {judged} ({change}, {100 * beside.difference.level:g} % interval "
+        f"{said} {beside.label}: {scale * beside.fine_tuned.estimate:,.{digits}f} against "
+        f"{scale * beside.base.estimate:,.{digits}f}, {judged} ({change}, {100 * beside.difference.level:g} % interval "
         f"{low} to {high}, {p_words(beside.p_value)})."
     )
 

@@ -108,11 +108,11 @@ def _metric_row(report: BenchmarkReport, name: str) -> str:
 
 
 def _number(value: float, row: MetricComparison) -> str:
-    return f"{100 * value:.1f}" if row.is_share else f"{value:.2f}"
+    return f"{row.scale * value:,.{row.digits}f}"
 
 
 def _signed(difference: Interval, row: MetricComparison) -> tuple[str, str, str]:
-    return signed_parts(difference, 100, 1) if row.is_share else signed_parts(difference, 1, 2)
+    return signed_parts(difference, row.scale, row.digits)
 
 
 def _value_cell(value: Interval, row: MetricComparison) -> str:

@@ -48,6 +48,17 @@ class MetricComparison:
     """Of the paired test: McNemar's exact one where answers are right or wrong, a permutation test where they have
     scores; None where the metric is no mean of scores."""
 
+    @property
+    def scale(self) -> int:
+        """What it is multiplied with where it is shown."""
+        return 100 if self.is_share else 1
+
+    @property
+    def digits(self) -> int:
+        """How many decimals are shown; none of errors in the thousands."""
+        largest = max(abs(self.base.estimate), abs(self.fine_tuned.estimate))
+        return 1 if self.is_share else 0 if largest >= 1000 else 2
+
 
 @dataclass(frozen=True, slots=True)
 class WorstExample:

@@ -19,7 +19,7 @@ from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_error, reliability_bins
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.scoring.number import NumberScoring
-from finetune_assets.evaluation.statistics import wilson
+from finetune_assets.evaluation.statistics import in_words, wilson
 from finetune_assets.task import NumberAnswer
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def histogram(values: Sequence[float], title: str, xlabel: str) -> bytes:
     axes.hist(values, bins=_edges(np.asarray(values, dtype=float)), color=BLUE, alpha=0.85)
     middle = float(np.median(values))
     axes.axvline(middle, color=ORANGE, linewidth=1.5)
-    axes.set(title=f"{title}: median {middle:.3g}", xlabel=xlabel, ylabel="examples")
+    axes.set(title=f"{title}: median {in_words(middle)}", xlabel=xlabel, ylabel="examples")
     axes.locator_params(axis="y", integer=True)
     return _png(figure)
 

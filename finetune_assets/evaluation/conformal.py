@@ -21,6 +21,7 @@ from finetune_assets.evaluation.statistics import (
     Interval,
     Outcome,
     accuracy_interval,
+    in_words,
 )
 from finetune_assets.task import NumberAnswer
 
@@ -188,7 +189,7 @@ def _verdict(calibrator: ConformalCalibrator, coverage: Interval, expected: Inte
     return (
         f"{100 * calibrator.level:g} % intervals held {held:.1f} % of the true numbers (95 % interval {low:.1f} to "
         f"{high:.1f}), {judged}: {100 * expected.low:.1f} to {100 * expected.high:.1f} % come by chance with so few "
-        f"examples. Their median width is {width:.4g}."
+        f"examples. Their median width is {in_words(width)}."
     )
 
 

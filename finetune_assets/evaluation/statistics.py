@@ -204,6 +204,11 @@ def signed(value: float, digits: int = 1) -> str:
     return text[1:] if float(text) == 0 else text
 
 
+def in_words(value: float) -> str:
+    """Write a number of any size as a person would: 12,345 and 1.234, never 1.23e+04."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def signed_parts(interval: Interval, scale: float = 1, digits: int = 1) -> tuple[str, str, str]:
     """Write an interval of a difference as estimate, low and high, each times `scale` and `signed`."""
     estimate, low, high = (signed(scale * value, digits) for value in (interval.estimate, interval.low, interval.high))

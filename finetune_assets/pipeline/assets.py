@@ -45,10 +45,9 @@ def sampled_examples(region: Region) -> Result:
         metadata={
             "dagster/row_count": len(sampled.table),
             "rows_in_source": sampled.n_source,
-            "near_duplicate_images": sampled.n_near_duplicates,
             "by_split_and_label": views.table(counts.reset_index()),
             "answers": data_views.answer_chart(sampled.table, task.answer, counts),
-            "contact_sheet": data_views.contact_sheet(sampled.table),
+            **data_views.first_examples(sampled.table, sampled.n_near_duplicates),
         },
         check_results=[
             checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling),
@@ -104,7 +103,7 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
     }
     return dg.MaterializeResult(
         value={
-            split: {"file": f"{split}.jsonl", "sha256": file.sha256, "n_examples": file.n_examples, "bytes": file.bytes}
+            split: {"file": f"{split}.jsonl", "n_examples": file.n_examples, "bytes": file.bytes}
             for split, file in built.items()
         },
         metadata={
@@ -126,19 +125,19 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
     n_tokens = found.files[0].tokens_total
     epochs = pricing.expected_epochs(task.method.n_epochs, training_jsonl["train"]["n_examples"])
     cost = pricing.training_cost(task.base_model, task.provider, n_tokens, epochs)
-    estimate = f"{n_tokens:,} tokens, {epochs} epochs, {'price unknown' if cost is None else f'{cost:.2f} USD'}"
+    estimate = {"tokens": n_tokens, "epochs": epochs, "cost_usd": cost}
     first = islice(jsonl.lines(region.training_file("train")), views.N_CHATS)
     preview = [example for _, example in first if isinstance(example, dict)]
-    page = report.to_html(found, preview, estimate)
+    page = report.to_html(found, preview, views.estimate(estimate))
     write_atomically(region.path("validation_report", ".html"), page.encode())
     return dg.MaterializeResult(
-        value=found.to_dict() | {"estimate": {"tokens": n_tokens, "epochs": epochs, "cost_usd": cost}},
+        value=found.to_dict() | {"estimate": estimate},
         metadata={
             "errors": sum(len(file.errors) for file in found.files),
             "warnings": sum(len(file.warnings) for file in found.files),
             "findings": views.findings(found),
             "tokens": n_tokens,
-            "estimate": estimate,
+            "estimate": views.estimate(estimate),
             "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
         },
         check_results=[
@@ -180,7 +179,7 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
         metadata={
             **facts,
             "job": dg.MetadataValue.url(fine_tuning.job_url(client, job.id)),
-            "estimate": dg.MetadataValue.json(estimate),
+            "estimate": views.estimate(estimate),
         },
     )
 
@@ -209,7 +208,7 @@ def finetuned_model(region: Region, finetune_job: Record) -> Result:
         value=facts | {"hyperparameters": hyperparameters},
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
-            "hyperparameters": dg.MetadataValue.json(hyperparameters),
+            "hyperparameters": views.settings(hyperparameters),
             "loss_curve": views.losses(losses),
         },
         check_results=[verdict],

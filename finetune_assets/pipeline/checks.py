@@ -26,7 +26,7 @@ from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Task
 from finetune_assets.training_file.findings import Report
-from finetune_assets.training_file.validation import MAX_FILE_BYTES
+from finetune_assets.training_file.tally import MAX_FILE_BYTES
 
 MIN_TRAINING_EXAMPLES = 10
 """What OpenAI asks of a training file; below it a job is refused."""

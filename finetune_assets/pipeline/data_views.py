@@ -64,16 +64,21 @@ def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.M
     return picture(charts.histogram(values.tolist(), "Answers", "number"), "answers")
 
 
-def contact_sheet(examples: Table) -> dg.MarkdownMetadataValue:
-    """Show the first examples that have a whole image, with split, answer and score; or texts, where none has."""
+def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
+    """Show the first examples that have a whole image, with answer and score; or as texts, where none has one."""
     shown = examples.first(N_PICTURES, having="image_sha256")
     if shown.empty:
-        return table(examples.first(N_PICTURES, having="split").filter(["split", "question", "answer"]))
-    return _sheet([(row["image"], _caption(row)) for row in records(shown)])
+        texts = examples.first(N_PICTURES, having="split").filter(["split", "question", "answer"])
+        return {"first_examples": table(texts)}
+    sheet = _sheet([(row["image"], _caption(row)) for row in records(shown)])
+    return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
 
 
 def quarantine(filtered: Filtered) -> dict[str, Any]:
     """Show how many examples were set aside for each reason, the first of them, and labels that look wrong."""
+    if not filtered.by_reason:
+        shown: dict[str, Any] = {"quarantined": 0, "quarantine": dg.MetadataValue.md("Nothing was set aside.")}
+        return shown | _suspects(filtered)
     reasons = pd.DataFrame(filtered.by_reason.most_common(), columns=["reason", "examples"])
     first = filtered.quarantine.first(N_QUARANTINE).drop(columns=["region", "source"])
     rest = sum(filtered.by_reason.values()) - len(first)
@@ -84,9 +89,7 @@ def quarantine(filtered: Filtered) -> dict[str, Any]:
         "quarantine": dg.MetadataValue.md(f"{table(first).value}{more}"),
         "quarantine_file": dg.MetadataValue.path(str(filtered.quarantine.path)),
     }
-    if filtered.label_errors is not None:
-        shown["likely_label_errors"] = _label_errors(filtered.label_errors)
-    return shown
+    return shown | _suspects(filtered)
 
 
 def chats(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
@@ -105,6 +108,10 @@ def token_histogram(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
     if not lengths:
         return dg.MetadataValue.md("There is nothing to train on.")
     return picture(charts.histogram(lengths, "Length of the training examples", "tokens"))
+
+
+def _suspects(filtered: Filtered) -> dict[str, Any]:
+    return {} if filtered.label_errors is None else {"likely_label_errors": _label_errors(filtered.label_errors)}
 
 
 def _label_errors(found: LabelErrors) -> dg.MarkdownMetadataValue:

@@ -97,7 +97,9 @@ def region_sensor(task: Task) -> dg.SensorDefinition:
         except SourceError as error:
             return dg.SkipReason(f"the data cannot be read: {error}")
         if not found:
-            return dg.SensorResult(skip_reason="no new regions", cursor=seen)
+            known = known_regions(task, context.instance)
+            nothing = "no new regions" if known else "the data names no region; see `source` in the task's YAML"
+            return dg.SensorResult(skip_reason=nothing, cursor=seen)
         request = dg.DynamicPartitionsDefinition(name=partitions_name(task)).build_add_request(found)
         return dg.SensorResult(dynamic_partitions_requests=[request], cursor=seen)
 

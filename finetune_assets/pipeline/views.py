@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -16,6 +16,7 @@ from finetune_assets.evaluation.calibration import CalibrationReport, Calibrator
 from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
 from finetune_assets.evaluation.platt import EVENTS
 from finetune_assets.evaluation.prediction import read_predictions
+from finetune_assets.evaluation.statistics import in_words, p_words
 from finetune_assets.task import Answer, NumberAnswer, Task
 from finetune_assets.training_file.findings import Report
 
@@ -50,6 +51,17 @@ def findings(report: Report) -> dg.MarkdownMetadataValue:
     return table(pd.DataFrame(rows)) if rows else dg.MetadataValue.md("Nothing was found wrong.")
 
 
+def estimate(of: Mapping[str, Any]) -> str:
+    """Say in words what training will take: tokens of one epoch, epochs and cost."""
+    cost = "price unknown" if of["cost_usd"] is None else f"{of['cost_usd']:.2f} USD"
+    return f"{of['tokens']:,} tokens, {of['epochs']} epochs, {cost}"
+
+
+def settings(hyperparameters: Mapping[str, Any]) -> str:
+    """Say in words how the provider trained."""
+    return ", ".join(f"{name} {value}" for name, value in hyperparameters.items() if value is not None)
+
+
 def losses(steps: pd.DataFrame) -> dg.MarkdownMetadataValue:
     """Show the loss curve of a job."""
     if steps[list(charts.LOSSES)].isna().to_numpy().all():
@@ -79,8 +91,8 @@ def metrics(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
             "base": row.base.estimate,
             "fine-tuned": row.fine_tuned.estimate,
             "difference": row.difference.estimate,
-            "95 % interval": f"{row.difference.low:.4g} to {row.difference.high:.4g}",
-            "p": row.p_value,
+            "95 % interval": f"{in_words(row.difference.low)} to {in_words(row.difference.high)}",
+            "p": "" if row.p_value is None else p_words(row.p_value),
         }
         for name, row in report.comparisons.items()
     ]
@@ -186,5 +198,5 @@ def _line(values: Iterable[Any]) -> str:
 def _cell(value: Any) -> str:
     if pd.isna(value):
         return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = in_words(value) if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

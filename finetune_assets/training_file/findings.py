@@ -10,11 +10,19 @@ WARNINGS = frozenset(
     {
         "blank_line",
         "contradictory_answers",
+        "control_character",
         "duplicate_example",
         "identical_outputs",
         "image_mime",
+        "missing_argument",
         "missing_user",
+        "mojibake",
+        "parallel_without_tools",
+        "repeated_role",
+        "replacement_character",
+        "secret",
         "single_answer",
+        "special_token",
         "system_not_first",
         "too_long",
         "undeclared_function",
@@ -22,8 +30,15 @@ WARNINGS = frozenset(
     }
 )
 """Codes that a provider lets pass but a careful person would not; every other code is an error."""
+Problem = tuple[str, str]
+"""Code and message of something wrong with a line, before the line is known."""
 MAX_FINDINGS = 10_000
 """Errors, and warnings, kept per file; the rest is counted, so that a hostile file cannot fill the memory."""
+
+
+def has_error(found: list[Problem]) -> bool:
+    """Whether any of the problems is more than a warning."""
+    return any(code not in WARNINGS for code, _ in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +55,7 @@ class Finding:
 
 
 class Findings:
-    """Findings of one severity in the order of the file, at most `MAX_FINDINGS` of them."""
+    """Findings of one severity, at most `MAX_FINDINGS` of them."""
 
     def __init__(self) -> None:
         self.kept: list[Finding] = []
@@ -57,12 +72,16 @@ class Findings:
         return len(self.kept) + self._left_out.total()
 
     def closed(self) -> list[Finding]:
-        """Return all that was kept, and a last finding that counts the others by code where there are any."""
+        """Return all that was kept in the order of the file, which comes last itself.
+
+        Where some were not kept, one more finding counts them by code.
+        """
+        kept = sorted(self.kept, key=lambda finding: (finding.line is None, finding.line or 0))
         if not self._left_out:
-            return self.kept
+            return kept
         counts = ", ".join(f"{n} {code}" for code, n in self._left_out.most_common())
         message = f"{self._left_out.total()} more findings are not listed: {counts}; fix those above and validate again"
-        return [*self.kept, Finding(None, "more_findings", message)]
+        return [*kept, Finding(None, "more_findings", message)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +101,8 @@ class FileReport:
     """Tokens of all well-formed examples, images included, for one epoch."""
     tokens_max: int
     """Tokens of the longest example."""
+    structure_only: bool = False
+    """Whether tokens, images and answers were left uncounted."""
     token_histogram: dict[int, int] = field(default_factory=dict)
     """Number of examples by token count, in bins that double: key 64 counts examples of 64 to 127 tokens."""
     answers: dict[str, int] = field(default_factory=dict)
@@ -96,7 +117,7 @@ class FileReport:
             "sha256": self.sha256,
             "n_lines": self.n_lines,
             "n_examples": self.n_examples,
-            "tokens": {"total": self.tokens_total, "max": self.tokens_max},
+            "tokens": None if self.structure_only else {"total": self.tokens_total, "max": self.tokens_max},
             "errors": [finding.to_dict() for finding in self.errors],
             "warnings": [finding.to_dict() for finding in self.warnings],
         }

@@ -6,17 +6,23 @@ are not fetched.
 
 from __future__ import annotations
 
-import binascii
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
-from finetune_assets.dataset import images
+import pybase64
+
 from finetune_assets.errors import ImageError
+from finetune_assets.training_file.findings import Problem
 from finetune_assets.training_file.tokens import ASSUMED_SIZE
-from finetune_assets.training_file.tool_rules import Problem
 
 MAX_IMAGES = 10
-_FORMATS = {mime: name for name, mime in images.MIME_TYPES.items()} | {"image/jpg": "JPEG"}
+_FORMATS = {"image/jpeg": "JPEG", "image/jpg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+_MODES = ("RGB", "RGBA")
+_PRIVATE_ENDINGS = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".corp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +35,18 @@ class CheckedImage:
     """Whether it belongs to the last user message, the one that the learnt answer is about."""
 
 
-def check_images(messages: list[dict[str, Any]], found: list[Problem], field: str = "messages") -> list[CheckedImage]:
-    """Check the images of well-formed messages, in their order; those with a problem are left out of the result."""
-    parts = [
-        (index, f"{field}[{index}].content[{position}].image_url", part["image_url"]["url"])
-        for index, message in enumerate(messages)
-        if type(message.get("content")) is list
-        for position, part in enumerate(message["content"])
-        if part["type"] == "image_url"
-    ]
+def check_images(messages: list[Any], found: list[Problem], field: str = "messages") -> list[CheckedImage]:
+    """Check the images of the users' messages, in their order; those with a problem are left out of the result.
+
+    What is no message or no image is passed over: the rules for messages name it.
+    """
+    parts = list(_images(messages, field))
     if not parts:
         return []
     if len(parts) > MAX_IMAGES:
         message = f"{len(parts)} images in one example, at most {MAX_IMAGES} are taken; split it"
         found.append(("too_many_images", message))
-    last_user = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    last_user = max(index for index, message in enumerate(messages) if _is_user(message))
     checked: list[CheckedImage] = []
     for index, where, url in parts:
         try:
@@ -55,16 +58,33 @@ def check_images(messages: list[dict[str, Any]], found: list[Problem], field: st
     return checked
 
 
+def _is_user(message: Any) -> bool:
+    return type(message) is dict and message.get("role") == "user"
+
+
+def _images(messages: list[Any], field: str) -> Iterator[tuple[int, str, str]]:
+    """Number of the message, name of the field and URL of each image."""
+    for index, message in enumerate(messages):
+        if not _is_user(message) or type(message.get("content")) is not list:
+            continue
+        for position, part in enumerate(message["content"]):
+            image = part.get("image_url") if type(part) is dict and part.get("type") == "image_url" else None
+            if type(image) is dict and type(url := image.get("url")) is str:
+                yield index, f"{field}[{index}].content[{position}].image_url", url
+
+
 def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[int, int]]:
     """Hash and size of an image.
 
     Raises:
         ImageError: with the finding's code as its reason.
     """
+    # Pillow takes a while to load, and most files have no images.
+    from finetune_assets.dataset import images
+
     if not url.startswith("data:"):
-        if url.startswith("https://") and len(url) > len("https://"):
-            return hash(url), ASSUMED_SIZE
-        raise ImageError("image_invalid", f"must be a data URL or an https address, found {url[:60]!r}")
+        _check_address(url)
+        return hash(url), ASSUMED_SIZE
     mime, data = _decode(url)
     if len(data) > images.MAX_TRAINING_BYTES:
         raise ImageError("image_too_large", f"has {len(data):,} bytes, at most 10 MiB are taken; make it smaller")
@@ -73,13 +93,42 @@ def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[i
     except ImageError as error:
         code = "image_invalid" if error.reason == "image_unreadable" else error.reason
         raise ImageError(code, f"is damaged: {error.detail}; replace the image or drop the line") from error
-    if header.format not in images.MIME_TYPES:
+    if header.format not in _FORMATS.values():
         raise ImageError("image_format", f"is {header.format}; convert it to PNG, JPEG or WEBP")
-    if header.mode not in ("RGB", "RGBA"):
+    if _is_animated(data):
+        raise ImageError("image_animated", "has several frames; export the one that is meant")
+    if header.mode not in _MODES:
         raise ImageError("image_mode", f"has Pillow mode {header.mode}; convert it to RGB")
     if header.format != _FORMATS[mime]:
         found.append(("image_mime", f"{where} says {mime} but holds {header.format}; correct the data URL"))
     return hash(data), (header.width, header.height)
+
+
+def _check_address(url: str) -> None:
+    try:
+        address = urlsplit(url)
+        scheme, host = address.scheme, address.hostname
+    except ValueError:
+        scheme, host = None, None
+    if scheme != "https" or not host or " " in url:
+        raise ImageError("image_invalid", f"must be a data URL or an https address, found {url[:60]!r}")
+    if _is_private(host):
+        raise ImageError("image_private_host", f"is at {host!r}, which no provider reaches; inline the image instead")
+
+
+@lru_cache(maxsize=1024)
+def _is_private(host: str) -> bool:
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_ENDINGS)
+
+
+def _is_animated(data: bytes) -> bool:
+    """Whether a WEBP says so in its extended header, or a PNG announces frames (APNG) before its first pixels."""
+    if data.startswith(b"RIFF"):
+        return data[12:16] == b"VP8X" and bool(data[20] & 0b10)
+    return data.startswith(b"\x89PNG") and b"acTL" in data[: data.find(b"IDAT")]
 
 
 def _decode(url: str) -> tuple[str, bytes]:
@@ -90,7 +139,9 @@ def _decode(url: str) -> tuple[str, bytes]:
         raise ImageError("image_invalid", f"must begin like data:image/png;base64, found {url[:40]!r}")
     if mime not in _FORMATS:
         raise ImageError("image_format", f"has the type {mime!r}; providers take image/png, image/jpeg and image/webp")
+    payload = url[len(head) + 1 :]
     try:
-        return mime, binascii.a2b_base64(url[len(head) + 1 :], strict_mode=True)
+        return mime, pybase64.b64decode(payload, validate=True)
     except ValueError as error:
-        raise ImageError("image_invalid", f"its base64 is damaged ({error}); encode the image again") from error
+        why = "it is cut off" if len(payload) % 4 else "it holds other characters"
+        raise ImageError("image_invalid", f"its base64 is damaged ({why}); encode the image again") from error

@@ -2,64 +2,53 @@
 
 The same examples always give the same bytes, because providers and our own pipeline recognise a file by its hash.
 The file appears under its name only when it is complete. Rows are read in chunks and images a few at a time, so that
-memory stays flat; images are read, encoded and hashed on all cores, without Python's lock.
+memory stays flat; images are read and encoded on all cores, without Python's lock.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import jsonlines
-import orjson
 from upath import UPath
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.json_lines import JsonProblem, lines
-from finetune_assets.dataset.table import Table, records, replacing
+from finetune_assets.dataset.table import Table, replacing
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.task import Prompt, Split
-from finetune_assets.training_file.chat_format import to_messages
+from finetune_assets.training_file import line_template
+from finetune_assets.training_file.line_template import LineTemplate, joined
 
 __all__ = ["BuiltFile", "JsonProblem", "build", "lines"]
 
 _COLUMNS = [
     "example_id",
-    "system",
-    "question",
-    "answer",
-    "image",
+    *line_template.COLUMNS,
     "image_sha256",
     "image_bytes",
     "image_modified_ns",
     "image_format",
     "image_fit",
 ]
-_BATCH_ROWS = 16
-_BATCH_BYTES = 4 * 1024 * 1024
-"""Image bytes of a batch, the unit of work of a thread; a larger image is a batch of its own."""
-_BUFFER_BYTES = 1 << 20
-_PLACE = "\ue000"
-"""Stands for an image while its line is encoded: a URL of megabytes need not be searched for what to escape."""
+_CHUNK_ROWS = 5_000
 
 Row = dict[str, Any]
-Made = TypeVar("Made")
+Url = tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltFile:
-    """A finished training file. `sha256` is hexadecimal."""
+    """A finished training file."""
 
     path: UPath
-    sha256: str
     n_examples: int
     bytes: int
 
@@ -83,121 +72,40 @@ def build(
         TrainingFileError: an image has other bytes than those that were sampled.
     """
     target = UPath(path)
-    n_examples, threads = 0, threads or os.cpu_count() or 1
-    with replacing(target) as file, _HashingWriter(file) as hashing, ThreadPoolExecutor(threads) as pool:
-        # Short lines are hashed and written many at a time.
-        buffer = io.BufferedWriter(hashing, _BUFFER_BYTES)
-        writer = jsonlines.Writer(buffer, dumps=orjson.dumps)  # pyright: ignore[reportCallIssue]
-        for chunk in table.chunks([*_COLUMNS, "split"]):
-            rows = records(chunk.loc[chunk["split"] == split, _COLUMNS])
+    template, n_examples = LineTemplate(prompt), 0
+    threads = threads or os.cpu_count() or 1
+    with replacing(target) as file, ThreadPoolExecutor(threads) as pool:
+        for rows in table.batches(_COLUMNS, split, _CHUNK_ROWS):
             n_examples += len(rows)
-            if not any(row["image"] for row in rows):
-                writer.write_all(_conversation(prompt, row) for row in rows)
-                buffer.flush()
+            before, after = template.around_images(rows)
+            if rows["image"].null_count == len(rows):
+                file.write(joined(before))
                 continue
-            batches = (partial(_parts, prompt, batch) for batch in _batches(rows))
-            for parts in _in_order(pool, batches, threads + 1):
-                hashing.write_large(parts)
-    return BuiltFile(target, hashing.sha256.hexdigest(), n_examples, hashing.n_bytes)
+            urls = _urls(pool, rows.to_pylist(), 2 * threads)
+            for head, url, tail in zip(before.to_pylist(), urls, after.to_pylist(), strict=True):
+                file.writelines((head, *url, tail))
+        n_bytes = file.tell()
+    return BuiltFile(target, n_examples, n_bytes)
 
 
-class _HashingWriter(io.RawIOBase):
-    """Passes bytes on to a file and hashes them on the way; large ones in a thread of its own, while they are written.
-
-    `sha256` and `n_bytes` are complete when the context ends.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._thread = ThreadPoolExecutor(1)
-        self._hashing: Future[None] | None = None
-        self.sha256 = hashlib.sha256()
-        self.n_bytes = 0
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        self._wait()
-        self.sha256.update(data)
-        self.n_bytes += len(data)
-        return self._file.write(data)
-
-    def write_large(self, parts: list[bytes]) -> None:
-        self._wait()
-        self._hashing = self._thread.submit(self._hash, parts)
-        for part in parts:
-            self.n_bytes += len(part)
-            self._file.write(part)
-
-    def _hash(self, parts: list[bytes]) -> None:
-        for part in parts:
-            self.sha256.update(part)
-
-    def _wait(self) -> None:
-        if self._hashing is not None:
-            self._hashing.result()
-            self._hashing = None
-
-
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
-    """Rows in their order, few enough at a time that their images are not felt in memory."""
-    batch: list[Row] = []
-    n_bytes = 0
+def _urls(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int) -> Iterator[Url]:
+    """The URL of each row's image in order, those that take time made a few ahead of whoever takes them."""
+    started: deque[Callable[[], Url]] = deque()
     for row in rows:
-        n_bytes += row["image_bytes"] or 0
-        if batch and (len(batch) == _BATCH_ROWS or n_bytes > _BATCH_BYTES):
-            yield batch
-            batch, n_bytes = [], row["image_bytes"] or 0
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _in_order(pool: ThreadPoolExecutor, calls: Iterable[Callable[[], Made]], ahead: int) -> Iterator[Made]:
-    """The results in order, as `pool.map`, but made only a few ahead of whoever takes them."""
-    started: deque[Future[Made]] = deque()
-    for call in calls:
-        started.append(pool.submit(call))
+        # Bytes that pass through are on their way to the file before another thread has taken notice of them.
+        at_once = row["image"] is None or (row["image_fit"] and row["image_modified_ns"] is not None)
+        started.append(partial(_image_url, row) if at_once else pool.submit(_image_url, row).result)
         if len(started) > ahead:
-            yield started.popleft().result()
+            yield started.popleft()()
     while started:
-        yield started.popleft().result()
+        yield started.popleft()()
 
 
-def _conversation(prompt: Prompt, row: Row, url: str | None = None) -> dict[str, Any]:
-    return {"messages": to_messages(prompt, row["question"], url, row["answer"], system=row["system"])}
-
-
-def _parts(prompt: Prompt, batch: list[Row]) -> list[bytes]:
-    """The lines of a batch in pieces, so that images of megabytes are neither copied nor searched."""
-    parts: list[bytes] = []
-    for row in batch:
-        url = _image_url(row)
-        line = _line(prompt, row, None if url is None else _PLACE)
-        around = line.split(_PLACE.encode())
-        if url is None:
-            parts.append(line)
-        elif len(around) == 2:
-            parts += [around[0], *url, around[1]]
-        else:
-            # The text itself holds the character.
-            parts.append(_line(prompt, row, b"".join(url).decode()))
-    return parts
-
-
-def _line(prompt: Prompt, row: Row, url: str | None) -> bytes:
-    return orjson.dumps(_conversation(prompt, row, url), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _image_url(row: Row) -> tuple[bytes, bytes] | None:
-    """The URL of a row's image in two parts."""
+def _image_url(row: Row) -> Url:
+    """The URL of a row's image in two parts; none without an image."""
     path = row["image"]
     if path is None:
-        return None
+        return ()
     data, modified_ns = images.read_dated(path)
     # A file of the same size that nobody touched is the same, as git and rsync have it; hashing it would take longer
     # than all else that is done with an image that is fit.

@@ -6,14 +6,14 @@ A million examples pass through here, so a message without anything special is l
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from finetune_assets.dataset.json_lines import kind
-from finetune_assets.training_file.findings import WARNINGS
+from finetune_assets.training_file.findings import Problem, has_error
 from finetune_assets.training_file.tool_rules import (
     NAME,
     NAME_RULE,
-    Problem,
     check_calls,
     check_tool_turns,
     check_tools,
@@ -55,8 +55,14 @@ def check_example(example: dict[str, Any], found: list[Problem]) -> None:
     if len(example) > 1:
         check_tools(example, found)
         check_keys("", example, _EXAMPLE_KEYS, found)
-    if not found or all(code in WARNINGS for code, _ in found):
-        _check_turns(messages, example.get("tools"), found)
+    well_formed = not has_error(found)
+    if not well_formed and any(type(message) is not dict or message.get("role") not in _ROLES for message in messages):
+        return
+    found += _order_problems(tuple([message["role"] for message in messages]))
+    if max(map(len, messages)) > 2:
+        _check_weights(messages, found)
+        if well_formed:
+            check_tool_turns(messages, example, found)
 
 
 def _no_messages(example: dict[str, Any]) -> Problem:
@@ -126,7 +132,7 @@ def _check_content(where: str, role: str, message: dict[str, Any], found: list[P
             _check_part(f"{where}.content[{index}]", role, part, found)
     elif type(content) is not str:
         found.append(("invalid_content", f"{where}.content must be text or a list of parts, found {kind(content)}"))
-    elif not content or content.isspace():
+    elif (not content or content.isspace()) and role != "tool" and not message.get("tool_calls"):
         found.append(("empty_content", f"{where}.content ({role}) is empty; {_WRITE_OR_DROP}"))
 
 
@@ -154,20 +160,27 @@ def _check_part(where: str, role: str, part: Any, found: list[Problem]) -> None:
         found.append(("empty_content", f"{where}.{part_type} is empty; write the text or drop the part"))
 
 
-def _check_turns(messages: list[dict[str, Any]], tools: object, found: list[Problem]) -> None:
-    """Check the order of well-formed messages, and that something is left to learn."""
-    roles = [message["role"] for message in messages]
+@lru_cache(maxsize=1024)
+def _order_problems(roles: tuple[str, ...]) -> tuple[Problem, ...]:
+    """Say what is wrong with the order of the messages. Few orders occur, so that each is looked at once."""
+    found: list[Problem] = []
     if "assistant" not in roles:
         found.append(("missing_assistant", "there is no assistant message; end with the answer to be learnt"))
     elif roles[-1] != "assistant":
         found.append(("last_not_assistant", f"the last message is from {roles[-1]}; end with the assistant's answer"))
     if "user" not in roles:
         found.append(("missing_user", "there is no user message; add what the assistant answers"))
-    if "system" in roles[1:]:
-        at = roles.index("system", 1)
-        found.append(("system_not_first", f"messages[{at}] is a system message after the first; move it to the front"))
-    if max(map(len, messages)) > 2:
-        answers = [message for message in messages if message["role"] == "assistant"]
-        if answers and all(message.get("weight") == 0 for message in answers):
-            found.append(("nothing_to_train", "every assistant message has weight 0; set the one to be learnt to 1"))
-        check_tool_turns(messages, tools, found)
+    for at, role in enumerate(roles[1:], 1):
+        if role in ("system", "developer"):
+            message = f"messages[{at}] is a {role} message after the first; move it to the front"
+            found.append(("system_not_first", message))
+        elif role in ("user", "assistant") and role == roles[at - 1]:
+            message = f"messages[{at}] is from {role} as the one before; join them, or add what was said between"
+            found.append(("repeated_role", message))
+    return tuple(found)
+
+
+def _check_weights(messages: list[dict[str, Any]], found: list[Problem]) -> None:
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if answers and all(message.get("weight") == 0 for message in answers):
+        found.append(("nothing_to_train", "every assistant message has weight 0; set the one to be learnt to 1"))

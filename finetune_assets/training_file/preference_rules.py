@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_assets.dataset.json_lines import kind
-from finetune_assets.training_file.findings import WARNINGS
+from finetune_assets.training_file.findings import Problem, has_error
 from finetune_assets.training_file.message_rules import check_keys, check_message
-from finetune_assets.training_file.tool_rules import Problem, check_tool_turns, check_tools
+from finetune_assets.training_file.tool_rules import check_tool_turns, check_tools
 
 INPUT_FIELD = "input.messages"
 _OUTPUTS = ("preferred_output", "non_preferred_output")
@@ -24,19 +24,31 @@ def is_preference(example: dict[str, Any]) -> bool:
     return "messages" not in example and any(key in example for key in _OUTPUTS)
 
 
+def input_of(example: dict[str, Any]) -> dict[str, Any]:
+    """What is asked in a line, well-formed or not."""
+    asked = example.get("input")
+    return asked if type(asked) is dict else {}
+
+
+def outputs_of(example: dict[str, Any]) -> list[Any]:
+    """Both answers of a line, well-formed or not."""
+    outputs = [example.get(field) for field in _OUTPUTS]
+    return [message for output in outputs if type(output) is list for message in output]
+
+
 def check_pair(example: dict[str, Any], found: list[Problem]) -> None:
     """Check everything but the images themselves. Where no error is found, all messages are well-formed."""
-    asked = example.get("input")
-    if type(asked) is dict:
+    asked = input_of(example)
+    if asked:
         _check_input(asked, found)
     else:
-        found.append(("invalid_input", f'input must be {{"messages": [...]}}, found {kind(asked)}'))
+        found.append(("invalid_input", f'input must be {{"messages": [...]}}, found {kind(example.get("input"))}'))
     for field in _OUTPUTS:
         _check_output(field, example.get(field), found)
     check_keys("", example, _KEYS, found)
-    if any(code not in WARNINGS for code, _ in found):
+    if has_error(found):
         return
-    check_tool_turns(example["input"]["messages"], example["input"].get("tools"), found, INPUT_FIELD)
+    check_tool_turns(asked["messages"], asked, found, INPUT_FIELD)
     preferred, other = (_said(example[field][0]) for field in _OUTPUTS)
     if preferred == other:
         message = "preferred_output and non_preferred_output are the same; nothing is learnt from the line, so drop it"
@@ -52,12 +64,13 @@ def _check_input(asked: dict[str, Any], found: list[Problem]) -> None:
     if type(messages) is not list or not messages:
         found.append(("invalid_messages", f"{INPUT_FIELD} must be a list of messages, found {kind(messages)}"))
         return
-    problems = len(found)
+    problems: list[Problem] = []
     for index, message in enumerate(messages):
-        check_message(INPUT_FIELD, index, message, found)
+        check_message(INPUT_FIELD, index, message, problems)
+    found += problems
     check_tools(asked, found, "input.")
     check_keys("input.", asked, _INPUT_KEYS, found)
-    if all(code in WARNINGS for code, _ in found[problems:]) and messages[-1]["role"] not in ("user", "tool"):
+    if not has_error(problems) and messages[-1]["role"] not in ("user", "tool"):
         message = f"the last message of {INPUT_FIELD} is from {messages[-1]['role']}; end with the user's question"
         found.append(("last_not_user", message))
 

@@ -1,17 +1,19 @@
 """What went by already: finds examples that repeat or contradict each other, and those that leak into the other file.
 
-Only 64-bit hashes are kept (Python's own, keyed anew in each process, so that no file can be made to collide).
-A false alarm among a million examples has a chance of 1 in 40 million.
+Texts that differ in white space alone are the same. Only 64-bit hashes are kept (Python's own, keyed anew in each
+process, so that no file can be made to collide). Among a million examples, a false alarm has a chance of 1 in 40
+million.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
+from finetune_assets.training_file.findings import Findings
 from finetune_assets.training_file.image_rules import CheckedImage
-from finetune_assets.training_file.tool_rules import Problem
 
 _ANSWER_BITS = 32
 _ANSWER_MASK = (1 << _ANSWER_BITS) - 1
@@ -24,52 +26,94 @@ class SeenExamples:
         # One integer a prompt, line and answer's hash packed: a tuple would take four times the memory.
         self._prompts: dict[int, int] = {}
         self._images: dict[int, int] = {}
+        self._contradicted: set[int] = set()
 
-    def add(self, line: int, messages: list[dict[str, Any]], images: list[CheckedImage], found: list[Problem]) -> int:
+    def add(
+        self,
+        line: int,
+        asked: dict[str, Any],
+        messages: list[dict[str, Any]],
+        images: list[CheckedImage],
+        found: Findings,
+        *,
+        pair: bool,
+    ) -> int:
         """Remember a well-formed example and report an earlier one with the same prompt.
+
+        Two answers to one prompt are reported on both lines, since either may be the wrong one; those of a preference
+        pair, which stand together as the last message, are to differ from those of other pairs.
+
+        Args:
+            line: Number of the example's line.
+            asked: The object that holds the prompt's messages, and the functions declared beside them.
+            messages: Those of the prompt and the answer.
+            images: Of the messages.
+            found: Findings are added.
+            pair: Whether the last message holds the answers of a preference pair.
 
         Returns:
             The prompt's hash.
         """
         prompt, answer = _hashes(messages, images)
+        if pair or len(asked) > 1:
+            # The same question with other functions at hand may well be answered otherwise.
+            declared = [pair, asked.get("tools"), asked.get("functions")]
+            prompt = hash((prompt, orjson.dumps(declared, option=orjson.OPT_SORT_KEYS)))
         first = self._prompts.setdefault(prompt, line << _ANSWER_BITS | answer)
         first_line = first >> _ANSWER_BITS
         if first_line != line:
             if first & _ANSWER_MASK == answer:
-                found.append(("duplicate_example", f"the same example as line {first_line}; keep one of them"))
-            else:
-                message = f"the same question as line {first_line} with another answer; keep the right one"
-                found.append(("contradictory_answers", message))
+                found.add(line, "duplicate_example", f"the same example as line {first_line}; keep one of them")
+            elif not pair:
+                self._contradiction(first_line, line, found)
         for image in images:
             if image.asked:
                 self._images.setdefault(image.key, line)
         return prompt
 
-    def report_leak(self, prompt: int, images: list[CheckedImage], found: list[Problem]) -> None:
-        """Report what a held-out example shares with this file, the training file."""
+    def _contradiction(self, first_line: int, line: int, found: Findings) -> None:
+        told = "the same question as line {} with another answer; keep the right one"
+        found.add(line, "contradictory_answers", told.format(first_line))
+        if first_line not in self._contradicted:
+            self._contradicted.add(first_line)
+            found.add(first_line, "contradictory_answers", told.format(line))
+
+    def find_leak(self, prompt: int, images: list[CheckedImage]) -> str | None:
+        """Say what a held-out example shares with this file, the training file; None where it shares nothing."""
         if (first := self._prompts.get(prompt)) is not None:
-            message = f"the same question is in line {first >> _ANSWER_BITS} of the training file; remove it from one"
-            found.append(("leak", message))
-            return
+            return f"the same question is in line {first >> _ANSWER_BITS} of the training file; remove it from one"
         for image in images:
             if image.asked and (line := self._images.get(image.key)) is not None:
-                message = f"its image is in line {line} of the training file too; keep an image's questions in one file"
-                found.append(("leak", message))
-                return
+                return f"its image is in line {line} of the training file too; keep an image's questions in one file"
+        return None
 
 
 def _hashes(messages: list[dict[str, Any]], images: list[CheckedImage]) -> tuple[int, int]:
     """Hash of all before the last message, and 32 bits of the last one's."""
     keys = iter(images)
-    *prompt, answer = [_content_key(message, keys) for message in messages]
+    *prompt, answer = [_key(message, keys) for message in messages]
     return hash(tuple(prompt)), hash(answer) & _ANSWER_MASK
 
 
-def _content_key(message: dict[str, Any], images: Any) -> tuple[object, ...]:
+def _key(message: dict[str, Any], images: Iterator[CheckedImage]) -> tuple[object, ...]:
     content = message.get("content")
-    if type(content) is list:
-        content = tuple([next(images).key if part["type"] == "image_url" else part[part["type"]] for part in content])
+    if type(content) is str:
+        content = _evenly_spaced(content)
+    elif type(content) is list:
+        content = tuple(
+            [
+                next(images).key if part["type"] == "image_url" else _evenly_spaced(part[part["type"]])
+                for part in content
+            ]
+        )
     if len(message) == 2:
         return message["role"], content
     others = {key: value for key, value in message.items() if key not in ("role", "content", "weight")}
     return message["role"], content, orjson.dumps(others, option=orjson.OPT_SORT_KEYS) if others else None
+
+
+def _evenly_spaced(text: str) -> str:
+    """The text with one space wherever it has white space; most texts have it so already."""
+    if "\n" in text or "\t" in text or text[:1] == " " or text[-1:] == " " or "  " in text:
+        return " ".join(text.split())
+    return text

@@ -26,7 +26,14 @@ ASSUMED_SIZE = (1024, 1024)
 DEFAULT_CONTEXT = 65_536
 """Longest example in tokens; a provider cuts off what is beyond. gpt-3.5-turbo has less."""
 
+Talk = tuple[int, list[str]]
+"""The tokens of a conversation besides its texts, and its texts."""
 _SHORT = 1_000
+_UNKNOWN = 1 << 40
+"""More than the tokens of any text, so that a sum says whether it holds one."""
+_LONGEST_WORD = 32
+_MAX_WORDS = 100_000
+"""Words that are remembered: some 20 MB."""
 _TILES = {  # model prefix: tokens of the base, tokens of each 512 px tile
     "gpt-4o-mini": (2833, 5667),
     "gpt-5": (70, 140),
@@ -40,12 +47,37 @@ _MAX_PATCHES = 1536
 
 def count(text: str) -> int:
     """Count the tokens of a text in o200k_base; special tokens written out in it count as plain text."""
-    return _count_repeated(text) if len(text) <= _SHORT else _counter()(text)
+    return _count_repeated(text) if len(text) <= _SHORT else _count_words(text)
 
 
 @lru_cache(maxsize=8192)
 def _count_repeated(text: str) -> int:
-    return _counter()(text)
+    return _count_words(text)
+
+
+def _count_words(text: str) -> int:
+    """Add up the words, most of which were counted before: half the time of counting the text itself.
+
+    A token never reaches across a space between two other characters: of the pieces that o200k_base cuts a text into
+    before it looks for tokens, only runs of white space hold a space behind their first character.
+    """
+    first, space, rest = text.partition(" ")
+    if not space or "  " in text:
+        return _counter()(text)
+    tokens = _counter()(first) + sum(map(_WORDS.__getitem__, rest.split(" ")))
+    return tokens if tokens < _UNKNOWN else _counter()(text)
+
+
+class _Words(dict[str, int]):
+    """Tokens of a word with the space before it, or `_UNKNOWN` where the space begins a run of white space."""
+
+    def __missing__(self, word: str) -> int:
+        tokens = _counter()(f" {word}") if word and not word[0].isspace() else _UNKNOWN
+        if len(word) <= _LONGEST_WORD:
+            if len(self) >= _MAX_WORDS:
+                self.clear()
+            self[word] = tokens
+        return tokens
 
 
 @cache
@@ -59,6 +91,9 @@ def _counter() -> Callable[[str], int]:
     core = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(core)
     return core.tokenizer_for_encoding("o200k_base").count
+
+
+_WORDS = _Words()
 
 
 def context_limit(model: str | None) -> int:
@@ -90,37 +125,40 @@ def image_tokens(model: str | None, detail: str, width: int, height: int) -> int
 def example_tokens(
     messages: list[dict[str, Any]], model: str | None = None, sizes: Iterable[tuple[int, int]] = ()
 ) -> int:
-    """Count the tokens of one well-formed example in training.
+    """Count the tokens of one well-formed example in training; the arguments are those of `talk`."""
+    fixed, texts = talk(messages, model, sizes)
+    return fixed + sum(map(count, texts))
+
+
+def talk(messages: list[dict[str, Any]], model: str | None = None, sizes: Iterable[tuple[int, int]] = ()) -> Talk:
+    """Take apart what is counted in one well-formed example.
 
     Args:
         messages: In the chat format; calls of functions are counted by their names and arguments.
         model: Decides what images cost.
         sizes: Width and height of the images in the order of the messages; where they run out, 1024 x 1024 is assumed.
     """
-    total = PER_ANSWER
+    fixed, texts = PER_ANSWER, []
     remaining = iter(sizes)
     for message in messages:
         content = message.get("content")
-        total += PER_MESSAGE + count(message["role"])
+        fixed += PER_MESSAGE + _count_repeated(message["role"])
         if type(content) is str:
-            total += count(content)
-        elif content is not None:
-            total += sum(_part_tokens(part, model, remaining) for part in content)
+            texts.append(content)
+        else:
+            for part in content or ():
+                if part["type"] == "image_url":
+                    width, height = next(remaining, ASSUMED_SIZE)
+                    fixed += image_tokens(model, part["image_url"].get("detail", "auto"), width, height)
+                else:
+                    texts.append(part[part["type"]])
         if len(message) > 2:
-            total += _extra_tokens(message)
-    return total
+            fixed += PER_NAME if message.get("name") else 0
+            texts += _extra_texts(message)
+    return fixed, texts
 
 
-def _part_tokens(part: dict[str, Any], model: str | None, sizes: Iterable[tuple[int, int]]) -> int:
-    if part["type"] != "image_url":
-        return count(part[part["type"]])
-    width, height = next(iter(sizes), ASSUMED_SIZE)
-    return image_tokens(model, part["image_url"].get("detail", "auto"), width, height)
-
-
-def _extra_tokens(message: dict[str, Any]) -> int:
-    total = PER_NAME + count(message["name"]) if message.get("name") else 0
-    for key in ("tool_calls", "function_call"):
-        if message.get(key):
-            total += count(orjson.dumps(message[key]).decode())
-    return total
+def _extra_texts(message: dict[str, Any]) -> list[str]:
+    texts = [message["name"]] if message.get("name") else []
+    calls = [message[key] for key in ("tool_calls", "function_call") if message.get(key)]
+    return texts + [orjson.dumps(call).decode() for call in calls]

@@ -6,47 +6,72 @@ As in the other rules, each appends `(code, message)` to `found`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from finetune_assets.dataset.json_lines import kind
-
-Problem = tuple[str, str]
+from finetune_assets.training_file.findings import Problem
 
 MAX_FUNCTIONS = 128
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NAME_RULE = "1 to 64 letters, digits, _ or -"
+_SCHEMA_TYPES = ("object", "string", "number", "integer", "boolean", "array", "null")
 
 
 def check_tools(example: dict[str, Any], found: list[Problem], where: str = "") -> None:
-    """Check the example's `tools`, and `parallel_tool_calls`, which must be a boolean.
+    """Check what the example declares: `tools`, the older `functions`, and `parallel_tool_calls`.
 
     `where` is what their names begin with in messages; it ends with a dot, or is empty.
     """
+    tools, functions = example.get("tools"), example.get("functions")
+    if tools is not None:
+        _check_list(f"{where}tools", tools, _wrong_tool, found)
+    if functions is not None:
+        _check_list(f"{where}functions", functions, _wrong_function, found)
+    if tools and functions:
+        message = f"{where}functions is the older form of {where}tools, and both are here; keep tools"
+        found.append(("functions_and_tools", message))
     parallel = example.get("parallel_tool_calls")
     if parallel is not None and type(parallel) is not bool:
         found.append(("invalid_tools", f"{where}parallel_tool_calls must be true or false, found {kind(parallel)}"))
-    tools = example.get("tools")
-    if tools is None:
-        return
+    elif parallel is not None and not tools:
+        message = f"{where}parallel_tool_calls is of no use without {where}tools, and providers refuse it; drop it"
+        found.append(("parallel_without_tools", message))
+
+
+def _check_list(where: str, tools: object, wrong: Callable[[object], str | None], found: list[Problem]) -> None:
     if type(tools) is not list or len(tools) > MAX_FUNCTIONS:
-        found.append(("invalid_tools", f"{where}tools must be a list of at most {MAX_FUNCTIONS}, found {kind(tools)}"))
+        found.append(("invalid_tools", f"{where} must be a list of at most {MAX_FUNCTIONS}, found {kind(tools)}"))
         return
+    names: set[str] = set()
     for index, tool in enumerate(tools):
-        if (wrong := _wrong_tool(tool)) is not None:
-            found.append(("invalid_tools", f"{where}tools[{index}]{wrong}"))
+        if (told := wrong(tool)) is not None:
+            found.append(("invalid_tools", f"{where}[{index}]{told}"))
+        elif (name := tool.get("function", tool)["name"]) in names:
+            found.append(("duplicate_function", f"{where}[{index}] declares {name!r} again; keep one declaration"))
+        else:
+            names.add(name)
 
 
 def _wrong_tool(tool: object) -> str | None:
     if type(tool) is not dict or tool.get("type") != "function" or type(tool.get("function")) is not dict:
         return f' must be {{"type": "function", "function": {{...}}}}, found {kind(tool)}'
-    function = tool["function"]
-    if not _is_name(function.get("name")):
-        return f".function.name must be {NAME_RULE}, found {kind(function.get('name'))}"
-    if type(function.get("parameters", {})) is not dict:
-        return f".function.parameters must be a JSON schema, found {kind(function['parameters'])}"
-    return None
+    told = _wrong_function(tool["function"])
+    return None if told is None else f".function{told}"
+
+
+def _wrong_function(function: object) -> str | None:
+    if type(function) is not dict or not _is_name(function.get("name")):
+        found = kind(function.get("name") if type(function) is dict else function)
+        return f".name must be {NAME_RULE}, found {found}"
+    if type(parameters := function.get("parameters", {})) is not dict:
+        return f".parameters must be a JSON schema, found {kind(parameters)}"
+    if parameters and parameters.get("type", "object") != "object":
+        return f'.parameters.type must be "object", found {kind(parameters["type"])}'
+    told = _wrong_schema(parameters)
+    return None if told is None else f".parameters{told}"
 
 
 def check_calls(where: str, message: dict[str, Any], found: list[Problem]) -> None:
@@ -77,10 +102,19 @@ def _check_function(where: str, function: object, found: list[Problem]) -> None:
 
 
 def check_tool_turns(
-    messages: list[dict[str, Any]], tools: object, found: list[Problem], field: str = "messages"
+    messages: list[dict[str, Any]], example: dict[str, Any], found: list[Problem], field: str = "messages"
 ) -> None:
-    """Check that each call is answered before the talk goes on, and that each tool message answers a call."""
-    declared = {tool["function"]["name"] for tool in tools} if isinstance(tools, list) else set()
+    """Check that what is called is declared, and that calls are answered, in well-formed messages.
+
+    Each call is answered before the talk goes on, and each tool message answers a call.
+
+    Args:
+        messages: Of the example.
+        example: The object that declares the tools.
+        found: What is wrong is appended.
+        field: The name of the messages in what is told.
+    """
+    declared = _declared(example)
     pending: dict[str, str] = {}
     for index, message in enumerate(messages):
         where = f"{field}[{index}]"
@@ -90,16 +124,69 @@ def check_tool_turns(
                 found.append(("unknown_tool_call_id", f"{detail}; repeat the id of the assistant's call"))
             continue
         _report_unanswered(pending, found)
-        pending = {call["id"]: f"{where}.tool_calls" for call in message.get("tool_calls") or ()}
-        for call in message.get("tool_calls") or ():
-            if (name := call["function"]["name"]) not in declared:
-                found.append(("undeclared_function", f"{where} calls {name!r}, which tools does not declare; add it"))
+        calls = message.get("tool_calls") or ()
+        pending = {call["id"]: f"{where}.tool_calls" for call in calls}
+        if len(pending) < len(calls):
+            found.append(("duplicate_tool_call_id", f"{where}.tool_calls has an id twice; give each call its own"))
+        functions = [call["function"] for call in calls]
+        if message.get("function_call"):
+            functions.append(message["function_call"])
+        for function in functions:
+            _check_against(declared, function, where, found)
+
+
+def _declared(example: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The declared functions by name; those that are not well-formed are left out."""
+    tools, functions = example.get("tools"), example.get("functions")
+    every = [tool["function"] for tool in tools if _wrong_tool(tool) is None] if type(tools) is list else []
+    every += (
+        [function for function in functions if _wrong_function(function) is None] if type(functions) is list else []
+    )
+    return {function["name"]: function for function in every}
+
+
+def _check_against(declared: dict[str, Any], function: dict[str, str], where: str, found: list[Problem]) -> None:
+    """Check one call against the declarations."""
+    name = function["name"]
+    if name not in declared:
+        found.append(("undeclared_function", f"{where} calls {name!r}, which tools does not declare; add it"))
+        return
+    given = orjson.loads(function["arguments"])
+    missing = [key for key in declared[name].get("parameters", {}).get("required", ()) if key not in given]
+    if missing:
+        message = f"{where} calls {name!r} without {', '.join(missing)}, which its parameters require; add it"
+        found.append(("missing_argument", message))
 
 
 def _report_unanswered(pending: dict[str, str], found: list[Problem]) -> None:
     for call_id, where in pending.items():
         message = f"{where} id {call_id!r} has no tool message after it; add the tool's answer"
         found.append(("unanswered_tool_call", message))
+
+
+def _wrong_schema(schema: dict[str, Any]) -> str | None:
+    """Say where a JSON schema breaks its own rules, as far as providers look: types, properties, required, enum."""
+    declared = schema.get("type", "object")
+    types = declared if type(declared) is list else [declared]
+    if not types or any(one not in _SCHEMA_TYPES for one in types):
+        return f".type must be one of {', '.join(_SCHEMA_TYPES)}, found {kind(declared)}"
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if type(properties) is not dict:
+        return f".properties must be an object, found {kind(properties)}"
+    if type(required) is not list or any(type(key) is not str for key in required):
+        return f".required must be a list of names, found {kind(required)}"
+    if unknown := [key for key in required if properties and key not in properties]:
+        return f".required names {unknown[0]!r}, which properties does not have"
+    if "enum" in schema and (type(schema["enum"]) is not list or not schema["enum"]):
+        return f".enum must be a list of values, found {kind(schema['enum'])}"
+    inner = {f".properties.{name}": value for name, value in properties.items()}
+    inner |= {".items": schema["items"]} if "items" in schema else {}
+    for where, value in inner.items():
+        if type(value) not in (dict, bool):
+            return f"{where} must be a JSON schema, found {kind(value)}"
+        if type(value) is dict and (told := _wrong_schema(value)) is not None:
+            return where + told
+    return None
 
 
 def _is_name(value: object) -> bool:

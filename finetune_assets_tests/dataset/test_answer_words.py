@@ -24,7 +24,7 @@ PRICE = NumberAnswer(kind="number", template="Price is ${}")
 TEXT = TextAnswer(kind="text")
 
 
-@pytest.mark.parametrize("found", [1, 1.0, True, "1", "1.0", "yes", " YES ", "true", "Yes."])
+@pytest.mark.parametrize("found", [1, 1.0, True, "1", "1.0", "yes", " YES ", "true", "TRUE", "Yes.", "y"])
 def test_a_positive_answer_may_be_spelt_in_many_ways(found: object) -> None:
     assert read_binary(found, BINARY) == "Yes"
 
@@ -32,6 +32,16 @@ def test_a_positive_answer_may_be_spelt_in_many_ways(found: object) -> None:
 @pytest.mark.parametrize("found", ["perhaps", 2, "", None, "yes and no", [1]])
 def test_what_is_neither_answer_is_none(found: object) -> None:
     assert read_binary(found, BINARY) is None
+
+
+@pytest.mark.parametrize("found", ["3 for $10", "10-20", "USD 1 299.00", "free", None])
+def test_a_label_that_is_not_one_number_for_certain_is_none(found: object) -> None:
+    assert label(found, PRICE) is None
+
+
+@pytest.mark.parametrize("found", [["a", "b"], {"text": "a"}, " "])
+def test_a_label_that_is_no_text_is_none(found: object) -> None:
+    assert label(found, TEXT) is None
 
 
 def test_the_words_of_the_task_come_before_other_spellings() -> None:
@@ -155,6 +165,6 @@ def test_what_is_wanted_is_said_in_words() -> None:
     assert [wanted(answer) for answer in (BINARY, CHOICE, PRICE, TEXT)] == [
         "Yes or No, yes or no, 1 or 0",
         "one of No defect, Crack, Hot spot",
-        "a number",
+        "one number",
         "text",
     ]

@@ -105,22 +105,39 @@ def test_an_image_is_fit_if_a_provider_takes_it_and_it_tells_of_nobody(data: byt
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("look", [images.inspect, images.header, images.for_training, images.decode])
-def test_an_image_cut_off_at_any_quarter_is_unreadable(image_format: str, look: Look) -> None:
+def test_an_image_cut_off_at_any_quarter_is_truncated(image_format: str, look: Look) -> None:
     data = picture(image_format, size=(64, 64))
     for part in (1, 2, 3):
         with pytest.raises(ImageError) as error:
             look(data[: len(data) * part // 4])
-        assert reason(error) == "image_unreadable"
+        assert reason(error) == "image_truncated"
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("look", [images.inspect, images.header])
-def test_an_image_that_lacks_its_last_bytes_is_unreadable(image_format: str, look: Look) -> None:
+def test_an_image_that_lacks_its_last_bytes_is_truncated(image_format: str, look: Look) -> None:
     data = picture(image_format, size=(64, 64))
     for missing in range(1, 24):
         with pytest.raises(ImageError) as error:
             look(data[:-missing])
-        assert reason(error) == "image_unreadable"
+        assert reason(error) == "image_truncated"
+        assert f"ends after {len(data) - missing} bytes" in error.value.detail
+
+
+@pytest.mark.parametrize("image_format", ["BMP", "GIF", "TIFF"])
+def test_other_formats_are_truncated_too(image_format: str) -> None:
+    data = picture(image_format, "L", size=(64, 64))
+    with pytest.raises(ImageError) as error:
+        images.inspect(data[: len(data) // 2])
+    assert reason(error) == "image_truncated"
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_an_image_with_damage_in_its_middle_is_unreadable_and_not_truncated(image_format: str) -> None:
+    data = picture(image_format, size=(64, 64))
+    with pytest.raises(ImageError) as error:
+        images.inspect(data[:14] + bytes(20) + data[34:])
+    assert reason(error) == "image_unreadable"
 
 
 def test_a_png_with_one_changed_byte_fails_its_checksum_in_the_header_check() -> None:
@@ -151,7 +168,7 @@ def test_damaged_bytes_raise_nothing_but_image_errors(noise: bytes, image_format
             try:
                 look(damaged)
             except ImageError as error:
-                assert error.reason in ("image_unreadable", "image_too_large")
+                assert error.reason in ("image_unreadable", "image_truncated", "image_too_large")
 
 
 def test_read_returns_the_bytes_and_names_what_is_missing(tmp_path: Path) -> None:

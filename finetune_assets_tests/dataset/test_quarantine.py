@@ -32,7 +32,7 @@ def test_a_truncated_line_and_broken_images_end_as_rows_that_name_file_and_line(
     assert result.clean.frame()["line"].tolist() == [1]
     found = quarantine[["source", "line", "reason"]].itertuples(index=False, name=None)
     assert list(found) == [
-        (str(table), 2, "image_unreadable"),
+        (str(table), 2, "image_truncated"),
         (str(table), 3, "image_missing"),
         (str(table), 4, "duplicate"),
         (str(table), 5, "malformed_line"),

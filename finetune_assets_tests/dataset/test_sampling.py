@@ -54,7 +54,7 @@ def test_a_row_holds_the_example_and_the_facts_of_its_image(tmp_path: Path) -> N
 def test_missing_and_damaged_images_are_carried_along_without_a_split(tmp_path: Path) -> None:
     broken = put(tmp_path / "broken.png", picture()[:40])
     frame = sampled([example("a", image=str(tmp_path / "none.png")), example("b", image=str(broken))])
-    assert frame["problem"].tolist() == ["image_missing", "image_unreadable"]
+    assert frame["problem"].tolist() == ["image_missing", "image_truncated"]
     assert frame["split"].isna().tolist() == [True, True]
     assert frame["image_bytes"].tolist() == [pd.NA, 40]
 

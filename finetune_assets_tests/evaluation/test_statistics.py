@@ -14,6 +14,7 @@ from finetune_assets.evaluation.statistics import (
     Interval,
     accuracy_interval,
     bootstrap,
+    in_words,
     mcnemar,
     outcome,
     paired_bootstrap,
@@ -262,3 +263,12 @@ def test_wilsons_interval_holds_its_share_at_every_count(n: int) -> None:
     for count in range(n + 1):
         share = wilson(count, n)
         assert 0 <= share.low <= share.estimate <= share.high <= 1
+
+
+def test_large_numbers_are_written_without_an_exponent() -> None:
+    assert [in_words(value) for value in (11895.0, -1115.12, 999.5, 0.123456)] == [
+        "11,895",
+        "-1,115",
+        "999.5",
+        "0.1235",
+    ]

@@ -176,8 +176,8 @@ def test_broken_images_and_lines_are_quarantined_by_name(tmp_path: Path) -> None
     project = Project(make_task(source=source), tmp_path / "outputs")
     assert project.run(*UP_TO_REPORT).success
     quarantine = tables(project)[2].set_index("line")["reason"].to_dict()
-    assert quarantine == {81: "image_unreadable", 82: "image_missing", 83: "malformed_line"}
-    assert "image_unreadable" in project.metadata("filtered_qa")["quarantine"]
+    assert quarantine == {81: "image_truncated", 82: "image_missing", 83: "malformed_line"}
+    assert "image_truncated" in project.metadata("filtered_qa")["quarantine"]
 
 
 def test_one_answer_only_is_refused_before_a_file_is_built(tmp_path: Path) -> None:

@@ -55,13 +55,15 @@ def test_numbers_are_a_histogram_and_words_are_bars(tmp_path: Path) -> None:
 
 
 def test_examples_without_images_are_shown_as_texts(tmp_path: Path) -> None:
-    shown = data_views.contact_sheet(table(tmp_path, {"question": "Is water wet?"})).value or ""
+    shown = data_views.first_examples(table(tmp_path, {"question": "Is water wet?"}), 0)["first_examples"].value
     assert "| train | Is water wet? | Yes |" in shown
 
 
 def test_examples_with_images_are_a_contact_sheet(tmp_path: Path) -> None:
     path = put(tmp_path / "a.png", picture())
-    shown = data_views.contact_sheet(table(tmp_path, {"image": str(path), "image_sha256": "x"})).value or ""
+    views = data_views.first_examples(table(tmp_path, {"image": str(path), "image_sha256": "x"}), 3)
+    assert views["near_duplicate_images"] == 3
+    shown = views["contact_sheet"].value
     assert shown.startswith("![examples](data:image/png;base64,")
 
 

@@ -38,7 +38,7 @@ def test_a_fit_image_has_no_finding(tmp_path: Path, url: str) -> None:
         ("data:image/png;base64," + PNG[:-3], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64," + PNG[:40] + "\n" + PNG[40:], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64,", "image_invalid", "0 bytes"),
-        (data_url(picture()[:-20], "image/png"), "image_invalid", "is damaged"),
+        (data_url(picture()[:-20], "image/png"), "image_truncated", "is damaged"),
         (data_url(b"hello", "image/png"), "image_invalid", "beginning b'hello'"),
         (data_url(picture("PNG", "L"), "image/png"), "image_mode", "has Pillow mode L; convert it to RGB"),
         (data_url(picture("JPEG", "CMYK"), "image/jpeg"), "image_mode", "CMYK"),

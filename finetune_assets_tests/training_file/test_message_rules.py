@@ -5,6 +5,8 @@ import pytest
 
 from finetune_assets_tests.training_file.chats import assistant, chat, checked, codes, image, text, user
 
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
 SYSTEM = {"role": "system", "content": "Be short."}
 
 
@@ -19,7 +21,15 @@ SYSTEM = {"role": "system", "content": "Be short."}
         chat(user([image(detail="high"), text()]), assistant()),
         chat(user([image("https://example.com/a.png")]), assistant()),
         chat(user(), assistant([{"type": "refusal", "refusal": "I cannot say."}])),
-        chat(user(), assistant(), parallel_tool_calls=True),
+        chat(user(), assistant(), parallel_tool_calls=None, tools=[]),
+        chat(
+            user(),
+            assistant("", tool_calls=[CALL]),
+            {"role": "tool", "tool_call_id": "c1", "content": ""},
+            assistant(),
+            tools=[TOOL],
+            parallel_tool_calls=True,
+        ),
     ],
 )
 def test_a_well_formed_example_has_no_finding(tmp_path: Path, example: dict[str, Any]) -> None:
@@ -34,7 +44,6 @@ def test_a_well_formed_example_has_no_finding(tmp_path: Path, example: dict[str,
         ({"messages": "hi"}, "invalid_messages", "must be a list, found the text 'hi'"),
         ({"messages": []}, "empty_messages", "needs a user message"),
         ({"prompt": "1+1", "completion": "2"}, "wrong_format", "old completions format"),
-        ({"input": {}, "preferred_output": []}, "wrong_format", "preference (DPO) format"),
         ({"conversations": []}, "wrong_format", "ShareGPT"),
         (chat("hi", assistant()), "invalid_message", "messages[0] must be an object, found the text 'hi'"),
         (chat({"content": "hi"}, assistant()), "missing_role", "messages[0] has no role"),
@@ -78,6 +87,10 @@ def test_an_error_has_line_code_and_advice(tmp_path: Path, example: dict[str, An
     [
         (chat(user(), SYSTEM, assistant()), "system_not_first"),
         (chat(SYSTEM, assistant()), "missing_user"),
+        (chat({"role": "developer", "content": "Be short."}, SYSTEM, user(), assistant()), "system_not_first"),
+        (chat(user(), user("Really?"), assistant()), "repeated_role"),
+        (chat(user(), assistant(), assistant()), "repeated_role"),
+        (chat(parallel_tool_calls=True), "parallel_without_tools"),
         (chat(user(mood="gay"), assistant()), "unknown_key"),
         (chat(id=7), "unknown_key"),
     ],
@@ -93,3 +106,12 @@ def test_what_a_provider_may_let_pass_is_a_warning_and_still_an_example(
 def test_every_problem_of_a_line_is_reported(tmp_path: Path) -> None:
     report = checked(tmp_path, chat({"role": "bot", "content": "hi"}, user(""), assistant(weight=3)))
     assert codes(report) == [(11, "unknown_role"), (11, "empty_content"), (11, "invalid_weight")]
+
+
+def test_a_bad_field_hides_neither_the_order_nor_the_images_nor_the_texts_of_its_line(tmp_path: Path) -> None:
+    asked = user([image("http://example.com/a.png"), text("caf\ufffd")], name="a b")
+    report = checked(tmp_path, chat(asked, assistant(5), user("And?")))
+    assert codes(report) == [
+        (11, "invalid_name"), (11, "invalid_content"), (11, "last_not_assistant"), (11, "image_invalid"),
+        (11, "replacement_character"),
+    ]  # fmt: skip

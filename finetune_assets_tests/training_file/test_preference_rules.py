@@ -65,7 +65,7 @@ def test_a_well_formed_pair_has_no_finding(tmp_path: Path, line: dict[str, Any])
         ),
         (pair(input=asked(user(), tools="f")), "invalid_tools", "input.tools must be a list"),
         (pair(score=3), "unknown_key", "score is not part of the format"),
-        (chat(), "invalid_input", "input must be"),
+        (pair(input=5), "invalid_input", "found a number (5)"),
     ],
 )
 def test_what_is_wrong_is_named_with_line_and_field(tmp_path: Path, line: Any, code: str, words: str) -> None:
@@ -91,6 +91,19 @@ def test_tokens_are_those_of_both_conversations(tmp_path: Path) -> None:
     chats = [chat(user(f"Is {100 + n} even?"), assistant(a)) for n in range(10) for a in ("Yes", "No")]
     [supervised] = validate(write(tmp_path / "chats.jsonl", *chats)).files
     assert dpo.tokens_total == supervised.tokens_total
+
+
+def test_lines_of_both_formats_in_one_file_are_all_checked_and_the_fewer_are_reported(tmp_path: Path) -> None:
+    lines = [pair(1), *good(12), pair(2, preferred_output=[assistant("")])]
+    for method in ("supervised", None):
+        [report] = validate(write(tmp_path / "train.jsonl", *lines), method=method).files
+        assert codes(report) == [(1, "wrong_format"), (14, "empty_content"), (14, "wrong_format")]
+        assert report.n_examples == 12
+
+
+def test_a_method_that_is_not_given_is_taken_from_the_lines(tmp_path: Path) -> None:
+    [report] = validate(write(tmp_path / "train.jsonl", *[pair(n) for n in range(12)]), method=None).files
+    assert (codes(report), report.n_examples) == ([], 12)
 
 
 def test_a_chat_file_for_dpo_is_one_finding(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune_assets.training_file import tokens
 from finetune_assets.training_file.tokens import context_limit, count, example_tokens, image_tokens
 from finetune_assets_tests.training_file.chats import assistant, image, text, user
 
+SPACING = [" ", " ", " ", "  ", "\n", "\r\n", "\t", "\x0b", "\x1c", "\x85", "\xa0", "\u2003", "\u3000"]
 JARGON = [
     (
         "system",
@@ -36,6 +38,23 @@ def encoding() -> bpe_openai.Encoding:
 @given(words=st.text(max_size=50))
 def test_count_is_the_length_of_the_encoding(encoding: bpe_openai.Encoding, words: str) -> None:
     assert count(words) == len(encoding.encode_ordinary(words))
+
+
+@given(
+    pieces=st.lists(
+        st.sampled_from([*SPACING, "a", "Bc", "漢", "1", "2345", "'s", "'LL", "!", "//", "_", "😀", "\u0301"])
+    )
+)
+def test_spaces_of_all_kinds_are_counted_as_the_encoding_does(encoding: bpe_openai.Encoding, pieces: list[str]) -> None:
+    words = "".join(pieces)
+    assert count(words) == len(encoding.encode_ordinary(words))
+
+
+def test_texts_of_ever_new_words_are_counted_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_MAX_WORDS", 10)
+    words = [f"{n}x" for n in range(100)]
+    assert count(" ".join(words)) == count(words[0]) + sum(count(f" {word}") for word in words[1:])
+    assert len(tokens._WORDS) <= 10
 
 
 def test_texts_beyond_the_encoders_own_limits_are_counted() -> None:
@@ -70,7 +89,7 @@ def test_calls_of_functions_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "detail", "size", "tokens"),
+    ("model", "detail", "size", "expected"),
     [
         ("gpt-4o-2024-08-06", "low", (4096, 8192), 85),
         ("gpt-4o-2024-08-06", "high", (1024, 1024), 765),
@@ -84,9 +103,9 @@ def test_calls_of_functions_are_counted() -> None:
     ],
 )
 def test_image_tokens_follow_the_vision_guide(
-    model: str | None, detail: str, size: tuple[int, int], tokens: int
+    model: str | None, detail: str, size: tuple[int, int], expected: int
 ) -> None:
-    assert image_tokens(model, detail, *size) == tokens
+    assert image_tokens(model, detail, *size) == expected
 
 
 def test_the_context_is_shorter_on_gpt_3_5() -> None:

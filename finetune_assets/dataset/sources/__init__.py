@@ -23,7 +23,7 @@ from finetune_assets.dataset.sources import (
     table,
 )
 from finetune_assets.dataset.sources.origin import key
-from finetune_assets.dataset.sources.places import locate
+from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import table_files
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, Task
@@ -53,13 +53,15 @@ def read(source: Source, region: str, answer: Answer) -> Iterator[Example]:
     Raises:
         SourceError: the source cannot be opened, is not of its format at all, or does not know the region.
     """
-    is_there = False
+    is_there, problem = False, ""
     for example in _MODULES[source.kind].read(source, region, answer):
         is_there = is_there or example.problem is None
+        problem = problem or (example.detail or "")
         yield example
     if not is_there and region not in (found := discover(source)):
         known = f"its regions are {', '.join(found[:20])}" if found else "it names none"
-        raise SourceError(f"{_name(source)}: nothing in it is of the region {region!r}; {known}")
+        first = f". The first problem in it: {problem}" if problem else ""
+        raise SourceError(f"{_name(source)}: nothing in it is of the region {region!r}; {known}{first}")
 
 
 def discover(source: Source) -> list[str]:
@@ -96,8 +98,8 @@ def version(source: Source) -> str:
         return f"{source.name} {datetime.now(UTC):%Y-%m-%d}"
     if not isinstance(source, FileSource | HuggingFaceSource):
         return source.kind  # the data of an installed package
-    located = locate(source.path or "", source.folder)
-    files = table_files(located) if located.is_dir() else [located]
+    located = locate_all(source.path or "", source.folder)
+    files = [file for place in located for file in (table_files(place) if place.is_dir() else [place])]
     stats = ((str(file), file.stat().st_size, file.stat().st_mtime) for file in files)
     return key(*(part for stat in stats for part in stat))
 

@@ -17,7 +17,7 @@ from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.kept_files import data_url_bytes, keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
-from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate
+from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
 from finetune_assets.dataset.sources.records import opening, table_files
 from finetune_assets.dataset.sources.region_names import region_matched, region_name
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer
@@ -55,7 +55,8 @@ def regions(source: ChatJsonlSource) -> Iterator[str]:
 
 
 def _lines(source: ChatJsonlSource, region: str) -> Iterator[tuple[Origin, dict[str, Any] | JsonProblem]]:
-    for path in table_files(locate(source.path, source.folder), (".jsonl", ".ndjson")):
+    located = locate_all(source.path, source.folder)
+    for path in (file for place in located for file in table_files(place, (".jsonl", ".ndjson"))):
         with opening(path):
             for number, line in lines(path):
                 if not isinstance(line, JsonProblem) or line.code != "blank_line":

@@ -11,7 +11,7 @@ from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.kept_files import keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web
-from finetune_assets.dataset.sources.records import Cells, text
+from finetune_assets.dataset.sources.records import Cells, cell, text
 from finetune_assets.dataset.sources.region_names import region_name
 from finetune_assets.task import Answer, TextAnswer
 from finetune_assets.task_sources import Columns, columns_in
@@ -29,18 +29,20 @@ def read_rows(source: Columns, rows: Iterator[tuple[Origin, Cells | str]], answe
     """Stream the examples of the origins' region; a row without a readable region is reported in every region."""
     images = columns_in(source.image) if source.image else ()
     columns = [column for column in needed(source) if column not in images]
+    asked = needed(source.model_copy(update={"support": None}))  # an answer without an explanation is still an answer
     for origin, row in rows:
         if isinstance(row, str):
             yield origin.problem(Reason.MALFORMED_LINE, row)
             continue
-        region = _region(source, row)
+        region = region_of(source.region, row)
         if region in ("", origin.region):
-            texts = {column: text(row.get(column)) for column in columns}
-            empty = next((column for column, written in texts.items() if not written), None)
+            texts = {column: text(cell(row, column)) for column in columns}
+            empty = next((column for column, written in texts.items() if not written and column in asked), None)
             if empty in columns_in(source.answer):
                 yield origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {empty}")
             elif empty is not None:
-                yield origin.missing(empty)
+                there = "" if empty in row else f"; it has {', '.join(row)}"
+                yield origin.missing(f"{empty}{there}")
             elif not region:
                 found = _filled(source.region, texts)
                 yield origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {found!r} cannot be a region's name")
@@ -52,15 +54,7 @@ def row_regions(source: Columns, rows: Iterator[tuple[Origin, Cells | str]]) -> 
     """Stream the region of each row that has one."""
     for _, row in rows:
         if not isinstance(row, str):
-            yield _region(source, row)
-
-
-def _region(source: Columns, row: Cells) -> str:
-    columns = columns_in(source.region)
-    if not columns:
-        return source.region
-    texts = {column: text(row.get(column)) for column in columns}
-    return region_name(_filled(source.region, texts)) if all(texts.values()) else ""
+            yield region_of(source.region, row)
 
 
 def _example(source: Columns, origin: Origin, row: Cells, texts: dict[str, str], answer: Answer) -> Example:
@@ -83,9 +77,12 @@ def _answer(source: Columns, row: Cells, texts: dict[str, str], answer: Answer) 
     column = _only_column(source.answer)
     if source.support is None:
         # A cell by itself stays what it is: the number of a Parquet table needs no detour through text.
-        return _filled(source.answer, texts) if column is None else row[column]
+        return _filled(source.answer, texts) if column is None else cell(row, column)
+    given = _filled(source.answer, texts)
+    if not all(texts[column] for column in columns_in(source.support)):
+        return given
     separator = answer.separator if isinstance(answer, TextAnswer) else ""
-    return f"{_filled(source.answer, texts)} {separator} {_filled(source.support, texts)}"
+    return f"{given} {separator} {_filled(source.support, texts)}"
 
 
 def _image(source: Columns, origin: Origin, row: Cells) -> str | None:
@@ -93,14 +90,14 @@ def _image(source: Columns, origin: Origin, row: Cells) -> str | None:
     if source.image is None:
         return None
     columns = columns_in(source.image)
-    cell = row.get(columns[0])
-    if isinstance(cell, dict):
-        data, path = cell.get("bytes"), text(cell.get("path"))
+    found = cell(row, columns[0])
+    if isinstance(found, dict):
+        data, path = found.get("bytes"), text(found.get("path"))
         return keep_image(data) if isinstance(data, bytes) else beside(origin.path.parent, path) if path else None
-    if isinstance(cell, bytes):
-        return keep_image(cell)
-    texts = {column: text(row.get(column)) for column in columns}
-    return beside(origin.path.parent, _filled(source.image, texts)) if all(texts.values()) else None
+    if isinstance(found, bytes):
+        return keep_image(found)
+    path = filled(source.image, row)
+    return beside(origin.path.parent, path) if path else None
 
 
 @cache
@@ -108,6 +105,17 @@ def _only_column(written: str) -> str | None:
     """Return the column that a text consists of, or None."""
     only = _COLUMN.fullmatch(written)
     return only[1] if only else None
+
+
+def filled(written: str, row: Cells) -> str:
+    """Fill a text's columns from a row; "" where one of their cells is empty."""
+    texts = {column: text(cell(row, column)) for column in columns_in(written)}
+    return _filled(written, texts) if all(texts.values()) else ""
+
+
+def region_of(written: str, row: Cells) -> str:
+    """Name a row's region as a task's text says; "" where its cells are empty or cannot be a name."""
+    return region_name(filled(written, row)) if columns_in(written) else written
 
 
 def _filled(written: str, texts: dict[str, str]) -> str:

@@ -30,7 +30,8 @@ def regions(source: DiamondsSource) -> Iterator[str]:
 
 
 def _table(source: DiamondsSource) -> TableSource:
-    described = "{carat} carat, cut {cut}, colour {color}, clarity {clarity}, {x} x {y} x {z} mm"
+    # The other two measures follow from these, and each digit is a token to train on. The weight says most: it is last.
+    described = "cut {cut}, colour {color}, clarity {clarity}, {x} mm wide, {carat} carat"
     return TableSource(
         kind="table",
         path=str(data_folder("plotnine", "plotnine") / "diamonds.csv"),

@@ -1,7 +1,7 @@
 """Image questions that are drawn, in the layout of `image_qa`.
 
 `markers` are white images with two pairs of letters, as in the ablation study of the MIRP benchmark (Wolf et al.,
-MICCAI 2025), and a question about where one pair lies.
+MICCAI 2025), here a red and a blue one, and a question about where the red pair lies.
 
 Everything follows from the seed. Half of the answers are yes; the two pairs are apart on the axis that is asked about,
 anywhere on the other. A region's files are drawn at its first use and kept in `var/data`.
@@ -27,6 +27,8 @@ _PHRASES = {"left": "to the left of", "right": "to the right of", "above": "abov
 _SIDE = 224
 _LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
 _LETTER_HEIGHT = 40
+_COLOURS = ("red", "blue")
+"""Of the first and the second pair: the bundled vision model is too small to read letters, but sees colours."""
 _APART = 70
 """Least distance of two pairs' centres on the axis that is asked about; a pair is about 60 pixels wide."""
 _MARGIN = 36
@@ -54,7 +56,7 @@ def regions(_: GeneratedSource) -> Iterator[str]:
 
 def _made(source: GeneratedSource, region: str) -> Path:
     """Return the table of a region's questions; it is written last, so where it is, all its images are."""
-    folder = VAR.absolute() / f"{source.what}-{source.seed}-{source.count}" / region
+    folder = VAR.absolute() / f"{source.what}-coloured-{source.seed}-{source.count}" / region
     table = folder / "qa_letters.json"
     if not table.exists():
         (folder / "image_letters").mkdir(parents=True, exist_ok=True)
@@ -77,11 +79,10 @@ def _entry(folder: Path, region: str, number: int, randoms: random.Random) -> di
     horizontal = region in ("left", "right")
     centres = [(a, b) if horizontal else (b, a) for a, b in zip(along, across, strict=True)]
     filename = f"{region}_{number:05d}.png"
-    image = draw_texts(
-        (_SIDE, _SIDE), [(text, at) for text, at in zip((first, second), centres, strict=True)], _LETTER_HEIGHT
-    )
+    image = draw_texts((_SIDE, _SIDE), list(zip((first, second), _COLOURS, centres, strict=True)), _LETTER_HEIGHT)
     write(folder / filename, image)
-    question = f"Are the letters {first} {_PHRASES[region]} the letters {second}?"
+    asked = [f"the {colour} letters {text}" for colour, text in zip(_COLOURS, (first, second), strict=True)]
+    question = f"Are {asked[0]} {_PHRASES[region]} {asked[1]}?"
     pair = {"object1": first, "object2": second, "question": question, "answer": int(is_so)}
     for name, (x, y) in zip(("object1", "object2"), centres, strict=True):
         pair |= {f"{name}_center_x": x, f"{name}_center_y": y}

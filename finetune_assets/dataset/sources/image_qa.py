@@ -1,6 +1,7 @@
 """Image questions: a JSON list beside a folder of images.
 
-An entry is `{"filename": ..., "question_answer": [{"question": ..., "answer": ...}]}`.
+An entry is `{"filename": ..., "question_answer": [{"question": ..., "answer": ...}]}`; a question with its answer may
+also be a list of the two, and one alone may do without the list around it.
 This is the layout of the MIRP benchmark (Wolf et al., MICCAI 2025). Answers may be 1 and 0, true and false,
 yes and no, or the task's own words. All questions about one image stay in one split, because they share its bytes;
 an entry's `group`, or a pattern on the file name, keeps several images together.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from upath import UPath
@@ -19,8 +21,8 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin, key
-from finetune_assets.dataset.sources.places import beside, locate
-from finetune_assets.dataset.sources.records import json_list
+from finetune_assets.dataset.sources.places import beside, locate_all
+from finetune_assets.dataset.sources.records import json_list, table_files
 from finetune_assets.dataset.sources.region_names import matched, region_matched, region_name
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
@@ -31,37 +33,49 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
     """Stream the questions of one region; one without a readable region is reported in every region.
 
     Raises:
-        SourceError: the JSON file cannot be opened, or is no list, or there is no image folder.
+        SourceError: a JSON file cannot be opened, or is no list, or there is no image folder.
     """
-    path = locate(source.path, source.folder)
-    images = UPath(beside(path.parent, source.images))
-    if not images.is_dir():
-        raise SourceError(f"{images}: there is no such folder; source.images is relative to the folder of {path.name}")
-    for number, entry in enumerate(json_list(path), 1):
-        origin = Origin(region, path, number, "entry")
-        for asked in _questions(source, entry):
-            if isinstance(asked, _Broken):
-                if asked.region in (None, region):
-                    yield origin.problem(asked.reason, f"{origin.words} {asked.detail}")
-            elif not asked.region:
-                yield origin.missing(_wanted(source))
-            elif asked.region == region:
-                yield origin.example(
-                    asked.answer,
-                    answer,
-                    id=f"{asked.filename}:{key(asked.question)[:8]}",
-                    question=asked.question,
-                    group=_group(source, entry),
-                    image=str(images / asked.filename),
-                )
+    for path, images in _files(source):
+        if not images.is_dir():
+            raise SourceError(
+                f"{images}: there is no such folder; source.images is relative to the folder of {path.name}"
+            )
+        for number, entry in enumerate(json_list(path), 1):
+            origin = Origin(region, path, number, "entry")
+            for asked in _questions(source, path, entry):
+                if isinstance(asked, _Broken):
+                    if asked.region in (None, region):
+                        yield origin.problem(asked.reason, f"{origin.words} {asked.detail}")
+                elif not asked.region:
+                    yield origin.missing(_wanted(source))
+                elif asked.region == region:
+                    yield origin.example(
+                        asked.answer,
+                        answer,
+                        id=f"{asked.filename}:{key(asked.question, images.name if '*' in source.images else '')[:8]}",
+                        question=asked.question,
+                        group=_group(source, entry),
+                        image=str(images / asked.filename),
+                    )
 
 
 def regions(source: ImageQaSource) -> Iterator[str]:
     """Stream the region of each question that has one."""
-    for entry in json_list(locate(source.path, source.folder)):
-        for asked in _questions(source, entry):
-            if not isinstance(asked, _Broken):
-                yield asked.region
+    for path, _ in _files(source):
+        for entry in json_list(path):
+            for asked in _questions(source, path, entry):
+                if not isinstance(asked, _Broken):
+                    yield asked.region
+
+
+def _files(source: ImageQaSource) -> list[tuple[UPath, UPath]]:
+    """List the JSON files, each with its image folder."""
+    before, _, after = source.path.rpartition("/")[2].partition("*")
+    return [
+        (path, UPath(beside(path.parent, source.images.replace("*", path.name[len(before) : -len(after) or None]))))
+        for place in locate_all(source.path, source.folder)
+        for path in table_files(place, (".json",))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +94,51 @@ class _Broken:
     """None where it is not known either, so that every region reports it."""
 
 
-def _questions(source: ImageQaSource, entry: object) -> Iterator[_Question | _Broken]:
+def _questions(source: ImageQaSource, path: UPath, entry: object) -> Iterator[_Question | _Broken]:
     if type(entry) is not dict:
         yield _Broken(Reason.MALFORMED_LINE, f"must be an object, found {kind(entry)}")
         return
+    region = partial(_region, source, path, entry)
     filename, pairs = entry.get("filename"), entry.get("question_answer")
     if type(filename) is not str or not filename:
-        yield _Broken(Reason.MISSING_FIELD, "has no filename", _region(source, entry, "", "") or None)
+        yield _Broken(Reason.MISSING_FIELD, f"has no filename; its keys are {_keys(entry)}", region({}, "", "") or None)
         return
+    if type(pairs) is dict:
+        pairs = [pairs]  # the one question, without the list around it
     if type(pairs) is not list or not pairs:
-        known = _region(source, entry, filename, "") or None
-        yield _Broken(Reason.MISSING_FIELD, f"({filename}) has no question_answer", known)
+        known = region({}, filename, "") or None
+        yield _Broken(Reason.MISSING_FIELD, f"({filename}) has no question_answer; its keys are {_keys(entry)}", known)
         return
     for pair in pairs:
-        question = pair.get("question") if type(pair) is dict else None
+        asked = _asked(pair)
+        question = asked.get("question")
         if type(question) is not str or not question.strip():
-            known = _region(source, entry, filename, "") or None
-            yield _Broken(Reason.MISSING_FIELD, f"({filename}) has no question", known)
+            detail = f"({filename}) has no question in question_answer; found {kind(pair)}"
+            yield _Broken(Reason.MISSING_FIELD, detail, region(asked, filename, "") or None)
         else:
-            region = _region(source, entry, filename, question)
-            yield _Question(filename, question.strip(), pair.get("answer"), region)
+            yield _Question(filename, question.strip(), asked.get("answer"), region(asked, filename, question))
 
 
-def _region(source: ImageQaSource, entry: dict[str, Any], filename: str, question: str) -> str:
+def _asked(pair: object) -> dict[str, Any]:
+    """Take a question with its answer as an object or as a list of the two."""
+    if type(pair) is list and len(pair) == 2:
+        return {"question": pair[0], "answer": pair[1]}
+    return pair if type(pair) is dict else {}
+
+
+def _keys(entry: dict[str, Any]) -> str:
+    return ", ".join(entry) or "none"
+
+
+def _region(
+    source: ImageQaSource, path: UPath, entry: dict[str, Any], asked: dict[str, Any], filename: str, question: str
+) -> str:
     if source.region is not None:
         return source.region
     if source.region_field is not None:
-        return region_name(entry.get(source.region_field))
+        return region_name(asked.get(source.region_field, entry.get(source.region_field)))
+    if source.region_from_path is not None:
+        return region_matched(source.region_from_path, path.name)
     if source.region_pattern is not None:
         return region_matched(source.region_pattern, filename)
     return region_matched(source.region_from_question or "()", question)
@@ -124,4 +156,6 @@ def _wanted(source: ImageQaSource) -> str:
         return source.region_field
     if source.region_pattern is not None:
         return f"filename that matches {source.region_pattern!r}"
+    if source.region_from_path is not None:
+        return f"file whose name matches {source.region_from_path!r}"
     return f"question that matches {source.region_from_question!r}"

@@ -30,6 +30,22 @@ def locate(written: str, folder: Path | None) -> UPath:
     raise SourceError(f"{written}: there is no file or folder at {' nor at '.join(map(str, places))}")
 
 
+def locate_all(written: str, folder: Path | None) -> list[UPath]:
+    """Find the file or folder of a path, or all files that fit it, by name, where its last part holds a `*`.
+
+    Raises:
+        SourceError: as `locate`, or nothing fits.
+    """
+    place, slash, name = written.rpartition("/")
+    if "*" not in name:
+        return [locate(written, folder)]
+    there = locate(f"{place}{slash}" or ".", folder)
+    found = sorted((file for file in there.glob(name) if file.is_file()), key=str)
+    if not found:
+        raise SourceError(f"{written}: no file in {there} fits {name!r}")
+    return found
+
+
 def beside(folder: UPath, written: str) -> str:
     """Return the path of an image as a table names it: relative to the table's folder, absolute, or a URL."""
     return written if "://" in written else str(folder / written)

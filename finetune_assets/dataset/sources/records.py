@@ -10,18 +10,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Any
 
 import orjson
 from upath import UPath
 
-from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
+from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, JsonProblem, kind, lines
 from finetune_assets.errors import SourceError
 
 Cells = dict[str, Any]
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+_DELIMITERS = (",", "\t", ";", "|")
 _MAX_LINES_OF_A_RECORD = 1000
 """A quoted CSV cell may hold line breaks; one that is still open after so many lines was never closed."""
 
@@ -74,6 +74,15 @@ def record_name(path: UPath) -> str:
     return {".json": "entry", ".parquet": "row"}.get(path.suffix.lower(), "line")
 
 
+def cell(row: Cells, column: str) -> object:
+    """Return a cell of a record, None where it has none; `a.b` is the key `b` of what stands in column `a`."""
+    if column in row or "." not in column:
+        return row.get(column)
+    first, rest = column.split(".", 1)
+    inner = row.get(first)
+    return cell(inner, rest) if isinstance(inner, dict) else None
+
+
 def text(value: object) -> str:
     """Return a cell as text without white space around it; "" where it is empty, null or not a number."""
     if isinstance(value, str):
@@ -104,22 +113,33 @@ def json_list(path: UPath) -> list[Any]:
     """
     try:
         with opening(path):
-            entries = orjson.loads(path.read_bytes())
+            entries = orjson.loads(path.read_bytes().removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         raise SourceError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; mend the JSON") from error
     if type(entries) is not list:
-        raise SourceError(f"{path}: must be a list of entries, found {kind(entries)}")
+        keys = f" with the keys {', '.join(list(entries)[:5])}" if type(entries) is dict else ""
+        raise SourceError(f"{path}: must be a list of entries, found {kind(entries)}{keys}")
     return entries
 
 
-def _csv_rows(
-    path: UPath, needed: Collection[str], _optional: Collection[str], *, delimiter: str = ","
-) -> Iterator[tuple[int, Cells | str]]:
+def _csv_rows(path: UPath, needed: Collection[str], *_: object) -> Iterator[tuple[int, Cells | str]]:
     with path.open("r", encoding="utf-8-sig", errors="replace", newline=None) as file:
-        header = next(csv.reader([file.readline()], delimiter=delimiter), [])
+        header, delimiter = _header(file.readline(), needed)
         _require(path, needed, header)
         for number, cells in _csv_records(_Lines(file, 2), delimiter, len(header)):
             yield number, cells if isinstance(cells, str) else dict(zip(header, cells, strict=True))
+
+
+def _header(line: str, needed: Collection[str]) -> tuple[list[str], str]:
+    """Split a header at the delimiter that finds the most of the needed columns, else the most columns.
+
+    Spreadsheets write semicolons where the comma is the decimal one, and call the file CSV all the same.
+    """
+    headers = [
+        ([name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])], delimiter)
+        for delimiter in _DELIMITERS
+    ]
+    return max(headers, key=lambda found: (len(set(needed) & set(found[0])), len(found[0])))
 
 
 class _Lines(Iterator[tuple[int, str]]):
@@ -185,7 +205,8 @@ def _parquet_rows(path: UPath, needed: Collection[str], optional: Collection[str
             table = pyarrow.parquet.ParquetFile(file)
             found = table.schema_arrow.names
             _require(path, needed, found)
-            columns = [name for name in (*needed, *optional) if name in found]
+            columns = list(dict.fromkeys(_column(name, found) for name in (*needed, *optional)))
+            columns = [name for name in columns if name in found]
             batches = table.iter_batches(batch_size=1024, columns=columns)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
         except pyarrow.ArrowException as error:
@@ -193,13 +214,21 @@ def _parquet_rows(path: UPath, needed: Collection[str], optional: Collection[str
 
 
 def _require(path: UPath, needed: Collection[str], found: list[str]) -> None:
-    if missing := [column for column in needed if column not in found]:
-        raise SourceError(f"{path}: the table lacks the columns {', '.join(missing)}; it has {', '.join(found)}")
+    if missing := [column for column in needed if _column(column, found) not in found]:
+        if any("\ufffd" in name for name in found):
+            raise SourceError(f"{path}: the header is not UTF-8; save the file as UTF-8")
+        lacks = f"the table lacks the columns {', '.join(missing)}; it has {', '.join(found) or 'none'}"
+        raise SourceError(f"{path}: {lacks}. Name those that are meant under `source` in the task's YAML file")
+
+
+def _column(name: str, found: Collection[str]) -> str:
+    """Return the table's own column in which `a.b` is looked for."""
+    return name if name in found else name.split(".", 1)[0]
 
 
 _READERS: dict[str, Callable[[UPath, Collection[str], Collection[str]], Iterator[tuple[int, Cells | str]]]] = {
     ".csv": _csv_rows,
-    ".tsv": partial(_csv_rows, delimiter="\t"),
+    ".tsv": _csv_rows,
     ".json": _json_rows,
     ".jsonl": _jsonl_rows,
     ".ndjson": _jsonl_rows,

@@ -1,4 +1,4 @@
-"""Scored images: a table with the columns `image_url`, `score` (0 to 1) and `region`.
+"""Scored images: a table with the columns `image_url`, `score` (0 to 1) and `region`, or others that the task names.
 
 A column `group` is honoured where there is one: rows that share it (one patient, one panel) stay in one split.
 """
@@ -9,67 +9,74 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+from upath import UPath
+
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.sources.columns import filled, region_of
 from finetune_assets.dataset.sources.origin import Origin
-from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate
-from finetune_assets.dataset.sources.records import Cells, record_name, rows, text
-from finetune_assets.dataset.sources.region_names import region_name
+from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
+from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.task import Answer, BinaryAnswer
-from finetune_assets.task_sources import ScoredImagesSource
-
-_COLUMNS = ("image_url", "score", "region")
+from finetune_assets.task_sources import ScoredImagesSource, columns_in
 
 
 def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Example]:
     """Stream the rows of one region; a row without a readable region is reported in every region.
 
     Raises:
-        SourceError: the table cannot be opened, is of another format, or lacks a column.
+        SourceError: a table cannot be opened, is of another format, or lacks a column.
     """
-    path = locate(source.path, source.folder)
-    for number, row in rows(path, _COLUMNS, ["group"]):
-        origin = Origin(region, path, number, record_name(path))
-        if isinstance(row, str):
-            yield origin.problem(Reason.MALFORMED_LINE, row)
-            continue
-        found_region = region_name(text(row.get("region")))
-        if not found_region:
-            yield origin.missing("region")
-        elif found_region == region:
-            yield _example(source, origin, row, answer)
+    needed = [*columns_in(source.image), *columns_in(source.score), *columns_in(source.region)]
+    for path in _tables(source):
+        for number, row in rows(path, needed, columns_in(source.group)):
+            origin = Origin(region, path, number, record_name(path))
+            if isinstance(row, str):
+                yield origin.problem(Reason.MALFORMED_LINE, row)
+                continue
+            found_region = region_of(source.region, row)
+            if not found_region:
+                yield origin.missing(_words(source.region))
+            elif found_region == region:
+                yield _example(source, origin, row, answer)
 
 
 def regions(source: ScoredImagesSource) -> Iterator[str]:
     """Stream the region of each row that has one."""
-    path = locate(source.path, source.folder)
-    for _, row in rows(path, ["region"]):
-        if not isinstance(row, str):
-            yield region_name(text(row.get("region")))
+    for path in _tables(source):
+        for _, row in rows(path, columns_in(source.region)):
+            if not isinstance(row, str):
+                yield region_of(source.region, row)
+
+
+def _tables(source: ScoredImagesSource) -> list[UPath]:
+    return [table for place in locate_all(source.path, source.folder) for table in table_files(place)]
 
 
 def _example(source: ScoredImagesSource, origin: Origin, row: Cells, answer: Answer) -> Example:
-    image_url = text(row.get("image_url"))
+    image_url = filled(source.image, row)
     if not image_url:
-        return origin.missing("image_url")
+        return origin.missing(_words(source.image))
     make = partial(
         origin.make,
         id=f"{origin.region}/{image_url}",
         question=source.question,
-        group=text(row.get("group")) or None,
+        group=filled(source.group, row) or None,
         image=beside(origin.path.parent, image_url),
     )
     if is_on_the_web(image_url):
         return make(problem=Reason.IMAGE_MISSING, detail=f"{image_url!r} {ON_THE_WEB}")
-    score = _number(row.get("score"))
+    found = filled(source.score, row)
+    score = _number(found)
     if score is None:
-        found = text(row.get("score"))
         reason = Reason.UNPARSEABLE_ANSWER if found else Reason.MISSING_FIELD
-        return make(problem=reason, detail=f"score must be a number from 0 to 1, found {found[:40]!r}")
+        return make(problem=reason, detail=f"{_words(source.score)} must be a number from 0 to 1, found {found[:40]!r}")
     if not isinstance(answer, BinaryAnswer):
         return origin.example(score, answer, **make.keywords)
     if not 0 <= score <= 1:
-        detail = f"score must be from 0 to 1, found {score:g}"
+        detail = (
+            f"{_words(source.score)} must be from 0 to 1, found {score:g}; divide all scores by their highest value"
+        )
         return make(score=score, problem=Reason.SCORE_OUT_OF_RANGE, detail=detail)
     word = answer.positive if score > source.threshold else answer.negative
     return make(score=score, answer=word, doubt=_doubt(score, source.doubtful_between))
@@ -81,9 +88,13 @@ def _doubt(score: float, between: tuple[float, float] | None) -> str | None:
     return f"the score {score:g} lies between {between[0]:g} and {between[1]:g}"
 
 
-def _number(value: object) -> float | None:
+def _words(written: str) -> str:
+    return " and ".join(columns_in(written))
+
+
+def _number(found: str) -> float | None:
     try:
-        number = float(text(value))
+        number = float(found.replace(",", "."))  # a decimal comma, as spreadsheets write it beside semicolons
     except ValueError:
         return None
     return number if math.isfinite(number) else None

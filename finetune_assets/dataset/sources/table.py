@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.origin import Origin
-from finetune_assets.dataset.sources.places import locate
+from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.task import Answer
 from finetune_assets.task_sources import TableSource
@@ -28,7 +28,8 @@ def regions(source: TableSource) -> Iterator[str]:
 
 
 def _rows(source: TableSource, region: str) -> Iterator[tuple[Origin, Cells | str]]:
-    for path in table_files(locate(source.path, source.folder)):
+    located = locate_all(source.path, source.folder)
+    for path in (file for place in located for file in table_files(place)):
         record = record_name(path)
         for number, row in rows(path, columns.needed(source)):
             yield Origin(region, path, number, record), row

@@ -64,7 +64,7 @@ USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "conte
         ({"messages": [USER, {"role": "tool", "content": ""}, ASSISTANT]}, "malformed_line", "has a tool message"),
         (chat(user=""), "malformed_line", "has no text in its user message"),
         (chat(answer=None), "malformed_line", "has no text in its assistant message"),
-        (chat(answer="no idea"), "unparseable_answer", "line 1: answer must be a number, found the text 'no idea'"),
+        (chat(answer="no idea"), "unparseable_answer", "line 1: answer must be one number, found the text 'no idea'"),
         (chat(answer="Price is $1001"), "score_out_of_range", "answer must be at most 1000, found 1001"),
     ],
 )

@@ -10,8 +10,8 @@ SOURCE = DiamondsSource(kind="diamonds")
 
 def test_a_diamond_is_described_and_priced() -> None:
     first = next(iter(diamonds.read(SOURCE, "ideal", ANSWER)))
-    assert first.question == (
-        "How much does this diamond cost?\n0.23 carat, cut Ideal, colour E, clarity SI2, 3.95 x 3.98 x 2.43 mm"
+    assert (
+        first.question == "How much does this diamond cost?\ncut Ideal, colour E, clarity SI2, 3.95 mm wide, 0.23 carat"
     )
     assert (first.answer, first.score, first.line) == ("Price is $326", 326.0, 2)
 

@@ -35,7 +35,7 @@ def test_half_of_the_answers_are_yes_and_every_image_is_another(region: str) -> 
 @pytest.mark.parametrize("region", RELATIONS)
 def test_the_answers_follow_from_where_the_letters_are(region: str, tmp_path: Path) -> None:
     list(generated.read(source(), region, ANSWER))
-    for entry in orjson.loads((tmp_path / f"var/data/markers-1-10/{region}/qa_letters.json").read_bytes()):
+    for entry in orjson.loads((tmp_path / f"var/data/markers-coloured-1-10/{region}/qa_letters.json").read_bytes()):
         [pair] = entry["question_answer"]
         axis = "x" if region in ("left", "right") else "y"
         first, second = pair[f"object1_center_{axis}"], pair[f"object2_center_{axis}"]
@@ -46,13 +46,13 @@ def test_the_answers_follow_from_where_the_letters_are(region: str, tmp_path: Pa
 
 def test_letters_are_drawn_where_the_table_says(tmp_path: Path) -> None:
     [example, *_] = generated.read(source(), "left", ANSWER)
-    [entry, *_] = orjson.loads((tmp_path / "var/data/markers-1-10/left/qa_letters.json").read_bytes())
+    [entry, *_] = orjson.loads((tmp_path / "var/data/markers-coloured-1-10/left/qa_letters.json").read_bytes())
     [pair] = entry["question_answer"]
     picture = images.decode(images.read(example.image or ""))
     for name in ("object1", "object2"):
         x, y = pair[f"{name}_center_x"], pair[f"{name}_center_y"]
-        around = picture.crop((x - 30, y - 20, x + 30, y + 20)).convert("L")
-        assert around.getextrema() == (0, 255)
+        colours = {colour for _, colour in picture.crop((x - 30, y - 20, x + 30, y + 20)).getcolors() or []}
+        assert {(255, 0, 0) if name == "object1" else (0, 0, 255), (255, 255, 255)} <= colours
 
 
 def test_everything_follows_from_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_everything_follows_from_the_seed(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_is_drawn_is_kept(tmp_path: Path) -> None:
     list(generated.read(source(), "left", ANSWER))
-    table = tmp_path / "var/data/markers-1-10/left/qa_letters.json"
+    table = tmp_path / "var/data/markers-coloured-1-10/left/qa_letters.json"
     before = table.stat().st_mtime_ns
     list(generated.read(source(), "left", ANSWER))
     assert table.stat().st_mtime_ns == before

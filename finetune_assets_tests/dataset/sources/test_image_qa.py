@@ -51,8 +51,8 @@ def test_the_words_of_the_task_come_before_other_spellings(tmp_path: Path) -> No
         (entry(2), "unparseable_answer", "found a number (2)"),
         (entry(None), "empty_answer", "entry 1: the answer is empty; it must be Yes or No"),
         (entry(" "), "empty_answer", "the answer is empty"),
-        (entry(filename=None), "missing_field", "entry 1 has no filename"),
-        (entry(question_answer=[]), "missing_field", "entry 1 (ct_1.png) has no question_answer"),
+        ({"image": "ct_1.png", "qa": []}, "missing_field", "entry 1 has no filename; its keys are image, qa"),
+        (entry(question_answer=[]), "missing_field", "entry 1 (ct_1.png) has no question_answer; its keys are"),
         (entry(question_answer=["?"]), "missing_field", "entry 1 (ct_1.png) has no question"),
         (entry(organ=None), "missing_field", "entry 1 has no organ"),
         ("text", "malformed_line", "entry 1 must be an object, found the text 'text'"),
@@ -82,6 +82,37 @@ def test_the_region_may_come_from_the_question(tmp_path: Path) -> None:
     found = read(tmp_path, entries, region_field=None, region_from_question=r"(above|below)|the ([A-Z]+)")
     assert [(e.question, e.problem) for e in found] == [("", "missing_field"), ("", "missing_field"), (asked[3], None)]
     assert "entry 1 has no question that matches" in found[0].detail
+
+
+def test_the_region_may_stand_with_the_question(tmp_path: Path) -> None:
+    pairs = [{"question": "A?", "answer": 1, "organ": "liver"}, {"question": "B?", "answer": 1, "organ": "spleen"}]
+    assert [e.question for e in read(tmp_path, [entry(question_answer=pairs)])] == ["A?"]
+
+
+@pytest.mark.parametrize(
+    "pairs", [{"question": "A?", "answer": "TRUE"}, [["A?", "yes."]], [{"question": "A?", "answer": 1}]]
+)
+def test_a_question_with_its_answer_may_be_an_object_or_a_pair(tmp_path: Path, pairs: object) -> None:
+    assert [(e.question, e.answer) for e in read(tmp_path, [entry(question_answer=pairs)])] == [("A?", "Yes")]
+
+
+def test_one_task_may_take_several_files_each_with_its_own_folder_of_images(tmp_path: Path) -> None:
+    for marker in ("dots", "numbers"):
+        (tmp_path / f"image_{marker}").mkdir()
+        (tmp_path / f"qa_{marker}.json").write_bytes(orjson.dumps([entry()]))
+    settings = {"kind": "image_qa", "path": str(tmp_path / "qa_*.json"), "images": "image_*"}
+    by_marker = ImageQaSource.model_validate(settings | {"region_from_path": "qa_(.+)[.]json"})
+    assert set(image_qa.regions(by_marker)) == {"dots", "numbers"}
+    [made] = image_qa.read(by_marker, "numbers", ANSWER)
+    assert made.image == str(tmp_path / "image_numbers" / "ct_1.png")
+    together = ImageQaSource.model_validate(settings | {"region": "all"})
+    ids = [e.id for e in image_qa.read(together, "all", ANSWER)]
+    assert len(set(ids)) == len(ids) == 2, "one file name in two folders is two images"
+
+
+def test_a_star_in_the_image_folder_needs_one_in_the_path() -> None:
+    with pytest.raises(ValidationError, match=r"the \* of images stands for the one in the name of path"):
+        ImageQaSource(kind="image_qa", path="qa.json", images="image_*", region="all")
 
 
 def test_a_group_of_the_pattern_that_took_no_part_is_passed_over(tmp_path: Path) -> None:
@@ -120,7 +151,7 @@ def test_an_image_folder_that_is_not_there_is_refused_once_and_for_all(tmp_path:
 def test_a_file_that_is_no_list_of_entries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"qa\.json: line 2, column 1"):
         read(tmp_path, b"[\n")
-    with pytest.raises(SourceError, match="must be a list of entries, found an object"):
-        read(tmp_path, {})
+    with pytest.raises(SourceError, match="must be a list of entries, found an object with the keys data"):
+        read(tmp_path, {"data": []})
     with pytest.raises(SourceError, match=r"there is no file or folder at .*none\.json"):
         read(tmp_path, [], path=str(tmp_path / "none.json"))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from finetune_assets.dataset.sources.places import beside, is_on_the_web, locate
+from finetune_assets.dataset.sources.places import beside, is_on_the_web, locate, locate_all
 from finetune_assets.errors import SourceError
 
 
@@ -59,3 +59,12 @@ def test_an_image_is_beside_its_table_unless_it_says_where_it_is() -> None:
         True,
         False,
     ]
+
+
+def test_a_star_takes_all_files_whose_names_fit(tmp_path: Path) -> None:
+    for name in ("qa_b.json", "qa_a.json", "other.json"):
+        (tmp_path / name).touch()
+    assert [path.name for path in locate_all("qa_*.json", tmp_path)] == ["qa_a.json", "qa_b.json"]
+    assert locate_all("other.json", tmp_path) == [locate("other.json", tmp_path)]
+    with pytest.raises(SourceError, match=rf"no file in {tmp_path} fits 'none_\*\.json'"):
+        locate_all("none_*.json", tmp_path)

@@ -53,6 +53,20 @@ def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_cells(tmp_path: 
     assert read(tmp_path / "t.csv", b"\xef\xbb\xbfa,b\r\n1,x\r\n") == [(2, {"a": "1", "b": "x"})]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_what_a_spreadsheet_puts_between_cells_is_seen_in_the_header(tmp_path: Path, delimiter: str) -> None:
+    table = "a, b ,c\n1,x;y,2\n".replace(";", "_").replace(",", delimiter)
+    assert read(tmp_path / "t.csv", table) == [(2, {"a": "1", "b": "x_y", "c": "2"})]
+
+
+def test_a_header_may_hold_what_divides_cells_elsewhere(tmp_path: Path) -> None:
+    assert read(tmp_path / "t.csv", "a,b,c;d\n1,x,y;z\n") == [(2, {"a": "1", "b": "x", "c;d": "y;z"})]
+
+
+def test_a_json_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert read(tmp_path / "t.json", b'\xef\xbb\xbf[{"a": 1}]') == [(1, {"a": 1})]
+
+
 @given(st.lists(st.tuples(*[st.text(st.characters(exclude_characters="\r\0\ufffd", codec="utf-8"))] * 2)))
 def test_whatever_the_csv_module_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]]
@@ -75,6 +89,13 @@ def test_a_json_entry_that_is_no_object_hides_no_other(tmp_path: Path) -> None:
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"t\.csv: the table lacks the columns b; it has a, c"):
         read(tmp_path / "t.csv", "a,c\n1,2\n")
+
+
+def test_a_header_in_another_encoding_says_how_to_save_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"t\.csv: the header is not UTF-8; save the file as UTF-8"):
+        read(tmp_path / "t.csv", "a,b\n1,2\n".encode("utf-16"))
+    with pytest.raises(SourceError, match="lacks the columns a, b; it has none"):
+        read(tmp_path / "t.csv", "")
 
 
 def test_only_the_wanted_columns_of_a_parquet_table_are_read(tmp_path: Path) -> None:

@@ -41,6 +41,26 @@ def test_scores_strictly_between_two_bounds_are_doubtful(tmp_path: Path) -> None
     assert found == [None, "the score 0.5 lies between 0.4 and 0.6", None]
 
 
+def test_the_columns_may_have_other_names_and_a_spreadsheet_its_decimal_comma(tmp_path: Path) -> None:
+    table = csv(tmp_path, "\ufefffile;probability;patient\r\nsub/a.PNG;0,83;p1\r\nb.png;0,2;p2\r\n")
+    settings = {"image": "{file}", "score": "{probability}", "group": "{patient}", "region": "roof"}
+    source = ScoredImagesSource.model_validate({"kind": "scored_images", "path": str(table), **settings})
+    read_ = scored_images.read(source, "roof", BinaryAnswer(kind="binary"))
+    found = [(e.image, e.score, e.answer, e.group) for e in read_]
+    assert found == [(f"{tmp_path}/sub/a.PNG", 0.83, "Yes", "p1"), (f"{tmp_path}/b.png", 0.2, "No", "p2")]
+
+
+def test_a_folder_of_tables_is_read_like_one(tmp_path: Path) -> None:
+    for name in ("1.csv", "2.csv"):
+        (tmp_path / name).write_text(HEADER + f"{name}.png,1,r1\n")
+    assert [e.id for e in read(tmp_path)] == ["r1/1.csv.png", "r1/2.csv.png"]
+    assert set(scored_images.regions(ScoredImagesSource(kind="scored_images", path=str(tmp_path)))) == {"r1"}
+
+
+def test_an_absolute_path_of_an_image_stays_as_it_is(tmp_path: Path) -> None:
+    assert [e.image for e in read(csv(tmp_path, HEADER + "/pictures/a.png,1,r1\n"))] == ["/pictures/a.png"]
+
+
 def test_images_are_beside_the_table(tmp_path: Path) -> None:
     [example] = read(csv(tmp_path, HEADER + "sub/a.png,1,r1\n"))
     assert example.image == str(tmp_path / "sub" / "a.png")
@@ -116,7 +136,7 @@ def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "table.xlsx").touch()
     with pytest.raises(SourceError, match=r"must end in \.csv, .*, \.parquet, got '\.xlsx'"):
         read(tmp_path / "table.xlsx")
-    with pytest.raises(SourceError, match="lacks the columns image_url, score, region; it has image;score"):
+    with pytest.raises(SourceError, match="lacks the columns image_url, region; it has image, score. Name those"):
         read(csv(tmp_path, "image;score\n"))
     (tmp_path / "table.parquet").write_bytes(b"no parquet")
     with pytest.raises(SourceError, match="is not a readable Parquet file"):

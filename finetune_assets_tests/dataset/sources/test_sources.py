@@ -41,6 +41,8 @@ def test_a_region_that_the_data_does_not_know_is_refused_with_those_that_it_know
     source = scored(tmp_path, "a.png,0,R1\nb.png,1,r2\nc.png,1,\n")
     with pytest.raises(SourceError, match=r"table\.csv: nothing in it is of the region 'r3'; its regions are r1, r2"):
         list(read(source, "r3", ANSWER))
+    with pytest.raises(SourceError, match="its regions are r1. The first problem in it: line 3 has no region"):
+        list(read(scored(tmp_path, "a.png,0,R1\nc.png,1,\n"), "r3", ANSWER))
     with pytest.raises(SourceError, match="it names none"):
         list(read(scored(tmp_path, ""), "r3", ANSWER))
 

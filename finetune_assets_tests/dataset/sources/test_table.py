@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_the_support_follows_a_text_answer_after_its_separator(tmp_path: Path) -
     settings: dict[str, Any] = {"answer": "{correct_answer}", "support": "{support}", "region": "physics"}
     first, second = read(path, **settings)
     assert first.answer == "water Explanation: It is wet."
-    assert (second.problem, second.detail) == ("missing_field", "line 3 has no support")
+    assert second.answer == "ice", "an answer without an explanation is still an answer"
     [because, _] = read(path, TextAnswer(kind="text", separator="because"), **settings)
     assert because.answer == "water because It is wet."
 
@@ -61,7 +62,7 @@ def test_the_support_follows_a_text_answer_after_its_separator(tmp_path: Path) -
         ("Q,,physics", "empty_answer", "line 2 has no answer"),
         ("Q,1,", "missing_field", "line 2 has no region"),
         ("Q,1,??", "missing_field", "line 2: '??' cannot be a region's name"),
-        ("Q,cheap,physics", "unparseable_answer", "answer must be a number, found the text 'cheap'"),
+        ("Q,cheap,physics", "unparseable_answer", "answer must be one number, found the text 'cheap'"),
         ("Q,-1,physics", "score_out_of_range", "answer must be at least 0, found -1"),
         ("Q,1", "malformed_line", "2 cells, the header 3"),
     ],
@@ -77,6 +78,22 @@ def test_a_number_of_a_parquet_table_stays_what_it_is(tmp_path: Path) -> None:
     pd.DataFrame({"question": ["Q"], "answer": [1e-05], "region": ["physics"]}).to_parquet(tmp_path / "t.parquet")
     [made] = read(tmp_path / "t.parquet", NumberAnswer(kind="number", decimals=5))
     assert (made.score, made.answer, made.line) == (1e-05, "0.00001", 1)
+
+
+def test_a_key_that_no_line_has_is_reported_with_those_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"Question": "Q", "Answer": "A"}')
+    [bad] = read(tmp_path / "t.jsonl", region="physics")
+    assert bad.detail == "line 1 has no question; it has Question, Answer"
+
+
+def test_a_column_of_objects_is_looked_into(tmp_path: Path) -> None:
+    rows = [{"qa": {"question": "Q", "answer": {"text": "A"}}, "region": "physics"}, {"qa": None, "region": "physics"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    for name in ("t.jsonl", "t.parquet"):
+        made, bad = read(tmp_path / name, question="{qa.question}", answer="{qa.answer.text}")
+        assert (made.question, made.answer) == ("Q", "A"), name
+        assert bad.problem == "missing_field", name
 
 
 def test_images_are_paths_beside_the_table_or_bytes_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,65 @@
+"""What a careful reader would stumble over in the texts of an example, though every provider takes them.
+
+A model repeats what it learnt, keys included; and text that an earlier program broke is learnt broken. As in the other
+rules, each appends `(code, message)` to `found`. No secret is repeated in a message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from finetune_assets.training_file.findings import Problem
+
+_SECRETS = (  # A character that it needs, how it begins, and all of it: the search for one character costs nothing.
+    ("an OpenAI or Anthropic key", "-", "sk-", re.compile(r"(?<![\w-])sk-[A-Za-z0-9_-]{20,}")),
+    ("a Slack token", "-", "xox", re.compile(r"(?<!\w)xox[abprs]-[A-Za-z0-9-]{10,}")),
+    ("a private key", "-", "-----BEGIN", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
+    ("a GitHub token", "_", "gh", re.compile(r"(?<!\w)gh[pousr]_[A-Za-z0-9]{36}")),
+    ("a GitHub token", "_", "github_pat_", re.compile(r"(?<!\w)github_pat_\w{50}")),
+    ("a Hugging Face token", "_", "hf_", re.compile(r"(?<!\w)hf_[A-Za-z0-9]{30,}")),
+    ("an AWS key", "A", "AKIA", re.compile(r"(?<![A-Za-z0-9])AKIA[0-9A-Z]{16}(?![A-Za-z0-9])")),
+    ("a Google key", "A", "AIza", re.compile(r"(?<![\w-])AIza[\w-]{35}")),
+)
+_SPECIAL = re.compile(r"<\|(?:endoftext|endofprompt|im_start|im_end|im_sep|start|end|message|eot_id|begin_of_text"
+                      r"|fim_prefix|fim_middle|fim_suffix)\|>")  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_MOJIBAKE = re.compile("Ã[\x80-\xbf]|Â[\x80-\xbf]|â€[\x80-\xbf\u2018-\u203a\u0152-\u0178™œ]|ðŸ")
+"""UTF-8 that was read as Latin-1 or Windows-1252."""
+
+
+def texts_of(messages: list[Any]) -> str:
+    """Join the texts of messages, well-formed or not."""
+    texts: list[str] = []
+    for message in messages:
+        content = message.get("content") if type(message) is dict else None
+        if type(content) is str:
+            texts.append(content)
+        elif type(content) is list:
+            texts += [part["text"] for part in content if type(part) is dict and type(part.get("text")) is str]
+    return "\n".join(texts)
+
+
+def check_text(text: str, line: bytes, found: list[Problem]) -> None:
+    """Check the texts of one example, joined; `line` is the JSON that they stand in."""
+    for name, needed, begin, pattern in _SECRETS:
+        if needed in text and begin in text and pattern.search(text):
+            message = f"a text holds what looks like {name}; take it out, and revoke it if it is real"
+            found.append(("secret", message))
+    if "|" in text and (special := _SPECIAL.search(text)):
+        message = f"a text holds {special[0]!r}, which steers models; take it out, unless it is what is asked about"
+        found.append(("special_token", message))
+    # JSON writes control characters as \u00.., but for the last of them.
+    if ("\x7f" in text or (b"\\" in line and b"\\u00" in line)) and (control := _CONTROL.search(text)):
+        found.append(("control_character", f"a text holds the control character {control[0]!r}; take it out"))
+    if not text.isascii():
+        _check_letters(text, found)
+
+
+def _check_letters(text: str, found: list[Problem]) -> None:
+    if "\ufffd" in text:
+        message = "a text holds U+FFFD, which stands where letters were lost; read its source in the right encoding"
+        found.append(("replacement_character", message))
+    if broken := _MOJIBAKE.search(text):
+        message = f"a text holds {broken[0]!r}, UTF-8 that was read in another encoding; read its source as UTF-8"
+        found.append(("mojibake", message))
