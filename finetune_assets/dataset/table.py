@@ -35,7 +35,7 @@ class Table:
 
     def __len__(self) -> int:
         with self.path.open("rb") as file:
-            return pq.ParquetFile(file).metadata.num_rows
+            return _opened(file).metadata.num_rows
 
     def chunks(self, columns: Sequence[str] | None = None, rows: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
         """Stream the rows in their order, at most so many at a time; the index goes on from chunk to chunk."""
@@ -45,7 +45,7 @@ class Table:
     def batches(self, columns: Sequence[str], split: str, rows: int) -> Iterator[pa.RecordBatch]:
         """Stream the rows of a split in their order as Arrow has them, at most so many at a time."""
         with self.path.open("rb") as file:
-            for batch in pq.ParquetFile(file).iter_batches(rows, columns=[*columns, "split"]):
+            for batch in _opened(file).iter_batches(rows, columns=[*columns, "split"]):
                 wanted = batch["split"].to_numpy(zero_copy_only=False) == split
                 yield batch.filter(pa.array(wanted)).select(list(columns))
 
@@ -129,7 +129,7 @@ def write_table(path: UPath, frame: pd.DataFrame) -> Table:
 
 def read_chunks(file: Any, columns: Sequence[str] | None = None, rows: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
     """Stream the rows of an open Parquet file, as `Table.chunks`; an empty file gives one empty chunk."""
-    parquet = pq.ParquetFile(file)
+    parquet = _opened(file)
     names = list(columns) if columns is not None else None
     first = 0
     for batch in parquet.iter_batches(rows, columns=names):
@@ -140,6 +140,11 @@ def read_chunks(file: Any, columns: Sequence[str] | None = None, rows: int = CHU
     if first == 0:
         empty = parquet.read(names).to_pandas()
         yield empty if names is None else empty[names]
+
+
+def _opened(file: Any) -> pq.ParquetFile:
+    # Buffering ahead would keep all row groups in memory at once: the whole file.
+    return pq.ParquetFile(file, pre_buffer=False)
 
 
 @contextmanager
