@@ -7,6 +7,8 @@ never half of one; what it had begun is a hidden file beside it, which the next 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,7 +153,7 @@ def _opened(file: Any) -> pq.ParquetFile:
 def replacing(path: UPath) -> Iterator[Any]:
     """Open a binary file that takes its place under `path` when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{time.monotonic_ns()}.tmp")
     if isinstance(path, Path):
         _remove_abandoned(path)
     try:
@@ -167,11 +169,25 @@ def replacing(path: UPath) -> Iterator[Any]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what killed writers of this file left; a file that is still being written has changed recently."""
+    """Remove what killed writers of this file left: at once those of this machine, others' when they are old."""
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         try:
-            if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
+            if _has_died(left) or time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
                 left.unlink()
         except FileNotFoundError:
             # Another writer removed or finished it meanwhile.
             continue
+
+
+def _has_died(left: Path) -> bool:
+    """Whether the writer of an unfinished file was a process of this machine that is no more."""
+    writer = re.fullmatch(rf".*\.{re.escape(platform.node())}-(\d+)-\d+\.tmp", left.name)
+    if writer is None:
+        return False
+    try:
+        os.kill(int(writer[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it lives, under another user
+    return False
