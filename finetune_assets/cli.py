@@ -93,16 +93,25 @@ def serve(
 
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(help="Training file in chat format (JSONL).", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Training file (JSONL) in the chat or preference format.", exists=True, dir_okay=False),
+    ],
     validation: Annotated[
         Path | None, typer.Option(help="Its validation file; also checked for leaks.", exists=True, dir_okay=False)
     ] = None,
+    structure_only: Annotated[
+        bool,
+        typer.Option(
+            "--structure-only", help="Check JSON, keys, roles and tools alone: no tokens, images, texts or duplicates."
+        ),
+    ] = False,
     output: Annotated[Format, typer.Option("--format")] = Format.table,
 ) -> None:
     """Check training files as a provider would, before a cent is spent."""
     from finetune_assets.training_file.validation import validate as check
 
-    report = check(file, validation).to_dict()
+    report = check(file, validation, method=None, structure_only=structure_only).to_dict()
     if output is Format.json:
         print(json.dumps(report, ensure_ascii=False))
     else:
@@ -120,9 +129,9 @@ def _print_report(report: dict) -> None:
                 table.add_row(str(found["line"] or "file"), level[:-1], found["code"], found["message"])
         if table.row_count:
             console.print(table)
-        tokens = checked["tokens"]["total"]
+        tokens = f"{checked['tokens']['total']:,} tokens" if checked["tokens"] else "tokens not counted"
         console.print(
-            f"{checked['path']}: {checked['n_examples']} examples in {checked['n_lines']} lines, {tokens:,} tokens, "
+            f"{checked['path']}: {checked['n_examples']} examples in {checked['n_lines']} lines, {tokens}, "
             f"{len(checked['errors'])} errors, {len(checked['warnings'])} warnings"
         )
 

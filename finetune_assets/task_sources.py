@@ -90,7 +90,10 @@ class ElpvSource(Strict):
 
 
 class DiamondsSource(Strict):
-    """Descriptions and prices in US dollars of the 53,940 diamonds of the package plotnine; regions are the cuts."""
+    """Descriptions of the 53,940 diamonds of the package plotnine, with prices in thousands of US dollars.
+
+    Its regions are the cuts.
+    """
 
     kind: Literal["diamonds"]
     question: str = "How much does this diamond cost?"

@@ -51,6 +51,22 @@ def test_a_truncated_line_is_named_and_fails_the_command(tmp_path: Path) -> None
     assert "7" in run("validate", file).stdout
 
 
+def test_structure_alone_is_checked_without_counting(tmp_path: Path) -> None:
+    done = run("validate", write_chat(tmp_path / "train.jsonl", 12, 7), "--structure-only", "--format", "json")
+    (file,) = json.loads(done.stdout)["files"]
+    assert (done.returncode, file["n_examples"], file["tokens"]) == (1, 11, None)
+    assert [error["line"] for error in file["errors"]] == [7]
+
+
+def test_a_preference_file_is_known_by_its_lines(tmp_path: Path) -> None:
+    answers = {"preferred_output": [{"role": "assistant", "content": "Yes"}]}
+    answers |= {"non_preferred_output": [{"role": "assistant", "content": "No"}]}
+    lines = [{"input": {"messages": [{"role": "user", "content": f"Is {n} odd?"}]}, **answers} for n in range(10)]
+    file = tmp_path / "pairs.jsonl"
+    file.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    assert run("validate", file).returncode == 0
+
+
 def test_a_leak_is_reported_on_the_validation_files_line(tmp_path: Path) -> None:
     train = write_chat(tmp_path / "train.jsonl", 12)
     validation = tmp_path / "validation.jsonl"

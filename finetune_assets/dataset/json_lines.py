@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import jsonlines
 import orjson
-from upath import UPath
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """Longest line that is read: ten inlined images of 10 MiB are 134 MiB; more is not an example but an attack."""
@@ -35,6 +36,10 @@ def lines(path: str | Path | UPath) -> Iterator[tuple[int, dict[str, Any] | Json
     Raises:
         OSError: the file cannot be opened.
     """
+    # These take longer to load than a small file takes to be validated, and validation needs neither.
+    import jsonlines
+    from upath import UPath
+
     with UPath(path).open("rb") as file:
         reader = jsonlines.Reader(raw_lines(file), loads=orjson.loads)  # pyright: ignore[reportCallIssue]
         number = 0

@@ -88,12 +88,17 @@ def leaks(table: Table) -> list[Leak]:
 
 def _in_two_splits(table: Table, column: str) -> np.ndarray:
     """Hashes of the values that occur in more than one split."""
-    parts = [
-        np.column_stack([hashes(rows.filter([column])), hashes(rows.filter(["split"]))])
-        for rows in (chunk.dropna() for chunk in table.chunks([column, "split"]))
-    ]
-    values, n_splits = np.unique(np.unique(np.concatenate(parts), axis=0)[:, 0], return_counts=True)
-    return values[n_splits > 1]
+    values, split = np.empty(len(table), np.uint64), np.empty(len(table), np.int8)
+    n = 0
+    for chunk in table.chunks([column, "split"]):
+        rows = chunk.dropna()
+        values[n : n + len(rows)] = hashes(rows.filter([column]))
+        split[n : n + len(rows)] = [SPLITS.index(name) for name in rows["split"]]
+        n += len(rows)
+    order = np.argsort(values[:n])
+    values, split = values[order], split[order]
+    # Equal values are neighbours now, and where they are in two splits some neighbours differ.
+    return np.unique(values[1:][(values[1:] == values[:-1]) & (split[1:] != split[:-1])])
 
 
 def _bounds(sampling: Sampling) -> list[float]:

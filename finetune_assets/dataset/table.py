@@ -7,6 +7,8 @@ never half of one; what it had begun is a hidden file beside it, which the next 
 from __future__ import annotations
 
 import os
+import platform
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +37,7 @@ class Table:
 
     def __len__(self) -> int:
         with self.path.open("rb") as file:
-            return pq.ParquetFile(file).metadata.num_rows
+            return _opened(file).metadata.num_rows
 
     def chunks(self, columns: Sequence[str] | None = None, rows: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
         """Stream the rows in their order, at most so many at a time; the index goes on from chunk to chunk."""
@@ -45,7 +47,7 @@ class Table:
     def batches(self, columns: Sequence[str], split: str, rows: int) -> Iterator[pa.RecordBatch]:
         """Stream the rows of a split in their order as Arrow has them, at most so many at a time."""
         with self.path.open("rb") as file:
-            for batch in pq.ParquetFile(file).iter_batches(rows, columns=[*columns, "split"]):
+            for batch in _opened(file).iter_batches(rows, columns=[*columns, "split"]):
                 wanted = batch["split"].to_numpy(zero_copy_only=False) == split
                 yield batch.filter(pa.array(wanted)).select(list(columns))
 
@@ -129,7 +131,7 @@ def write_table(path: UPath, frame: pd.DataFrame) -> Table:
 
 def read_chunks(file: Any, columns: Sequence[str] | None = None, rows: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
     """Stream the rows of an open Parquet file, as `Table.chunks`; an empty file gives one empty chunk."""
-    parquet = pq.ParquetFile(file)
+    parquet = _opened(file)
     names = list(columns) if columns is not None else None
     first = 0
     for batch in parquet.iter_batches(rows, columns=names):
@@ -142,11 +144,16 @@ def read_chunks(file: Any, columns: Sequence[str] | None = None, rows: int = CHU
         yield empty if names is None else empty[names]
 
 
+def _opened(file: Any) -> pq.ParquetFile:
+    # Buffering ahead would keep all row groups in memory at once: the whole file.
+    return pq.ParquetFile(file, pre_buffer=False)
+
+
 @contextmanager
 def replacing(path: UPath) -> Iterator[Any]:
     """Open a binary file that takes its place under `path` when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}-{time.monotonic_ns()}.tmp")
     if isinstance(path, Path):
         _remove_abandoned(path)
     try:
@@ -162,11 +169,25 @@ def replacing(path: UPath) -> Iterator[Any]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what killed writers of this file left; a file that is still being written has changed recently."""
+    """Remove what killed writers of this file left: at once those of this machine, others' when they are old."""
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         try:
-            if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
+            if _has_died(left) or time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
                 left.unlink()
         except FileNotFoundError:
             # Another writer removed or finished it meanwhile.
             continue
+
+
+def _has_died(left: Path) -> bool:
+    """Whether the writer of an unfinished file was a process of this machine that is no more."""
+    writer = re.fullmatch(rf".*\.{re.escape(platform.node())}-(\d+)-\d+\.tmp", left.name)
+    if writer is None:
+        return False
+    try:
+        os.kill(int(writer[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it lives, under another user
+    return False

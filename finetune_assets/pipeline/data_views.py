@@ -14,13 +14,15 @@ from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
-from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, picture, table
+from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, picture, start, table
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.tokens import example_tokens
 
 N_TOKEN_COUNTS = 2_000
 """Examples whose tokens are counted for the histogram: enough for its shape, whatever the size of the file."""
+N_LETTERS = 1_000
+"""Of a message that is shown; the file has all of it."""
 N_QUARANTINE = 20
 N_SUSPECTS = 16
 ALL = "examples"
@@ -69,7 +71,7 @@ def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
     shown = examples.first(N_PICTURES, having="image_sha256")
     if shown.empty:
         texts = examples.first(N_PICTURES, having="split").filter(["split", "question", "answer"])
-        return {"first_examples": table(texts)}
+        return {"first_examples": table(texts.map(start))}
     sheet = _sheet([(row["image"], _caption(row)) for row in records(shown)])
     return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
 
@@ -81,6 +83,7 @@ def quarantine(filtered: Filtered) -> dict[str, Any]:
         return shown | _suspects(filtered)
     reasons = pd.DataFrame(filtered.by_reason.most_common(), columns=["reason", "examples"])
     first = filtered.quarantine.first(N_QUARANTINE).drop(columns=["region", "source"])
+    first["question"] = first["question"].map(start, na_action="ignore")
     rest = sum(filtered.by_reason.values()) - len(first)
     more = f"\n\nAnd {rest:,} more in the file." if rest else ""
     shown = {
@@ -143,5 +146,5 @@ def _chat(task: Task, row: dict[str, Any]) -> str:
     for message in _messages(task, row):
         content = message["content"]
         texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
-        said.append(f"**{message['role']}**: {' '.join(texts)}")
+        said.append(f"**{message['role']}**: {start(' '.join(texts), N_LETTERS)}")
     return "\n\n".join(said)

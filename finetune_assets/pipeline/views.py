@@ -122,10 +122,10 @@ def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
     rows = [
         {
             "example": worst.example_id,
-            "question": _start(worst.question),
-            "truth": _start(worst.truth),
-            "answer": _start(worst.text),
-            "base model": _start(worst.base_text),
+            "question": start(worst.question),
+            "truth": start(worst.truth),
+            "answer": start(worst.text),
+            "base model": start(worst.base_text),
             "p_truth": worst.p_truth,
             "p_answer": worst.p_predicted,
         }
@@ -183,7 +183,8 @@ def calibration_numbers(report: CalibrationReport | CoverageReport) -> dict[str,
     }
 
 
-def _start(text: str | None, length: int = 200) -> str | None:
+def start(text: str | None, length: int = 200) -> str | None:
+    """Cut a long text, and show that it was."""
     return text if text is None or len(text) <= length else f"{text[:length].rstrip()} …"
 
 

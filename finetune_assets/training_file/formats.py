@@ -22,8 +22,10 @@ class Formats:
 
     def add(self, line: int, example: dict[str, Any]) -> Method:
         """Note a line and say which method's rules it is to be checked by."""
-        if self._wanted == "dpo":
-            method: Method = "supervised" if "messages" in example and "input" not in example else "dpo"
+        if "messages" in example and self._wanted != "dpo":
+            method: Method = "supervised"
+        elif self._wanted == "dpo":
+            method = "supervised" if "messages" in example and "input" not in example else "dpo"
         else:
             method = "dpo" if is_preference(example) else "supervised"
         self._counts[method] += 1

@@ -50,6 +50,9 @@ def check_example(example: dict[str, Any], found: list[Problem]) -> None:
     if not messages:
         found.append(("empty_messages", "messages is empty; it needs a user message and the assistant's answer"))
         return
+    if len(example) == 1 and (roles := _usual_roles(messages)) is not None:
+        found += _order_problems(roles)
+        return
     for index, message in enumerate(messages):
         check_message("messages", index, message, found)
     if len(example) > 1:
@@ -63,6 +66,21 @@ def check_example(example: dict[str, Any], found: list[Problem]) -> None:
         _check_weights(messages, found)
         if well_formed:
             check_tool_turns(messages, example, found)
+
+
+def _usual_roles(messages: list[Any]) -> tuple[str, ...] | None:
+    """The roles, where each message is a text by someone usual and nothing else; most are, and need no other look."""
+    roles: list[str] = []
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return None
+        role, content = message.get("role"), message.get("content")
+        if type(content) is not str or not content or content.isspace():
+            return None
+        if type(role) is not str or role not in _COMMON_ROLES:
+            return None
+        roles.append(role)
+    return tuple(roles)
 
 
 def _no_messages(example: dict[str, Any]) -> Problem:

@@ -74,7 +74,7 @@ def _bars(title: str, counts: Mapping[str, int]) -> str:
     longest, total = max(counts.values()), sum(counts.values())
     rows = "".join(
         f'<span>{escape(label)}</span><div class="bar" style="width:{100 * n / longest:.1f}%"></div>'
-        f'<span class="quiet">{n:,} ({n / total:.0%})</span>'
+        f'<span class="quiet">{n:,} ({"&lt;1%" if n < total / 100 else f"{n / total:.0%}"})</span>'
         for label, n in counts.items()
     )
     return f'<div><h3>{title}</h3><div class="bars">{rows}</div></div>'
@@ -111,7 +111,14 @@ def _chat(example: dict[str, Any]) -> str:
 
 def _message(message: dict[str, Any]) -> str:
     role, content = str(message.get("role")), message.get("content")
-    body = "".join(_part(part) for part in _objects(content)) if isinstance(content, list) else escape(str(content))
+    body = (
+        "".join(_part(part) for part in _objects(content)) if isinstance(content, list) else escape(str(content or ""))
+    )
+    called = [call.get("function") for call in _objects(message.get("tool_calls"))]
+    body += "".join(
+        f"<code>{escape(str(function.get('name')))} {escape(str(function.get('arguments')))}</code> "
+        for function in _objects(called)
+    )
     style = role if role in ("system", "user", "assistant") else "system"
     return f'<div class="message {style}"><small>{escape(role)}</small>{body}</div>'
 

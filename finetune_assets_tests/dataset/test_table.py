@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,3 +89,19 @@ def test_what_a_killed_writer_left_is_removed_when_it_is_old(tmp_path: Path) -> 
     with replacing(UPath(tmp_path / "t.parquet")) as file:
         file.write(b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "t.parquet"]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    target = UPath(tmp_path) / "a.bin"
+    code = "import sys, time; from upath import UPath; from finetune_assets.dataset.table import replacing\n"
+    code += "with replacing(UPath(sys.argv[1])) as file: file.write(b'half'); print(flush=True); time.sleep(60)"
+    writer = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None and writer.stdout.readline()
+    with replacing(target) as file:
+        file.write(b"whole")
+    assert len(list(tmp_path.glob(".a.bin.*.tmp"))) == 1  # the other one is still at it
+    writer.kill()
+    writer.communicate()
+    with replacing(target) as file:
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]

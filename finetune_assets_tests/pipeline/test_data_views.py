@@ -59,6 +59,11 @@ def test_examples_without_images_are_shown_as_texts(tmp_path: Path) -> None:
     assert "| train | Is water wet? | Yes |" in shown
 
 
+def test_long_texts_are_cut_where_they_are_shown(tmp_path: Path) -> None:
+    shown = data_views.first_examples(table(tmp_path, {"question": "long " * 1000}), 0)["first_examples"].value
+    assert len(shown) < 500 and "long …" in shown
+
+
 def test_examples_with_images_are_a_contact_sheet(tmp_path: Path) -> None:
     path = put(tmp_path / "a.png", picture())
     views = data_views.first_examples(table(tmp_path, {"image": str(path), "image_sha256": "x"}), 3)

@@ -1,11 +1,20 @@
 import base64
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from finetune_assets.dataset.images import MAX_TRAINING_BYTES, data_url
 from finetune_assets_tests.dataset.pictures import picture
 from finetune_assets_tests.training_file.chats import assistant, chat, checked, codes, image, text, user
+
+
+def animated(image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, image_format, save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+    return buffer.getvalue()
+
 
 PNG = base64.b64encode(picture()).decode()
 
@@ -38,6 +47,11 @@ def test_a_fit_image_has_no_finding(tmp_path: Path, url: str) -> None:
         ("data:image/png;base64," + PNG[:-3], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64," + PNG[:40] + "\n" + PNG[40:], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64,", "image_invalid", "0 bytes"),
+        ("https://192.168.0.5/a.png", "image_private_host", "at '192.168.0.5', which no provider reaches"),
+        ("https://localhost:8000/a.png", "image_private_host", "inline the image instead"),
+        ("https://images.internal/a.png", "image_private_host", "'images.internal'"),
+        (data_url(animated("PNG"), "image/png"), "image_animated", "has several frames"),
+        (data_url(animated("WEBP"), "image/webp"), "image_animated", "has several frames"),
         (data_url(picture()[:-20], "image/png"), "image_truncated", "is damaged"),
         (data_url(b"hello", "image/png"), "image_invalid", "beginning b'hello'"),
         (data_url(picture("PNG", "L"), "image/png"), "image_mode", "has Pillow mode L; convert it to RGB"),

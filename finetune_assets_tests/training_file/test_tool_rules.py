@@ -14,6 +14,10 @@ def call(
     return {"id": call_id, "type": kind, "function": {"name": name, "arguments": arguments}}
 
 
+def declared(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": "function", "function": {"name": "look_up", "parameters": parameters}}]
+
+
 def tool(call_id: object = "c1") -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call_id, "content": "a metal"}
 
@@ -68,6 +72,12 @@ def test_a_broken_call_is_an_error(tmp_path: Path, messages: tuple[dict[str, Any
         ([{"type": "function"}], 'tools[0] must be {"type": "function"'),
         ([{"type": "function", "function": {"name": "a b"}}], "tools[0].function.name must be 1 to 64 letters"),
         ([{"type": "function", "function": {"name": "f", "parameters": []}}], "must be a JSON schema"),
+        (declared({"type": "objekt"}), 'parameters.type must be "object"'),
+        (declared({"properties": ["x"]}), "parameters.properties must be an object, found a list of 1"),
+        (declared({"properties": {"x": {"type": "str"}}}), "parameters.properties.x.type must be one of object"),
+        (declared({"properties": {"x": {}}, "required": ["y"]}), "required names 'y', which properties does not have"),
+        (declared({"properties": {"x": {"enum": []}}}), "parameters.properties.x.enum must be a list of values"),
+        (declared({"properties": {"x": {"items": 5}}}), "parameters.properties.x.items must be a JSON schema"),
     ],
 )
 def test_a_broken_declaration_is_an_error(tmp_path: Path, tools: object, words: str) -> None:
@@ -80,3 +90,26 @@ def test_a_function_that_is_not_declared_is_a_warning(tmp_path: Path) -> None:
     report = checked(tmp_path, chat(user(), assistant(None, tool_calls=[call("other")]), tools=TOOLS))
     assert codes(report) == [(11, "undeclared_function")]
     assert report.errors == []
+
+
+def test_a_function_is_declared_once_and_in_one_form(tmp_path: Path) -> None:
+    report = checked(
+        tmp_path, chat(tools=TOOLS * 2), chat(user("Dry?"), assistant(), tools=TOOLS, functions=[{"name": "f"}])
+    )
+    assert codes(report) == [(11, "duplicate_function"), (12, "functions_and_tools")]
+
+
+def test_two_calls_may_not_share_an_id(tmp_path: Path) -> None:
+    report = checked(tmp_path, chat(user(), assistant(None, tool_calls=[call(), call()]), tool(), tools=TOOLS))
+    assert (11, "duplicate_tool_call_id") in codes(report)
+
+
+def test_a_call_without_a_required_argument_is_a_warning(tmp_path: Path) -> None:
+    tools = declared({"properties": {"word": {}, "at": {}}, "required": ["word", "at"]})
+    report = checked(tmp_path, chat(user(), assistant(None, tool_calls=[call()]), tools=tools))
+    assert codes(report) == [(11, "missing_argument")]
+    assert "without at, which its parameters require" in report.warnings[0].message
+
+
+def test_the_same_question_with_other_functions_is_another_question(tmp_path: Path) -> None:
+    assert codes(checked(tmp_path, chat(), chat(user(), assistant("No"), tools=TOOLS))) == []

@@ -1,17 +1,20 @@
 """Prices of 53,940 diamonds by their attributes, the table `diamonds` of the package plotnine (first of ggplot2).
 
-The regions are the cuts: fair, good, very-good, premium, ideal. Prices are in US dollars, of about the year 2008.
+The regions are the cuts: fair, good, very-good, premium, ideal. Prices are in thousands of US dollars, of about the
+year 2008: so written, the first digits say how large a price is, and none is asked for that nothing foretells.
 A stone that is listed twice, measured anew, is one group: it has the same weight, grades and price.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from finetune_assets.dataset.answer_words import render
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
 from finetune_assets.dataset.sources.packages import data_folder
-from finetune_assets.task import Answer
+from finetune_assets.task import Answer, NumberAnswer
 from finetune_assets.task_sources import DiamondsSource, TableSource
 
 
@@ -21,7 +24,11 @@ def read(source: DiamondsSource, region: str, answer: Answer) -> Iterator[Exampl
     Raises:
         SourceError: the package is not installed.
     """
-    return table.read(_table(source), region, answer)
+    for stone in table.read(_table(source), region, answer):
+        if stone.score is None or not isinstance(answer, NumberAnswer):
+            yield stone
+        else:
+            yield replace(stone, score=stone.score / 1000, answer=render(stone.score / 1000, answer))
 
 
 def regions(source: DiamondsSource) -> Iterator[str]:

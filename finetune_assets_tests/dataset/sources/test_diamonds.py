@@ -4,7 +4,7 @@ from finetune_assets.dataset.sources import diamonds
 from finetune_assets.task import NumberAnswer
 from finetune_assets.task_sources import DiamondsSource
 
-ANSWER = NumberAnswer(kind="number", template="Price is ${}", decimals=0)
+ANSWER = NumberAnswer(kind="number", template="Price is ${} thousand", decimals=1)
 SOURCE = DiamondsSource(kind="diamonds")
 
 
@@ -13,7 +13,7 @@ def test_a_diamond_is_described_and_priced() -> None:
     assert (
         first.question == "How much does this diamond cost?\ncut Ideal, colour E, clarity SI2, 3.95 mm wide, 0.23 carat"
     )
-    assert (first.answer, first.score, first.line) == ("Price is $326", 326.0, 2)
+    assert (first.answer, first.score, first.line) == ("Price is $0.3 thousand", 0.326, 2)
 
 
 def test_the_cuts_are_the_regions() -> None:
