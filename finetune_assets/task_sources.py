@@ -217,7 +217,7 @@ class ChatJsonlSource(_OneWayToTheRegion):
 class Columns(Strict):
     """What each row's parts are made of: texts in which `{column}` stands for the cell of that column."""
 
-    question: OfColumns = "{question}"
+    question: str = Field(default="{question}", description="Or one question that is asked about every image.")
     answer: OfColumns = "{answer}"
     support: OfColumns | None = Field(
         default=None, description="Explanation that follows a text answer, after the answer's separator."
@@ -225,6 +225,15 @@ class Columns(Strict):
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
     group: OfColumns | None = Field(default=None, description="Rows for which this is the same stay in one split.")
     image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
+
+    @model_validator(mode="after")
+    def _rows_differ(self) -> Columns:
+        if not columns_in(self.question) and self.image is None:
+            raise ValueError(
+                f'question must hold a column in braces, such as "{{{self.question.strip() or "name"}}}", or image '
+                "must say where the images are that the one question is about"
+            )
+        return self
 
 
 class TableSource(FileSource, Columns):

@@ -204,7 +204,7 @@ def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, event: st
     return _png(figure)
 
 
-def histogram(values: Sequence[float], title: str, xlabel: str) -> bytes:
+def histogram(values: Sequence[float] | np.ndarray, title: str, xlabel: str) -> bytes:
     """Draw how many of the values [n] fall where, with the median marked.
 
     Raises:

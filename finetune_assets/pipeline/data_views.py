@@ -60,10 +60,8 @@ def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.M
     if not len(values):
         return dg.MetadataValue.md("There are no numbers.")
     if (values > 0).all() and values.max() > 100 * np.median(values):
-        return picture(
-            charts.histogram(np.log10(values).tolist(), "Answers", "logarithm of the number, base 10"), "answers"
-        )
-    return picture(charts.histogram(values.tolist(), "Answers", "number"), "answers")
+        return picture(charts.histogram(np.log10(values), "Answers", "logarithm of the number, base 10"), "answers")
+    return picture(charts.histogram(values, "Answers", "number"), "answers")
 
 
 def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:

@@ -107,6 +107,16 @@ def test_images_are_paths_beside_the_table_or_bytes_inside_it(tmp_path: Path, mo
     assert (none.problem, none.detail) == ("image_missing", "row 3 has no image")
 
 
+def test_one_question_may_be_asked_about_every_image(tmp_path: Path) -> None:
+    path = csv(tmp_path, "answer,region,file\n1,physics,a.png\n0,physics,b.png\n")
+    made = list(read(path, BinaryAnswer(kind="binary"), question="Is it cracked?", image="{file}"))
+    assert [(e.question, Path(e.image or "").name) for e in made] == [
+        ("Is it cracked?", "a.png"),
+        ("Is it cracked?", "b.png"),
+    ]
+    assert made[0].id != made[1].id
+
+
 def test_the_same_question_has_the_same_id_wherever_it_stands(tmp_path: Path) -> None:
     one = read(csv(tmp_path, "question,answer,region\nQ,1,physics\nR,2,physics\n"))
     other = read(csv(tmp_path, "question,answer,region\nR,2,physics\nQ,1,physics\n"))
