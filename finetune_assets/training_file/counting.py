@@ -66,7 +66,7 @@ class Counting:
     def _count_batch(self) -> None:
         batch, self._batch, self._characters = self._batch, [], 0
         self._n_batches += 1
-        if self._n_batches == _WORTH_A_PROCESS and len(os.sched_getaffinity(0)) > 1:
+        if self._n_batches == _WORTH_A_PROCESS and (os.cpu_count() or 1) > 1:
             self._other = _OtherProcess()
         self._collect(_AHEAD)
         texts = [text for _, talks in batch for _, texts in talks for text in texts]

@@ -222,7 +222,8 @@ def test_a_file_in_the_format_of_the_other_method_fails_with_one_sentence(stores
     failed = now(stores, job)
     assert failed.error is not None
     assert failed.error["code"] == "invalid_training_file"
-    assert "the file is in the chat format, but the method 'dpo' takes the preference format" in failed.error["message"]
+    told = failed.error["message"]
+    assert "the file is in the chat format, but the method 'dpo' takes the preference (DPO) format" in told
 
 
 def test_a_wandb_run_is_kept_offline_without_a_key(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
