@@ -56,7 +56,7 @@ def _count_repeated(text: str) -> int:
 
 
 def _count_words(text: str) -> int:
-    """Add up the words, most of which were counted before: less time than counting the text itself, once the words are known.
+    """Add up the words, which takes less time than counting the text itself once most of them are known.
 
     A token never reaches across a space between two other characters: of the pieces that o200k_base cuts a text into
     before it looks for tokens, only runs of white space hold a space behind their first character.
