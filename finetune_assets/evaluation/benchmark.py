@@ -31,10 +31,10 @@ from finetune_assets.evaluation.statistics import (
     Outcome,
     accuracy_interval,
     bootstrap,
-    mcnemar,
     outcome,
     p_words,
     paired_bootstrap,
+    paired_p_value,
     paired_permutation,
     percentile_interval,
     signed_parts,
@@ -68,7 +68,7 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
     primary = next(iter(scoring.metrics))
     base_right, tuned_right = base_answers.right, tuned_answers.right
     baselines = sorted(_baselines(scoring, base), key=lambda pair: -pair[1].right.sum())
-    p_value = mcnemar(base_right, tuned_right)
+    p_value = paired_p_value(base_right, tuned_right, groups)
     result = outcome(comparisons[primary].difference, p_value)
     return BenchmarkReport(
         kind=answer.kind,
@@ -151,7 +151,7 @@ def _p_value(metric: Metric[Any], base: Any, tuned: Any, groups: Sequence[str]) 
     if metric.each is None:
         return None
     before, after = metric.each(base), metric.each(tuned)
-    return mcnemar(before, after) if metric.right_or_wrong else paired_permutation(before, after, groups)
+    return (paired_p_value if metric.right_or_wrong else paired_permutation)(before, after, groups)
 
 
 def _estimates(scoring: Scoring[Any], answers: Any, n: int) -> dict[str, float | None]:

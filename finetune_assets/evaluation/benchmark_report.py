@@ -45,8 +45,8 @@ class MetricComparison:
     fine_tuned: Interval
     difference: Interval
     p_value: float | None
-    """Of the paired test: McNemar's exact one where answers are right or wrong, a permutation test where they have
-    scores; None where the metric is no mean of scores."""
+    """Of the paired test: McNemar's exact one where answers are right or wrong and independent, a permutation test by
+    groups where they have scores or share groups; None where the metric is no mean of scores."""
 
     @property
     def scale(self) -> int:
@@ -106,7 +106,7 @@ class BenchmarkReport:
     n_broken: int
     """Examples that only the base model got right."""
     p_value: float
-    """McNemar's exact test on `n_fixed` against `n_broken`."""
+    """Of `n_fixed` against `n_broken`: McNemar's exact test, or a permutation test where examples share groups."""
     outcome: Outcome
     verdict: str
     worst: tuple[WorstExample, ...]

@@ -101,7 +101,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     """Two-sided p-value of McNemar's exact test that a and b [n] are equally often correct.
 
     Only the discordant examples count: under the null hypothesis each of them favours a or b with probability 1/2. The
-    test takes examples as independent; with groups, judge by `paired_bootstrap` as well (see `outcome`).
+    test takes examples as independent; `paired_p_value` knows of groups.
     """
     from statsmodels.stats.contingency_tables import mcnemar as exact_test
 
@@ -142,6 +142,16 @@ def paired_permutation(
     return (1 + extreme) / (1 + n_resamples)
 
 
+def paired_p_value(correct_a: ArrayLike, correct_b: ArrayLike, groups: ArrayLike) -> float:
+    """Two-sided p-value that a and b [n] are equally often correct.
+
+    McNemar's exact test where every example is of a group [n] of its own. Where examples share groups it would take
+    one lucky panel for many, so whole groups are swapped instead: below six groups nothing can be significant.
+    """
+    alone = len(np.unique(np.asarray(groups))) == len(np.asarray(groups))
+    return mcnemar(correct_a, correct_b) if alone else paired_permutation(correct_a, correct_b, groups)
+
+
 def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Interval:
     """Return the share of correct answers [n] with Wilson's interval, or the bootstrap's where examples share groups.
 
@@ -172,8 +182,7 @@ def wilson(count: int, n: int, level: float = 0.95) -> Interval:
 def outcome(interval: Interval, p: float, higher_is_better: bool = True) -> Outcome:
     """Better or worse only where the interval of the difference excludes zero and p < 0.05, else inconclusive.
 
-    Both are asked because each has a blind spot: McNemar's test does not know of groups, and the bootstrap interval
-    is [0, 0] or too short where very few examples are discordant.
+    Both are asked because the bootstrap interval is too short where few groups differ, or all by the same.
     """
     if p >= SIGNIFICANCE or interval.low <= 0 <= interval.high:
         return "inconclusive"

@@ -137,6 +137,16 @@ def test_examples_of_one_group_count_as_one_draw() -> None:
     assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
 
 
+def test_a_gain_in_a_few_groups_is_not_significant_however_many_examples_they_have() -> None:
+    frame = predictions()
+    frame["predicted"] = np.where(frame["role"] == "base", "No", "Yes")
+    frame["truth"] = "Yes"
+    report = compare(frame.assign(group=[f"panel {i % 5}" for i in range(len(frame))]))
+    assert report.decisive.difference.low == report.decisive.difference.high == 1.0
+    assert report.p_value == pytest.approx(2 / 2**5)
+    assert report.outcome == "inconclusive"
+
+
 def test_the_worst_examples_are_the_surest_mistakes() -> None:
     report = compare(predictions(fine_tuned=0.6))
     p_truth = [example.p_truth for example in report.worst if example.p_truth is not None]
