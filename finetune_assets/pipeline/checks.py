@@ -166,7 +166,7 @@ def enough_examples(region: str, counts: pd.DataFrame) -> dg.AssetCheckResult:
     found = ", ".join(f"{sizes[split]} for {split}" for split in SPLITS)
     enough = sizes["train"] >= MIN_TRAINING_EXAMPLES and all(sizes[split] for split in SPLITS)
     need = f"at least {MIN_TRAINING_EXAMPLES} for train and 1 for every other split are needed"
-    advice = "" if enough else "; add labelled examples or groups of them (no group is divided), or sample a larger share"
+    advice = "" if enough else "; add labelled examples (in more groups: none is divided), or sample a larger share"
     return ENOUGH_EXAMPLES.result(enough, f"Region {region} has {found}; {need}{advice}.")
 
 

@@ -39,7 +39,8 @@ def test_too_few_examples_are_counted() -> None:
     said = checks.enough_examples("mono", clean(5, validation=0)).description
     assert said == (
         "Region mono has 5 for train, 0 for validation, 2 for calibration, 2 for test; at least 10 for train and 1 for "
-        "every other split are needed; add labelled examples, or sample a larger share of them."
+        "every other split are needed; add labelled examples "
+        "(in more groups: none is divided), or sample a larger share."
     )
 
 
