@@ -211,7 +211,8 @@ def contact_sheet(rows: Sequence[tuple[str | Path | UPath, str]], columns: int =
         thumb: Side of an image in pixels; made smaller where the sheet would be too big.
     """
     columns = max(1, min(columns, len(rows)))
-    cell = (thumb + 8, thumb + 24)
+    room_for_words = 16 if any(caption for _, caption in rows) else 0
+    cell = (thumb + 8, thumb + 8 + room_for_words)
     sheet = Image.new("RGB", (columns * cell[0], max(1, math.ceil(len(rows) / columns)) * cell[1]), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=11)

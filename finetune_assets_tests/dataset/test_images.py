@@ -275,4 +275,10 @@ def test_a_contact_sheet_shows_good_and_broken_images_within_150_kb(tmp_path: Pa
 
 
 def test_an_empty_contact_sheet_is_still_an_image() -> None:
-    assert opened(images.contact_sheet([])).size == (104, 120)
+    assert opened(images.contact_sheet([])).size == (104, 104)
+
+
+def test_only_captions_take_room_below_the_images(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.png"
+    assert opened(images.contact_sheet([(missing, "")])).size == (104, 104)
+    assert opened(images.contact_sheet([(missing, "no image")])).size == (104, 120)
