@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -217,6 +218,7 @@ class ChatJsonlSource(_OneWayToTheRegion):
 class Columns(Strict):
     """What each row's parts are made of: texts in which `{column}` stands for the cell of that column."""
 
+    image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
     question: str = Field(default="{question}", description="Or one question that is asked about every image.")
     answer: OfColumns = "{answer}"
     support: OfColumns | None = Field(
@@ -224,16 +226,11 @@ class Columns(Strict):
     )
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
     group: OfColumns | None = Field(default=None, description="Rows for which this is the same stay in one split.")
-    image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
 
-    @model_validator(mode="after")
-    def _rows_differ(self) -> Columns:
-        if not columns_in(self.question) and self.image is None:
-            raise ValueError(
-                f'question must hold a column in braces, such as "{{{self.question.strip() or "name"}}}", or image '
-                "must say where the images are that the one question is about"
-            )
-        return self
+    @field_validator("question")
+    @classmethod
+    def _rows_differ(cls, text: str, info: ValidationInfo) -> str:
+        return text if info.data.get("image") else _holds_a_column(text, info)
 
 
 class TableSource(FileSource, Columns):
