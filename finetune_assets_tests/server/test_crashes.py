@@ -162,7 +162,7 @@ def assert_batches_answer_every_line_once(client: openai.OpenAI, ledger: Ledger)
         while (batch := client.batches.retrieve(batch_id)).status != "completed":
             assert time.monotonic() < deadline, batch.status
             time.sleep(0.05)
-        lines = client.files.content(batch.output_file_id or "").text.splitlines()
+        lines = client.files.content(batch.output_file_id or "").read().splitlines()
         assert sorted(int(orjson.loads(line)["custom_id"]) for line in lines) == list(range(BATCH_LINES))
 
 

@@ -48,7 +48,7 @@ def wait(client: openai.OpenAI, batch_id: str, *statuses: str) -> Batch:
 def answers(client: openai.OpenAI, file_id: str | None) -> dict[str, dict[str, Any]]:
     """The lines of an output or error file by their custom ids."""
     assert file_id is not None
-    found = [json.loads(entry) for entry in client.files.content(file_id).text.splitlines()]
+    found = [json.loads(entry) for entry in client.files.content(file_id).read().splitlines()]
     return {entry["custom_id"]: entry for entry in found}
 
 
