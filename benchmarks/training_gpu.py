@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,17 +27,6 @@ IMAGE_SLOTS, TEXT_TOKENS, ANSWER_TOKENS = 256, 400, 60
 STEPS, BATCH = 12, 16
 
 
-class Seen:
-    """Stands for the vision half: features arrive in the width of the decoder, as Hugging Face models give them."""
-
-    marker: str = ""
-    projector: torch.nn.Module = torch.nn.Identity()
-
-    def features(self, image: Any) -> torch.Tensor:
-        """Refuse."""
-        raise NotImplementedError("the features of this benchmark are made in advance")
-
-
 def network_of(config: Any) -> Network:
     """Random weights of the configuration's architecture, taken apart as a loaded model is."""
     from transformers import AutoModelForImageTextToText
@@ -47,7 +37,9 @@ def network_of(config: Any) -> Network:
     model.eval().requires_grad_(False)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     base = BaseModel("random", "random", vision=True)
-    return Network(base, model, None, embedding, model.model.language_model, head, Seen(), 32_768)
+    # The examples bring their image features along, in the decoder's width: nothing is left to project or to encode.
+    seen: Any = SimpleNamespace(marker="", projector=torch.nn.Identity())
+    return Network(base, model, None, embedding, model.model.language_model, head, seen, 32_768)
 
 
 def examples_of(n: int, width: int) -> list[Example]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.platt import check_model
+from finetune_assets.evaluation.fitted import Fitted
 from finetune_assets.evaluation.statistics import (
     FloatArray,
     Interval,
@@ -32,11 +32,11 @@ MIN_GROUPS_TO_CHOOSE = 30
 Residual = Literal["absolute", "relative"]
 
 
-@dataclass(frozen=True, slots=True)
-class ConformalCalibrator:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConformalCalibrator(Fitted):
     """The interval is guess plus and minus `reach`, times the size of the guess where residuals are relative."""
 
-    kind: str
+    method: ClassVar[str] = "conformal"
     residual: Residual
     reach: float | None
     """None is without end: too few examples for the level."""
@@ -45,15 +45,8 @@ class ConformalCalibrator:
     """Guesses nearer to 0 count as so large where residuals are relative: one step of the answer's last decimal."""
     minimum: float | None
     maximum: float | None
-    model: str
-    fingerprint: str
-    """SHA-256 of the true numbers and guesses it was fitted on."""
-    n: int
-    """Examples of the calibration split with a readable answer."""
     n_groups: int
-    """Groups of them that `reach` was taken from; each counts once."""
-    warning: str | None = None
-    """Why the intervals are of little use, or None."""
+    """Groups of the examples that `reach` was taken from; each counts once."""
 
     @classmethod
     def fit(
@@ -101,32 +94,13 @@ class ConformalCalibrator:
         Raises:
             EvaluationError: guesses of another model.
         """
-        check_model(self.model, model)
+        self.require(model)
         x = np.asarray(guess, dtype=float)
         reach = math.inf if self.reach is None else self.reach
         half = reach * _size(x, self.residual, self.smallest)
         least = -math.inf if self.minimum is None else self.minimum
         most = math.inf if self.maximum is None else self.maximum
         return np.clip(x - half, least, most), np.clip(x + half, least, most)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON; `from_dict` makes an equal calibrator of that."""
-        return {"method": "conformal", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            EvaluationError: another method, or fields missing or unknown.
-        """
-        fields = {key: value for key, value in data.items() if key != "method"}
-        if data.get("method") != "conformal" or set(fields) != set(cls.__dataclass_fields__):
-            raise EvaluationError(
-                f"expected a conformal calibrator, got method {data.get('method')!r} with the fields {sorted(fields)}: "
-                "materialise the calibrator again"
-            )
-        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ Arrays are p [n], the scores, and y [n], whether the event happened.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finetune_assets.errors import EvaluationError
+from finetune_assets.evaluation.fitted import Fitted
 from finetune_assets.evaluation.reliability import checked, checked_probabilities, clip
 from finetune_assets.evaluation.statistics import FloatArray
 
@@ -22,37 +22,19 @@ FEW = 50
 """Below so many examples the two numbers are rough, and a warning says so."""
 
 
-def check_model(fitted_on: str, model: str | None) -> None:
-    """Refuse another model than the one that a calibrator was fitted on; None is a caller who does not know.
-
-    Raises:
-        EvaluationError: another model.
-    """
-    if model not in (None, fitted_on):
-        raise EvaluationError(
-            f"this calibrator was fitted on answers of {fitted_on!r} and says nothing about those of {model!r}: "
-            "fit one on that model's calibration split"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PlattCalibrator:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlattCalibrator(Fitted):
     """Platt scaling: p becomes sigmoid(slope * logit(p) + intercept), the probability that the event happens.
 
+    The event is that the positive answer is true (binary answers), or that the model's answer is right (others).
     Platt 1999, "Probabilistic outputs for support vector machines and comparisons to regularized likelihood methods".
     """
 
-    kind: str
-    """Of answer. The event is that the positive answer is true (binary), or that the model's answer is right (else)."""
+    method: ClassVar[str] = "platt"
     slope: float
     intercept: float
-    model: str
-    fingerprint: str
-    """SHA-256 of the probabilities and labels it was fitted on."""
-    n: int
     n_positive: int
-    warning: str | None = None
-    """Why the calibrator is of little use, or None."""
+    """Examples of `n` whose event happened."""
 
     @classmethod
     def fit(cls, p: ArrayLike, y: ArrayLike, *, model: str, kind: str = "binary") -> Self:
@@ -75,7 +57,16 @@ class PlattCalibrator:
                 "calibration replaces every one of them by that share"
             )
         fingerprint = hashlib.sha256(probabilities.tobytes() + labels.tobytes()).hexdigest()
-        return cls(kind, slope, intercept, model, fingerprint, n, n_positive, warning)
+        return cls(
+            kind=kind,
+            slope=slope,
+            intercept=intercept,
+            model=model,
+            fingerprint=fingerprint,
+            n=n,
+            n_positive=n_positive,
+            warning=warning,
+        )
 
     def apply(self, p: ArrayLike, *, model: str | None = None) -> FloatArray:
         """Calibrate p [n] without changing its order; `model` says who gave p, where the caller knows it.
@@ -85,27 +76,8 @@ class PlattCalibrator:
         """
         from scipy.special import expit
 
-        check_model(self.model, model)
+        self.require(model)
         return expit(self.slope * _logit(checked_probabilities(p)) + self.intercept)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON; `from_dict` makes an equal calibrator of that."""
-        return {"method": "platt", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            EvaluationError: another method, or fields missing or unknown.
-        """
-        fields = {key: value for key, value in data.items() if key != "method"}
-        if data.get("method") != "platt" or set(fields) != set(cls.__dataclass_fields__):
-            raise EvaluationError(
-                f"expected a Platt calibrator, got method {data.get('method')!r} with the fields {sorted(fields)}: "
-                "materialise the calibrator again"
-            )
-        return cls(**fields)
 
 
 def _fit(p: FloatArray, y: FloatArray) -> tuple[float, float]:

@@ -136,5 +136,5 @@ def test_probabilities_of_another_model_are_refused() -> None:
 def test_json_of_something_else_is_refused(change: dict) -> None:
     data = PlattCalibrator.fit(*oversure(8, 60), model="ft:a").to_dict() | change
     kept = {key: value for key, value in data.items() if value is not None or key == "warning"}
-    with pytest.raises(EvaluationError, match="expected a Platt calibrator"):
+    with pytest.raises(EvaluationError, match="expected a platt calibrator"):
         PlattCalibrator.from_dict(kept)

@@ -99,8 +99,8 @@ class BatchStore:
             _move(batch, IN_PROGRESS)
 
     def failed(self, batch_id: str, errors: list[dict[str, Any]]) -> None:
-        """Give the batch up because of its input file; `errors` are objects of code, message, param and line."""
-        with self._change(batch_id, VALIDATING) as (_, batch):
+        """Give the batch up; `errors` are objects of code, message, param and line."""
+        with self._change(batch_id, VALIDATING, IN_PROGRESS, FINALIZING) as (_, batch):
             batch.errors = errors[:MAX_ERRORS]
             _move(batch, FAILED)
 

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database.connection import Database, Rows, records, telling_of_a_full_disk
 from finetune_assets.server.database.schema import StoredFile, new_id
+from finetune_assets.server.durable import sync
 
 CHUNK_BYTES = 1 << 20
 KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
@@ -124,7 +125,7 @@ class FileStore:
         incoming.path.replace(target)
         incoming.placed = True
         if is_new:
-            _sync_folder(self._folder)
+            sync(self._folder)
         if expires_in is None:
             expires_in = KEPT_SECONDS.get(purpose)
         row = StoredFile(
@@ -226,11 +227,3 @@ class FileStore:
                 query = select(StoredFile.content).where(StoredFile.content.in_(some), _ALIVE)
                 for content in set(some).difference(session.scalars(query)):
                     (self._folder / content).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

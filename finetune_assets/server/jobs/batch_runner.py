@@ -11,6 +11,7 @@ import logging
 import shutil
 import time
 import uuid
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +38,8 @@ from finetune_assets.server.services import Services
 
 MAX_BATCHES = 2
 MAX_LINES_IN_FLIGHT = 16
+MAX_TRIES = 3
+"""How often work that meets an unforeseen error is taken up again."""
 _LOOK_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class BatchRunner:
         self._woken = asyncio.Event()
         self._slots = asyncio.Semaphore(MAX_LINES_IN_FLIGHT)
         self._working: dict[str, asyncio.Task[None]] = {}
+        self._tries: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -108,9 +112,23 @@ class BatchRunner:
         except BatchStateError:
             self._woken.set()  # it was cancelled between two steps
         except Exception:
-            logger.exception("Work on the batch %s met an error and is tried again", batch.id)
+            self._tries[batch.id] += 1
+            logger.exception("Work on the batch %s met an error (%d of %d)", batch.id, self._tries[batch.id], MAX_TRIES)
+            if self._tries[batch.id] == MAX_TRIES:
+                await self._give_up(batch)
         finally:
             del self._working[batch.id]
+
+    async def _give_up(self, batch: Batch) -> None:
+        problem = {
+            "code": "server_error",
+            "message": f"The server met an error {MAX_TRIES} times while working on this batch. Its log says more.",
+            "param": None,
+            "line": None,
+        }
+        with suppress(BatchStateError):
+            await asyncio.to_thread(self._store.failed, batch.id, [problem])
+        await asyncio.to_thread(Journal(self._folder / batch.id).remove)
 
     async def _advance(self, batch: Batch, journal: Journal) -> None:
         """Take the batch from where it stands to its end."""

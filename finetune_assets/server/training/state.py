@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.durable import sync
 
 _SCRATCH = "saving"
 
@@ -61,11 +61,11 @@ class TrainingState:
         }
         (scratch / "state.json").write_text(json.dumps(counters))
         for path in (*scratch.iterdir(), scratch):
-            _sync(path)
+            sync(path)
         target = self.folder / f"step-{position.step}"
         shutil.rmtree(target, ignore_errors=True)
         scratch.rename(target)
-        _sync(self.folder)
+        sync(self.folder)
         for old in self._found():
             if old != target:
                 shutil.rmtree(old)
@@ -121,11 +121,3 @@ def _parameters(adamw: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,7 @@ import openai
 import pytest
 from openai.types import Batch
 
+from finetune_assets.server.jobs.batch_runner import MAX_TRIES
 from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -258,3 +259,20 @@ def _make_overdue(home: Path, batch_id: str) -> None:
     """As if the server had been down for a day."""
     with sqlite3.connect(home / "server.db") as database:
         database.execute("UPDATE batches SET expires_at = ? WHERE id = ?", (int(time.time()) - 1, batch_id))
+
+
+def test_a_batch_that_cannot_be_worked_on_fails_after_some_tries(home: Path) -> None:
+    with ServerProcess(home) as server:
+        batch = start(server.client(), [line(f"r{i}", max_tokens=30) for i in range(300)])
+        wait(server.client(), batch.id, "in_progress")
+        server.kill()
+    (home / "batches" / batch.id / "input.jsonl").unlink()
+    with ServerProcess(home) as server:
+        client = server.client()
+        for i in range(MAX_TRIES):  # each new batch has the server look at all of them
+            wait(client, start(client, [line(f"other-{i}")]).id)
+        batch = client.batches.retrieve(batch.id)
+        assert batch.status == "failed"
+        assert batch.errors is not None and batch.errors.data is not None
+        assert [error.code for error in batch.errors.data] == ["server_error"]
+        assert not (home / "batches" / batch.id).exists()
