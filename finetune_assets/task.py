@@ -177,6 +177,15 @@ class Method(Strict):
     seed: int = Field(default=42, ge=0, le=2**31 - 1)
 
 
+class Wandb(Strict):
+    """Where the provider logs training to Weights & Biases."""
+
+    project: str = Field(min_length=1)
+    name: str | None = None
+    entity: str | None = None
+    tags: list[str] | None = None
+
+
 class Rerun(Strict):
     """When a region is looked at again without being asked."""
 
@@ -228,6 +237,12 @@ class Task(Strict):
     budget_usd: float | None = Field(
         None, ge=0, description="Most that one region's training may cost; none is no limit."
     )
+    max_open_jobs: int | None = Field(
+        None,
+        ge=1,
+        description="Jobs that may be open at the provider, whoever made them, for one more to be submitted.",
+    )
+    wandb: Wandb | None = None
     rerun: Rerun | None = None
 
     @model_validator(mode="after")

@@ -23,8 +23,10 @@ class ScriptedProvider:
     """By job, newest first."""
     contents: dict[str, bytes] = field(default_factory=dict)
     """By file id."""
+    unknown_parameters: set[str] = field(default_factory=set)
+    """Of a new job: refused as servers built on FastAPI refuse what they do not know."""
     asked: Counter[str] = field(default_factory=Counter)
-    """Number of requests by kind: list, retrieve, events, content."""
+    """Number of requests by kind: list, retrieve, events, content, create."""
 
     def add_job(self, job_id: str, status: str = "running", **fields: Any) -> None:
         """Put a job in front of the list."""
@@ -74,10 +76,25 @@ class ScriptedProvider:
             case ["fine_tuning", "jobs", job_id, "events"]:
                 self.asked["events"] += 1
                 return _page(self.events.get(job_id, []), query)
+            case ["files", file_id]:
+                return _file(file_id) if file_id in self.contents else None
             case ["files", file_id, "content"]:
                 self.asked["content"] += 1
                 return self.contents.get(file_id)
         return None
+
+    def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Make a queued job of the body of a POST; the status, and the job or why there is none."""
+        self.asked["create"] += 1
+        unknown = sorted(self.unknown_parameters & set(body))
+        if unknown:
+            return 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", unknown[0]], "msg": "not permitted"}]}
+        method = body.pop("method", None)
+        hyperparameters = method["supervised"]["hyperparameters"] if method else body.pop("hyperparameters", {})
+        job_id = f"ftjob-{len(self.jobs)}"
+        self.add_job(job_id, "queued", seed=None, hyperparameters=hyperparameters)
+        self.jobs[job_id] |= body
+        return 200, self.jobs[job_id]
 
 
 @contextmanager
@@ -91,7 +108,15 @@ def scripted_provider() -> Iterator[ScriptedProvider]:
             body = provider.answer(url.path, parse_qs(url.query))
             missing = {"error": {"message": f"no {url.path}", "type": "x", "param": None, "code": None}}
             data = body if isinstance(body, bytes) else json.dumps(missing if body is None else body).encode()
-            self.send_response(404 if body is None else 200)
+            self._send(404 if body is None else 200, data)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, answer = provider.create(body)
+            self._send(status, json.dumps(answer).encode())
+
+        def _send(self, status: int, data: bytes) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -109,6 +134,18 @@ def scripted_provider() -> Iterator[ScriptedProvider]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _file(file_id: str) -> dict[str, Any]:
+    return {
+        "id": file_id,
+        "object": "file",
+        "bytes": 1,
+        "created_at": 1_700_000_000,
+        "filename": "train.jsonl",
+        "purpose": "fine-tune",
+        "status": "processed",
+    }
 
 
 def _page(items: list[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:

@@ -171,7 +171,8 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
         suffix=f"{task.task}-{region.name}",
         labels={"task": task.task, "region": region.name},
     )
-    job, reused = fine_tuning.submit_once(client, request)
+    found = fine_tuning.submit_once(client, request)
+    job, reused = found.job, found.reused
     facts = {"job_id": job.id, "fingerprint": request.fingerprint, "reused": reused, "status": job.status}
     estimate = validation_report["estimate"]
     return dg.MaterializeResult(

@@ -1,34 +1,36 @@
 """How a provider is reached, and what its errors mean.
 
-A task names its provider: `local` (the server of this package), `openai`, or the base URL of anything that speaks
-the same protocol. Keys come from the environment or, for `local`, from the file that the server writes at its
+A task names its provider: `local` (the server of this package), `openai`, `azure`, or the base URL of anything that
+speaks the same protocol. Keys come from the environment or, for `local`, from the file that the server writes at its
 first start; they are sent to the provider and go nowhere else.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 
 from finetune_assets.errors import ProviderError
 
 LOCAL_URL = "http://127.0.0.1:8321/v1"
 LOCAL_KEY_FILE = Path("var/server/api_key")
-ATTEMPTS = 3
+AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
+"""Environment variable with the address of an Azure resource, such as https://RESOURCE.openai.azure.com."""
+RETRIES = 8
+"""Of requests that may be repeated, by the SDK: over 40 seconds, or as long as the provider asks for."""
 
 Client = openai.OpenAI
 """What speaks to a provider, whoever that is."""
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Provider:
     """Environment variables that may hold the key; the first one set is taken."""
     key_file: Path | None = None
     """Where the key is when no variable is set."""
+    key_header: Literal["Authorization", "api-key"] = "Authorization"
 
     @property
     def key(self) -> str:
@@ -66,15 +69,19 @@ def find_provider(name: str) -> Provider:
     """Return the provider that a task's `provider` names.
 
     Raises:
-        ProviderError: the name is neither `local` nor `openai` nor an http(s) URL.
+        ProviderError: the name is none of `local`, `openai`, `azure` and an http(s) URL, or Azure has no endpoint.
     """
     if name == "local":
         return Provider(name, LOCAL_URL, ("FINETUNE_ASSETS_API_KEY",), LOCAL_KEY_FILE)
     if name == "openai":
         return Provider(name, None, ("OPENAI_API_KEY",))
+    if name == "azure":
+        return Provider(name, _azure_url(), ("AZURE_OPENAI_API_KEY",), key_header="api-key")
     url = urlsplit(name)
     if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ProviderError(f"provider must be local, openai or a base URL such as https://host/v1, got {name!r}")
+        raise ProviderError(
+            f"provider must be local, openai, azure or a base URL such as https://host/v1, got {name!r}"
+        )
     variables = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY") if _is_loopback(url.hostname) else ("OPENAI_API_KEY",)
     return Provider(name, name, variables)
 
@@ -86,7 +93,11 @@ def connect(provider: str) -> Client:
         ProviderError: the name is unknown, or there is no key for it.
     """
     found = find_provider(provider)
-    return Client(api_key=found.key, base_url=found.base_url)
+    azure = found.key_header == "api-key"
+    hooks = HOOKS | ({"request": [_azure_header]} if azure else {})
+    # A redirect to another host loses the header `Authorization`, but would take Azure's along.
+    http = openai.DefaultHttpxClient(event_hooks=hooks, follow_redirects=not azure)
+    return Client(api_key=found.key, base_url=found.base_url, max_retries=RETRIES, http_client=http)
 
 
 @contextmanager
@@ -108,34 +119,18 @@ def explained(client: Client) -> Iterator[None]:
         ) from error
 
 
-def once(find: Callable[[], Found | None], create: Callable[[], Found]) -> tuple[Found, bool]:
-    """Return what `find` finds, else what `create` makes; and whether it was there before.
-
-    A request whose answer was lost may have succeeded, so it is never simply repeated: after every error of the
-    line or the server we look first. `create` must therefore not repeat itself (`max_retries=0`).
-
-    Raises:
-        openai.APIError: the provider refused, or `ATTEMPTS` attempts failed.
-    """
-    if (found := find()) is not None:
-        return found, True
-    attempt = 1
-    while True:
-        try:
-            return create(), False
-        except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
-            time.sleep(attempt)
-            if (found := find()) is not None:
-                return found, False
-            if attempt == ATTEMPTS:
-                raise
-            attempt += 1
-
-
 def message(error: openai.APIStatusError) -> str:
     """Return the provider's own words for an error, without the SDK's wrapping."""
     body = error.body
     return str(body["message"]) if isinstance(body, dict) and "message" in body else error.message
+
+
+def _azure_url() -> str:
+    endpoint = os.environ.get(AZURE_ENDPOINT, "").rstrip("/")
+    if urlsplit(endpoint).scheme not in {"http", "https"}:
+        example = "https://RESOURCE.openai.azure.com"
+        raise ProviderError(f"provider azure: set {AZURE_ENDPOINT} to your resource's address, such as {example}")
+    return f"{endpoint.removesuffix('/openai/v1')}/openai/v1/"
 
 
 def _is_loopback(host: str) -> bool:
@@ -145,7 +140,29 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _azure_header(request: httpx2.Request) -> None:
+    request.headers["api-key"] = request.headers.pop("authorization").removeprefix("Bearer ")
+
+
+def _whole(response: httpx2.Response) -> None:
+    """Refuse JSON that was cut off on its way; the SDK then takes it for the broken line that it is.
+
+    A proxy that cuts an answer may correct its length, and the SDK would fail on what is left without trying again.
+    The content of a file may be called JSON and be something else.
+    """
+    is_json = response.headers.get("content-type", "").startswith("application/json")
+    if is_json and not response.request.url.path.endswith("/content"):
+        try:
+            json.loads(response.read())
+        except ValueError as error:
+            raise httpx2.RemoteProtocolError(f"the answer is not whole: {error}", request=response.request) from error
+
+
 def _advice(error: openai.APIStatusError) -> str:
     if error.code == "training_not_available":
         return ". Fine-tuning is closed for this organisation; `provider: local` trains with this package's own server"
     return ""
+
+
+HOOKS: dict[str, list[Any]] = {"response": [_whole]}
+"""What a client does with each response before the SDK reads it."""

@@ -11,22 +11,34 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import openai
 from openai.types.fine_tuning import FineTuningJob as Job
-from openai.types.fine_tuning import SupervisedHyperparametersParam
 
-from finetune_assets.provider.client import Client, explained, once
+from finetune_assets.errors import NoFreePlaceError
+from finetune_assets.provider.client import Client, explained
 from finetune_assets.provider.files import UploadedFile
-from finetune_assets.task import Method
+from finetune_assets.provider.once import alone, once
+from finetune_assets.task import Method, Wandb
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FAILED = ("failed", "cancelled")
 """States of a job that ended without a model."""
+ENDED = ("succeeded", *FAILED)
 
 _PAGE = 100
 LOSS_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "full_valid_loss")
 """Of a loss table; losses in nats per token, accuracies of the next token, 0 to 1."""
+
+_DISPENSABLE = {
+    "integrations": "Weights & Biases is told nothing",
+    "metadata": "the job is found again by its files and settings alone",
+    "method": "the hyperparameters are sent in the older way",
+    "seed": "training cannot be repeated exactly",
+    "suffix": "the model's name does not say its task and region",
+}
+"""Parameters of a job that a provider may lack, and what that means."""
 
 # Result files and events of OpenAI and of Azure spell the same columns differently.
 _SPELLINGS = {
@@ -49,6 +61,11 @@ class JobRequest:
     """Part of the fine-tuned model's name, at most 64 characters; empty is none."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Written into the job's metadata for people; not part of the fingerprint."""
+    attempt: str = ""
+    """Sets a job apart that is wanted although there is an equal one; empty is none."""
+    wandb: Wandb | None = None
+    training_type: str | None = None
+    """Azure's own field: Standard, GlobalStandard or developerTier."""
 
     @property
     def fingerprint(self) -> str:
@@ -58,8 +75,20 @@ class JobRequest:
             "training_file": self.training_file.sha256,
             "validation_file": self.validation_file.sha256 if self.validation_file else None,
             "method": self.method.model_dump(),
+            **({"attempt": self.attempt} if self.attempt else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The one job of a request."""
+
+    job: Job
+    reused: bool
+    """Whether the provider had it already."""
+    notes: tuple[str, ...] = ()
+    """What the provider lacks, and what that means here."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +114,45 @@ class Progress:
         return ", ".join(parts)
 
 
-def submit_once(client: Client, request: JobRequest) -> tuple[Job, bool]:
-    """Return the job for this request, and whether the provider had it already.
+def submit_once(client: Client, request: JobRequest, max_open: int | None = None) -> Submission:
+    """Return the job for this request: the one that the provider has, else a new one.
 
     A job that failed or was cancelled does not count: asking again means trying again.
 
     Raises:
+        NoFreePlaceError: a new job would be more than `max_open` at once.
         ProviderError: the provider refused the job, or does not answer.
     """
+    notes: list[str] = []
+
+    def create() -> Job:
+        if max_open is not None and (n_open := len(open_jobs(client))) >= max_open:
+            raise NoFreePlaceError(f"{n_open} jobs are open at {client.base_url}, and at most {max_open} may be")
+        return _create(client.with_options(max_retries=0), request, notes)
+
+    # One lock for all jobs of a provider: also what is open must not change between counting and asking.
+    with explained(client), alone(client, "submit a job"):
+        job, reused = once(partial(_find, client, request), create)
+    return Submission(job, reused, tuple(notes))
+
+
+def open_jobs(client: Client) -> list[Job]:
+    """Return the jobs that have not ended, whoever made them, newest first.
+
+    Looks back until it meets a whole page of ended jobs.
+
+    Raises:
+        ProviderError: the provider does not answer.
+    """
+    found: list[Job] = []
     with explained(client):
-        return once(
-            partial(_find, client, request.fingerprint),
-            partial(_create, client.with_options(max_retries=0), request),
-        )
+        page = client.fine_tuning.jobs.list(limit=_PAGE)
+        while still_open := [job for job in page.data if job.status not in ENDED]:
+            found += still_open
+            if not page.has_next_page():
+                break
+            page = page.get_next_page()
+    return found
 
 
 def retrieve(client: Client, job_id: str) -> Job:
@@ -196,30 +251,86 @@ def job_url(client: Client, job_id: str) -> str:
     return str(client.base_url.join(f"fine_tuning/jobs/{job_id}"))
 
 
-def _find(client: Client, fingerprint: str) -> Job | None:
-    # A provider may ignore the filter, so each job is looked at.
-    for job in client.fine_tuning.jobs.list(limit=_PAGE, metadata={"fingerprint": fingerprint}):
-        if (job.metadata or {}).get("fingerprint") == fingerprint and job.status not in FAILED:
+def _find(client: Client, request: JobRequest) -> Job | None:
+    """Return the newest job that did, or will do, what is asked for.
+
+    Not every provider filters by metadata, or keeps it. So all jobs are looked at that are younger than the file.
+    """
+    try:
+        jobs = client.fine_tuning.jobs.list(limit=1, metadata={"fingerprint": request.fingerprint}).data
+    except (openai.BadRequestError, openai.UnprocessableEntityError):
+        jobs = []
+    if jobs and _answers(jobs[0], request):
+        return jobs[0]
+    uploaded_at = client.files.retrieve(request.training_file.id).created_at
+    for job in client.fine_tuning.jobs.list(limit=_PAGE):
+        if job.created_at < uploaded_at:
+            break
+        if _answers(job, request):
             return job
     return None
 
 
-def _create(client: Client, request: JobRequest) -> Job:
-    method = request.method
-    hyperparameters = SupervisedHyperparametersParam(
-        n_epochs=method.n_epochs,
-        batch_size=method.batch_size,
-        learning_rate_multiplier=method.learning_rate_multiplier,
+def _answers(job: Job, request: JobRequest) -> bool:
+    """Say whether the job is one for this request; by its files and settings where it has no metadata."""
+    if job.status in FAILED:
+        return False
+    if job.metadata:
+        return job.metadata.get("fingerprint") == request.fingerprint
+    validation = request.validation_file.id if request.validation_file else None
+    asked, used = _hyperparameters(request.method), vars(job.hyperparameters)
+    return (
+        not request.attempt
+        and (job.training_file, job.validation_file) == (request.training_file.id, validation)
+        and job.model.startswith(request.model)
+        and job.seed in (None, request.method.seed)
+        # What was left to the provider, and what it has not decided yet, differs from nothing.
+        and all("auto" in (asked[name], used.get(name, "auto")) or asked[name] == used[name] for name in asked)
     )
-    return client.fine_tuning.jobs.create(
-        model=request.model,
-        training_file=request.training_file.id,
-        validation_file=request.validation_file.id if request.validation_file else None,
-        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
-        seed=method.seed,
-        suffix=request.suffix[:64] or None,
-        metadata={**request.labels, "fingerprint": request.fingerprint},
-    )
+
+
+def _create(client: Client, request: JobRequest, notes: list[str]) -> Job:
+    parameters = _parameters(request)
+    while True:
+        try:
+            return client.fine_tuning.jobs.create(**parameters)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            unknown = _unknown_parameter(error)
+            if unknown not in _DISPENSABLE or parameters.pop(unknown, None) is None:
+                raise
+            if unknown == "method":
+                parameters["hyperparameters"] = _hyperparameters(request.method)
+            notes.append(f"{client.base_url} does not know `{unknown}`: {_DISPENSABLE[unknown]}.")
+
+
+def _parameters(request: JobRequest) -> dict[str, Any]:
+    wanted = {
+        "model": request.model,
+        "training_file": request.training_file.id,
+        "validation_file": request.validation_file.id if request.validation_file else None,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": _hyperparameters(request.method)}},
+        "seed": request.method.seed,
+        "suffix": request.suffix[:64] or None,
+        "metadata": {**request.labels, "fingerprint": request.fingerprint},
+        "integrations": [{"type": "wandb", "wandb": request.wandb.model_dump()}] if request.wandb else None,
+        "extra_body": {"trainingType": request.training_type} if request.training_type else None,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _hyperparameters(method: Method) -> dict[str, Any]:
+    return method.model_dump(include={"n_epochs", "batch_size", "learning_rate_multiplier"})
+
+
+def _unknown_parameter(error: openai.APIStatusError) -> str | None:
+    """Return the parameter that the provider does not know, in OpenAI's words for it or in FastAPI's."""
+    if error.code in ("unknown_parameter", "unsupported_parameter"):
+        return error.param
+    details = error.body.get("detail") if isinstance(error.body, dict) else None
+    for detail in details if isinstance(details, list) else ():
+        if detail.get("type") == "extra_forbidden":
+            return str(detail["loc"][-1])
+    return None
 
 
 def _data(event: Any) -> dict[str, Any]:

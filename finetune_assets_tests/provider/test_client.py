@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.client import connect, explained
+from finetune_assets.provider.client import HOOKS, connect, explained
 from finetune_assets_tests.server_process import ServerProcess
 
 KEYS = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY")
@@ -55,6 +55,37 @@ def test_openai_is_configured_as_the_sdk_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert str(connect("openai").base_url) == "https://api.openai.com/v1/"
     monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy/v1")
     assert (str(connect("openai").base_url), connect("openai").api_key) == ("https://proxy/v1/", "theirs")
+
+
+@pytest.mark.parametrize("endpoint", ["https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/"])
+def test_azure_is_reached_by_its_endpoint(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", endpoint)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "theirs")
+    assert str(connect("azure").base_url) == "https://r.openai.azure.com/openai/v1/"
+
+
+def test_azure_without_an_endpoint_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
+    with pytest.raises(ProviderError, match="set AZURE_OPENAI_ENDPOINT .*such as https://RESOURCE"):
+        connect("azure")
+
+
+def test_our_server_takes_azures_address_and_header(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.base_url.removesuffix("/v1"))
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", server.key)
+    sent = connect("azure").models.with_raw_response.list().http_request.headers
+    assert "tiny-text" in {model.id for model in connect("azure").models.list()}
+    assert sent["api-key"] == server.key and "authorization" not in sent
+
+
+def test_an_answer_that_was_cut_off_is_asked_for_again() -> None:
+    answers = iter([b'{"object": "list", "da', b'{"object": "list", "data": []}'])
+    headers = {"content-type": "application/json"}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=next(answers), headers=headers))
+    client = openai.OpenAI(
+        base_url="http://there/v1", api_key="k", http_client=httpx2.Client(transport=transport, event_hooks=HOOKS)
+    )
+    assert client.models.list().data == []
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://localhost:9/v1", "http://[::1]:9/v1"])

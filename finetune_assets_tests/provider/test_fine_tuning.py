@@ -6,13 +6,14 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
-from finetune_assets.errors import ProviderError
+from finetune_assets.errors import NoFreePlaceError, ProviderError
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.provider.fine_tuning import JobRequest, Progress
@@ -88,36 +89,79 @@ def test_names_do_not_change_the_fingerprint(change: dict[str, Any]) -> None:
 
 
 def test_the_same_request_makes_one_job(client: openai.OpenAI, uploaded: UploadedFile) -> None:
-    first, first_reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
-    second, second_reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
-    client.fine_tuning.jobs.cancel(first.id)
-    assert (first.id, first_reused, second_reused) == (second.id, False, True)
-    assert jobs_of(client, uploaded) == [first.id]
+    first, second = (fine_tuning.submit_once(client, job_request(training_file=uploaded)) for _ in range(2))
+    client.fine_tuning.jobs.cancel(first.job.id)
+    assert (first.job.id, first.reused, second.reused) == (second.job.id, False, True)
+    assert jobs_of(client, uploaded) == [first.job.id]
 
 
 def test_the_job_carries_fingerprint_labels_and_hyperparameters(client: openai.OpenAI, uploaded: UploadedFile) -> None:
     wanted = job_request(
         training_file=uploaded, method=Method(n_epochs=3, seed=5), suffix="cells-mono", labels={"region": "mono"}
     )
-    job, _ = fine_tuning.submit_once(client, wanted)
+    job = fine_tuning.submit_once(client, wanted).job
     client.fine_tuning.jobs.cancel(job.id)
     assert job.metadata == {"region": "mono", "fingerprint": wanted.fingerprint}
     assert (job.hyperparameters.n_epochs, job.seed, job.model) == (3, 5, "tiny-text")
 
 
 def test_a_cancelled_job_is_not_taken_for_the_result(client: openai.OpenAI, uploaded: UploadedFile) -> None:
-    first, _ = fine_tuning.submit_once(client, job_request(training_file=uploaded))
-    client.fine_tuning.jobs.cancel(first.id)
-    second, reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
-    client.fine_tuning.jobs.cancel(second.id)
-    assert second.id != first.id and not reused
+    first = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(first.job.id)
+    second = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(second.job.id)
+    assert second.job.id != first.job.id and not second.reused
+
+
+def test_a_job_that_is_wanted_again_is_another_job(client: openai.OpenAI, uploaded: UploadedFile) -> None:
+    wanted = job_request(training_file=uploaded)
+    first, again, same = (
+        fine_tuning.submit_once(client, request)
+        for request in (wanted, replace(wanted, attempt="run 2"), replace(wanted, attempt="run 2"))
+    )
+    for submission in (first, again):
+        client.fine_tuning.jobs.cancel(submission.job.id)
+    assert first.job.id != again.job.id == same.job.id
+    assert (again.reused, same.reused) == (False, True)
+
+
+def test_no_more_jobs_are_open_than_allowed(client: openai.OpenAI, uploaded: UploadedFile) -> None:
+    n_open = len(fine_tuning.open_jobs(client))
+    with pytest.raises(NoFreePlaceError, match=f"at most {max(n_open, 1)} may be"):
+        for seed in range(3):
+            wanted = job_request(training_file=uploaded, method=Method(n_epochs=1, seed=seed))
+            fine_tuning.submit_once(client, wanted, max_open=max(n_open, 1))
+    for job_id in jobs_of(client, uploaded):
+        client.fine_tuning.jobs.cancel(job_id)
+    assert len(jobs_of(client, uploaded)) <= 1
+
+
+def test_a_provider_that_keeps_no_metadata_is_asked_once_too(provider: ScriptedProvider) -> None:
+    provider.unknown_parameters = {"metadata", "seed"}
+    provider.contents["file-1"] = b""
+    client = scripted(provider)
+    first, again = (fine_tuning.submit_once(client, job_request()) for _ in range(2))
+    other = fine_tuning.submit_once(client, job_request(method=Method(n_epochs=2)))
+    assert (first.reused, again.reused, other.reused) == (False, True, False)
+    assert first.job.id == again.job.id != other.job.id
+    assert [note.split(": ", 1)[1] for note in first.notes] == [
+        "the job is found again by its files and settings alone.",
+        "training cannot be repeated exactly.",
+    ]
+
+
+def test_a_provider_of_the_older_way_gets_the_hyperparameters_so(provider: ScriptedProvider) -> None:
+    provider.unknown_parameters = {"method"}
+    provider.contents["file-1"] = b""
+    job = fine_tuning.submit_once(scripted(provider), job_request()).job
+    assert job.hyperparameters.n_epochs == 1
 
 
 @pytest.mark.parametrize("line", [LosesAnswers, NeverArrives])
 def test_a_broken_line_leaves_exactly_one_job(
     server: ServerProcess, client: openai.OpenAI, uploaded: UploadedFile, line: type[LosesAnswers | NeverArrives]
 ) -> None:
-    job, _ = fine_tuning.submit_once(client_over(server, line()), job_request(training_file=uploaded))
+    job = fine_tuning.submit_once(client_over(server, line()), job_request(training_file=uploaded)).job
     client.fine_tuning.jobs.cancel(job.id)
     assert jobs_of(client, uploaded) == [job.id]
 
@@ -131,10 +175,10 @@ def test_a_run_that_died_before_the_answer_finds_its_job_again(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(time, "sleep", die)
         fine_tuning.submit_once(client_over(server, LosesAnswers()), job_request(training_file=uploaded))
-    job, reused = fine_tuning.submit_once(client, job_request(training_file=uploaded))
-    client.fine_tuning.jobs.cancel(job.id)
-    assert reused
-    assert jobs_of(client, uploaded) == [job.id]
+    found = fine_tuning.submit_once(client, job_request(training_file=uploaded))
+    client.fine_tuning.jobs.cancel(found.job.id)
+    assert found.reused
+    assert jobs_of(client, uploaded) == [found.job.id]
 
 
 def test_a_refused_job_is_explained(client: openai.OpenAI, uploaded: UploadedFile) -> None:

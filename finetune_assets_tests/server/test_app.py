@@ -50,7 +50,7 @@ def test_the_start_message_says_where_to_find_everything(home: Path) -> None:
         assert stat.S_IMODE((home / "api_key").stat().st_mode) == 0o600
         assert server.client().models.list().data
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=10) == 0
+        assert server.process.wait(timeout=60) == 0
         assert server.errors.read_text() == ""
 
 
@@ -73,7 +73,7 @@ def test_a_killed_server_comes_back_with_its_files_and_trains_again(home: Path) 
         orphans = server.workers()
         assert orphans
         server.kill()
-    assert psutil.wait_procs(orphans, timeout=5)[1] == []
+    assert psutil.wait_procs(orphans, timeout=60)[1] == []
     (home / "files" / "incoming" / "file-half").write_bytes(b"an upload cut short")
     with ServerProcess(home) as server:
         client = server.client()

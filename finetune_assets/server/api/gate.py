@@ -26,10 +26,12 @@ _FORM_OVERHEAD = 64 << 10
 _MAX_JSON_BYTES = 64 << 20
 _MAX_DISCARDED_BYTES = 1 << 30
 _PARTS = re.compile(r"/v1/uploads/[^/]+/parts")
+_AZURE = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?")
+"""How Azure's addresses begin: those of its v1 API, and the older ones of the SDK's `AzureOpenAI`."""
 
 
 class Gate:
-    """ASGI middleware. Everything needs the key but what `OPEN_PATHS` lists."""
+    """ASGI middleware. Everything needs the key but what `OPEN_PATHS` lists, in OpenAI's header or in Azure's."""
 
     def __init__(self, app: ASGIApp, key: str, patience: float = SILENCE_SECONDS) -> None:
         self._app = app
@@ -42,6 +44,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = f"req_{uuid.uuid4().hex}"
+        if azure := _AZURE.match(scope["path"]):
+            scope["path"] = f"/v1/{scope['path'][azure.end() :]}"
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -62,13 +66,15 @@ class Gate:
     def _check_key(self, scope: Scope) -> None:
         if scope["path"] in OPEN_PATHS:
             return
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        headers = Headers(scope=scope)
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else headers.get("api-key", "").strip()
+        if not key:
             hint = (
                 "Send it in the header 'Authorization: Bearer YOUR_KEY'; the server said at its start where the key is."
             )
             raise ApiError(401, f"You did not provide an API key. {hint}", code="invalid_api_key")
-        if not hmac.compare_digest(key.strip().encode("latin-1"), self._key):
+        if not hmac.compare_digest(key.encode("latin-1"), self._key):
             hint = "The server said at its start where its key is."
             raise ApiError(401, f"Incorrect API key provided. {hint}", code="invalid_api_key")
 

@@ -46,6 +46,18 @@ def test_without_a_key_nothing_is_told(server: ServerProcess, path: str) -> None
     assert error(response)["type"] == "invalid_request_error"
 
 
+def test_azures_sdk_needs_another_address_and_nothing_else(server: ServerProcess) -> None:
+    endpoint = server.base_url.removesuffix("/v1")
+    client = openai.AzureOpenAI(azure_endpoint=endpoint, api_key=server.key, api_version="2024-10-21", max_retries=0)
+    uploaded = client.files.create(file=("train.jsonl", b'{"azure": 1}\n'), purpose="fine-tune")
+    answer = client.chat.completions.create(
+        model="tiny-text", messages=[{"role": "user", "content": "Hello"}], max_tokens=1
+    )
+    assert client.files.content(uploaded.id).read() == b'{"azure": 1}\n'
+    assert answer.choices[0].finish_reason in ("length", "stop")
+    assert client.fine_tuning.jobs.list(limit=1).object == "list"
+
+
 def test_health_needs_no_key(server: ServerProcess) -> None:
     response = httpx2.get(server.base_url.removesuffix("/v1") + "/healthz")
     assert response.json()["status"] == "ok"
