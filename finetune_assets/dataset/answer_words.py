@@ -26,6 +26,7 @@ _DIGITS = re.compile(
     r"|[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?!\d)"
     r"|\d+(?:[.,]\d+)?|\.\d+"
 )
+_SCALE = re.compile(r"k\b|\s?(?:thousand|million|mn|billion|bn)\b", re.IGNORECASE)
 _EXPONENT = re.compile(r"[eE][-+]?\d{1,4}(?!\d)")
 # A minus that follows a letter, a digit or a bracket is a hyphen.
 _NEGATIVE = re.compile(r"(?:(?:^|[^\w)\]])-\s?[$€£¥]?|[$€£¥]\s?-)\s?$")
@@ -53,7 +54,7 @@ def label(found: object, answer: Answer) -> Label | None:
             option = read_choice(found, answer)
             return None if option is None else Label(option, None)
         case NumberAnswer():
-            value = _only_number(found)
+            value = _only_number(found, answer)
             return None if value is None else Label(render(value, answer), value)
         case TextAnswer():
             text = read_text(found)
@@ -147,10 +148,20 @@ def mentioned(text: str | None, words: Iterable[str]) -> str | None:
     return held[0] if len(held) == 1 else None
 
 
-def _only_number(found: object) -> float | None:
-    """Read a label's number; None where there are several, as in `3 for $10`: which one is meant is a guess."""
-    if isinstance(found, str) and len(_DIGITS.findall(_EXPONENT.sub("", found))) > 1:
-        return None
+def _only_number(found: object, answer: NumberAnswer) -> float | None:
+    """Read a label's number; None where there are several, as in `3 for $10`: which one is meant is a guess.
+
+    None also where it stands for a thousand times as much (`1.8k`), unless the task's template says so itself.
+    """
+    if isinstance(found, str):
+        plain = _EXPONENT.sub("", found)
+        numbers = list(_DIGITS.finditer(plain))
+        if len(numbers) > 1:
+            return None
+        scale = _SCALE.match(plain, numbers[0].end()) if numbers else None
+        unit = answer.template.partition("{}")[2]
+        if scale and not normal(unit).strip().startswith(normal(scale[0]).strip()):
+            return None
     return read_number(found)
 
 

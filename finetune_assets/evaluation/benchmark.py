@@ -28,6 +28,7 @@ from finetune_assets.evaluation.scoring.binary import YES_NO
 from finetune_assets.evaluation.scoring.metric import Constant, Metric, confusion
 from finetune_assets.evaluation.statistics import (
     FloatArray,
+    Interval,
     Outcome,
     accuracy_interval,
     bootstrap,
@@ -68,6 +69,8 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
     primary = next(iter(scoring.metrics))
     base_right, tuned_right = base_answers.right, tuned_answers.right
     baselines = sorted(_baselines(scoring, base), key=lambda pair: -pair[1].right.sum())
+    trivial = tuple(Baseline(name, _estimates(scoring, answers, len(base))) for name, answers in baselines)
+    over_baseline = paired_bootstrap(baselines[0][1].right, tuned_right, groups)
     p_value = paired_p_value(base_right, tuned_right, groups)
     result = outcome(comparisons[primary].difference, p_value)
     return BenchmarkReport(
@@ -75,8 +78,8 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
         primary=primary,
         n=len(base),
         n_unanswered=n_unanswered,
-        baselines=tuple(Baseline(name, _estimates(scoring, answers, len(base))) for name, answers in baselines),
-        over_baseline=paired_bootstrap(baselines[0][1].right, tuned_right, groups),
+        baselines=trivial,
+        over_baseline=over_baseline,
         base=_result(scoring, base, base_answers),
         fine_tuned=_result(scoring, tuned, tuned_answers),
         comparisons=comparisons,
@@ -84,7 +87,7 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
         n_broken=int(np.sum(tuned_right < base_right)),
         p_value=p_value,
         outcome=result,
-        verdict=_verdict(scoring, comparisons, result, p_value),
+        verdict=f"{_verdict(scoring, comparisons, result, p_value)} {_against(trivial[0], primary, over_baseline)}",
         worst=_worst(scoring, base, tuned, base_right, tuned_right),
     )
 
@@ -200,6 +203,15 @@ def _verdict(scoring: Scoring[Any], comparisons: dict[str, MetricComparison], re
         f"{scale * beside.base.estimate:,.{digits}f}, {judged} ({change}, {100 * beside.difference.level:g} % interval "
         f"{low} to {high}, {p_words(beside.p_value)})."
     )
+
+
+def _against(trivial: Baseline, primary: str, gain: Interval) -> str:
+    """Say whether the fine-tuned model is of more use than the best trivial one."""
+    beats = "beats" if gain.low > 0 else "is worse than" if gain.high < 0 else "is not shown to beat"
+    change, low, high = signed_parts(gain, scale=100)
+    numbers = f"{change} points ({100 * gain.level:g} % interval {low} to {high})"
+    right = f"which is right in {100 * (trivial.metrics[primary] or 0):.1f} %"
+    return f"The fine-tuned model {beats} a trivial one ({trivial.name}), {right}: {numbers}."
 
 
 def _worst(

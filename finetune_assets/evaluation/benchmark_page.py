@@ -16,6 +16,7 @@ HEADLINES = {
     "better": "Fine-tuning helped",
     "worse": "Fine-tuning made it worse",
     "inconclusive": "No proof that fine-tuning helped",
+    "useless": "Better than the base model, no better than a constant answer",
 }
 MAX_LABELS = 12
 """Confusion matrices of more labels are too wide for a page; the picture of them is shown instead."""
@@ -42,13 +43,13 @@ def to_html(
     itself; `thumbnails` are data URLs by example id, shown with the worst examples; `note` is a remark on the models,
     shown at the top.
     """
+    outcome = "useless" if report.outcome == "better" and report.over_baseline.low <= 0 else report.outcome
     shown = {name: png for name, png in (charts or {}).items() if name != "confusion_matrix" or not _is_drawn(report)}
     return Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
-        outcome=report.outcome,
-        headline=HEADLINES[report.outcome],
+        outcome=outcome,
+        headline=HEADLINES[outcome],
         verdict=escape(report.verdict),
-        baseline=escape(_against_baseline(report)),
         note=f"<p>{escape(note)}</p>" if note else "",
         facts=_facts(report),
         base_model=escape(report.base.model),
@@ -61,17 +62,6 @@ def to_html(
         charts=_charts(shown),
         worst="".join(_worst_card(example, (thumbnails or {}).get(example.example_id)) for example in report.worst),
         worst_note=_worst_note(report),
-    )
-
-
-def _against_baseline(report: BenchmarkReport) -> str:
-    gain, best = report.over_baseline, report.baselines[0]
-    beats = "beats" if gain.low > 0 else "is not shown to beat"
-    change, low, high = signed_parts(gain, scale=100)
-    return (
-        f"The fine-tuned model {beats} a trivial one ({best.name}), which is right in "
-        f"{100 * (best.metrics[report.primary] or 0):.1f} %: {change} points "
-        f"({100 * gain.level:g} % interval {low} to {high})."
     )
 
 

@@ -109,6 +109,7 @@ class BenchmarkReport:
     """Of `n_fixed` against `n_broken`: McNemar's exact test, or a permutation test where examples share groups."""
     outcome: Outcome
     verdict: str
+    """On the base model and on the best baseline, in words."""
     worst: tuple[WorstExample, ...]
     """The fine-tuned model's wrong answers, the worst first: the surest, or of numbers those furthest off."""
 

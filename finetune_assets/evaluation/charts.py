@@ -242,7 +242,8 @@ def split_by_label(counts: pd.DataFrame) -> bytes:
     axes.invert_yaxis()
     axes.set(xlabel="examples")
     axes.grid(visible=False, axis="y")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    if len(counts.columns) > 1:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return _png(figure)
 
 

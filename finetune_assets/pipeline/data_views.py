@@ -15,7 +15,7 @@ from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, picture, start, table
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task, TextAnswer
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.tokens import example_tokens
 
@@ -25,6 +25,7 @@ N_LETTERS = 1_000
 """Of a message that is shown; the file has all of it."""
 N_QUARANTINE = 20
 N_SUSPECTS = 16
+_NO_ANSWERS = dg.MetadataValue.md("There are no answers to draw.")
 ALL = "examples"
 """The one column of `counts` where answers are numbers or texts."""
 
@@ -53,12 +54,15 @@ def counts(examples: Table, answer: Answer) -> pd.DataFrame:
 
 
 def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    """Show the answers: by split where they are words, as a histogram where they are numbers."""
+    """Show the answers: by split where they are words, as a histogram of numbers, or of the lengths of texts."""
+    if isinstance(answer, TextAnswer):
+        words = [len(text.split()) for chunk in examples.chunks(["answer"]) for text in chunk["answer"].dropna()]
+        return picture(charts.histogram(words, "Length of the answers", "words"), "answers") if words else _NO_ANSWERS
     if not isinstance(answer, NumberAnswer):
         return picture(charts.split_by_label(counted), "examples by split and answer")
     values = np.concatenate([chunk["score"].dropna().to_numpy() for chunk in examples.chunks(["score"])])
     if not len(values):
-        return dg.MetadataValue.md("There are no numbers.")
+        return _NO_ANSWERS
     if (values > 0).all() and values.max() > 100 * np.median(values):
         return picture(charts.histogram(np.log10(values), "Answers", "logarithm of the number, base 10"), "answers")
     return picture(charts.histogram(values, "Answers", "number"), "answers")
@@ -118,7 +122,7 @@ def _suspects(filtered: Filtered) -> dict[str, Any]:
 def _label_errors(found: LabelErrors) -> dg.MarkdownMetadataValue:
     suspects = found.suspects.drop(columns=["row", "image"])
     if suspects.empty:
-        return dg.MetadataValue.md(f"None found; {found.note}.")
+        return dg.MetadataValue.md(f"None found; {found.note}." if found.auc else f"{found.note.capitalize()}.")
     first = records(found.suspects.head(N_SUSPECTS))
     pictured = [(row["image"], f"{row['answer']}, or {row['likely']}?") for row in first if row["image"] is not None]
     sheet = f"{_sheet(pictured).value}\n\n" if pictured else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,12 +12,12 @@ import pandas as pd
 
 from finetune_assets.dataset import images
 from finetune_assets.evaluation import charts
-from finetune_assets.evaluation.benchmark_report import BenchmarkReport
+from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison
 from finetune_assets.evaluation.calibration import CalibrationReport, Calibrator, Evidence
 from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
 from finetune_assets.evaluation.platt import EVENTS
 from finetune_assets.evaluation.prediction import read_predictions
-from finetune_assets.evaluation.statistics import in_words, p_words
+from finetune_assets.evaluation.statistics import in_words, p_words, signed_parts
 from finetune_assets.task import Answer, NumberAnswer, Task
 from finetune_assets.training_file.findings import Report
 
@@ -24,6 +25,8 @@ N_PICTURES = 16
 THUMB = 80
 """Side of a small image in pixels: sixteen of them take about 60 kB of the event log."""
 N_CHATS = 3
+_WORD_END = 16
+_LONG_WORD = re.compile(r"\S{40,}")
 
 
 def picture(png: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
@@ -84,19 +87,23 @@ def answers_chart(report: BenchmarkReport, predictions: pd.DataFrame, answer: An
 
 def metrics(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
     """Show every metric of the trivial models, the base and the fine-tuned model."""
-    rows = [
-        {
-            "metric": f"{row.label} ({'higher' if row.higher_is_better else 'lower'} is better)",
-            **{baseline.name: baseline.metrics[name] for baseline in report.baselines},
-            "base": row.base.estimate,
-            "fine-tuned": row.fine_tuned.estimate,
-            "difference": row.difference.estimate,
-            "95 % interval": f"{in_words(row.difference.low)} to {in_words(row.difference.high)}",
-            "p": "" if row.p_value is None else p_words(row.p_value),
-        }
-        for name, row in report.comparisons.items()
-    ]
-    return table(pd.DataFrame(rows))
+    rows = []
+    for name, row in report.comparisons.items():
+        change, low, high = signed_parts(row.difference, row.scale, row.digits)
+        rows.append(
+            {
+                "metric": f"{row.label} {'↑' if row.higher_is_better else '↓'}",
+                **{start(trivial.name, 24): _shown(trivial.metrics[name], row) for trivial in report.baselines},
+                "base": _shown(row.base.estimate, row),
+                "fine-tuned": _shown(row.fine_tuned.estimate, row),
+                "difference": f"{change} ({low} to {high})",
+                "p": "" if row.p_value is None else p_words(row.p_value).removeprefix("p = "),
+            }
+        )
+    note = (
+        "Shares and correlations are times 100; beside a difference is its 95 % interval. ↑ higher is better, ↓ lower."
+    )
+    return dg.MetadataValue.md(f"{table(pd.DataFrame(rows)).value}\n\n{note}")
 
 
 def benchmark_numbers(report: BenchmarkReport) -> dict[str, Any]:
@@ -121,13 +128,13 @@ def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
         return dg.MetadataValue.md("It got nothing wrong.")
     rows = [
         {
-            "example": worst.example_id,
             "question": start(worst.question),
             "truth": start(worst.truth),
             "answer": start(worst.text),
             "base model": start(worst.base_text),
             "p_truth": worst.p_truth,
             "p_answer": worst.p_predicted,
+            "example": worst.example_id,
         }
         for worst in report.worst
     ]
@@ -200,4 +207,10 @@ def _cell(value: Any) -> str:
     if pd.isna(value):
         return ""
     text = in_words(value) if isinstance(value, float) else str(value)
+    # A hash or a row of zeros would push the other columns out of the page.
+    text = _LONG_WORD.sub(lambda word: f"{word[0][:_WORD_END]}…{word[0][-_WORD_END:]}", text)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _shown(value: float | None, row: MetricComparison) -> str:
+    return "" if value is None else f"{row.scale * value:,.{row.digits}f}"

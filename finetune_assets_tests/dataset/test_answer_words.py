@@ -34,9 +34,18 @@ def test_what_is_neither_answer_is_none(found: object) -> None:
     assert read_binary(found, BINARY) is None
 
 
-@pytest.mark.parametrize("found", ["3 for $10", "10-20", "USD 1 299.00", "free", None])
+@pytest.mark.parametrize(
+    "found", ["3 for $10", "10-20", "USD 1 299.00", "free", None, "$1.8k", "2.5K", "3 million", "$1.2bn"]
+)
 def test_a_label_that_is_not_one_number_for_certain_is_none(found: object) -> None:
     assert label(found, PRICE) is None
+
+
+def test_a_number_may_stand_for_thousands_where_the_template_says_so() -> None:
+    in_thousands = NumberAnswer(kind="number", template="Price is ${} thousand", decimals=1)
+    assert label("$5.1 Thousand", in_thousands) == Label("Price is $5.1 thousand", 5.1)
+    assert label("$5.1k", in_thousands) is None
+    assert label("12 kg", PRICE) == Label("Price is $12.00", 12)
 
 
 @pytest.mark.parametrize("found", [["a", "b"], {"text": "a"}, " "])

@@ -84,6 +84,14 @@ def test_a_gain_over_a_poor_base_model_is_held_against_the_most_frequent_answer(
     assert trivial.metrics["balanced_accuracy"] == 0.5
     assert report.over_baseline.estimate == pytest.approx(report.decisive.fine_tuned.estimate - shares["No"])
     assert report.over_baseline.low < 0
+    assert "The fine-tuned model is not shown to beat a trivial one (always “No”), which is right in" in report.verdict
+
+
+@pytest.mark.parametrize(("fine_tuned", "words"), [(0.95, "beats"), (0.2, "is worse than")])
+def test_the_verdict_compares_with_the_trivial_model_too(fine_tuned: float, words: str) -> None:
+    assert (
+        f"The fine-tuned model {words} a trivial one" in compare(predictions(base=0.1, fine_tuned=fine_tuned)).verdict
+    )
 
 
 def test_only_the_test_split_is_judged() -> None:

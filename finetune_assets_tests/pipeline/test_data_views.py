@@ -45,12 +45,15 @@ def test_counts_have_every_split_and_answer(tmp_path: Path, answer: Answer, colu
     assert counted.to_dict("list") == columns
 
 
-def test_numbers_are_a_histogram_and_words_are_bars(tmp_path: Path) -> None:
+def test_numbers_and_lengths_of_texts_are_histograms_and_words_are_bars(tmp_path: Path) -> None:
     rows = table(tmp_path, *({"score": float(n)} for n in range(9)))
     counted = data_views.counts(rows, BINARY)
     number = data_views.answer_chart(rows, NumberAnswer(kind="number"), counted).value or ""
     binary = data_views.answer_chart(rows, BINARY, counted).value or ""
-    assert number.startswith("![answers](data:image/png;base64,")
+    text = data_views.answer_chart(rows, TextAnswer(kind="text"), counted).value or ""
+    assert number.startswith("![answers](data:image/png;base64,") and text.startswith(
+        "![answers](data:image/png;base64,"
+    )
     assert binary.startswith("![examples by split and answer](data:image/png;base64,")
 
 
@@ -76,6 +79,13 @@ def test_chats_are_the_training_examples_with_their_own_system_message(tmp_path:
     rows = table(tmp_path, {"split": "test", "question": "Hidden?"}, {"system": "Be brief."})
     shown = data_views.chats(rows, make_task()).value or ""
     assert "**system**: Be brief." in shown and "**assistant**: Yes" in shown and "Hidden?" not in shown
+
+
+def test_labels_that_were_not_judged_are_not_said_to_be_right(tmp_path: Path) -> None:
+    found = LabelErrors("not looked for: too few", None, pd.DataFrame(columns=["row", "image"]))
+    nothing = write_table(UPath(tmp_path) / "q.parquet", pd.DataFrame(columns=list(QUARANTINE_DTYPES)))
+    shown = data_views.quarantine(Filtered(nothing, nothing, Counter(), 9, found))
+    assert shown["likely_label_errors"].value == "Not looked for: too few."
 
 
 def test_the_quarantine_shows_its_first_rows_and_how_many_more_there_are(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ def test_a_long_table_says_how_long_it_is() -> None:
     assert shown.value is not None and shown.value.endswith("| 1 |\n\nThe first 2 of 2,000 rows.")
 
 
+def test_a_word_too_long_for_its_column_keeps_its_ends() -> None:
+    shown = views.table(pd.DataFrame({"sha256": ["a" * 32 + "b" * 32], "path": ["/data/cells/one.png"]}))
+    assert shown.value is not None and shown.value.endswith(f"| {'a' * 16}…{'b' * 16} | /data/cells/one.png |")
+
+
 def test_what_training_takes_is_said_in_words() -> None:
     assert views.estimate({"tokens": 17486, "epochs": 2, "cost_usd": None}) == "17,486 tokens, 2 epochs, price unknown"
     assert views.estimate({"tokens": 7, "epochs": 1, "cost_usd": 0.004}) == "7 tokens, 1 epochs, 0.00 USD"
@@ -49,6 +54,8 @@ def test_a_benchmark_is_shown_as_suits_the_kind_of_answer(answer: Answer, table:
     assert (chart, png[:4]) == (name, b"\x89PNG")
     shown = views.metrics(report).value or ""
     assert all(row.label in shown for row in report.comparisons.values())
+    decisive = report.decisive
+    assert f"| {100 * decisive.base.estimate:.1f} | {100 * decisive.fine_tuned.estimate:.1f} | +" in shown
     assert views.benchmark_numbers(report)[f"fine_tuned_{report.primary}"] == report.decisive.fine_tuned.estimate
 
 

@@ -75,11 +75,16 @@ def record_name(path: UPath) -> str:
 
 
 def cell(row: Cells, column: str) -> object:
-    """Return a cell of a record, None where it has none; `a.b` is the key `b` of what stands in column `a`."""
+    """Return a cell of a record, None where it has none.
+
+    `a.b` is the key `b` of the object in column `a`, and `a.0` the first entry of the list there.
+    """
     if column in row or "." not in column:
         return row.get(column)
     first, rest = column.split(".", 1)
     inner = row.get(first)
+    if isinstance(inner, list):
+        inner = {str(place): entry for place, entry in enumerate(inner)}
     return cell(inner, rest) if isinstance(inner, dict) else None
 
 

@@ -5,7 +5,8 @@ code, amino acids, restriction enzymes).
 
 The answer is short, its explanation a sentence. The wording of a question is chosen by a hash of the fact. All
 questions about one thing (a constant, an element, a codon, a recognition site) are one group, so that nothing that a
-model was trained on is asked again in another split.
+model was trained on is asked again in another split. So only what follows from a rule or is widely known is asked: no
+training on other constants tells the value of this one.
 """
 
 from __future__ import annotations
@@ -68,22 +69,16 @@ def _physics() -> Iterator[Fact]:
     from scipy import constants
 
     for name in constants.find():
-        value, unit, uncertainty = constants.physical_constants[name]
-        amount = f"{_number(value)} {unit}".strip()
-        kind = "exact by definition" if uncertainty == 0 else f"measured to within {_number(uncertainty)}"
-        explanation = f"CODATA gives the {name} as {amount}, {kind}."
+        value, unit, _ = constants.physical_constants[name]
         about = name.split(" in ")[0].removesuffix(" energy equivalent")
-        if unit:
-            asked = (f"In which unit is the {name} given?", f"What is the unit of the {name}?")
-            yield Fact(about, asked, unit, explanation)
-        asked = (f"What is the value of the {name}?", f"How large is the {name}?")
-        yield Fact(about, asked, amount, explanation)
+        asked = (f"In which unit is the {name} given?", f"What is the unit of the {name}?")
+        explanation = f"CODATA gives the {name} as about {_number(value)} {unit}".strip()
+        yield Fact(about, asked, unit or "none, it is a number", f"{explanation}.")
     for unit, names in _UNITS.items():
         for name in names:
-            amount = f"{_number(float(f'{getattr(constants, name):.7g}'))} {unit}"
             words = name.replace("_", " ")
-            asked = (f"How many {unit} are one {words}?", f"What is one {words} in {unit}?")
-            yield Fact(words, asked, amount, f"One {words} equals {amount}.")
+            asked = (f"In which unit of the SI is one {words} expressed?", f"One {words} is how many of which SI unit?")
+            yield Fact(words, asked, unit, f"One {words} is about {_number(getattr(constants, name))} {unit}.")
 
 
 _UNITS = {
@@ -105,34 +100,27 @@ def _chemistry() -> Iterator[Fact]:
     from mendeleev.fetch import fetch_table
 
     series = dict(fetch_table("series")[["id", "name"]].itertuples(index=False))
-    columns = [
-        "atomic_number",
-        "symbol",
-        "name",
-        "series_id",
-        "group_id",
-        "period",
-        "block",
-        "electronic_configuration",
-    ]
-    for number, symbol, name, series_id, group, period, block, configuration in fetch_table("elements")[
-        columns
-    ].itertuples(index=False):
+    columns = ["symbol", "name", "series_id", "group_id", "period", "block", "electronic_configuration"]
+    for symbol, name, series_id, group, period, block, electrons in fetch_table("elements")[columns].itertuples(
+        index=False
+    ):
         element, family = name.lower(), series[series_id].lower()
         place = f"period {period}" + (f", group {int(group)}" if text(group) else f", {block} block")
-        who = f"{name} ({symbol}) is element {number}"
+        who = f"{name} ({symbol})"
         asked = (f"What is the chemical symbol of {element}?", f"Which symbol stands for the element {element}?")
-        yield Fact(element, asked, symbol, f"{who}, one of the {family}.")
-        asked = (f"How many protons does an atom of {element} have?", f"What is the atomic number of {element}?")
-        yield Fact(element, asked, str(number), f"{who}; the atomic number counts the protons.")
-        asked = (f"Which element has the atomic number {number}?", f"Which element has {number} protons?")
-        yield Fact(element, asked, element, f"{who}, in {place}.")
-        asked = (f"Where in the periodic table is {element}?", f"Which period and group is {element} in?")
-        yield Fact(element, asked, place, f"{who}, one of the {family}.")
-        asked = (f"To which family of elements does {element} belong?", f"What kind of element is {element}?")
-        yield Fact(element, asked, family, f"{who}, in {place}.")
-        asked = (f"What is the electron configuration of {element}?", f"How are the electrons of {element} arranged?")
-        yield Fact(element, asked, configuration, f"{who}, in the {block} block.")
+        yield Fact(element, asked, symbol, f"{who} is one of the {family}.")
+        asked = (f"Which element has the symbol {symbol}?", f"Which element does the symbol {symbol} stand for?")
+        yield Fact(element, asked, element, f"{who} is in {place}.")
+        asked = (
+            f"To which family of elements does {element}, in {place}, belong?",
+            f"What kind of element is {element}, in {place}?",
+        )
+        yield Fact(element, asked, family, f"{who} is in {place}.")
+        asked = (
+            f"An atom has the electrons {electrons}. In which period and block is it?",
+            f"Where in the periodic table is the element with the electrons {electrons}?",
+        )
+        yield Fact(element, asked, f"period {period}, {block} block", f"{who} has the electrons {electrons}.")
 
 
 def _biology() -> Iterator[Fact]:
@@ -168,7 +156,7 @@ def _restriction_enzymes() -> Iterator[Fact]:
         shown = f"{site[:cut]}^{site[cut:]}"
         ends = "blunt ends" if overhang == 0 else f"{'5' if overhang < 0 else '3'}' overhangs"
         explanation = f"{enzyme} cuts {shown} and leaves {ends}."
-        asked = (f"Which DNA sequence does {enzyme} recognise?", f"What is the recognition site of {enzyme}?")
+        asked = (f"{enzyme} cuts {shown}. Which DNA does it recognise?", f"What is the site of {enzyme}, cut {shown}?")
         yield Fact(site, asked, site, explanation)
         asked = (f"Which ends does {enzyme} leave when it cuts {shown}?", f"{enzyme} cuts {shown}. What are the ends?")
         yield Fact(site, asked, ends, explanation)
@@ -187,5 +175,5 @@ _SCIENCES = {"physics": ("scipy", _physics), "chemistry": ("mendeleev", _chemist
 
 
 def _number(value: float) -> str:
-    """Write a number as short as it is exact, whole numbers without a point."""
-    return str(int(value)) if value == int(value) and abs(value) < 1e16 else repr(value)
+    """Write a number with the digits that a person would say."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"

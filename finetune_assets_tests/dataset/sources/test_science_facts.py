@@ -20,7 +20,7 @@ def read(region: str) -> list[Example]:
 @pytest.mark.parametrize("region", SCIENCES)
 def test_each_science_has_hundreds_of_questions_about_over_a_hundred_things(region: str) -> None:
     found = read(region)
-    assert len(found) > 600 and len({example.group for example in found}) > 100
+    assert len(found) > 390 and len({example.group for example in found}) > 100
     assert [example.problem for example in found if example.problem] == []
     assert len({example.question for example in found}) == len({example.id for example in found}) == len(found)
 
@@ -40,8 +40,9 @@ def test_the_questions_are_the_same_every_time(region: str) -> None:
 @pytest.mark.parametrize(
     ("region", "said"),
     [
-        ("physics", "J K^-1 Explanation: CODATA gives the Boltzmann constant as"),
-        ("physics", "0.3048 metres Explanation: One foot equals 0.3048 metres."),
+        ("physics", "J K^-1 Explanation: CODATA gives the Boltzmann constant as about 1.381e-23 J K^-1."),
+        ("physics", "none, it is a number Explanation: CODATA gives the muon g factor as about -2.002."),
+        ("physics", "metres Explanation: One foot is about 0.3048 metres."),
         ("biology", "methionine Explanation: In the standard genetic code AUG encodes"),
         ("biology", "W Explanation: The amino acid tryptophan is written W or Trp."),
     ],
@@ -56,9 +57,9 @@ def test_what_is_about_one_thing_is_one_group() -> None:
     for example in read("chemistry"):
         by_group[example.group].append(example)
     assert len(by_group) == 118
-    assert {len(examples) for examples in by_group.values()} == {6}
+    assert {len(examples) for examples in by_group.values()} == {4}
     answers = {(example.answer or "").split(" Explanation: ")[0] for example in by_group["chemistry/iron"]}
-    assert answers == {"Fe", "26", "iron", "period 4, group 8", "transition metals", "[Ar] 3d6 4s2"}
+    assert answers == {"Fe", "iron", "transition metals", "period 4, d block"}
 
 
 def test_a_science_that_there_is_not_is_refused() -> None:

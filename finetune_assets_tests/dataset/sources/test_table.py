@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task_sources import TableSource
 from finetune_assets_tests.dataset.pictures import picture
 
@@ -94,6 +94,18 @@ def test_a_column_of_objects_is_looked_into(tmp_path: Path) -> None:
         made, bad = read(tmp_path / name, question="{qa.question}", answer="{qa.answer.text}")
         assert (made.question, made.answer) == ("Q", "A"), name
         assert bad.problem == "missing_field", name
+
+
+def test_the_options_of_a_question_may_be_a_list(tmp_path: Path) -> None:
+    rows = [{"question": "Q?", "choices": {"text": ["one", "two"]}, "answer": "B", "region": "physics"}]
+    (tmp_path / "t.jsonl").write_text(json.dumps(rows[0]))
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    options = ChoiceAnswer(kind="choice", options=["A", "B"])
+    for name in ("t.jsonl", "t.parquet"):
+        [made] = read(tmp_path / name, options, question="{question} A {choices.text.0} B {choices.text.1}")
+        assert (made.question, made.answer) == ("Q? A one B two", "B"), name
+        [bad] = read(tmp_path / name, options, question="{question} C {choices.text.2}")
+        assert "has no choices.text.2; it has " in (bad.detail or ""), name
 
 
 def test_images_are_paths_beside_the_table_or_bytes_inside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
