@@ -22,6 +22,7 @@ from finetune_assets.training_file.tokens import ASSUMED_SIZE
 MAX_IMAGES = 10
 _FORMATS = {"image/jpeg": "JPEG", "image/jpg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 _MODES = ("RGB", "RGBA")
+_OTHER_ENDINGS = frozenset({"gif", "bmp", "tif", "tiff", "svg", "ico", "heic", "avif", "pdf", "mp4"})
 _PRIVATE_ENDINGS = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".corp")
 
 
@@ -32,7 +33,7 @@ class CheckedImage:
     key: int
     size: tuple[int, int]
     asked: bool
-    """Whether it belongs to the last user message, the one that the learnt answer is about."""
+    """Whether it belongs to the last message with images, the one that the learnt answer is about."""
 
 
 def check_images(messages: list[Any], found: list[Problem], field: str = "messages") -> list[CheckedImage]:
@@ -46,7 +47,7 @@ def check_images(messages: list[Any], found: list[Problem], field: str = "messag
     if len(parts) > MAX_IMAGES:
         message = f"{len(parts)} images in one example, at most {MAX_IMAGES} are taken; split it"
         found.append(("too_many_images", message))
-    last_user = max(index for index, message in enumerate(messages) if _is_user(message))
+    last_shown = parts[-1][0]
     checked: list[CheckedImage] = []
     for index, where, url in parts:
         try:
@@ -54,7 +55,7 @@ def check_images(messages: list[Any], found: list[Problem], field: str = "messag
         except ImageError as error:
             found.append((error.reason, f"{where} {error.detail}"))
         else:
-            checked.append(CheckedImage(key, size, asked=index == last_user))
+            checked.append(CheckedImage(key, size, asked=index == last_shown))
     return checked
 
 
@@ -107,11 +108,13 @@ def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[i
 def _check_address(url: str) -> None:
     try:
         address = urlsplit(url)
-        scheme, host = address.scheme, address.hostname
+        scheme, host, path = address.scheme, address.hostname, address.path
     except ValueError:
-        scheme, host = None, None
+        scheme, host, path = None, None, ""
     if scheme != "https" or not host or " " in url:
         raise ImageError("image_invalid", f"must be a data URL or an https address, found {url[:60]!r}")
+    if (ending := path[-5:].rpartition(".")[2].lower()) in _OTHER_ENDINGS:
+        raise ImageError("image_format", f"is a {ending} file by its name; providers take PNG, JPEG and WEBP")
     if _is_private(host):
         raise ImageError("image_private_host", f"is at {host!r}, which no provider reaches; inline the image instead")
 

@@ -1,4 +1,4 @@
-"""Finds a key that stands twice in one JSON object, of which parsers silently keep one."""
+"""The rules for keys: those that the format does not know, and those of which parsers silently keep one of two."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from collections import Counter
 from typing import Any
 
 from finetune_assets.training_file.findings import Problem
+
+
+def check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[str], found: list[Problem]) -> None:
+    """Warn of the keys of an object that the format does not know; `where` ends with a dot, or is empty."""
+    for key in value:
+        if key not in known:
+            found.append(("unknown_key", f"{where}{key} is not part of the format; providers refuse or ignore it"))
 
 
 def check_repeated_keys(line: bytes, example: dict[str, Any], found: list[Problem]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.training_file.findings import Problem, has_error
+from finetune_assets.training_file.key_rules import check_keys
 from finetune_assets.training_file.tool_rules import (
     NAME,
     NAME_RULE,
@@ -26,6 +27,7 @@ _MESSAGE_KEYS = {role: {"role", "content", "name"} for role in _ROLES} | {
     "assistant": {"role", "content", "name", "weight", "refusal", "tool_calls", "function_call"},
     "tool": {"role", "content", "tool_call_id"},
 }
+_IMAGE_KEYS = frozenset({"url", "detail"})
 _PARTS = {"user": ("text", "image_url"), "assistant": ("text", "refusal")}
 _WRITE_OR_DROP = "write the text or drop the line"
 _OTHER_FORMATS = {
@@ -119,21 +121,17 @@ def _check_fields(where: str, role: str, message: dict[str, Any], found: list[Pr
     name, weight = message.get("name"), message.get("weight")
     if (name is not None or role == "function") and (type(name) is not str or not NAME.fullmatch(name)):
         found.append(("invalid_name", f"{where}.name must be {NAME_RULE}, found {kind(name)}"))
-    if weight is not None and (role != "assistant" or type(weight) is not int or weight not in (0, 1)):
-        wanted = "must be 0 or 1" if role == "assistant" else f"does not belong in a {role} message"
-        found.append(("invalid_weight", f"{where}.weight {wanted}, found {kind(weight)}"))
+    if role != "assistant" and weight is not None:
+        found.append(("invalid_weight", f"{where}.weight does not belong in a {role} message, found {kind(weight)}"))
+    if role == "assistant" and "weight" in message and (type(weight) is not int or weight not in (0, 1)):
+        found.append(("invalid_weight", f"{where}.weight must be 0 or 1, found {kind(weight)}"))
     if role == "assistant":
         check_calls(where, message, found)
+        if type(refusal := message.get("refusal")) not in (str, type(None)):
+            found.append(("invalid_content", f"{where}.refusal must be text, found {kind(refusal)}"))
     if role == "tool" and type(message.get("tool_call_id")) is not str:
         found.append(("unknown_tool_call_id", f"{where}.tool_call_id must repeat the id of the assistant's call"))
     check_keys(f"{where}.", message, _MESSAGE_KEYS[role] | {"weight"}, found)
-
-
-def check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[str], found: list[Problem]) -> None:
-    """Warn of the keys of an object that the format does not know; `where` ends with a dot, or is empty."""
-    for key in value:
-        if key not in known:
-            found.append(("unknown_key", f"{where}{key} is not part of the format; providers refuse or ignore it"))
 
 
 def _check_content(where: str, role: str, message: dict[str, Any], found: list[Problem]) -> None:
@@ -148,6 +146,8 @@ def _check_content(where: str, role: str, message: dict[str, Any], found: list[P
             found.append(("empty_content", f"{where}.content ({role}) is an empty list; write the text"))
         for index, part in enumerate(content):
             _check_part(f"{where}.content[{index}]", role, part, found)
+        if len(content) > 1 and any(type(part) is dict and part.get("type") == "refusal" for part in content):
+            found.append(("invalid_content", f"{where}.content must be nothing but its refusal; drop the other parts"))
     elif type(content) is not str:
         found.append(("invalid_content", f"{where}.content must be text or a list of parts, found {kind(content)}"))
     elif (not content or content.isspace()) and role != "tool" and not message.get("tool_calls"):
@@ -159,6 +159,8 @@ def _check_part(where: str, role: str, part: Any, found: list[Problem]) -> None:
         found.append(("invalid_part", f"{where} must be an object with a type, found {kind(part)}"))
         return
     part_type, allowed = part["type"], _PARTS.get(role, ("text",))
+    if len(part) != 2:
+        check_keys(f"{where}.", part, {"type", part_type}, found)
     if part_type not in allowed:
         if part_type == "image_url":
             found.append(("image_not_allowed", f"{where} is an image from {role}; only a user may send one"))
@@ -172,6 +174,8 @@ def _check_part(where: str, role: str, part: Any, found: list[Problem]) -> None:
         elif image.get("detail", "auto") not in ("auto", "low", "high"):
             message = f"{where}.image_url.detail must be auto, low or high, found {kind(image['detail'])}"
             found.append(("invalid_detail", message))
+        else:
+            check_keys(f"{where}.image_url.", image, _IMAGE_KEYS, found)
     elif type(part.get(part_type)) is not str:
         found.append(("invalid_part", f"{where}.{part_type} must be text, found {kind(part.get(part_type))}"))
     elif not part[part_type] or part[part_type].isspace():

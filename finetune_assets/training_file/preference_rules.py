@@ -10,7 +10,8 @@ from typing import Any
 
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.training_file.findings import Problem, has_error
-from finetune_assets.training_file.message_rules import check_keys, check_message
+from finetune_assets.training_file.key_rules import check_keys
+from finetune_assets.training_file.message_rules import check_message
 from finetune_assets.training_file.tool_rules import check_tool_turns, check_tools
 
 INPUT_FIELD = "input.messages"
@@ -49,6 +50,8 @@ def check_pair(example: dict[str, Any], found: list[Problem]) -> None:
     if has_error(found):
         return
     check_tool_turns(asked["messages"], asked, found, INPUT_FIELD)
+    for field in _OUTPUTS:
+        check_tool_turns(example[field], asked, found, field)
     preferred, other = (_said(example[field][0]) for field in _OUTPUTS)
     if preferred == other:
         message = "preferred_output and non_preferred_output are the same; nothing is learnt from the line, so drop it"

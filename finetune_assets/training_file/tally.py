@@ -10,6 +10,8 @@ MIN_EXAMPLES = 10
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_IMAGE_EXAMPLES = 50_000
 _MAX_DISTINCT_ANSWERS = 20
+_MOST_OF_ONE = 0.95
+"""Share of the examples above which one answer crowds out the others."""
 
 
 class Tally:
@@ -20,9 +22,20 @@ class Tally:
         self.tokens_total = self.tokens_max = 0
         self.token_histogram: Counter[int] = Counter()
         self.answers: Counter[str] | None = Counter()
+        self._first_said: list[object] | None = None
+        self._always_said = True
 
-    def add(self, n_images: int, answer: object) -> None:
-        """Count one example. Answers are counted as long as they are labels rather than free text."""
+    def add(self, n_images: int, said: list[object]) -> None:
+        """Count one example. Final answers are counted as long as they are labels rather than free text.
+
+        Args:
+            n_images: Of the example.
+            said: The contents of the assistant's messages in a conversation; none of a preference pair.
+        """
+        answer = said[-1] if said else None
+        if self._always_said:
+            self._first_said = self._first_said or said
+            self._always_said = said == self._first_said
         self.n_examples += 1
         self.n_images += n_images
         self.n_image_examples += bool(n_images)
@@ -57,7 +70,15 @@ class Tally:
         if self.n_image_examples > MAX_IMAGE_EXAMPLES:
             message = f"{self.n_image_examples:,} examples with images, at most {MAX_IMAGE_EXAMPLES:,} are taken"
             errors.add(None, "too_many_image_examples", f"{message}; leave some out")
-        if self.n_examples >= MIN_EXAMPLES and self.answers is not None and len(self.answers) == 1:
-            answer = next(iter(self.answers))
+        if self.n_examples >= MIN_EXAMPLES and self.answers:
+            self._report_answers(self.answers, warnings)
+
+    def _report_answers(self, answers: Counter[str], warnings: Findings) -> None:
+        [(answer, n)] = answers.most_common(1)
+        if len(answers) > 1 and n >= _MOST_OF_ONE * self.n_examples:
+            message = f"{n:,} of {self.n_examples:,} answers are {answer[:40]!r}; a model that always says so is right"
+            warnings.add(None, "dominant_answer", f"{message} as often, so add others")
+        # Talks that differ and end alike, as with a farewell, teach more than their end.
+        if len(answers) == 1 and self._always_said:
             message = f"every answer is {answer[:40]!r}; a model learns to give no other, so add counterexamples"
             warnings.add(None, "single_answer", message)

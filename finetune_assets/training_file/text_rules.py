@@ -18,18 +18,29 @@ _SECRETS = (  # A character that it needs, how it begins, and all of it: the sea
     ("a GitHub token", "_", "gh", re.compile(r"(?<!\w)gh[pousr]_[A-Za-z0-9]{36}")),
     ("a GitHub token", "_", "github_pat_", re.compile(r"(?<!\w)github_pat_\w{50}")),
     ("a Hugging Face token", "_", "hf_", re.compile(r"(?<!\w)hf_[A-Za-z0-9]{30,}")),
+    ("a signed token (JWT)", ".", "eyJ", re.compile(r"(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")),
     ("an AWS key", "A", "AKIA", re.compile(r"(?<![A-Za-z0-9])AKIA[0-9A-Z]{16}(?![A-Za-z0-9])")),
     ("a Google key", "A", "AIza", re.compile(r"(?<![\w-])AIza[\w-]{35}")),
 )
-_SPECIAL = re.compile(r"<\|(?:endoftext|endofprompt|im_start|im_end|im_sep|start|end|message|eot_id|begin_of_text"
-                      r"|fim_prefix|fim_middle|fim_suffix)\|>")  # fmt: skip
+_SPECIAL = re.compile(
+    r"<\|(?:endoftext|endofprompt|im_start|im_end|im_sep|start|end|message|system|user|assistant|eot_id|begin_of_text"
+    r"|start_header_id|end_header_id|fim_prefix|fim_middle|fim_suffix)\|>"
+)
+_INLINED = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/]{100}")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_MOJIBAKE = re.compile("Ã[\x80-\xbf]|Â[\x80-\xbf]|â€[\x80-\xbf\u2018-\u203a\u0152-\u0178™œ]|ðŸ")
-"""UTF-8 that was read as Latin-1 or Windows-1252."""
+_MOJIBAKE = re.compile(
+    "Ã[\x80-\xbf]|Â[\x80-\xbf]|â€[\x80-\xbf\u2018-\u203a\u0152-\u0178™œ]|ðŸ"
+    "|(?:[\u0420\u0421][\xa0-\xbb\u0401-\u040f\u0451-\u045f\u0490\u0491\u2013-\u203a\u20ac\u2116\u2122]){3}"
+    "|(?:[ã-é][\x80-\xbf\u2013-\u203a\u0152-\u0178™œ]{2}){2}"
+)
+"""UTF-8 that was read as Latin-1 or Windows-1252; of Cyrillic, as Windows-1251; of Chinese or Japanese, two letters."""
+_INVISIBLE = re.compile("[\x80-\x9f\u2060\u202d\u202e\ufeff\ufffe\uffff]"
+                        "|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b")  # fmt: skip
+"""Not among them: joiners, which emoji and several scripts need, and the breaks between words of Thai and Khmer."""
 
 
 def texts_of(messages: list[Any]) -> str:
-    """Join the texts of messages, well-formed or not."""
+    """Join the texts of messages, well-formed or not, and the arguments of their calls."""
     texts: list[str] = []
     for message in messages:
         content = message.get("content") if type(message) is dict else None
@@ -37,6 +48,9 @@ def texts_of(messages: list[Any]) -> str:
             texts.append(content)
         elif type(content) is list:
             texts += [part["text"] for part in content if type(part) is dict and type(part.get("text")) is str]
+        if type(message) is dict and type(calls := message.get("tool_calls")) is list:
+            functions = [call.get("function") for call in calls if type(call) is dict]
+            texts += [str(function.get("arguments")) for function in functions if type(function) is dict]
     return "\n".join(texts)
 
 
@@ -49,6 +63,9 @@ def check_text(text: str, line: bytes, found: list[Problem]) -> None:
     if "|" in text and (special := _SPECIAL.search(text)):
         message = f"a text holds {special[0]!r}, which steers models; take it out, unless it is what is asked about"
         found.append(("special_token", message))
+    if "data:image/" in text and _INLINED.search(text):
+        message = "an image is inlined in a text, where only its letters are seen; make it an image_url part"
+        found.append(("image_in_text", message))
     # JSON writes control characters as \u00.., but for the last of them.
     if ("\x7f" in text or (b"\\" in line and b"\\u00" in line)) and (control := _CONTROL.search(text)):
         found.append(("control_character", f"a text holds the control character {control[0]!r}; take it out"))
@@ -63,3 +80,6 @@ def _check_letters(text: str, found: list[Problem]) -> None:
     if broken := _MOJIBAKE.search(text):
         message = f"a text holds {broken[0]!r}, UTF-8 that was read in another encoding; read its source as UTF-8"
         found.append(("mojibake", message))
+    elif invisible := _INVISIBLE.search(text):
+        message = f"a text holds the character U+{ord(invisible[0]):04X}, which nobody sees; take it out"
+        found.append(("invisible_character", message))

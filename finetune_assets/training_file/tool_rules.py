@@ -13,11 +13,16 @@ import orjson
 
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.training_file.findings import Problem
+from finetune_assets.training_file.key_rules import check_keys
+from finetune_assets.training_file.schema_rules import missing_properties, wrong_schema, wrong_value
 
 MAX_FUNCTIONS = 128
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NAME_RULE = "1 to 64 letters, digits, _ or -"
-_SCHEMA_TYPES = ("object", "string", "number", "integer", "boolean", "array", "null")
+_TOOL_KEYS = frozenset({"type", "function"})
+_FUNCTION_KEYS = frozenset({"name", "description", "parameters", "strict"})
+_CALL_KEYS = frozenset({"id", "type", "function"})
+_CALLED_KEYS = frozenset({"name", "arguments"})
 
 
 def check_tools(example: dict[str, Any], found: list[Problem], where: str = "") -> None:
@@ -36,7 +41,7 @@ def check_tools(example: dict[str, Any], found: list[Problem], where: str = "") 
     parallel = example.get("parallel_tool_calls")
     if parallel is not None and type(parallel) is not bool:
         found.append(("invalid_tools", f"{where}parallel_tool_calls must be true or false, found {kind(parallel)}"))
-    elif parallel is not None and not tools:
+    elif parallel is not None and tools is None:
         message = f"{where}parallel_tool_calls is of no use without {where}tools, and providers refuse it; drop it"
         found.append(("parallel_without_tools", message))
 
@@ -47,12 +52,18 @@ def _check_list(where: str, tools: object, wrong: Callable[[object], str | None]
         return
     names: set[str] = set()
     for index, tool in enumerate(tools):
+        at = f"{where}[{index}]"
         if (told := wrong(tool)) is not None:
-            found.append(("invalid_tools", f"{where}[{index}]{told}"))
-        elif (name := tool.get("function", tool)["name"]) in names:
-            found.append(("duplicate_function", f"{where}[{index}] declares {name!r} again; keep one declaration"))
-        else:
-            names.add(name)
+            found.append(("invalid_tools", at + told))
+            continue
+        function = tool.get("function", tool)
+        if function["name"] in names:
+            found.append(("duplicate_function", f"{at} declares {function['name']!r} again; keep one declaration"))
+        names.add(function["name"])
+        if function is not tool:
+            check_keys(f"{at}.", tool, _TOOL_KEYS, found)
+            at += ".function"
+        check_keys(f"{at}.", function, _FUNCTION_KEYS, found)
 
 
 def _wrong_tool(tool: object) -> str | None:
@@ -66,11 +77,15 @@ def _wrong_function(function: object) -> str | None:
     if type(function) is not dict or not _is_name(function.get("name")):
         found = kind(function.get("name") if type(function) is dict else function)
         return f".name must be {NAME_RULE}, found {found}"
+    if type(function.get("description", "")) is not str:
+        return f".description must be text, found {kind(function['description'])}"
+    if type(strict := function.get("strict")) not in (bool, type(None)):
+        return f".strict must be true or false, found {kind(strict)}"
     if type(parameters := function.get("parameters", {})) is not dict:
         return f".parameters must be a JSON schema, found {kind(parameters)}"
     if parameters and parameters.get("type", "object") != "object":
         return f'.parameters.type must be "object", found {kind(parameters["type"])}'
-    told = _wrong_schema(parameters)
+    told = wrong_schema(parameters)
     return None if told is None else f".parameters{told}"
 
 
@@ -82,19 +97,25 @@ def check_calls(where: str, message: dict[str, Any], found: list[Problem]) -> No
         return
     for index, call in enumerate(calls or ()):
         at = f"{where}.tool_calls[{index}]"
-        if type(call) is not dict or call.get("type") != "function" or type(call.get("id")) is not str:
+        if type(call) is not dict or call.get("type") != "function" or not _is_text(call.get("id")):
             wanted = 'an object with id, "type": "function" and function'
             found.append(("invalid_tool_call", f"{at} must be {wanted}, found {kind(call)}"))
         else:
             _check_function(f"{at}.function", call.get("function"), found)
-    if message.get("function_call") is not None:
-        _check_function(f"{where}.function_call", message["function_call"], found)
+            check_keys(f"{at}.", call, _CALL_KEYS, found)
+    if message.get("function_call") is None:
+        return
+    _check_function(f"{where}.function_call", message["function_call"], found)
+    if calls:
+        told = f"{where}.function_call is the older form of tool_calls, and both are here; keep tool_calls"
+        found.append(("functions_and_tools", told))
 
 
 def _check_function(where: str, function: object, found: list[Problem]) -> None:
     if type(function) is not dict or not _is_name(function.get("name")):
         found.append(("invalid_tool_call", f"{where} must have a name of {NAME_RULE}, found {kind(function)}"))
         return
+    check_keys(f"{where}.", function, _CALLED_KEYS, found)
     arguments = function.get("arguments")
     if type(arguments) is not str or not _is_json_object(arguments):
         message = f"{where}.arguments must be a JSON object written as text, found {kind(arguments)}"
@@ -115,24 +136,35 @@ def check_tool_turns(
         field: The name of the messages in what is told.
     """
     declared = _declared(example)
+    one_at_a_time = example.get("parallel_tool_calls") is False
     pending: dict[str, str] = {}
     for index, message in enumerate(messages):
         where = f"{field}[{index}]"
-        if message["role"] == "tool":
-            if pending.pop(message["tool_call_id"], None) is None:
-                detail = f"{where}.tool_call_id {message['tool_call_id']!r} answers no call before it"
-                found.append(("unknown_tool_call_id", f"{detail}; repeat the id of the assistant's call"))
+        if message["role"] in ("tool", "function"):
+            _check_answer(message, pending, where, found)
             continue
         _report_unanswered(pending, found)
         calls = message.get("tool_calls") or ()
-        pending = {call["id"]: f"{where}.tool_calls" for call in calls}
+        pending = {call["id"]: f"{where}.tool_calls id {call['id']!r}" for call in calls}
         if len(pending) < len(calls):
             found.append(("duplicate_tool_call_id", f"{where}.tool_calls has an id twice; give each call its own"))
+        if one_at_a_time and len(calls) > 1:
+            told = f"{where} makes {len(calls)} calls at once, which parallel_tool_calls forbids; change either"
+            found.append(("parallel_calls", told))
         functions = [call["function"] for call in calls]
-        if message.get("function_call"):
-            functions.append(message["function_call"])
+        if called := message.get("function_call"):
+            functions.append(called)
+            pending[called["name"]] = f"{where}.function_call of {called['name']!r}"
         for function in functions:
             _check_against(declared, function, where, found)
+
+
+def _check_answer(message: dict[str, Any], pending: dict[str, str], where: str, found: list[Problem]) -> None:
+    """Check that a tool message, or one of the older function messages, answers a pending call, and take that off."""
+    key, what = ("tool_call_id", "id") if message["role"] == "tool" else ("name", "name")
+    if pending.pop(message[key], None) is None:
+        detail = f"{where}.{key} {message[key]!r} answers no call before it"
+        found.append(("unknown_tool_call_id", f"{detail}; repeat the {what} of the assistant's call"))
 
 
 def _declared(example: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -151,42 +183,23 @@ def _check_against(declared: dict[str, Any], function: dict[str, str], where: st
     if name not in declared:
         found.append(("undeclared_function", f"{where} calls {name!r}, which tools does not declare; add it"))
         return
-    given = orjson.loads(function["arguments"])
-    missing = [key for key in declared[name].get("parameters", {}).get("required", ()) if key not in given]
-    if missing:
+    given, parameters = orjson.loads(function["arguments"]), declared[name].get("parameters", {})
+    if missing := missing_properties(given, parameters):
         message = f"{where} calls {name!r} without {', '.join(missing)}, which its parameters require; add it"
         found.append(("missing_argument", message))
+    elif (told := wrong_value(given, parameters)) is not None:
+        message = f"{where} calls {name!r} with an argument that its parameters do not allow: {told}; correct either"
+        found.append(("invalid_argument", message))
 
 
 def _report_unanswered(pending: dict[str, str], found: list[Problem]) -> None:
-    for call_id, where in pending.items():
-        message = f"{where} id {call_id!r} has no tool message after it; add the tool's answer"
+    for where in pending.values():
+        message = f"{where} has no answer after it; add the message that gives it"
         found.append(("unanswered_tool_call", message))
 
 
-def _wrong_schema(schema: dict[str, Any]) -> str | None:
-    """Say where a JSON schema breaks its own rules, as far as providers look: types, properties, required, enum."""
-    declared = schema.get("type", "object")
-    types = declared if type(declared) is list else [declared]
-    if not types or any(one not in _SCHEMA_TYPES for one in types):
-        return f".type must be one of {', '.join(_SCHEMA_TYPES)}, found {kind(declared)}"
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    if type(properties) is not dict:
-        return f".properties must be an object, found {kind(properties)}"
-    if type(required) is not list or any(type(key) is not str for key in required):
-        return f".required must be a list of names, found {kind(required)}"
-    if unknown := [key for key in required if properties and key not in properties]:
-        return f".required names {unknown[0]!r}, which properties does not have"
-    if "enum" in schema and (type(schema["enum"]) is not list or not schema["enum"]):
-        return f".enum must be a list of values, found {kind(schema['enum'])}"
-    inner = {f".properties.{name}": value for name, value in properties.items()}
-    inner |= {".items": schema["items"]} if "items" in schema else {}
-    for where, value in inner.items():
-        if type(value) not in (dict, bool):
-            return f"{where} must be a JSON schema, found {kind(value)}"
-        if type(value) is dict and (told := _wrong_schema(value)) is not None:
-            return where + told
-    return None
+def _is_text(value: object) -> bool:
+    return type(value) is str and bool(value)
 
 
 def _is_name(value: object) -> bool:

@@ -185,8 +185,8 @@ class _FileCheck:
         )
         if self.held_out_from is not None and (told := self.held_out_from.find_leak(prompt, images)):
             self.errors.add(self.n_lines, "leak", told)
-        answer = messages[-1].get("content") if method == "supervised" else None
-        self.tallies[method].add(len(images), answer)
+        said = [message.get("content") for message in messages if message["role"] == "assistant"]
+        self.tallies[method].add(len(images), said if method == "supervised" else [])
 
     def _counted(self, line: int, tokens: list[int]) -> None:
         """Take an example's tokens, which may come later than those of the next."""

@@ -47,6 +47,7 @@ def test_a_fit_image_has_no_finding(tmp_path: Path, url: str) -> None:
         ("data:image/png;base64," + PNG[:-3], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64," + PNG[:40] + "\n" + PNG[40:], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64,", "image_invalid", "0 bytes"),
+        ("https://example.com/a.GIF?size=3", "image_format", "is a gif file by its name"),
         ("https://192.168.0.5/a.png", "image_private_host", "at '192.168.0.5', which no provider reaches"),
         ("https://localhost:8000/a.png", "image_private_host", "inline the image instead"),
         ("https://images.internal/a.png", "image_private_host", "'images.internal'"),

@@ -8,6 +8,7 @@ from finetune_assets_tests.training_file.chats import assistant, chat, checked, 
 TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
 SYSTEM = {"role": "system", "content": "Be short."}
+REFUSED = {"type": "refusal", "refusal": "I cannot say."}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ SYSTEM = {"role": "system", "content": "Be short."}
         chat(user([text(), text("Really?")], name="Ada"), assistant([text("Yes")])),
         chat(user([image(detail="high"), text()]), assistant()),
         chat(user([image("https://example.com/a.png")]), assistant()),
-        chat(user(), assistant([{"type": "refusal", "refusal": "I cannot say."}])),
+        chat(user(), assistant([REFUSED])),
         chat(user(), assistant(), parallel_tool_calls=None, tools=[]),
         chat(
             user(),
@@ -67,9 +68,12 @@ def test_a_well_formed_example_has_no_finding(tmp_path: Path, example: dict[str,
         (chat(SYSTEM, user()), "missing_assistant", "end with the answer to be learnt"),
         (chat(user(), assistant(), user("And?")), "last_not_assistant", "the last message is from user"),
         (chat(user(), assistant(weight=2)), "invalid_weight", "must be 0 or 1, found a number (2)"),
+        (chat(user(), assistant(weight=None)), "invalid_weight", "must be 0 or 1, found null"),
         (chat(user(), assistant(weight=True)), "invalid_weight", "found true"),
         (chat(user(weight=1), assistant()), "invalid_weight", "does not belong in a user message"),
         (chat(user(), assistant(weight=0)), "nothing_to_train", "every assistant message has weight 0"),
+        (chat(user(), assistant(refusal=5)), "invalid_content", "messages[1].refusal must be text, found a number (5)"),
+        (chat(user(), assistant([REFUSED, text()])), "invalid_content", "must be nothing but its refusal"),
         (chat(user(name="Ada Lovelace"), assistant()), "invalid_name", "found the text 'Ada Lovelace'"),
         (chat({"role": "function", "content": "4"}, user(), assistant()), "invalid_name", "found null"),
         (chat(parallel_tool_calls="yes"), "invalid_tools", "must be true or false"),
@@ -93,6 +97,8 @@ def test_an_error_has_line_code_and_advice(tmp_path: Path, example: dict[str, An
         (chat(parallel_tool_calls=True), "parallel_without_tools"),
         (chat(user(mood="gay"), assistant()), "unknown_key"),
         (chat(id=7), "unknown_key"),
+        (chat(user([text() | {"detail": "low"}]), assistant()), "unknown_key"),
+        (chat(user([text(), image(width=5)]), assistant()), "unknown_key"),
     ],
 )
 def test_what_a_provider_may_let_pass_is_a_warning_and_still_an_example(

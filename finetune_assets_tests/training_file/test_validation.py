@@ -110,6 +110,38 @@ def test_the_same_conversation_in_other_spelling_is_a_duplicate(tmp_path: Path) 
     assert codes(checked(tmp_path, chat(), line)) == [(12, "duplicate_example")]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Is water wet?", "IS WATER  WET"),
+        ("Is water wet?", " is\u00a0water wet ?\n"),
+        ("Caf\u00e9 au lait?", "Cafe\u0301 au lait?"),
+        ("Is water wet?", [text("Is water wet?")]),
+        ([text("Wet?"), image()], [image(), text("Wet?")]),
+    ],
+)
+def test_a_question_written_otherwise_is_the_same(tmp_path: Path, one: object, other: object) -> None:
+    report = checked(tmp_path, *[chat(user(q), assistant(a)) for q, a in ((one, "Yes"), (other, "yes"), (other, "No"))])
+    assert codes(report) == [(11, "contradictory_answers"), (12, "duplicate_example"), (13, "contradictory_answers")]
+
+
+def test_a_letter_that_is_asked_about_keeps_its_size(tmp_path: Path) -> None:
+    def code(letter: str) -> dict[str, object]:
+        return chat(user(f"What is the code of '{letter}'?"), assistant(str(ord(letter))))
+
+    assert codes(checked(tmp_path, code("a"), code("A"))) == []
+
+
+def test_the_names_of_calls_do_not_tell_examples_apart(tmp_path: Path) -> None:
+    def called(call_id: str) -> dict[str, object]:
+        call = {"id": call_id, "type": "function", "function": {"name": "now", "arguments": "{}"}}
+        answer = {"role": "tool", "tool_call_id": call_id, "content": "noon"}
+        tools = [{"type": "function", "function": {"name": "now"}}]
+        return chat(user(), assistant(None, tool_calls=[call]), answer, assistant(), tools=tools)
+
+    assert codes(checked(tmp_path, called("c1"), called("c2"))) == [(12, "duplicate_example")]
+
+
 def test_a_question_in_both_files_leaks_on_the_validation_files_line(tmp_path: Path) -> None:
     training = write(tmp_path / "train.jsonl", *good(10))
     held_out = write(tmp_path / "validation.jsonl", *good(1, start=90), chat(user("Is 4 even?"), assistant("No")))
@@ -135,6 +167,15 @@ def test_an_image_shown_as_an_example_in_every_prompt_is_no_leak(tmp_path: Path)
     assert validate(training, write(tmp_path / "validation.jsonl", shown(30))).ok
 
 
+def test_an_image_that_is_talked_about_further_leaks_too(tmp_path: Path) -> None:
+    def talk(question: str) -> dict[str, object]:
+        return chat(user([image(), text("What is it?")]), assistant("A cell"), user(question), assistant())
+
+    training = write(tmp_path / "train.jsonl", *good(10), talk("Is it cracked?"))
+    [_, second] = validate(training, write(tmp_path / "validation.jsonl", talk("Is it dirty?"))).files
+    assert codes(second) == [(1, "leak")]
+
+
 def test_an_example_beyond_the_context_is_cut_off_and_warned_of(tmp_path: Path) -> None:
     long = chat(user("one two " * 10_000), assistant())
     assert codes(checked(tmp_path, long)) == []
@@ -148,6 +189,22 @@ def test_a_single_answer_throughout_is_warned_of(tmp_path: Path) -> None:
     examples = [chat(user(f"Is {n} a number?"), assistant()) for n in range(12)]
     [report] = validate(write(tmp_path / "train.jsonl", *examples)).files
     assert codes(report) == [(None, "single_answer")]
+
+
+def test_an_answer_that_is_nearly_always_given_is_warned_of(tmp_path: Path) -> None:
+    def file(n_other: int) -> Path:
+        examples = [chat(user(f"Is {n} odd?"), assistant("No" if n < n_other else "Yes")) for n in range(100)]
+        return write(tmp_path / f"{n_other}.jsonl", *examples)
+
+    assert codes(validate(file(6)).files[0]) == []
+    [report] = validate(file(5)).files
+    assert codes(report) == [(None, "dominant_answer")]
+    assert report.warnings[0].message.startswith("95 of 100 answers are 'Yes'")
+
+
+def test_talks_that_end_alike_are_no_single_answer(tmp_path: Path) -> None:
+    talks = [chat(user(f"{n}?"), assistant(f"{n}!"), user("Thanks"), assistant("Bye")) for n in range(12)]
+    assert codes(validate(write(tmp_path / "train.jsonl", *talks)).files[0]) == []
 
 
 def test_free_text_answers_are_not_counted_as_labels(tmp_path: Path) -> None:
