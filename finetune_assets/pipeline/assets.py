@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
@@ -16,11 +17,11 @@ from finetune_assets.dataset.splits import leaks
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
-from finetune_assets.pipeline import checks, data_views, views
+from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_both_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
-from finetune_assets.provider import fine_tuning, pricing
+from finetune_assets.provider import fine_tuning, losses, pricing
 from finetune_assets.provider.client import connect
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.training_file import jsonl, report, validation
@@ -120,29 +121,30 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
 @stage(io="records", checks=[checks.VALID_FORMAT, checks.WITHIN_BUDGET])
 def validation_report(region: Region, training_jsonl: Record) -> Result:
     """Say what a provider would refuse in the files, what a reviewer should know, and what training will cost."""
-    task = region.task
-    found = validation.validate(region.training_file("train"), region.training_file("validation"), task.base_model)
-    n_tokens = found.files[0].tokens_total
-    epochs = pricing.expected_epochs(task.method.n_epochs, training_jsonl["train"]["n_examples"])
-    cost = pricing.training_cost(task.base_model, task.provider, n_tokens, epochs)
-    estimate = {"tokens": n_tokens, "epochs": epochs, "cost_usd": cost}
-    first = islice(jsonl.lines(region.training_file("train")), views.N_CHATS)
-    preview = [example for _, example in first if isinstance(example, dict)]
-    page = report.to_html(found, preview, views.estimate(estimate))
+    task, train = region.task, region.training_file("train")
+    found = validation.validate(train, region.training_file("validation"), task.base_model)
+    n_examples = training_jsonl["train"]["n_examples"]
+    estimate = spending.estimate(task, found.files[0].tokens_total, n_examples)
+    compared = spending.against_retrieval(task, estimate, train, n_examples)
+    preview = [example for _, example in islice(jsonl.lines(train), views.N_CHATS) if isinstance(example, dict)]
+    sections = {"Fine-tuning or retrieval": model_views.comparison_section(compared)} if compared else {}
+    page = report.to_html(found, preview, views.estimate(estimate), sections)
     write_atomically(region.path("validation_report", ".html"), page.encode())
     return dg.MaterializeResult(
-        value=found.to_dict() | {"estimate": estimate},
+        value=found.to_dict() | {"estimate": estimate} | ({"costs": compared.to_dict()} if compared else {}),
         metadata={
             "errors": sum(len(file.errors) for file in found.files),
             "warnings": sum(len(file.warnings) for file in found.files),
             "findings": views.findings(found),
-            "tokens": n_tokens,
+            "tokens": estimate["tokens"],
             "estimate": views.estimate(estimate),
+            "prices": model_views.prices(pricing.prices_of(task)),
+            **model_views.fine_tuning_or_retrieval(task, compared),
             "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
         },
         check_results=[
             checks.valid_format(region.name, found),
-            checks.within_budget(region.name, cost, task.budget_usd),
+            checks.within_budget(region.name, estimate["cost_usd"], task.budget_of(region.name)),
         ],
     )
 
@@ -184,24 +186,42 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
     )
 
 
-@stage(io="records", checks=[checks.JOB_SUCCEEDED])
-def finetuned_model(region: Region, finetune_job: Record) -> Result:
-    """Take the model that the job made, and show how its loss fell."""
+class ModelChoice(dg.Config):
+    """Which model of a job is taken."""
+
+    checkpoint_step: int | None = Field(
+        default=None, description="Take the checkpoint at this training step; by default the model at the end."
+    )
+
+
+@stage(
+    io="records",
+    checks=[
+        checks.JOB_SUCCEEDED,
+        model_checks.TRAINING_CONVERGED,
+        model_checks.NO_OVERFITTING,
+        model_checks.ENOUGH_STEPS,
+    ],
+)
+def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -> Result:
+    """Take the model that the job made, or one of its checkpoints, and show how its loss fell."""
     task = region.task
     client = connect(task.provider)
     job = fine_tuning.retrieve(client, finetune_job["job_id"])
     verdict = checks.job_succeeded(region.name, job)
     if not verdict.passed:
         return verdict
-    losses = fine_tuning.loss_table(client, job)
-    write_parquet(region.path("finetuned_model", ".losses.parquet"), losses)
+    found, step = losses.checkpoints(client, job), choice.checkpoint_step
+    steps = losses.loss_table(client, job)
+    write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
     facts = {
-        "model": job.fine_tuned_model,
+        "model": job.fine_tuned_model if step is None else losses.checkpoint_at(found, job, step).model,
+        "checkpoint_step": step,
         "base_model": job.model,
         "job_id": job.id,
         "trained_tokens": job.trained_tokens,
         "training_seconds": fine_tuning.training_seconds(client, job),
-        "cost_usd": pricing.training_cost(task.base_model, task.provider, job.trained_tokens or 0, epochs=1),
+        "cost_usd": pricing.training_cost(task, job.trained_tokens or 0, epochs=1),
     }
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
     return dg.MaterializeResult(
@@ -209,9 +229,15 @@ def finetuned_model(region: Region, finetune_job: Record) -> Result:
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
             "hyperparameters": views.settings(hyperparameters),
-            "loss_curve": views.losses(losses),
+            **model_views.losses(steps),
+            "checkpoints": model_views.checkpoints(found, step),
         },
-        check_results=[verdict],
+        check_results=[
+            verdict,
+            model_checks.training_converged(region.name, steps),
+            model_checks.no_overfitting(region.name, steps),
+            model_checks.enough_steps(region.name, steps),
+        ],
     )
 
 

@@ -18,7 +18,6 @@ import pandas as pd
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import Table
-from finetune_assets.errors import TaskError
 from finetune_assets.evaluation.calibration import CalibrationReport, evidence
 from finetune_assets.evaluation.conformal import CoverageReport
 from finetune_assets.evaluation.statistics import Outcome
@@ -108,17 +107,6 @@ def as_asked(task: Task, result: dg.MaterializeResult | dg.AssetCheckResult) -> 
         yield result._replace(check_results=asked)
     else:
         yield from asked
-
-
-def require_known(task: Task) -> None:
-    """Refuse a task that sets the severity of a check that does not exist.
-
-    Raises:
-        TaskError: names the check, and those that there are.
-    """
-    known = sorted(value.name for value in globals().values() if isinstance(value, Check))
-    if unknown := sorted(set(task.checks) - set(known)):
-        raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
 
 
 def _sizes(counts: pd.DataFrame) -> dict[str, int]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openai.types.fine_tuning import FineTuningJob as Job
 from openai.types.fine_tuning import SupervisedHyperparametersParam
@@ -18,23 +16,11 @@ from finetune_assets.provider.client import Client, explained, once
 from finetune_assets.provider.files import UploadedFile
 from finetune_assets.task import Method
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FAILED = ("failed", "cancelled")
 """States of a job that ended without a model."""
 
-_PAGE = 100
-LOSS_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "full_valid_loss")
-"""Of a loss table; losses in nats per token, accuracies of the next token, 0 to 1."""
-
-# Result files and events of OpenAI and of Azure spell the same columns differently.
-_SPELLINGS = {
-    "train_mean_token_accuracy": "train_accuracy",
-    "valid_mean_token_accuracy": "valid_accuracy",
-    "validation_loss": "valid_loss",
-    "validation_mean_token_accuracy": "valid_accuracy",
-}
+PAGE = 100
+"""Jobs or events asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +106,7 @@ def find_jobs(client: Client, ids: Collection[str]) -> dict[str, Job]:
     """
     wanted, found = set(ids), {}
     with explained(client):
-        for job in client.fine_tuning.jobs.list(limit=_PAGE) if wanted else ():
+        for job in client.fine_tuning.jobs.list(limit=PAGE) if wanted else ():
             if job.id in wanted:
                 found[job.id] = job
             if len(found) == len(wanted):
@@ -156,27 +142,6 @@ def failure_reason(job: Job) -> str:
     return f"the provider gave no reason; the job is {job.status}"
 
 
-def loss_table(client: Client, job: Job) -> pd.DataFrame:
-    """Return one row a step with the columns `LOSS_COLUMNS`, NaN where a step has no such value.
-
-    From the job's result files, or from its events where there are no files.
-
-    Raises:
-        ProviderError: the provider does not answer.
-    """
-    import pandas as pd
-
-    with explained(client):
-        if job.result_files:
-            tables = [_read_csv(client.files.content(file_id).read()) for file_id in job.result_files]
-            table = pd.concat(tables, ignore_index=True)
-        else:
-            events = client.fine_tuning.jobs.list_events(job.id, limit=_PAGE)
-            table = pd.DataFrame([_data(event) for event in events if event.type == "metrics"])
-    table = table.rename(columns=_SPELLINGS).reindex(columns=list(LOSS_COLUMNS))
-    return table.sort_values("step", ignore_index=True)
-
-
 def training_seconds(client: Client, job: Job) -> int:
     """Return how long the job trained: since the event that says so, or since its creation where there is none.
 
@@ -184,7 +149,7 @@ def training_seconds(client: Client, job: Job) -> int:
         ProviderError: the provider does not answer.
     """
     with explained(client):
-        events = client.fine_tuning.jobs.list_events(job.id, limit=_PAGE)
+        events = client.fine_tuning.jobs.list_events(job.id, limit=PAGE)
         started = [event.created_at for event in events if event.message == "Fine-tuning job started"]
     return (job.finished_at or job.created_at) - (started[0] if started else job.created_at)
 
@@ -198,7 +163,7 @@ def job_url(client: Client, job_id: str) -> str:
 
 def _find(client: Client, fingerprint: str) -> Job | None:
     # A provider may ignore the filter, so each job is looked at.
-    for job in client.fine_tuning.jobs.list(limit=_PAGE, metadata={"fingerprint": fingerprint}):
+    for job in client.fine_tuning.jobs.list(limit=PAGE, metadata={"fingerprint": fingerprint}):
         if (job.metadata or {}).get("fingerprint") == fingerprint and job.status not in FAILED:
             return job
     return None
@@ -224,11 +189,3 @@ def _create(client: Client, request: JobRequest) -> Job:
 
 def _data(event: Any) -> dict[str, Any]:
     return event.data if isinstance(event.data, dict) else {}
-
-
-def _read_csv(content: bytes) -> pd.DataFrame:
-    import pandas as pd
-
-    # OpenAI serves the CSV in base64, others as it is.
-    text = content if content.lstrip().startswith(b"step,") else base64.b64decode(content)
-    return pd.read_csv(io.BytesIO(text))
