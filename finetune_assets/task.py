@@ -15,6 +15,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationErr
 from pydantic_core import ErrorDetails
 
 from finetune_assets.errors import TaskError
+from finetune_assets.task_costs import Budget, Costs, Prices
 from finetune_assets.task_sources import (
     Columns,
     DiamondsSource,
@@ -234,8 +235,8 @@ class Task(Strict):
     base_model: str = Field(min_length=1)
     method: Method = Method()
     provider: str = Field(default="local", description="local, openai, or the base URL of a compatible provider.")
-    budget_usd: float | None = Field(
-        None, ge=0, description="Most that one region's training may cost; none is no limit."
+    budget_usd: Budget | None = Field(
+        None, description="Most that one region's training may cost, or a limit for each by name; none is no limit."
     )
     max_open_jobs: int | None = Field(
         None,
@@ -243,12 +244,24 @@ class Task(Strict):
         description="Jobs that may be open at the provider, whoever made them, for one more to be submitted.",
     )
     wandb: Wandb | None = None
+    training_type: Literal["Standard", "GlobalStandard", "developerTier"] | None = Field(
+        None, description="Azure's own: where and at what price it trains."
+    )
+    prices: Prices | None = Field(None, description="What this provider asks; known for OpenAI's models and `local`.")
+    costs: Costs | None = Field(None, description="What the model will be used for: compares with retrieval.")
     rerun: Rerun | None = None
 
     @model_validator(mode="after")
     def _regions_are_unique(self) -> Task:
         if isinstance(self.regions, list) and len(set(self.regions)) != len(self.regions):
             raise ValueError(f"regions must be unique, got {self.regions}")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_are_of_its_regions(self) -> Task:
+        named = set(self.budget_usd) if isinstance(self.budget_usd, dict) else set()
+        if unknown := sorted(named - set(self.regions)) if isinstance(self.regions, list) else []:
+            raise ValueError(f"budget_usd names {unknown[0]!r}, which is none of the regions {self.regions}")
         return self
 
     @model_validator(mode="after")
@@ -259,6 +272,10 @@ class Task(Strict):
         if isinstance(self.source, Columns) and self.source.support and self.answer.kind != "text":
             raise ValueError(f"source.support explains a text answer, and answer.kind is {self.answer.kind}")
         return self
+
+    def budget_of(self, region: str) -> float | None:
+        """Return the most that the region's training may cost, in USD; None is no limit."""
+        return self.budget_usd.get(region) if isinstance(self.budget_usd, dict) else self.budget_usd
 
     def beside(self, folder: Path) -> Task:
         """Return the same task, its relative paths looked for in `folder` first: the YAML file's."""

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import openai
 
 
 @dataclass
@@ -25,8 +27,15 @@ class ScriptedProvider:
     """By file id."""
     unknown_parameters: set[str] = field(default_factory=set)
     """Of a new job: refused as servers built on FastAPI refuse what they do not know."""
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """By job, newest first. A job without an entry has a provider that offers none."""
     asked: Counter[str] = field(default_factory=Counter)
     """Number of requests by kind: list, retrieve, events, content, create."""
+
+    def client(self) -> openai.OpenAI:
+        """The unmodified SDK, which repeats nothing."""
+        return openai.OpenAI(base_url=self.base_url, api_key="k", max_retries=0)
 
     def add_job(self, job_id: str, status: str = "running", **fields: Any) -> None:
         """Put a job in front of the list."""
@@ -63,6 +72,24 @@ class ScriptedProvider:
         }
         self.events[job_id].insert(0, event)
 
+    def add_checkpoint(self, job_id: str, step: int, **metrics: float) -> None:
+        """Add a checkpoint to a job."""
+        made = {
+            "id": f"ftckpt-{step}",
+            "object": "fine_tuning.job.checkpoint",
+            "created_at": 1_800_000_000 + step,
+            "fine_tuned_model_checkpoint": f"ft:{job_id}:ckpt-step-{step}",
+            "step_number": step,
+            "fine_tuning_job_id": job_id,
+            "metrics": metrics,
+        }
+        self.checkpoints.setdefault(job_id, []).insert(0, made)
+
+    def add_model(self, model: str, shutdown_date: str | None = None) -> None:
+        """Let the provider serve a model."""
+        facts = {"id": model, "object": "model", "created": 1_800_000_000, "owned_by": "us"}
+        self.models[model] = facts | {"shutdown_date": shutdown_date}
+
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
         """Return the body for a GET, or None where there is nothing."""
         parts = path.removeprefix("/v1/").split("/")
@@ -78,6 +105,11 @@ class ScriptedProvider:
                 return _page(self.events.get(job_id, []), query)
             case ["files", file_id]:
                 return _file(file_id) if file_id in self.contents else None
+            case ["fine_tuning", "jobs", job_id, "checkpoints"]:
+                found = self.checkpoints.get(job_id)
+                return None if found is None else _page(found, query)
+            case ["models", model]:
+                return self.models.get(unquote(model))
             case ["files", file_id, "content"]:
                 self.asked["content"] += 1
                 return self.contents.get(file_id)

@@ -45,6 +45,27 @@ def test_an_unknown_key_is_refused_by_name() -> None:
     assert refused(method={"n_epoch": 3}) == "method.n_epoch: Extra inputs are not permitted"
 
 
+def test_a_budget_is_one_for_each_region_or_has_their_names() -> None:
+    assert [task(budget_usd=5).budget_of(region) for region in ("mono", "poly")] == [5, 5]
+    assert [task(budget_usd={"mono": 2}).budget_of(region) for region in ("mono", "poly")] == [2, None]
+    assert task().budget_of("mono") is None
+
+
+def test_a_wrong_budget_names_what_was_found() -> None:
+    assert "budget_usd names 'thin', which is none of the regions" in refused(budget_usd={"thin": 2})
+    assert "budget_usd.each: Input should be greater than or equal to 0" in refused(budget_usd=-1)
+    assert "budget_usd.regions.mono: Input should be a valid number" in refused(budget_usd={"mono": "much"})
+
+
+def test_costs_and_prices_are_as_strict_as_the_rest() -> None:
+    used = {"requests_per_month": 1000, "retrieved_tokens": 500}
+    made = task(costs=used, prices={"training": 3, "base": {"input": 1, "output": 2}})
+    assert made.costs is not None and (made.costs.horizon_months, made.costs.data) == (12, "static")
+    assert "costs.request_per_month: Extra inputs" in refused(costs=used | {"request_per_month": 1})
+    assert "costs.data: Input should be 'static' or 'dynamic'" in refused(costs=used | {"data": "fluid"})
+    assert "prices.fine_tuned.output: Field required" in refused(prices={"fine_tuned": {"input": 1}})
+
+
 @pytest.mark.parametrize("name", ["Mono", "a b", "../x", "", "-a", "a" * 65])
 def test_names_that_could_not_be_folders_are_refused(name: str) -> None:
     assert "regions.names.0" in refused(regions=[name])

@@ -17,6 +17,7 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark_report import MetricComparison
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_error, reliability_bins
+from finetune_assets.evaluation.retrieval_costs import Comparison
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.scoring.number import NumberScoring
 from finetune_assets.evaluation.statistics import in_words, wilson
@@ -56,13 +57,32 @@ def loss_curve(steps: pd.DataFrame) -> bytes:
     step = steps["step"].to_numpy(dtype=float)
     for name in [name for name in LOSSES if name in steps]:
         loss = steps[name].to_numpy(dtype=float)
-        measured = ~np.isnan(loss)
+        measured = np.isfinite(loss)
         if measured.any():
             _loss_line(axes, name, step[measured], loss[measured])
     if not axes.lines:
         raise EvaluationError(f"a loss curve needs one of the columns {list(LOSSES)}, got {list(steps.columns)}")
     axes.set(title="Loss during training", xlabel="training step", ylabel="loss (nats per token)")
     axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def costs(comparison: Comparison) -> bytes:
+    """Draw what fine-tuning and retrieval cost from the beginning to the end of each month, and where they meet."""
+    figure, (axes,) = _figure(1, width=6.4, height=3.4)
+    months = range(len(comparison.retrieval.usd))
+    for way, label, colour in (
+        (comparison.retrieval, "retrieval", ORANGE),
+        (comparison.fine_tuning, "fine-tuning", BLUE),
+    ):
+        axes.plot(months, way.usd, color=colour, marker="o", markersize=3.5, label=label)
+    if met := comparison.break_even_month:
+        axes.axvline(met, color=GREY, linestyle="--", linewidth=1, label=f"break-even: month {met}")
+    axes.set(title="Fine-tuning or retrieval", xlabel="month", ylabel="USD since the beginning")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,.4g}")
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
     return _png(figure)
 

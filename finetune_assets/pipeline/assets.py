@@ -8,20 +8,22 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import read
 from finetune_assets.dataset.splits import leaks
 from finetune_assets.dataset.table import Table
+from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
-from finetune_assets.pipeline import checks, data_views, views
+from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_both_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
-from finetune_assets.provider import fine_tuning, pricing
-from finetune_assets.provider.client import connect
+from finetune_assets.provider import fine_tuning, losses, pricing
+from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.training_file import jsonl, report, validation
 
@@ -120,29 +122,30 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
 @stage(io="records", checks=[checks.VALID_FORMAT, checks.WITHIN_BUDGET])
 def validation_report(region: Region, training_jsonl: Record) -> Result:
     """Say what a provider would refuse in the files, what a reviewer should know, and what training will cost."""
-    task = region.task
-    found = validation.validate(region.training_file("train"), region.training_file("validation"), task.base_model)
-    n_tokens = found.files[0].tokens_total
-    epochs = pricing.expected_epochs(task.method.n_epochs, training_jsonl["train"]["n_examples"])
-    cost = pricing.training_cost(task.base_model, task.provider, n_tokens, epochs)
-    estimate = {"tokens": n_tokens, "epochs": epochs, "cost_usd": cost}
-    first = islice(jsonl.lines(region.training_file("train")), views.N_CHATS)
-    preview = [example for _, example in first if isinstance(example, dict)]
-    page = report.to_html(found, preview, views.estimate(estimate))
+    task, train = region.task, region.training_file("train")
+    found = validation.validate(train, region.training_file("validation"), task.base_model)
+    n_examples = training_jsonl["train"]["n_examples"]
+    estimate = spending.estimate(task, found.files[0].tokens_total, n_examples)
+    compared = spending.against_retrieval(task, estimate, train, n_examples)
+    preview = [example for _, example in islice(jsonl.lines(train), views.N_CHATS) if isinstance(example, dict)]
+    sections = {"Fine-tuning or retrieval": model_views.comparison_section(compared)} if compared else {}
+    page = report.to_html(found, preview, views.estimate(estimate), sections)
     write_atomically(region.path("validation_report", ".html"), page.encode())
     return dg.MaterializeResult(
-        value=found.to_dict() | {"estimate": estimate},
+        value=found.to_dict() | {"estimate": estimate} | ({"costs": compared.to_dict()} if compared else {}),
         metadata={
             "errors": sum(len(file.errors) for file in found.files),
             "warnings": sum(len(file.warnings) for file in found.files),
             "findings": views.findings(found),
-            "tokens": n_tokens,
+            "tokens": estimate["tokens"],
             "estimate": views.estimate(estimate),
+            "prices": model_views.prices(pricing.prices_of(task)),
+            **model_views.fine_tuning_or_retrieval(task, compared),
             "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
         },
         check_results=[
             checks.valid_format(region.name, found),
-            checks.within_budget(region.name, cost, task.budget_usd),
+            checks.within_budget(region.name, estimate["cost_usd"], task.budget_of(region.name)),
         ],
     )
 
@@ -158,8 +161,15 @@ def uploaded_file(region: Region, training_jsonl: Record, validation_report: Rec
     )
 
 
+class JobChoice(dg.Config):
+    """Which job a region gets, where it is not to be the one that its files and settings ask for."""
+
+    adopt: str = Field("", description="Id of a job that was made elsewhere: it is followed, and none is submitted.")
+    train_again: bool = Field(False, description="Submit a job although there is one for the same files and settings.")
+
+
 @stage(io="records")
-def finetune_job(region: Region, uploaded_file: Record, validation_report: Record) -> Result:
+def finetune_job(region: Region, uploaded_file: Record, validation_report: Record, choice: JobChoice) -> Result:
     """Submit the job once. The run does not wait for it: the sensor follows it and has it evaluated."""
     task = region.task
     client = connect(task.provider)
@@ -168,41 +178,67 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
         training_file=UploadedFile(**uploaded_file["train"]),
         validation_file=UploadedFile(**uploaded_file["validation"]),
         method=task.method,
-        suffix=f"{task.task}-{region.name}",
+        suffix=f"{task.task}-{region.name}"[: find_provider(task.provider).suffix_length],
         labels={"task": task.task, "region": region.name},
+        attempt=region.run_id if choice.train_again else "",
+        wandb=task.wandb,
+        training_type=task.training_type,
     )
-    found = fine_tuning.submit_once(client, request)
-    job, reused = found.job, found.reused
-    facts = {"job_id": job.id, "fingerprint": request.fingerprint, "reused": reused, "status": job.status}
-    estimate = validation_report["estimate"]
+    try:
+        found = fine_tuning.adopt(client, request, choice.adopt) if choice.adopt else None
+        found = found or fine_tuning.submit_once(client, request, task.max_open_jobs)
+    except NoFreePlaceError as full:
+        # The run ends, and the sensor asks for another one when a place is free: no process waits for hours.
+        return region.observation("finetune_job", f"{full}; the sensor submits this one when a place is free")
+    facts = {"job_id": found.job.id, "fingerprint": request.fingerprint, "reused": found.reused}
     return dg.MaterializeResult(
-        value=facts | {"request": asdict(request) | {"method": task.method.model_dump()}},
+        value=facts | {"status": found.job.status, "request": request.to_dict()},
         metadata={
             **facts,
-            "job": dg.MetadataValue.url(fine_tuning.job_url(client, job.id)),
-            "estimate": views.estimate(estimate),
+            "status": found.job.status,
+            "job": dg.MetadataValue.url(fine_tuning.job_url(client, found.job.id)),
+            "estimate": views.estimate(validation_report["estimate"]),
+            **({"notes": " ".join(found.notes)} if found.notes else {}),
         },
     )
 
 
-@stage(io="records", checks=[checks.JOB_SUCCEEDED])
-def finetuned_model(region: Region, finetune_job: Record) -> Result:
-    """Take the model that the job made, and show how its loss fell."""
+class ModelChoice(dg.Config):
+    """Which model of a job is taken."""
+
+    checkpoint_step: int | None = Field(
+        default=None, description="Take the checkpoint at this training step; by default the model at the end."
+    )
+
+
+@stage(
+    io="records",
+    checks=[
+        checks.JOB_SUCCEEDED,
+        model_checks.TRAINING_CONVERGED,
+        model_checks.NO_OVERFITTING,
+        model_checks.ENOUGH_STEPS,
+    ],
+)
+def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -> Result:
+    """Take the model that the job made, or one of its checkpoints, and show how its loss fell."""
     task = region.task
     client = connect(task.provider)
     job = fine_tuning.retrieve(client, finetune_job["job_id"])
     verdict = checks.job_succeeded(region.name, job)
     if not verdict.passed:
         return verdict
-    losses = fine_tuning.loss_table(client, job)
-    write_parquet(region.path("finetuned_model", ".losses.parquet"), losses)
+    found, step = losses.checkpoints(client, job), choice.checkpoint_step
+    steps = losses.loss_table(client, job)
+    write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
     facts = {
-        "model": job.fine_tuned_model,
+        "model": job.fine_tuned_model if step is None else losses.checkpoint_at(found, job, step).model,
+        "checkpoint_step": step,
         "base_model": job.model,
         "job_id": job.id,
         "trained_tokens": job.trained_tokens,
         "training_seconds": fine_tuning.training_seconds(client, job),
-        "cost_usd": pricing.training_cost(task.base_model, task.provider, job.trained_tokens or 0, epochs=1),
+        "cost_usd": pricing.training_cost(task, job.trained_tokens or 0, epochs=1),
     }
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
     return dg.MaterializeResult(
@@ -210,9 +246,15 @@ def finetuned_model(region: Region, finetune_job: Record) -> Result:
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
             "hyperparameters": views.settings(hyperparameters),
-            "loss_curve": views.losses(losses),
+            **model_views.losses(steps),
+            "checkpoints": model_views.checkpoints(found, step),
         },
-        check_results=[verdict],
+        check_results=[
+            verdict,
+            model_checks.training_converged(region.name, steps),
+            model_checks.no_overfitting(region.name, steps),
+            model_checks.enough_steps(region.name, steps),
+        ],
     )
 
 

@@ -18,7 +18,6 @@ import pandas as pd
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import Table
-from finetune_assets.errors import TaskError
 from finetune_assets.evaluation.calibration import CalibrationReport, evidence
 from finetune_assets.evaluation.conformal import CoverageReport
 from finetune_assets.evaluation.statistics import Outcome
@@ -100,25 +99,17 @@ CALIBRATION_HELPS = Check(
 )
 
 
-def as_asked(task: Task, result: dg.MaterializeResult | dg.AssetCheckResult) -> Iterator[Any]:
+def as_asked(task: Task, result: dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation) -> Iterator[Any]:
     """Give a stage's check results the severities that the task asks for, and leave out those that it switches off."""
+    if isinstance(result, dg.AssetObservation):
+        yield result
+        return
     results = result.check_results if isinstance(result, dg.MaterializeResult) else [result]
     asked = [_with_severity(task, check) for check in results or [] if task.checks.get(str(check.check_name)) != "off"]
     if isinstance(result, dg.MaterializeResult):
         yield result._replace(check_results=asked)
     else:
         yield from asked
-
-
-def require_known(task: Task) -> None:
-    """Refuse a task that sets the severity of a check that does not exist.
-
-    Raises:
-        TaskError: names the check, and those that there are.
-    """
-    known = sorted(value.name for value in globals().values() if isinstance(value, Check))
-    if unknown := sorted(set(task.checks) - set(known)):
-        raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
 
 
 def _sizes(counts: pd.DataFrame) -> dict[str, int]:

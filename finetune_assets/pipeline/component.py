@@ -7,8 +7,8 @@ from typing import Self
 import dagster as dg
 from pydantic import BaseModel
 
+from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.assets import ASSETS
-from finetune_assets.pipeline.checks import require_known
 from finetune_assets.pipeline.schedules import rerun_schedule
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
@@ -25,7 +25,7 @@ def build_task(task: Task) -> dg.Definitions:
     Raises:
         TaskError: `checks` names one that does not exist.
     """
-    require_known(task)
+    _require_known_checks(task)
     prepare = dg.define_asset_job(
         f"{task.task}_prepare",
         [asset_key(task, stage) for stage in PREPARE],
@@ -40,11 +40,18 @@ def build_task(task: Task) -> dg.Definitions:
         assets=[build(task) for build in ASSETS],
         jobs=[prepare, evaluate],
         sensors=[
-            job_sensor(task, evaluate.name),
+            job_sensor(task, [prepare, evaluate]),
             *([region_sensor(task)] if task.regions == "discover" else []),
         ],
         schedules=[rerun_schedule(task, task.rerun, prepare.name)] if task.rerun else [],
     )
+
+
+def _require_known_checks(task: Task) -> None:
+    unset = task.model_copy(update={"checks": {}})
+    known = sorted(spec.name for build in ASSETS for spec in build(unset).check_specs)
+    if unknown := sorted(set(task.checks) - set(known)):
+        raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
 
 
 class FineTuningTask(dg.Component):

@@ -21,7 +21,7 @@ PREPARE = ("sampled_examples", "filtered_qa", "training_jsonl", "validation_repo
 EVALUATE = ("finetuned_model", "benchmark", "calibrator")
 """The stages that need the job's result; the sensor requests them."""
 
-Result = dg.MaterializeResult | dg.AssetCheckResult
+Result = dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation
 StageFunction = Callable[..., Result]
 StageBuilder = Callable[[Task], dg.AssetsDefinition]
 
@@ -33,10 +33,16 @@ class Region:
     task: Task
     name: str
     outputs: Outputs
+    run_id: str = ""
+    """The run that asks, or the first one of which it is a repetition."""
 
     def path(self, stage: str, ending: str) -> UPath:
         """Return where a stage keeps one file of this region, beside the value that its IO manager writes."""
         return self.outputs.path(self.task.task, stage, self.name, ending)
+
+    def observation(self, stage: str, words: str) -> dg.AssetObservation:
+        """Return what is said of a stage of this region that makes nothing now."""
+        return dg.AssetObservation(asset_key(self.task, stage), description=words, partition=self.name)
 
     def training_file(self, split: str) -> UPath:
         """Return where the chat-format file of a split is: `training_jsonl/<region>/<split>.jsonl`."""
@@ -57,9 +63,10 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
     """Make an asset of a function `(region, <inputs>) -> Result`, once its task is known.
 
     The function's name is the stage, its docstring the description in the UI, and each parameter after `region` the
-    value of the stage so named; a table comes as a DataFrame, or unread if the parameter is a `Table`. It returns a
-    materialization with its check results, or a failed check alone where there is nothing to materialize. The task
-    may switch checks off and change their severity.
+    value of the stage so named; a table comes as a DataFrame, or unread if the parameter is a `Table`. A parameter that
+    is a `dg.Config` is no stage but what whoever starts a run may ask for. The function returns a materialization with
+    its check results; a failed check alone, or an observation, where there is nothing to materialize. The task may
+    switch checks off and change their severity.
 
     Args:
         io: Resource key of the IO manager that keeps its value: "tables" or "records".
@@ -67,8 +74,10 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
     """
 
     def decorate(function: StageFunction) -> StageBuilder:
-        inputs = list(inspect.signature(function).parameters)[1:]
         types = get_type_hints(function)
+        given = list(inspect.signature(function).parameters)[1:]
+        configs = {name: types[name] for name in given if _is_config(types[name])}
+        inputs = [name for name in given if name not in configs]
 
         def build(task: Task) -> dg.AssetsDefinition:
             key, partitions = asset_key(task, function.__name__), region_partitions(task)
@@ -81,14 +90,22 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
                 partitions_def=partitions,
                 io_manager_key=io,
                 check_specs=[check.spec(key, partitions, task) for check in checks if check.asked(task)],
+                config_schema=next((config.to_config_schema() for config in configs.values()), None),
                 # A stage may end in a failed check with nothing to keep (a job without a model).
                 output_required=False,
             )
             def compute(context: dg.AssetExecutionContext, outputs: Outputs, **values: Any) -> Iterator[Result]:
-                yield from as_asked(task, function(Region(task, context.partition_key, outputs), **values))
+                asked = {name: config(**context.op_execution_context.op_config) for name, config in configs.items()}
+                run = context.run
+                region = Region(task, context.partition_key, outputs, run.root_run_id or run.run_id)
+                yield from as_asked(task, function(region, **values, **asked))
 
             return compute
 
         return build
 
     return decorate
+
+
+def _is_config(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, dg.Config)

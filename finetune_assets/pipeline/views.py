@@ -65,13 +65,6 @@ def settings(hyperparameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in hyperparameters.items() if value is not None)
 
 
-def losses(steps: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    """Show the loss curve of a job."""
-    if steps[list(charts.LOSSES)].isna().to_numpy().all():
-        return dg.MetadataValue.md("The provider reported no losses.")
-    return picture(charts.loss_curve(steps), "loss curve")
-
-
 def answers_chart(report: BenchmarkReport, predictions: pd.DataFrame, answer: Answer) -> tuple[str, bytes]:
     """Draw what both models answered, as suits the kind of answer; return the chart's name too."""
     if report.base.confusion and report.fine_tuned.confusion:

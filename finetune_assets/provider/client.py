@@ -46,6 +46,8 @@ class Provider:
     key_file: Path | None = None
     """Where the key is when no variable is set."""
     key_header: Literal["Authorization", "api-key"] = "Authorization"
+    suffix_length: int = 64
+    """Most characters of a fine-tuned model's suffix."""
 
     @property
     def key(self) -> str:
@@ -76,7 +78,7 @@ def find_provider(name: str) -> Provider:
     if name == "openai":
         return Provider(name, None, ("OPENAI_API_KEY",))
     if name == "azure":
-        return Provider(name, _azure_url(), ("AZURE_OPENAI_API_KEY",), key_header="api-key")
+        return Provider(name, _azure_url(), ("AZURE_OPENAI_API_KEY",), key_header="api-key", suffix_length=18)
     url = urlsplit(name)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ProviderError(

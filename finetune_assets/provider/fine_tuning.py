@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
+import math
+import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 from openai.types.fine_tuning import FineTuningJob as Job
@@ -20,16 +20,12 @@ from finetune_assets.provider.files import UploadedFile
 from finetune_assets.provider.once import alone, once
 from finetune_assets.task import Method, Wandb
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FAILED = ("failed", "cancelled")
 """States of a job that ended without a model."""
 ENDED = ("succeeded", *FAILED)
 
-_PAGE = 100
-LOSS_COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "full_valid_loss")
-"""Of a loss table; losses in nats per token, accuracies of the next token, 0 to 1."""
+PAGE = 100
+"""Jobs or events asked for at once."""
 
 _DISPENSABLE = {
     "integrations": "Weights & Biases is told nothing",
@@ -39,14 +35,6 @@ _DISPENSABLE = {
     "suffix": "the model's name does not say its task and region",
 }
 """Parameters of a job that a provider may lack, and what that means."""
-
-# Result files and events of OpenAI and of Azure spell the same columns differently.
-_SPELLINGS = {
-    "train_mean_token_accuracy": "train_accuracy",
-    "valid_mean_token_accuracy": "valid_accuracy",
-    "validation_loss": "valid_loss",
-    "validation_mean_token_accuracy": "valid_accuracy",
-}
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,13 @@ class JobRequest:
             **({"attempt": self.attempt} if self.attempt else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self) | {
+            "method": self.method.model_dump(),
+            "wandb": self.wandb.model_dump() if self.wandb else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -136,6 +131,24 @@ def submit_once(client: Client, request: JobRequest, max_open: int | None = None
     return Submission(job, reused, tuple(notes))
 
 
+def adopt(client: Client, request: JobRequest, job_id: str) -> Submission:
+    """Take a job that was made elsewhere for the one of this request, and note where it differs.
+
+    Raises:
+        ProviderError: the provider does not know it, or does not answer.
+    """
+    job = retrieve(client, job_id)
+    notes = []
+    if job.training_file != request.training_file.id:
+        notes.append(
+            f"Job {job.id} trained on {job.training_file}, not on this region's file: what it has seen of the examples "
+            "that judge it is not known."
+        )
+    if not job.model.startswith(request.model):
+        notes.append(f"Job {job.id} began with {job.model}, not with {request.model}.")
+    return Submission(job, reused=True, notes=tuple(notes))
+
+
 def open_jobs(client: Client) -> list[Job]:
     """Return the jobs that have not ended, whoever made them, newest first.
 
@@ -146,7 +159,7 @@ def open_jobs(client: Client) -> list[Job]:
     """
     found: list[Job] = []
     with explained(client):
-        page = client.fine_tuning.jobs.list(limit=_PAGE)
+        page = client.fine_tuning.jobs.list(limit=PAGE)
         while still_open := [job for job in page.data if job.status not in ENDED]:
             found += still_open
             if not page.has_next_page():
@@ -165,22 +178,49 @@ def retrieve(client: Client, job_id: str) -> Job:
         return client.fine_tuning.jobs.retrieve(job_id)
 
 
-def find_jobs(client: Client, ids: Collection[str]) -> dict[str, Job]:
-    """Return those of the jobs that the provider lists, by id.
+def find_job(client: Client, job_id: str) -> Job | None:
+    """Return the job as it is now, or None if the provider does not know it.
 
-    Costs one request for each page of jobs, newest first, no further than the oldest job asked for.
+    Raises:
+        ProviderError: the provider does not answer.
+    """
+    with explained(client):
+        try:
+            return client.fine_tuning.jobs.retrieve(job_id)
+        except openai.NotFoundError:
+            return None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Jobs found in a provider's list."""
+
+    jobs: dict[str, Job]
+    """By id."""
+    stopped_after: str | None
+    """Where reading the list stopped for lack of time; None if it went as far as it had to."""
+
+
+def find_jobs(client: Client, ids: Collection[str], *, after: str | None = None, seconds: float = math.inf) -> Listed:
+    """Look for jobs in the provider's list, newest first, from the job `after` on.
+
+    Costs one request for each page of jobs, no further than the oldest job asked for, and no longer than `seconds`.
 
     Raises:
         ProviderError: the provider does not answer.
     """
     wanted, found = set(ids), {}
+    deadline = time.monotonic() + seconds
     with explained(client):
-        for job in client.fine_tuning.jobs.list(limit=_PAGE) if wanted else ():
-            if job.id in wanted:
-                found[job.id] = job
-            if len(found) == len(wanted):
+        page = client.fine_tuning.jobs.list(limit=PAGE, after=after or openai.omit) if wanted else None
+        while page is not None:
+            found |= {job.id: job for job in page.data if job.id in wanted}
+            if len(found) == len(wanted) or not page.has_next_page():
                 break
-    return found
+            if time.monotonic() > deadline:
+                return Listed(found, page.data[-1].id)
+            page = page.get_next_page()
+    return Listed(found, None)
 
 
 def progress(client: Client, job: Job) -> Progress:
@@ -211,27 +251,6 @@ def failure_reason(job: Job) -> str:
     return f"the provider gave no reason; the job is {job.status}"
 
 
-def loss_table(client: Client, job: Job) -> pd.DataFrame:
-    """Return one row a step with the columns `LOSS_COLUMNS`, NaN where a step has no such value.
-
-    From the job's result files, or from its events where there are no files.
-
-    Raises:
-        ProviderError: the provider does not answer.
-    """
-    import pandas as pd
-
-    with explained(client):
-        if job.result_files:
-            tables = [_read_csv(client.files.content(file_id).read()) for file_id in job.result_files]
-            table = pd.concat(tables, ignore_index=True)
-        else:
-            events = client.fine_tuning.jobs.list_events(job.id, limit=_PAGE)
-            table = pd.DataFrame([_data(event) for event in events if event.type == "metrics"])
-    table = table.rename(columns=_SPELLINGS).reindex(columns=list(LOSS_COLUMNS))
-    return table.sort_values("step", ignore_index=True)
-
-
 def training_seconds(client: Client, job: Job) -> int:
     """Return how long the job trained: since the event that says so, or since its creation where there is none.
 
@@ -239,7 +258,7 @@ def training_seconds(client: Client, job: Job) -> int:
         ProviderError: the provider does not answer.
     """
     with explained(client):
-        events = client.fine_tuning.jobs.list_events(job.id, limit=_PAGE)
+        events = client.fine_tuning.jobs.list_events(job.id, limit=PAGE)
         started = [event.created_at for event in events if event.message == "Fine-tuning job started"]
     return (job.finished_at or job.created_at) - (started[0] if started else job.created_at)
 
@@ -263,7 +282,7 @@ def _find(client: Client, request: JobRequest) -> Job | None:
     if jobs and _answers(jobs[0], request):
         return jobs[0]
     uploaded_at = client.files.retrieve(request.training_file.id).created_at
-    for job in client.fine_tuning.jobs.list(limit=_PAGE):
+    for job in client.fine_tuning.jobs.list(limit=PAGE):
         if job.created_at < uploaded_at:
             break
         if _answers(job, request):
@@ -335,11 +354,3 @@ def _unknown_parameter(error: openai.APIStatusError) -> str | None:
 
 def _data(event: Any) -> dict[str, Any]:
     return event.data if isinstance(event.data, dict) else {}
-
-
-def _read_csv(content: bytes) -> pd.DataFrame:
-    import pandas as pd
-
-    # OpenAI serves the CSV in base64, others as it is.
-    text = content if content.lstrip().startswith(b"step,") else base64.b64decode(content)
-    return pd.read_csv(io.BytesIO(text))

@@ -1,24 +1,38 @@
-"""What a fine-tuning job will cost, from the dated prices in `prices.yaml`."""
+"""What training and answers cost, from the prices that a task states or the dated ones in `prices.yaml`."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
+from finetune_assets.task import Task
+from finetune_assets.task_costs import Prices, TokenPrices
 
-def training_cost(model: str, provider: str, tokens: int, epochs: int) -> float | None:
-    """Return the USD for training on `tokens` tokens, `epochs` times; None where the price is unknown.
+FREE = TokenPrices(input=0, cached_input=0, output=0)
+LOCAL = Prices(training=0, base=FREE, fine_tuned=FREE, source="the local server, whose machine is yours")
 
-    The local server costs nothing. A fine-tuned model (`ft:<base>:…`) trains at the price of its base.
+
+def prices_of(task: Task) -> Prices:
+    """Return the prices of the task's base model at its provider; those that are not known are None in it.
+
+    What the task itself states goes first. A fine-tuned base model (`ft:<base>:…`) costs what its base costs.
     """
-    if provider == "local":
-        return 0.0
+    if task.prices:
+        return task.prices
+    if task.provider == "local":
+        return LOCAL
+    model = task.base_model
     base = model.split(":")[1] if model.startswith("ft:") else model
-    price = _prices().get(provider, {}).get(base)
-    return price["training_usd_per_million_tokens"] * tokens * epochs / 1e6 if price else None
+    return _table().get(task.provider, {}).get(base, Prices())
+
+
+def training_cost(task: Task, tokens: int, epochs: int) -> float | None:
+    """Return the USD for training on `tokens` tokens, `epochs` times; None where the price is not known."""
+    price = prices_of(task).training
+    return None if price is None else price * tokens * epochs / 1e6
 
 
 def expected_epochs(n_epochs: int | Literal["auto"], n_examples: int) -> int:
@@ -37,5 +51,10 @@ def expected_epochs(n_epochs: int | Literal["auto"], n_examples: int) -> int:
 
 
 @cache
-def _prices() -> dict[str, dict[str, dict[str, Any]]]:
-    return yaml.safe_load(files("finetune_assets.provider").joinpath("prices.yaml").read_text())
+def _table() -> dict[str, dict[str, Prices]]:
+    # Only strings: a day is not turned into a date, which nobody computes with.
+    read = yaml.load(files("finetune_assets.provider").joinpath("prices.yaml").read_text(), yaml.BaseLoader)  # noqa: S506
+    return {
+        provider: {model: Prices.model_validate(price) for model, price in models.items()}
+        for provider, models in read.items()
+    }

@@ -18,13 +18,16 @@ MAX_ROWS = 200
 _INLINE_IMAGE = re.compile(r"data:image/(png|jpe?g|webp);base64,[A-Za-z0-9+/=]+")
 
 
-def to_html(report: Report, preview: list[dict[str, Any]], estimate: str) -> str:
+def to_html(
+    report: Report, preview: list[dict[str, Any]], estimate: str, sections: Mapping[str, str] | None = None
+) -> str:
     """Render a report for a person.
 
     Args:
         report: The verdict on one or two files.
         preview: Lines of the training file to show as conversations, images included.
         estimate: One sentence on cost and duration; empty where there is none.
+        sections: Further parts of the page: HTML by title.
     """
     n_errors = sum(len(file.errors) for file in report.files)
     n_warnings = sum(len(file.warnings) for file in report.files)
@@ -36,6 +39,7 @@ def to_html(report: Report, preview: list[dict[str, Any]], estimate: str) -> str
         verdict_class=verdict_class,
         summary=escape(f"{counts} {estimate}".strip()),
         files="\n".join(_file(file) for file in report.files),
+        sections="".join(map(_section, (sections or {}).items())),
         preview=_preview(preview),
     )
 
@@ -43,6 +47,11 @@ def to_html(report: Report, preview: list[dict[str, Any]], estimate: str) -> str
 @cache
 def _template() -> Template:
     return Template(files(__package__ or "").joinpath("report.html").read_text("utf-8"))
+
+
+def _section(part: tuple[str, str]) -> str:
+    title, html = part
+    return f'<section class="card"><h2>{escape(title)}</h2>{html}</section>'
 
 
 def _file(file: FileReport) -> str:

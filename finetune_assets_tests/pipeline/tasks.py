@@ -60,8 +60,11 @@ class Project:
         self.instance = dg.DagsterInstance.ephemeral()
         self.assets = [build(task) for build in ASSETS]
 
-    def run(self, *stages: str, region: str = "mono") -> dg.ExecuteInProcessResult:
-        """Materialise stages of a region, as a run does; a failure is in the result."""
+    def run(
+        self, *stages: str, region: str = "mono", config: dict[str, dict[str, Any]] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Materialise stages of a region, as a run does, some with a config; a failure is in the result."""
+        ops = {f"{self.task.task}__{stage}": {"config": asked} for stage, asked in (config or {}).items()}
         return dg.materialize(
             self.assets,
             selection=[asset_key(self.task, stage) for stage in stages],
@@ -69,7 +72,7 @@ class Project:
             instance=self.instance,
             resources=output_resources(str(self.root)),
             raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
 
     def metadata(self, stage: str) -> dict[str, Any]:

@@ -70,6 +70,50 @@ def test_there_is_a_loss_for_each_step(finished: Finished) -> None:
     assert 0 < finished.project.metadata("finetuned_model")["training_seconds"] < 300
 
 
+def test_the_training_is_judged_by_its_losses(finished: Finished) -> None:
+    found = evaluations(finished.evaluated)
+    assert [found[name].passed for name in ("training_converged", "no_overfitting", "enough_steps")] == [True] * 3
+    assert "steps were trained" in words(finished.evaluated, "enough_steps")
+
+
+@pytest.mark.usefixtures("local_key")
+def test_an_earlier_checkpoint_is_taken_on_request_and_its_absence_is_explained(
+    finished: Finished, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    listed = client.fine_tuning.jobs.checkpoints.list(finished.job.id).data
+    earliest = min(listed, key=lambda checkpoint: checkpoint.step_number)
+    project = Project(finished.project.task, tmp_path)
+    assert project.run(*PREPARE).success
+    absent = project.run("finetuned_model", config={"finetuned_model": {"checkpoint_step": 1}})
+    assert f"has no checkpoint at step 1: there are some at the steps {earliest.step_number}" in failures(absent)
+    taken = project.run("finetuned_model", config={"finetuned_model": {"checkpoint_step": earliest.step_number}})
+    assert taken.success
+    model = json.loads(project.output("finetuned_model", ".json").read_text())
+    assert (model["model"], model["checkpoint_step"]) == (
+        earliest.fine_tuned_model_checkpoint,
+        earliest.step_number,
+    )
+    assert f"| {earliest.step_number} | {earliest.id} |" in project.metadata("finetuned_model")["checkpoints"]
+
+
+def test_fine_tuning_is_compared_with_retrieval_for_a_task_that_says_what_it_is_for(tmp_path: Path) -> None:
+    costs = {"requests_per_month": 100_000, "retrieved_tokens": 1500, "storage_gb": 1, "storage_usd_per_gb_month": 3}
+    task = make_task(source=write_cells(tmp_path / "cells"), provider="openai", costs=costs)
+    project = Project(task, tmp_path / "outputs")
+    assert project.run(*UP_TO_REPORT).success
+    report = json.loads(project.output("validation_report", ".json").read_text())
+    estimate, compared = report["estimate"], report["costs"]
+    # All of an example's tokens but the one of its answer are the prompt's; gpt-4o asks 3.75 and 15 USD a million.
+    n_train = project.metadata("training_jsonl")["n_train"]
+    per_request = ((estimate["tokens"] / n_train - 1) * 3.75 + 15) / 1e6
+    assert compared["fine_tuning"]["usd_per_request"] == pytest.approx(per_request)
+    assert compared["fine_tuning"]["usd"][0] == pytest.approx(estimate["cost_usd"])
+    assert compared["retrieval"]["usd_without_requests"][12] == pytest.approx(12 * 3)
+    page = project.output("validation_report", ".html").read_text()
+    assert "Fine-tuning or retrieval" in page and compared["reason"] in page
+    assert compared["reason"] in project.metadata("validation_report")["fine_tuning_or_retrieval"]
+
+
 def test_the_model_has_learned_to_tell_bright_from_dark(finished: Finished) -> None:
     shown = finished.project.metadata("benchmark")
     assert shown["fine_tuned_accuracy"] > shown["base_accuracy"] + 0.5
@@ -197,6 +241,12 @@ def test_a_cost_over_the_budget_stops_before_the_upload(tmp_path: Path) -> None:
     result = project.run(*PREPARE)
     assert not result.success and not project.made("uploaded_file")
     assert "budget is 0.01 USD; raise budget_usd" in words(result, "within_budget")
+
+
+def test_a_budget_may_be_a_region_s_own(tmp_path: Path) -> None:
+    task = make_task(source=write_cells(tmp_path / "cells"), provider="openai", budget_usd={"mono": 0.01})
+    result = Project(task, tmp_path / "outputs").run(*PREPARE)
+    assert not result.success and "the budget is 0.01 USD" in words(result, "within_budget")
 
 
 def test_an_unknown_price_under_a_budget_is_a_warning(tmp_path: Path) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from finetune_assets.pipeline.sensors import MAX_RUNS_PER_TICK, job_sensor, region_sensor
+from finetune_assets.pipeline import following
+from finetune_assets.pipeline.following import MAX_PROGRESS_PER_TICK, MAX_RUNS_PER_TICK, Memory, Outage
+from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task, write_cells
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
 
 JOB_KEY = dg.AssetKey(["cells", "finetune_job"])
 MODEL_KEY = dg.AssetKey(["cells", "finetuned_model"])
+JOBS = [dg.define_asset_job("cells_prepare", [JOB_KEY]), dg.define_asset_job("cells_evaluate", [MODEL_KEY])]
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def submit(instance: dg.DagsterInstance, region: str, job_id: str) -> int:
 
 
 def tick(task: Task, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    result = job_sensor(task, "cells_evaluate")(dg.build_sensor_context(instance, cursor=cursor))
+    result = job_sensor(task, JOBS)(dg.build_sensor_context(instance, cursor=cursor))
     assert isinstance(result, dg.SensorResult)
     return result
 
@@ -175,10 +180,107 @@ def test_a_provider_that_does_not_answer_is_said_and_nothing_is_forgotten(
     task = make_task(provider="http://127.0.0.1:9/v1")
     submit(instance, "mono", "ftjob-1")
 
-    result = job_sensor(task, "cells_evaluate")(dg.build_sensor_context(instance, cursor=None))
+    first = tick(task, instance)
+    quiet = job_sensor(task, JOBS)(dg.build_sensor_context(instance, cursor=first.cursor))
+    soon = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: soon)
+    again = tick(task, instance, first.cursor)
 
-    assert isinstance(result, dg.SkipReason)
-    assert "127.0.0.1:9" in (result.skip_message or "") and "does not answer" in (result.skip_message or "")
+    assert isinstance(first.skip_reason, dg.SkipReason) and isinstance(quiet, dg.SkipReason)
+    assert re.search(r"jobs in flight: 1; http://127.0.0.1:9/v1/ does not answer", first.skip_reason.skip_message or "")
+    assert re.search(r"does not answer; it is asked again at \d\d:\d\d:\d\d UTC", quiet.skip_message or "")
+    outages = [Memory.model_validate_json(result.cursor or "").outage for result in (first, again)]
+    assert [outage.tries for outage in outages if outage] == [1, 2]
+    assert Memory.model_validate_json(again.cursor or "").open["mono"].job_id == "ftjob-1"
+
+
+def test_a_provider_that_answers_again_is_followed_on(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    submit(instance, "mono", "ftjob-1")
+    outage = Outage(since=time.time() - 60, tries=3, next_at=time.time() - 1)
+
+    result = tick(task, instance, Memory(outage=outage).model_dump_json())
+
+    assert [request.partition_key for request in result.run_requests or []] == ["mono"]
+    assert Memory.model_validate_json(result.cursor or "").outage is None
+
+
+def wait_for_a_place(instance: dg.DagsterInstance, region: str) -> None:
+    """Observe `finetune_job` as a run does that found no free place."""
+    instance.report_runless_asset_event(dg.AssetObservation(JOB_KEY, description="full", partition=region))
+
+
+def test_waiting_regions_are_submitted_as_places_become_free(
+    provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    regions = ["r1", "r2", "r3"]
+    task = make_task(provider=provider.base_url, regions=regions, max_open_jobs=2)
+    provider.add_job("ftjob-elsewhere", "running")
+    for region in regions:
+        wait_for_a_place(instance, region)
+
+    first = tick(task, instance)
+    none_yet = tick(task, instance, first.cursor)
+    provider.add_job("ftjob-1", "queued")
+    submit(instance, "r1", "ftjob-1")
+    full = tick(task, instance, none_yet.cursor)
+    provider.add_job("ftjob-elsewhere", "succeeded")
+    free = tick(task, instance, full.cursor)
+
+    [request] = first.run_requests or []
+    assert (request.job_name, request.partition_key, request.asset_selection) == ("cells_prepare", "r1", [JOB_KEY])
+    assert not none_yet.run_requests and not full.run_requests
+    assert [request.partition_key for request in free.run_requests or []] == ["r2"]
+
+
+def test_a_region_that_found_no_place_again_keeps_waiting(
+    provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    task = make_task(provider=provider.base_url, regions=["mono"], max_open_jobs=1)
+    wait_for_a_place(instance, "mono")
+    first = tick(task, instance)
+    wait_for_a_place(instance, "mono")
+    second = tick(task, instance, first.cursor)
+
+    keys = [request.run_key for result in (first, second) for request in result.run_requests or []]
+    assert len(set(keys)) == 2
+
+
+def test_a_long_list_is_read_over_several_ticks(
+    provider: ScriptedProvider, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LIST_SECONDS", -1)
+    task = make_task(provider=provider.base_url, regions=["old", "gone"])
+    provider.add_job("ftjob-old", "succeeded")
+    for number in range(250):
+        provider.add_job(f"ftjob-{number}", "succeeded")
+    submit(instance, "old", "ftjob-old")
+    submit(instance, "gone", "ftjob-gone")
+
+    results = [tick(task, instance)]
+    for _ in range(4):
+        results.append(tick(task, instance, results[-1].cursor))
+
+    assert [len(result.run_requests or []) for result in results] == [0, 0, 1, 0, 0]
+    [evaluation] = [event for result in results for event in result.asset_events]
+    assert "does not know job ftjob-gone" in (evaluation.description or "")
+    assert provider.asked["list"] == 3
+
+
+def test_every_running_job_is_looked_at_in_turn(provider: ScriptedProvider, instance: dg.DagsterInstance) -> None:
+    regions = [f"r{number}" for number in range(2 * MAX_PROGRESS_PER_TICK)]
+    task = make_task(provider=provider.base_url, regions=regions)
+    for region in regions:
+        provider.add_job(f"ftjob-{region}", "running")
+        submit(instance, region, f"ftjob-{region}")
+
+    first = tick(task, instance)
+    second = tick(task, instance, first.cursor)
+
+    observed = [event.partition for result in (first, second) for event in result.asset_events]
+    assert sorted(map(str, observed)) == sorted(regions)
 
 
 def test_jobs_are_asked_for_in_pages(provider: ScriptedProvider, instance: dg.DagsterInstance) -> None:

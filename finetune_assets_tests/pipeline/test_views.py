@@ -7,7 +7,6 @@ import pytest
 
 from finetune_assets.evaluation.benchmark import compare
 from finetune_assets.pipeline import views
-from finetune_assets.provider.fine_tuning import LOSS_COLUMNS
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
 
@@ -33,11 +32,6 @@ def test_what_training_takes_is_said_in_words() -> None:
     assert views.estimate({"tokens": 17486, "epochs": 2, "cost_usd": None}) == "17,486 tokens, 2 epochs, price unknown"
     assert views.estimate({"tokens": 7, "epochs": 1, "cost_usd": 0.004}) == "7 tokens, 1 epochs, 0.00 USD"
     assert views.settings({"n_epochs": 2, "batch_size": 8, "beta": None}) == "n_epochs 2, batch_size 8"
-
-
-def test_without_losses_there_is_a_sentence_and_no_picture() -> None:
-    shown = views.losses(pd.DataFrame(columns=list(LOSS_COLUMNS), dtype=float))
-    assert shown.value == "The provider reported no losses."
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.provider.fine_tuning import JobRequest, Progress
 from finetune_assets.task import Method
 from finetune_assets_tests.provider.transports import LosesAnswers, NeverArrives, client_over
-from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
+from finetune_assets_tests.scripted_provider import ScriptedProvider
 from finetune_assets_tests.server_process import ServerProcess
 
 FILE = UploadedFile("file-1", "a" * 64, 10, reused=False)
@@ -45,16 +43,6 @@ def uploaded(client: openai.OpenAI, tmp_path: Path, request: pytest.FixtureReque
             answer = {"role": "assistant", "content": "Yes" if number % 2 else "No"}
             file.write(json.dumps({"messages": [question, answer]}) + "\n")
     return upload_once(client, path)
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with scripted_provider() as provider:
-        yield provider
-
-
-def scripted(provider: ScriptedProvider) -> openai.OpenAI:
-    return openai.OpenAI(base_url=provider.base_url, api_key="k", max_retries=0)
 
 
 def jobs_of(client: openai.OpenAI, file: UploadedFile) -> list[str]:
@@ -139,7 +127,7 @@ def test_no_more_jobs_are_open_than_allowed(client: openai.OpenAI, uploaded: Upl
 def test_a_provider_that_keeps_no_metadata_is_asked_once_too(provider: ScriptedProvider) -> None:
     provider.unknown_parameters = {"metadata", "seed"}
     provider.contents["file-1"] = b""
-    client = scripted(provider)
+    client = provider.client()
     first, again = (fine_tuning.submit_once(client, job_request()) for _ in range(2))
     other = fine_tuning.submit_once(client, job_request(method=Method(n_epochs=2)))
     assert (first.reused, again.reused, other.reused) == (False, True, False)
@@ -153,7 +141,7 @@ def test_a_provider_that_keeps_no_metadata_is_asked_once_too(provider: ScriptedP
 def test_a_provider_of_the_older_way_gets_the_hyperparameters_so(provider: ScriptedProvider) -> None:
     provider.unknown_parameters = {"method"}
     provider.contents["file-1"] = b""
-    job = fine_tuning.submit_once(scripted(provider), job_request()).job
+    job = fine_tuning.submit_once(provider.client(), job_request()).job
     assert job.hyperparameters.n_epochs == 1
 
 
@@ -186,42 +174,11 @@ def test_a_refused_job_is_explained(client: openai.OpenAI, uploaded: UploadedFil
         fine_tuning.submit_once(client, job_request(training_file=uploaded, model="no-such-model"))
 
 
-CSV = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n2,0.5,0.75,,\n1,1.5,0.25,1.25,0.5\n"
-
-
-@pytest.mark.parametrize("content", [CSV, base64.b64encode(CSV)], ids=["plain", "base64"])
-def test_result_files_are_read_plain_and_in_base64(provider: ScriptedProvider, content: bytes) -> None:
-    provider.add_job("ftjob-1", "succeeded", result_files=["file-r"])
-    provider.contents["file-r"] = content
-    client = scripted(provider)
-    table = fine_tuning.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
-    assert table["step"].tolist() == [1, 2]
-    assert table["train_loss"].tolist() == [1.5, 0.5]
-    assert table["valid_accuracy"].isna().tolist() == [False, True]
-
-
-def test_without_result_files_the_losses_come_from_the_events(provider: ScriptedProvider) -> None:
-    provider.add_job("ftjob-1", "succeeded")
-    for step in range(1, 151):
-        provider.add_step("ftjob-1", step=step, train_loss=1 / step, train_mean_token_accuracy=0.5)
-    client = scripted(provider)
-    table = fine_tuning.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
-    assert table["step"].tolist() == list(range(1, 151))
-    assert set(table["train_accuracy"]) == {0.5}
-
-
-def test_a_job_that_reported_nothing_has_an_empty_table(provider: ScriptedProvider) -> None:
-    provider.add_job("ftjob-1", "succeeded")
-    client = scripted(provider)
-    table = fine_tuning.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
-    assert table.empty and tuple(table.columns) == fine_tuning.LOSS_COLUMNS
-
-
 def test_progress_is_the_newest_step(provider: ScriptedProvider) -> None:
     provider.add_job("ftjob-1", "running", estimated_finish=1_800_000_100)
     provider.add_step("ftjob-1", step=1, total_steps=9, train_loss=2.0)
     provider.add_step("ftjob-1", step=2, total_steps=9, train_loss=1.0, valid_loss=1.1)
-    client = scripted(provider)
+    client = provider.client()
     found = fine_tuning.progress(client, fine_tuning.retrieve(client, "ftjob-1"))
     assert found == Progress("running", 2, 9, 1.0, 1.1, 1_800_000_100)
     assert str(found) == "running, step 2 of 9, training loss 1.0000, validation loss 1.1000"
@@ -229,7 +186,7 @@ def test_progress_is_the_newest_step(provider: ScriptedProvider) -> None:
 
 def test_a_waiting_job_costs_no_second_request(provider: ScriptedProvider) -> None:
     provider.add_job("ftjob-1", "queued")
-    client = scripted(provider)
+    client = provider.client()
     assert str(fine_tuning.progress(client, fine_tuning.retrieve(client, "ftjob-1"))) == "queued"
     assert provider.asked["events"] == 0
 
@@ -237,8 +194,8 @@ def test_a_waiting_job_costs_no_second_request(provider: ScriptedProvider) -> No
 def test_jobs_are_looked_for_no_further_than_the_oldest_one_asked_for(provider: ScriptedProvider) -> None:
     for number in range(500):
         provider.add_job(f"ftjob-{number}")
-    found = fine_tuning.find_jobs(scripted(provider), {"ftjob-499", "ftjob-350"})
-    assert set(found) == {"ftjob-499", "ftjob-350"}
+    found = fine_tuning.find_jobs(provider.client(), {"ftjob-499", "ftjob-350"})
+    assert (set(found.jobs), found.stopped_after) == ({"ftjob-499", "ftjob-350"}, None)
     # Newest first, 100 a page: number 350 is the 150th.
     assert provider.asked == {"list": 2}
 
@@ -255,4 +212,4 @@ def test_a_failure_is_told_in_the_provider_s_words(
     provider: ScriptedProvider, error: dict[str, Any] | None, words: str
 ) -> None:
     provider.add_job("ftjob-1", "failed", error=error)
-    assert fine_tuning.failure_reason(fine_tuning.retrieve(scripted(provider), "ftjob-1")) == words
+    assert fine_tuning.failure_reason(fine_tuning.retrieve(provider.client(), "ftjob-1")) == words

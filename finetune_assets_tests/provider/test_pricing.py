@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.provider.pricing import expected_epochs, training_cost
+from finetune_assets.provider import pricing
+from finetune_assets.provider.pricing import expected_epochs, prices_of, training_cost
+from finetune_assets.task import Task
+from finetune_assets_tests.pipeline.tasks import make_task
+
+
+def task(model: str, provider: str = "openai", **changes: Any) -> Task:
+    return make_task(base_model=model, provider=provider, **changes)
 
 
 def test_a_price_is_tokens_times_epochs_times_the_price_of_a_million() -> None:
     # 24,300 tokens, 2 epochs, 25 USD for a million: 0.0243 * 2 * 25 = 1.215
-    assert training_cost("gpt-4o-2024-08-06", "openai", 24_300, 2) == pytest.approx(1.215)
+    assert training_cost(task("gpt-4o-2024-08-06"), 24_300, 2) == pytest.approx(1.215)
 
 
 def test_a_fine_tuned_model_trains_at_the_price_of_its_base() -> None:
     tuned = "ft:gpt-4o-mini-2024-07-18:org:cells:abc"
-    assert training_cost(tuned, "openai", 1_000_000, 1) == pytest.approx(3.0)
+    assert training_cost(task(tuned), 1_000_000, 1) == pytest.approx(3.0)
 
 
 def test_the_local_server_costs_nothing() -> None:
-    assert training_cost("gpt-4o-2024-08-06", "local", 10**9, 50) == 0
+    assert training_cost(task("gpt-4o-2024-08-06", "local"), 10**9, 50) == 0
 
 
 @pytest.mark.parametrize(("model", "provider"), [("llama", "openai"), ("gpt-4o-2024-08-06", "https://host/v1")])
 def test_an_unknown_price_is_none_and_not_zero(model: str, provider: str) -> None:
-    assert training_cost(model, provider, 1000, 1) is None
+    assert training_cost(task(model, provider), 1000, 1) is None
+
+
+def test_the_prices_that_a_task_states_go_first() -> None:
+    stated = task("gpt-4o-2024-08-06", "https://host/v1", prices={"training": 10, "hosting_usd_per_hour": 2})
+    assert training_cost(stated, 1_000_000, 3) == pytest.approx(30)
+    assert training_cost(task("gpt-4o-2024-08-06", "local", prices={"training": 10}), 1_000_000, 1) == 10
+
+
+@pytest.mark.parametrize("model", sorted(pricing._table()["openai"]))
+def test_every_listed_price_has_its_day_and_its_source_and_training_makes_answers_dearer(model: str) -> None:
+    found = prices_of(task(model))
+    assert found.source.startswith("https://") and len(found.as_of) == len("2026-08-05")
+    assert found.training and found.base and found.fine_tuned
+    assert found.fine_tuned.input > found.base.input and found.fine_tuned.output > found.base.output
+    for tokens in (found.base, found.fine_tuned):
+        assert tokens.cached_input is not None and tokens.cached_input < tokens.input < tokens.output
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_azures_sdk_needs_another_address_and_nothing_else(server: ServerProcess
     )
     assert client.files.content(uploaded.id).read() == b'{"azure": 1}\n'
     assert answer.choices[0].finish_reason in ("length", "stop")
-    assert client.fine_tuning.jobs.list(limit=1).object == "list"
+    assert len(client.fine_tuning.jobs.list(limit=1).data) <= 1
 
 
 def test_health_needs_no_key(server: ServerProcess) -> None:

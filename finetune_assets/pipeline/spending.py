@@ -1,0 +1,49 @@
+"""What a region's training will cost, and whether the money is well spent: fine-tuning against retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from upath import UPath
+
+from finetune_assets.evaluation import retrieval_costs
+from finetune_assets.provider import pricing
+from finetune_assets.task import Task
+from finetune_assets.training_file import jsonl, tokens
+
+N_MEASURED = 1000
+"""Examples whose answers are counted: more do not change a mean."""
+
+
+def estimate(task: Task, n_tokens: int, n_examples: int) -> dict[str, Any]:
+    """Return the tokens of one epoch, the epochs, and the USD for all of them (None where the price is not known)."""
+    epochs = pricing.expected_epochs(task.method.n_epochs, n_examples)
+    return {"tokens": n_tokens, "epochs": epochs, "cost_usd": pricing.training_cost(task, n_tokens, epochs)}
+
+
+def against_retrieval(
+    task: Task, estimated: dict[str, Any], train: UPath, n_examples: int
+) -> retrieval_costs.Comparison | None:
+    """Compare with retrieval, for a task that says what its model is for; None also where a price is not known.
+
+    A request and its answer are taken to be as long as those of the training file, unless the task says otherwise.
+    """
+    if task.costs is None or estimated["cost_usd"] is None or not n_examples:
+        return None
+    counted = [tokens.count(answer) for answer in islice(_answers(train), N_MEASURED)]
+    answer_tokens = sum(counted) / max(len(counted), 1)
+    return retrieval_costs.compare(
+        task.costs,
+        pricing.prices_of(task),
+        training_usd=estimated["cost_usd"],
+        prompt_tokens=max(0.0, estimated["tokens"] / n_examples - answer_tokens),
+        answer_tokens=answer_tokens,
+    )
+
+
+def _answers(train: UPath) -> Iterator[str]:
+    for _, example in jsonl.lines(train):
+        if isinstance(example, dict):
+            yield str(example["messages"][-1]["content"])
