@@ -76,7 +76,7 @@ def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
     if shown.empty:
         return {"first_examples": _texts(examples.first(N_PICTURES, having="split"))}
     sheet = _sheet([(row["image"], _caption(row)) for row in records(shown)])
-    if shown["question"].nunique() > 1:
+    if len(set(shown["question"])) > 1:
         sheet = dg.MetadataValue.md(f"{sheet.value}\n\n{_texts(shown).value}")
     return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
 
@@ -121,7 +121,8 @@ def _set_aside(first: pd.DataFrame) -> str:
     """Show rows of the quarantine, above them their images."""
     pictured = [(row["image"], _caption(row)) for row in records(first) if row["image"] is not None]
     sheet = f"{_sheet(pictured[:N_PICTURES]).value}\n\n" if pictured else ""
-    texts = first[["example_id", "split", "reason", "detail", "question", "answer"]].map(start, na_action="ignore")
+    columns = ["example_id", "split", "reason", "detail", "question", "answer"]
+    texts = first.filter(columns).map(start, na_action="ignore")
     texts.insert(1, "line", first["line"])
     return f"{sheet}{table(texts).value}"
 
