@@ -221,7 +221,10 @@ def contact_sheet(rows: Sequence[tuple[str | Path | UPath, str]], columns: int =
         try:
             picture = decode(read(path))
             picture.thumbnail((thumb, thumb))
-            sheet.paste(picture, (left + (thumb - picture.width) // 2, top + (thumb - picture.height) // 2))
+            x, y = left + (thumb - picture.width) // 2, top + (thumb - picture.height) // 2
+            # White images would run into each other.
+            draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline="#d5dae0")
+            sheet.paste(picture, (x, y))
         except ImageError:
             box = (left, top, left + thumb - 1, top + thumb - 1)
             draw.rectangle(box, outline="#bb3333")

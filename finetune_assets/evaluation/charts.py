@@ -136,7 +136,9 @@ def truth_against_guess(models: Mapping[str, Sequence[Prediction]], answer: Numb
         guess = np.array([row.predicted_value for row in rows], dtype=float)
         for band, colour in BANDS.items():
             inside = bands == band
-            axes.scatter(true[inside], guess[inside], s=14, color=colour, alpha=0.7, label=f"{inside.sum()} {band}")
+            unread = int(np.isnan(guess[inside]).sum())
+            label = f"{inside.sum()} {band}{f', {unread} of them unreadable' if unread else ''}"
+            axes.scatter(true[inside], guess[inside], s=14, color=colour, alpha=0.7, label=label)
         axes.set(title=name, xlabel="true number", ylabel="number answered")
         if _spans_decades(true, ends[0]):
             axes.set(xscale="log", yscale="log")
@@ -255,7 +257,7 @@ def split_by_label(counts: pd.DataFrame) -> bytes:
     places = np.arange(len(counts))
     for label, number, colour in zip(counts.columns, numbers.T, _colours(numbers.shape[1]), strict=True):
         bars = axes.barh(places, number, left=left, color=colour, label=str(label), height=0.68)
-        shown = [f"{value:.0f}" if value > 0.04 * numbers.sum(axis=1).max() else "" for value in number]
+        shown = [f"{value:.0f}" if value > 0.06 * numbers.sum(axis=1).max() else "" for value in number]
         axes.bar_label(bars, labels=shown, label_type="center", color="white")
         left += number
     axes.set_yticks(places, [str(split) for split in counts.index])

@@ -25,6 +25,8 @@ N_LETTERS = 1_000
 """Of a message that is shown; the file has all of it."""
 N_QUARANTINE = 20
 N_SUSPECTS = 16
+CHAT_THUMB = 160
+"""Side of the image of a conversation in pixels."""
 _NO_ANSWERS = dg.MetadataValue.md("There are no answers to draw.")
 ALL = "examples"
 """The one column of `counts` where answers are numbers or texts."""
@@ -69,12 +71,13 @@ def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.M
 
 
 def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
-    """Show the first examples that have a whole image, with answer and score; or as texts, where none has one."""
+    """Show the first examples that have a whole image, with the questions where they differ; or as texts."""
     shown = examples.first(N_PICTURES, having="image_sha256")
     if shown.empty:
-        texts = examples.first(N_PICTURES, having="split").filter(["split", "question", "answer"])
-        return {"first_examples": table(texts.map(start))}
+        return {"first_examples": _texts(examples.first(N_PICTURES, having="split"))}
     sheet = _sheet([(row["image"], _caption(row)) for row in records(shown)])
+    if len(set(shown["question"])) > 1:
+        sheet = dg.MetadataValue.md(f"{sheet.value}\n\n{_texts(shown).value}")
     return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
 
 
@@ -84,14 +87,13 @@ def quarantine(filtered: Filtered) -> dict[str, Any]:
         shown: dict[str, Any] = {"quarantined": 0, "quarantine": dg.MetadataValue.md("Nothing was set aside.")}
         return shown | _suspects(filtered)
     reasons = pd.DataFrame(filtered.by_reason.most_common(), columns=["reason", "examples"])
-    first = filtered.quarantine.first(N_QUARANTINE).drop(columns=["region", "source"])
-    first["question"] = first["question"].map(start, na_action="ignore")
+    first = filtered.quarantine.first(N_QUARANTINE)
     rest = sum(filtered.by_reason.values()) - len(first)
     more = f"\n\nAnd {rest:,} more in the file." if rest else ""
     shown = {
         "quarantined": sum(filtered.by_reason.values()),
         "by_reason": table(reasons, rows=len(reasons)),
-        "quarantine": dg.MetadataValue.md(f"{table(first).value}{more}"),
+        "quarantine": dg.MetadataValue.md(f"{_set_aside(first)}{more}"),
         "quarantine_file": dg.MetadataValue.path(str(filtered.quarantine.path)),
     }
     return shown | _suspects(filtered)
@@ -115,6 +117,16 @@ def token_histogram(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
     return picture(charts.histogram(lengths, "Length of the training examples", "tokens"))
 
 
+def _set_aside(first: pd.DataFrame) -> str:
+    """Show rows of the quarantine, above them their images."""
+    pictured = [(row["image"], _caption(row)) for row in records(first) if row["image"] is not None]
+    sheet = f"{_sheet(pictured[:N_PICTURES]).value}\n\n" if pictured else ""
+    columns = ["example_id", "split", "reason", "detail", "question", "answer"]
+    texts = first.filter(columns).map(start, na_action="ignore")
+    texts.insert(1, "line", first["line"])
+    return f"{sheet}{table(texts).value}"
+
+
 def _suspects(filtered: Filtered) -> dict[str, Any]:
     return {} if filtered.label_errors is None else {"likely_label_errors": _label_errors(filtered.label_errors)}
 
@@ -133,9 +145,18 @@ def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
     return picture(images.contact_sheet(pictured, thumb=THUMB), "examples")
 
 
+def _picture(path: str) -> str:
+    return picture(images.contact_sheet([(path, "")], thumb=CHAT_THUMB)).value or ""
+
+
+def _texts(examples: pd.DataFrame) -> dg.MarkdownMetadataValue:
+    return table(examples.filter(["split", "question", "answer"]).map(start))
+
+
 def _caption(row: dict[str, Any]) -> str:
-    score = "" if row["score"] is None else f" {row['score']:.2f}"
-    return f"{row['answer'] or '?'}{score}"
+    """Return the answer, with the score where the answer alone does not say it."""
+    answer, score = row["answer"] or "?", "" if row["score"] in (None, 0, 1) else f"{row['score']:.2f}"
+    return answer if score in answer else f"{answer} {score}"
 
 
 def _messages(task: Task, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -144,7 +165,7 @@ def _messages(task: Task, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _chat(task: Task, row: dict[str, Any]) -> str:
-    said = [] if row["image"] is None else [_sheet([(row["image"], row["example_id"])]).value or ""]
+    said = [] if row["image"] is None else [_picture(row["image"])]
     for message in _messages(task, row):
         content = message["content"]
         texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]

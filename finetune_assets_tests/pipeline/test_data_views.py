@@ -81,6 +81,21 @@ def test_chats_are_the_training_examples_with_their_own_system_message(tmp_path:
     assert "**system**: Be brief." in shown and "**assistant**: Yes" in shown and "Hidden?" not in shown
 
 
+def test_what_was_set_aside_is_pictured_with_its_score(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.png", picture())
+    frame = pd.DataFrame({"example_id": ["a"], "reason": "doubtful_label", "image": str(path), "answer": "Yes"})
+    aside = write_table(UPath(tmp_path) / "q.parquet", frame.reindex(columns=list(QUARANTINE_DTYPES)))
+    shown = data_views.quarantine(Filtered(aside, aside, Counter(doubtful_label=1), 9, None))["quarantine"].value
+    assert shown.startswith("![examples](data:image/png;base64,") and str(path) not in shown
+
+
+def test_different_questions_about_images_stand_below_them(tmp_path: Path) -> None:
+    path = str(put(tmp_path / "a.png", picture()))
+    rows = [{"image": path, "image_sha256": "x", "question": f"Is it {n}?"} for n in range(2)]
+    shown = data_views.first_examples(table(tmp_path, *rows), 0)["contact_sheet"].value
+    assert shown.endswith("| train | Is it 0? | Yes |\n| train | Is it 1? | Yes |")
+
+
 def test_labels_that_were_not_judged_are_not_said_to_be_right(tmp_path: Path) -> None:
     found = LabelErrors("not looked for: too few", None, pd.DataFrame(columns=["row", "image"]))
     nothing = write_table(UPath(tmp_path) / "q.parquet", pd.DataFrame(columns=list(QUARANTINE_DTYPES)))
@@ -89,7 +104,7 @@ def test_labels_that_were_not_judged_are_not_said_to_be_right(tmp_path: Path) ->
 
 
 def test_the_quarantine_shows_its_first_rows_and_how_many_more_there_are(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"example_id": [str(n) for n in range(30)], "reason": "duplicate"})
+    frame = pd.DataFrame({"example_id": [str(n) for n in range(30)], "reason": "duplicate", "line": 7})
     quarantine = write_table(UPath(tmp_path) / "q.parquet", frame.reindex(columns=list(QUARANTINE_DTYPES)))
     suspects = pd.DataFrame(
         [{"row": 1, "example_id": "b", "split": "test", "answer": "Yes", "likely": "No", "chance": 0.01, "image": None}]
@@ -99,4 +114,5 @@ def test_the_quarantine_shows_its_first_rows_and_how_many_more_there_are(tmp_pat
     assert shown["quarantined"] == 30
     assert shown["by_reason"].value.endswith("| duplicate | 30 |")
     assert shown["quarantine"].value.endswith("And 10 more in the file.")
+    assert "| 0 | 7 |" in shown["quarantine"].value
     assert "| b | test | Yes | No | 0.01 |" in shown["likely_label_errors"].value

@@ -37,8 +37,9 @@ def regions(source: DiamondsSource) -> Iterator[str]:
 
 
 def _table(source: DiamondsSource) -> TableSource:
-    # The other two measures follow from these, and each digit is a token to train on. The weight says most: it is last.
-    described = "cut {cut}, colour {color}, clarity {clarity}, {x} mm wide, {carat} carat"
+    # The cut is the region's, the other two measures follow from these, and each digit is a token to train on. The
+    # weight says most: it is last. The width hardly adds to it, but tells stones apart that are graded alike.
+    described = "colour {color}, clarity {clarity}, {x} mm wide, {carat} carat"
     return TableSource(
         kind="table",
         path=str(data_folder("plotnine", "plotnine") / "diamonds.csv"),

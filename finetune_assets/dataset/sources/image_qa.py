@@ -1,7 +1,8 @@
 """Image questions: a JSON list beside a folder of images.
 
 An entry is `{"filename": ..., "question_answer": [{"question": ..., "answer": ...}]}`; a question with its answer may
-also be a list of the two, and one alone may do without the list around it.
+also be a list of the two, one alone may do without the list around it or stand in the entry itself, and several may be
+an object of them (by relation). So may the entries: by file name, or in lists by any name.
 This is the layout of the MIRP benchmark (Wolf et al., MICCAI 2025). Answers may be 1 and 0, true and false,
 yes and no, or the task's own words. All questions about one image stay in one split, because they share its bytes;
 an entry's `group`, or a pattern on the file name, keeps several images together.
@@ -22,7 +23,7 @@ from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import beside, locate_all
-from finetune_assets.dataset.sources.records import json_list, table_files
+from finetune_assets.dataset.sources.records import entries_of, json_value, table_files
 from finetune_assets.dataset.sources.region_names import matched, region_matched, region_name
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
@@ -40,7 +41,7 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
             raise SourceError(
                 f"{images}: there is no such folder; source.images is relative to the folder of {path.name}"
             )
-        for number, entry in enumerate(json_list(path), 1):
+        for number, entry in enumerate(_entries(path), 1):
             origin = Origin(region, path, number, "entry")
             for asked in _questions(source, path, entry):
                 if isinstance(asked, _Broken):
@@ -62,7 +63,7 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
 def regions(source: ImageQaSource) -> Iterator[str]:
     """Stream the region of each question that has one."""
     for path, _ in _files(source):
-        for entry in json_list(path):
+        for entry in _entries(path):
             for asked in _questions(source, path, entry):
                 if not isinstance(asked, _Broken):
                     yield asked.region
@@ -76,6 +77,18 @@ def _files(source: ImageQaSource) -> list[tuple[UPath, UPath]]:
         for place in locate_all(source.path, source.folder)
         for path in table_files(place, (".json",))
     ]
+
+
+def _entries(path: UPath) -> list[Any]:
+    """Read the entries of a file in their order, whatever holds them together."""
+    found = json_value(path)
+    parts = found.values() if type(found) is dict else ()
+    if any(parts) and all(type(part) in (list, dict) for part in parts):
+        listed = [entry for part in parts for entry in part]
+        if all(type(entry) is dict and "filename" in entry for entry in listed):
+            return listed
+        return [{"filename": name, "question_answer": pairs} for name, pairs in found.items()]
+    return entries_of(path, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +116,10 @@ def _questions(source: ImageQaSource, path: UPath, entry: object) -> Iterator[_Q
     if type(filename) is not str or not filename:
         yield _Broken(Reason.MISSING_FIELD, f"has no filename; its keys are {_keys(entry)}", region({}, "", "") or None)
         return
+    if pairs is None and "question" in entry:
+        pairs = entry
     if type(pairs) is dict:
-        pairs = [pairs]  # the one question, without the list around it
+        pairs = [pairs] if "question" in pairs else list(pairs.values())
     if type(pairs) is not list or not pairs:
         known = region({}, filename, "") or None
         yield _Broken(Reason.MISSING_FIELD, f"({filename}) has no question_answer; its keys are {_keys(entry)}", known)

@@ -106,25 +106,33 @@ def _jsonl_rows(path: UPath, *_: object) -> Iterator[tuple[int, Cells | str]]:
 
 
 def _json_rows(path: UPath, *_: object) -> Iterator[tuple[int, Cells | str]]:
-    for number, entry in enumerate(json_list(path), 1):
+    for number, entry in enumerate(entries_of(path, json_value(path)), 1):
         yield number, entry if type(entry) is dict else f"entry {number} must be an object, found {kind(entry)}"
 
 
-def json_list(path: UPath) -> list[Any]:
-    """Read a JSON file that must be a list.
+def json_value(path: UPath) -> Any:
+    """Read a JSON file.
 
     Raises:
-        SourceError: it cannot be opened, is no JSON (the message names line and column), or is something else.
+        SourceError: it cannot be opened, or is no JSON (the message names line and column).
     """
     try:
         with opening(path):
-            entries = orjson.loads(path.read_bytes().removeprefix(BYTE_ORDER_MARK))
+            return orjson.loads(path.read_bytes().removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         raise SourceError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; mend the JSON") from error
-    if type(entries) is not list:
-        keys = f" with the keys {', '.join(list(entries)[:5])}" if type(entries) is dict else ""
-        raise SourceError(f"{path}: must be a list of entries, found {kind(entries)}{keys}")
-    return entries
+
+
+def entries_of(path: UPath, found: object) -> list[Any]:
+    """Return what was `found` in a JSON file where it is a list.
+
+    Raises:
+        SourceError: it is something else.
+    """
+    if type(found) is not list:
+        keys = f" with the keys {', '.join(list(found)[:5])}" if type(found) is dict else ""
+        raise SourceError(f"{path}: must be a list of entries, found {kind(found)}{keys}")
+    return found
 
 
 def _csv_rows(path: UPath, needed: Collection[str], *_: object) -> Iterator[tuple[int, Cells | str]]:

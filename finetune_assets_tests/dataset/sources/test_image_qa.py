@@ -34,6 +34,24 @@ def test_an_entry_becomes_one_example_a_question(tmp_path: Path) -> None:
     assert first.id != second.id
 
 
+PAIR = {"question": "Is A above B?", "answer": 1}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"images": [entry()]},
+        {"ct_1.png": [PAIR]},
+        {"ct_1.png": PAIR},
+        {"above": [entry(question_answer={"above": PAIR})], "below": []},
+        [{"filename": "ct_1.png", **PAIR}],
+    ],
+)
+def test_entries_and_questions_may_be_held_together_in_other_ways(tmp_path: Path, entries: object) -> None:
+    [usual] = read(tmp_path, [entry()], region_field=None, region="liver")
+    assert read(tmp_path, entries, region_field=None, region="liver") == [usual]
+
+
 @pytest.mark.parametrize("found", [1, 1.0, True, "1", "yes", " YES ", "true"])
 def test_a_positive_answer_may_be_spelt_in_many_ways(tmp_path: Path, found: object) -> None:
     assert [example.answer for example in read(tmp_path, [entry(found)])] == ["Yes"]
