@@ -147,8 +147,8 @@ class _FileCheck:
             found.append((problem.code, problem.message))
         else:
             if type(example) is dict:
-                check_repeated_keys(line, example, found)
-                self._example(line, example, found)
+                if check_repeated_keys(line, example, found):
+                    self._example(line, example, found)
             else:
                 problem = not_an_object(example)
                 found.append((problem.code, problem.message))
