@@ -38,7 +38,7 @@ WARNINGS = frozenset(
 Problem = tuple[str, str]
 """Code and message of something wrong with a line, before the line is known."""
 MAX_FINDINGS = 10_000
-"""Errors, and warnings, kept per file; the rest is counted, so that a hostile file cannot fill the memory."""
+"""Findings of one code kept per file; the rest is counted, so that a hostile file cannot fill the memory."""
 
 
 def has_error(found: list[Problem]) -> bool:
@@ -60,21 +60,18 @@ class Finding:
 
 
 class Findings:
-    """Findings of one severity, at most `MAX_FINDINGS` of them."""
+    """Findings of one severity, at most `MAX_FINDINGS` of each code."""
 
     def __init__(self) -> None:
         self.kept: list[Finding] = []
-        self._left_out: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        """How often each code occurs, those that are not kept included."""
 
     def add(self, line: int | None, code: str, message: str) -> None:
         """Keep the finding, or count it once the limit is reached."""
-        if len(self.kept) < MAX_FINDINGS:
+        self.counts[code] += 1
+        if self.counts[code] <= MAX_FINDINGS:
             self.kept.append(Finding(line, code, message))
-        else:
-            self._left_out[code] += 1
-
-    def __len__(self) -> int:
-        return len(self.kept) + self._left_out.total()
 
     def closed(self) -> list[Finding]:
         """Return all that was kept in the order of the file, which comes last itself.
@@ -82,10 +79,11 @@ class Findings:
         Where some were not kept, one more finding counts them by code.
         """
         kept = sorted(self.kept, key=lambda finding: (finding.line is None, finding.line or 0))
-        if not self._left_out:
+        left_out = {code: n - MAX_FINDINGS for code, n in self.counts.most_common() if n > MAX_FINDINGS}
+        if not left_out:
             return kept
-        counts = ", ".join(f"{n} {code}" for code, n in self._left_out.most_common())
-        message = f"{self._left_out.total()} more findings are not listed: {counts}; fix those above and validate again"
+        counts = ", ".join(f"{n} {code}" for code, n in left_out.items())
+        message = f"{sum(left_out.values())} more findings are not listed: {counts}; fix those above and validate again"
         return [*kept, Finding(None, "more_findings", message)]
 
 
@@ -110,10 +108,15 @@ class FileReport:
     """Whether tokens, images and answers were left uncounted."""
     token_histogram: dict[int, int] = field(default_factory=dict)
     """Number of examples by token count, in bins that double: key 64 counts examples of 64 to 127 tokens."""
+    message_histogram: dict[int, int] = field(default_factory=dict)
+    """Number of examples by the number of their messages; of a preference pair, those of its prompt."""
     answers: dict[str, int] = field(default_factory=dict)
     """How often each final answer occurs, the commonest first; empty where the answers are free text."""
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+    error_counts: dict[str, int] = field(default_factory=dict)
+    """How often each error occurs, those that are not listed included; `warning_counts` likewise."""
+    warning_counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the published JSON shape of one file."""

@@ -8,6 +8,10 @@ from typing import Any
 
 from finetune_assets.training_file.findings import Problem
 
+MAX_DEPTH = 100
+"""Objects and lists in each other. Real examples reach a dozen; what looks at them goes down by itself, level by level,
+and Python ends that at some 1,000 steps."""
+
 
 def check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[str], found: list[Problem]) -> None:
     """Warn of the keys of an object that the format does not know; `where` ends with a dot, or is empty."""
@@ -16,26 +20,46 @@ def check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[st
             found.append(("unknown_key", f"{where}{key} is not part of the format; providers refuse or ignore it"))
 
 
-def check_repeated_keys(line: bytes, example: dict[str, Any], found: list[Problem]) -> None:
+def check_repeated_keys(line: bytes, example: dict[str, Any], found: list[Problem]) -> bool:
     """Report the keys that stand twice in an object of a line, which was parsed to `example`.
 
     A line with as many `":` as its objects have keys repeats none, unless it also puts a space before a colon.
+
+    Returns:
+        Whether the line can be looked at further, which one that is nested too deep cannot.
     """
     messages, colons = example.get("messages"), line.count(b'":')
     # Most lines hold messages of two keys and nothing else.
-    if (type(messages) is list and colons == 1 + 2 * len(messages)) or colons == _n_keys(example):
-        return
+    if type(messages) is list and colons == 1 + 2 * len(messages):
+        return True
+    n_keys = _n_keys(example)
+    if n_keys is None:
+        message = f"its lists and objects stand more than {MAX_DEPTH} deep in each other; write them flatter"
+        found.append(("nested_too_deep", message))
+        return False
+    if colons == n_keys:
+        return True
     repeated: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+        if len({key for key, _ in pairs}) < len(pairs):
+            repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
 
     json.loads(line, object_pairs_hook=note)
     for key in repeated:
         message = f"the key {key[:40]!r} stands twice in one object, and only one of them counts; remove the other"
         found.append(("duplicate_key", message))
+    return True
 
 
-def _n_keys(value: dict[str, Any] | list[Any]) -> int:
-    own, inner = (0, value) if isinstance(value, list) else (len(value), value.values())
-    return own + sum([_n_keys(item) for item in inner if isinstance(item, (dict, list))])
+def _n_keys(example: dict[str, Any]) -> int | None:
+    """The keys of all objects in an example; None where these stand more than `MAX_DEPTH` deep."""
+    n_keys = 0
+    level: list[Any] = [example]
+    for _ in range(MAX_DEPTH):
+        n_keys += sum([len(value) for value in level if type(value) is dict])
+        inner = [item for value in level for item in (value.values() if type(value) is dict else value)]
+        level = [item for item in inner if type(item) in (dict, list)]
+        if not level:
+            return n_keys
+    return None

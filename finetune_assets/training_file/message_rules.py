@@ -6,6 +6,7 @@ A million examples pass through here, so a message without anything special is l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -190,16 +191,21 @@ def _order_problems(roles: tuple[str, ...]) -> tuple[Problem, ...]:
         found.append(("missing_assistant", "there is no assistant message; end with the answer to be learnt"))
     elif roles[-1] != "assistant":
         found.append(("last_not_assistant", f"the last message is from {roles[-1]}; end with the assistant's answer"))
+    check_turns("messages", roles, found)
+    return tuple(found)
+
+
+def check_turns(field: str, roles: Sequence[str], found: list[Problem]) -> None:
+    """Warn of messages that are not in the usual order, whoever is to have the last word."""
     if "user" not in roles:
         found.append(("missing_user", "there is no user message; add what the assistant answers"))
     for at, role in enumerate(roles[1:], 1):
         if role in ("system", "developer"):
-            message = f"messages[{at}] is a {role} message after the first; move it to the front"
+            message = f"{field}[{at}] is a {role} message after the first; move it to the front"
             found.append(("system_not_first", message))
         elif role in ("user", "assistant") and role == roles[at - 1]:
-            message = f"messages[{at}] is from {role} as the one before; join them, or add what was said between"
+            message = f"{field}[{at}] is from {role} as the one before; join them, or add what was said between"
             found.append(("repeated_role", message))
-    return tuple(found)
 
 
 def _check_weights(messages: list[dict[str, Any]], found: list[Problem]) -> None:

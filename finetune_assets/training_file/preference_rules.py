@@ -11,7 +11,7 @@ from typing import Any
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.training_file.findings import Problem, has_error
 from finetune_assets.training_file.key_rules import check_keys
-from finetune_assets.training_file.message_rules import check_message
+from finetune_assets.training_file.message_rules import check_message, check_turns
 from finetune_assets.training_file.tool_rules import check_tool_turns, check_tools
 
 INPUT_FIELD = "input.messages"
@@ -49,6 +49,7 @@ def check_pair(example: dict[str, Any], found: list[Problem]) -> None:
     check_keys("", example, _KEYS, found)
     if has_error(found):
         return
+    check_turns(INPUT_FIELD, [message["role"] for message in asked["messages"]], found)
     check_tool_turns(asked["messages"], asked, found, INPUT_FIELD)
     for field in _OUTPUTS:
         check_tool_turns(example[field], asked, found, field)

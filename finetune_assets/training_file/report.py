@@ -11,10 +11,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from finetune_assets.training_file.findings import FileReport, Finding, Report
+from finetune_assets.training_file.findings import FileReport, Report
+from finetune_assets.training_file.findings_page import findings_section
 
-MAX_ROWS = 200
-"""Findings of one severity shown per file; the counts by code cover them all."""
+_MAX_BARS = 12
+_MAX_LABEL = 60
 _INLINE_IMAGE = re.compile(r"data:image/(png|jpe?g|webp);base64,[A-Za-z0-9+/=]+")
 
 
@@ -29,8 +30,8 @@ def to_html(
         estimate: One sentence on cost and duration; empty where there is none.
         sections: Further parts of the page: HTML by title.
     """
-    n_errors = sum(len(file.errors) for file in report.files)
-    n_warnings = sum(len(file.warnings) for file in report.files)
+    n_errors = sum(sum(file.error_counts.values()) for file in report.files)
+    n_warnings = sum(sum(file.warning_counts.values()) for file in report.files)
     verdict, verdict_class = ("ready to upload", "good") if report.ok else ("not ready", "bad")
     counts = f"{_plural(n_errors, 'error')}, {_plural(n_warnings, 'warning')}."
     return _template().substitute(
@@ -38,7 +39,7 @@ def to_html(
         verdict=verdict,
         verdict_class=verdict_class,
         summary=escape(f"{counts} {estimate}".strip()),
-        files="\n".join(_file(file) for file in report.files),
+        files="\n".join(_file(file, f"file-{number}") for number, file in enumerate(report.files, 1)),
         sections="".join(map(_section, (sections or {}).items())),
         preview=_preview(preview),
     )
@@ -54,7 +55,7 @@ def _section(part: tuple[str, str]) -> str:
     return f'<section class="card"><h2>{escape(title)}</h2>{html}</section>'
 
 
-def _file(file: FileReport) -> str:
+def _file(file: FileReport, place: str) -> str:
     mean = file.tokens_total / file.n_examples if file.n_examples else 0
     facts = {
         "Examples": f"{file.n_examples:,} <small>of {_plural(file.n_lines, 'line')}</small>",
@@ -65,16 +66,30 @@ def _file(file: FileReport) -> str:
         "Size": _megabytes(file.bytes),
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
-    ranges = {f"{low:,}\N{EN DASH}{2 * low - 1:,}": n for low, n in file.token_histogram.items()}
-    charts = _bars("Answers", file.answers) + _bars("Tokens per example", ranges)
+    charts = (
+        _bars("Answers", file.answers)
+        + _bars("Tokens per example", _ranges(file.token_histogram))
+        + _bars("Messages per example", _lengths(file.message_histogram))
+    )
     return f"""<section class="card">
 <h2>{escape(_name(file))}</h2>
 <dl>{items}</dl>
 <div class="columns">{charts}</div>
-{_findings("Errors", "bad", file.errors)}
-{_findings("Warnings", "warn", file.warnings)}
+{findings_section(file, place) or '<p class="quiet">No findings.</p>'}
 <p class="quiet">SHA-256 <code>{file.sha256}</code></p>
 </section>"""
+
+
+def _lengths(counts: Mapping[int, int]) -> dict[str, int]:
+    """Name the bars of a count of small numbers, by themselves or, where they are many, in ranges that double."""
+    return {f"{value:,}": n for value, n in counts.items()} if len(counts) <= _MAX_BARS else _ranges(counts)
+
+
+def _ranges(counts: Mapping[int, int]) -> dict[str, int]:
+    joined: Counter[int] = Counter()
+    for value, n in counts.items():
+        joined[1 << value.bit_length() - 1] += n
+    return {f"{low:,}\N{EN DASH}{2 * low - 1:,}": n for low, n in joined.items()}
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> str:
@@ -82,28 +97,15 @@ def _bars(title: str, counts: Mapping[str, int]) -> str:
         return ""
     longest, total = max(counts.values()), sum(counts.values())
     rows = "".join(
-        f'<span>{escape(label)}</span><div class="bar" style="width:{100 * n / longest:.1f}%"></div>'
+        f'<span>{escape(_short(label))}</span><div class="bar" style="width:{100 * n / longest:.1f}%"></div>'
         f'<span class="quiet">{n:,} ({"&lt;1%" if n < total / 100 else f"{n / total:.0%}"})</span>'
         for label, n in counts.items()
     )
     return f'<div><h3>{title}</h3><div class="bars">{rows}</div></div>'
 
 
-def _findings(title: str, tag: str, findings: list[Finding]) -> str:
-    if not findings:
-        return ""
-    counts = Counter(finding.code for finding in findings).most_common()
-    overview = " ".join(f'<span class="tag {tag}">{n:,} {escape(code)}</span>' for code, n in counts)
-    rows = "".join(
-        f"<tr><td>{'file' if finding.line is None else finding.line}</td>"
-        f"<td><code>{escape(finding.code)}</code></td><td>{escape(finding.message)}</td></tr>"
-        for finding in findings[:MAX_ROWS]
-    )
-    hidden = len(findings) - MAX_ROWS
-    more = f'<p class="quiet">{hidden:,} more are in the JSON report.</p>' if hidden > 0 else ""
-    return f"""<h3>{title}</h3>
-<p>{overview}</p>
-<div class="table"><table><tr><th>Line</th><th>Code</th><th>What to do</th></tr>{rows}</table></div>{more}"""
+def _short(label: str) -> str:
+    return label if len(label) <= _MAX_LABEL else f"{label[: _MAX_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _preview(examples: list[dict[str, Any]]) -> str:

@@ -37,39 +37,39 @@ class SeenExamples:
         self,
         line: int,
         asked: dict[str, Any],
-        messages: list[dict[str, Any]],
         images: list[CheckedImage],
         found: Findings,
-        *,
-        pair: bool,
+        pair: list[dict[str, Any]] | None = None,
     ) -> int:
         """Remember a well-formed example and report an earlier one with the same prompt.
 
-        Two answers to one prompt are reported on both lines, since either may be the wrong one; those of a preference
-        pair, which stand together as the last message, are to differ from those of other pairs.
+        Two answers to one prompt are reported on both lines, since either may be the wrong one. Those of a preference
+        pair may differ from those of other pairs, as long as no pair prefers what another does not.
 
         Args:
             line: Number of the example's line.
-            asked: The object that holds the prompt's messages, and the functions declared beside them.
-            messages: Those of the prompt and the answer.
+            asked: The object that holds the messages, of which the last one is the answer, and the functions declared.
             images: Of the messages.
             found: Findings are added.
-            pair: Whether the last message holds the answers of a preference pair.
+            pair: The preferred answer and the other one, where these are not among the messages.
 
         Returns:
             The prompt's hash.
         """
-        prompt, answer = _hashes(messages, images)
+        keys = iter(images)
+        said = [_key(message, keys) for message in asked["messages"]]
+        answers = [_key(answer, keys) for answer in pair] if pair else [said.pop()]
+        prompt, answer = hash(tuple(said)), hash(tuple(answers)) & _ANSWER_MASK
         if pair or len(asked) > 1:
             # The same question with other functions at hand may well be answered otherwise.
-            declared = [pair, asked.get("tools"), asked.get("functions")]
+            declared = [bool(pair), asked.get("tools") or None, asked.get("functions") or None]
             prompt = hash((prompt, orjson.dumps(declared, option=orjson.OPT_SORT_KEYS)))
         first = self._prompts.setdefault(prompt, line << _ANSWER_BITS | answer)
-        first_line = first >> _ANSWER_BITS
+        first_line, first_answer = first >> _ANSWER_BITS, first & _ANSWER_MASK
         if first_line != line:
-            if first & _ANSWER_MASK == answer:
+            if first_answer == answer:
                 found.add(line, "duplicate_example", f"the same example as line {first_line}; keep one of them")
-            elif not pair:
+            elif not pair or first_answer == hash(tuple(answers[::-1])) & _ANSWER_MASK:
                 self._contradiction(first_line, line, found)
         for image in images:
             if image.asked:
@@ -91,13 +91,6 @@ class SeenExamples:
             if image.asked and (line := self._images.get(image.key)) is not None:
                 return f"its image is in line {line} of the training file too; keep an image's questions in one file"
         return None
-
-
-def _hashes(messages: list[dict[str, Any]], images: list[CheckedImage]) -> tuple[int, int]:
-    """Hash of all before the last message, and 32 bits of the last one's."""
-    keys = iter(images)
-    *prompt, answer = [_key(message, keys) for message in messages]
-    return hash(tuple(prompt)), hash(answer) & _ANSWER_MASK
 
 
 def _key(message: dict[str, Any], images: Iterator[CheckedImage]) -> tuple[object, ...]:

@@ -21,14 +21,16 @@ class Tally:
         self.n_examples = self.n_images = self.n_image_examples = 0
         self.tokens_total = self.tokens_max = 0
         self.token_histogram: Counter[int] = Counter()
+        self.message_histogram: Counter[int] = Counter()
         self.answers: Counter[str] | None = Counter()
         self._first_said: list[object] | None = None
         self._always_said = True
 
-    def add(self, n_images: int, said: list[object]) -> None:
+    def add(self, n_messages: int, n_images: int, said: list[object]) -> None:
         """Count one example. Final answers are counted as long as they are labels rather than free text.
 
         Args:
+            n_messages: Of the example.
             n_images: Of the example.
             said: The contents of the assistant's messages in a conversation; none of a preference pair.
         """
@@ -37,6 +39,7 @@ class Tally:
             self._first_said = self._first_said or said
             self._always_said = said == self._first_said
         self.n_examples += 1
+        self.message_histogram[n_messages] += 1
         self.n_images += n_images
         self.n_image_examples += bool(n_images)
         if self.answers is None:

@@ -6,7 +6,7 @@ As in the other rules, each appends `(code, message)` to `found`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -31,10 +31,9 @@ def check_tools(example: dict[str, Any], found: list[Problem], where: str = "") 
     `where` is what their names begin with in messages; it ends with a dot, or is empty.
     """
     tools, functions = example.get("tools"), example.get("functions")
-    if tools is not None:
-        _check_list(f"{where}tools", tools, _wrong_tool, found)
-    if functions is not None:
-        _check_list(f"{where}functions", functions, _wrong_function, found)
+    for field, functions_of_it in (("tools", tools), ("functions", functions)):
+        if functions_of_it is not None:
+            found += [(code, where + told) for code, told in _declarations(field, orjson.dumps(functions_of_it))[0]]
     if tools and functions:
         message = f"{where}functions is the older form of {where}tools, and both are here; keep tools"
         found.append(("functions_and_tools", message))
@@ -46,24 +45,33 @@ def check_tools(example: dict[str, Any], found: list[Problem], where: str = "") 
         found.append(("parallel_without_tools", message))
 
 
-def _check_list(where: str, tools: object, wrong: Callable[[object], str | None], found: list[Problem]) -> None:
-    if type(tools) is not list or len(tools) > MAX_FUNCTIONS:
-        found.append(("invalid_tools", f"{where} must be a list of at most {MAX_FUNCTIONS}, found {kind(tools)}"))
-        return
-    names: set[str] = set()
-    for index, tool in enumerate(tools):
-        at = f"{where}[{index}]"
+@lru_cache(maxsize=8)
+def _declarations(field: str, written: bytes) -> tuple[list[Problem], dict[str, dict[str, Any]]]:
+    """What is wrong with a list of tools or functions, and those that are well-formed by name.
+
+    Most lines of a file declare what the line before declared, which is then looked at once.
+    """
+    declared = orjson.loads(written)
+    found: list[Problem] = []
+    if type(declared) is not list or len(declared) > MAX_FUNCTIONS:
+        told = f"{field} must be a list of at most {MAX_FUNCTIONS}, found {kind(declared)}"
+        return [("invalid_tools", told)], {}
+    functions: dict[str, dict[str, Any]] = {}
+    wrong = _wrong_tool if field == "tools" else _wrong_function
+    for index, tool in enumerate(declared):
+        at = f"{field}[{index}]"
         if (told := wrong(tool)) is not None:
             found.append(("invalid_tools", at + told))
             continue
         function = tool.get("function", tool)
-        if function["name"] in names:
+        if function["name"] in functions:
             found.append(("duplicate_function", f"{at} declares {function['name']!r} again; keep one declaration"))
-        names.add(function["name"])
-        if function is not tool:
+        functions[function["name"]] = function
+        if field == "tools":
             check_keys(f"{at}.", tool, _TOOL_KEYS, found)
             at += ".function"
         check_keys(f"{at}.", function, _FUNCTION_KEYS, found)
+    return found, functions
 
 
 def _wrong_tool(tool: object) -> str | None:
@@ -77,7 +85,7 @@ def _wrong_function(function: object) -> str | None:
     if type(function) is not dict or not _is_name(function.get("name")):
         found = kind(function.get("name") if type(function) is dict else function)
         return f".name must be {NAME_RULE}, found {found}"
-    if type(function.get("description", "")) is not str:
+    if type(function.get("description")) not in (str, type(None)):
         return f".description must be text, found {kind(function['description'])}"
     if type(strict := function.get("strict")) not in (bool, type(None)):
         return f".strict must be true or false, found {kind(strict)}"
@@ -169,12 +177,9 @@ def _check_answer(message: dict[str, Any], pending: dict[str, str], where: str, 
 
 def _declared(example: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The declared functions by name; those that are not well-formed are left out."""
-    tools, functions = example.get("tools"), example.get("functions")
-    every = [tool["function"] for tool in tools if _wrong_tool(tool) is None] if type(tools) is list else []
-    every += (
-        [function for function in functions if _wrong_function(function) is None] if type(functions) is list else []
-    )
-    return {function["name"]: function for function in every}
+    written = {field: example[field] for field in ("tools", "functions") if example.get(field) is not None}
+    every = [_declarations(field, orjson.dumps(functions))[1] for field, functions in written.items()]
+    return {name: function for functions in every for name, function in functions.items()}
 
 
 def _check_against(declared: dict[str, Any], function: dict[str, str], where: str, found: list[Problem]) -> None:

@@ -124,10 +124,13 @@ class _FileCheck:
             tokens_total=tally.tokens_total,
             tokens_max=tally.tokens_max,
             token_histogram=dict(sorted(tally.token_histogram.items())),
+            message_histogram=dict(sorted(tally.message_histogram.items())),
             answers=dict(tally.answers.most_common()) if tally.answers else {},
             structure_only=self.structure_only,
             errors=self.errors.closed(),
             warnings=self.warnings.closed(),
+            error_counts=dict(self.errors.counts),
+            warning_counts=dict(self.warnings.counts),
         )
 
     def _line(self, line: bytes) -> None:
@@ -144,8 +147,8 @@ class _FileCheck:
             found.append((problem.code, problem.message))
         else:
             if type(example) is dict:
-                check_repeated_keys(line, example, found)
-                self._example(line, example, found)
+                if check_repeated_keys(line, example, found):
+                    self._example(line, example, found)
             else:
                 problem = not_an_object(example)
                 found.append((problem.code, problem.message))
@@ -179,14 +182,11 @@ class _FileCheck:
         messages, sizes = asked["messages"], [image.size for image in images]
         talks = [[*messages, answer] for answer in answers] or [messages]
         self.counting.add(self.n_lines, [talk(each, self.model, sizes) for each in talks])
-        said = {"role": "assistant", "content": None, "pair": answers}
-        prompt = self.seen.add(
-            self.n_lines, asked, [*messages, said] if answers else messages, images, self.warnings, pair=bool(answers)
-        )
+        prompt = self.seen.add(self.n_lines, asked, images, self.warnings, answers)
         if self.held_out_from is not None and (told := self.held_out_from.find_leak(prompt, images)):
             self.errors.add(self.n_lines, "leak", told)
         said = [message.get("content") for message in messages if message["role"] == "assistant"]
-        self.tallies[method].add(len(images), said if method == "supervised" else [])
+        self.tallies[method].add(len(messages), len(images), said if method == "supervised" else [])
 
     def _counted(self, line: int, tokens: list[int]) -> None:
         """Take an example's tokens, which may come later than those of the next."""

@@ -8,6 +8,11 @@ from finetune_assets.training_file.validation import FileReport, validate
 from finetune_assets_tests.dataset.pictures import picture
 from finetune_assets_tests.training_file.chats import assistant, chat, codes, good, image, text, user, write
 
+SYSTEM = {"role": "system", "content": "Be short."}
+CALL = assistant(
+    None, tool_calls=[{"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}]
+)
+
 
 def pair(n: int = 0, **changes: Any) -> dict[str, Any]:
     """A well-formed preference line."""
@@ -64,6 +69,9 @@ def test_a_well_formed_pair_has_no_finding(tmp_path: Path, line: dict[str, Any])
             "input.messages[0].content[0]",
         ),
         (pair(input=asked(user(), tools="f")), "invalid_tools", "input.tools must be a list"),
+        (pair(input=asked(user(), user("Really?"))), "repeated_role", "input.messages[1] is from user as the one"),
+        (pair(input=asked(user(), SYSTEM, user())), "system_not_first", "input.messages[1] is a system message"),
+        (pair(preferred_output=[CALL]), "undeclared_function", "preferred_output[0] calls 'look_up'"),
         (pair(score=3), "unknown_key", "score is not part of the format"),
         (pair(input=5), "invalid_input", "found a number (5)"),
     ],
@@ -77,6 +85,12 @@ def test_what_is_wrong_is_named_with_line_and_field(tmp_path: Path, line: Any, c
 def test_one_prompt_may_have_several_pairs_but_not_the_same_twice(tmp_path: Path) -> None:
     other = pair(7, non_preferred_output=[assistant("Maybe")])
     assert codes(checked_pair(tmp_path, pair(7), other, pair(7))) == [(13, "duplicate_example")]
+
+
+def test_two_pairs_of_which_each_prefers_what_the_other_does_not_contradict(tmp_path: Path) -> None:
+    yes, no = [assistant("Yes")], [assistant("No")]
+    one, other = (pair(7, preferred_output=a, non_preferred_output=b) for a, b in ((yes, no), (no, yes)))
+    assert codes(checked_pair(tmp_path, one, other)) == [(11, "contradictory_answers"), (12, "contradictory_answers")]
 
 
 def test_a_prompt_in_both_files_leaks(tmp_path: Path) -> None:

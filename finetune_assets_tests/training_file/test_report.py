@@ -2,8 +2,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from finetune_assets.training_file.findings import FileReport, Finding, Report
-from finetune_assets.training_file.report import MAX_ROWS, to_html
+import pytest
+
+from finetune_assets.training_file import findings
+from finetune_assets.training_file.findings_page import MAX_ROWS
+from finetune_assets.training_file.report import to_html
 from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.training_file.chats import assistant, chat, good, image, text, user, write
 
@@ -53,11 +56,37 @@ def test_a_clean_report_says_ready_and_what_it_costs(tmp_path: Path) -> None:
     assert "No 5 (50%)" in found.text
 
 
-def test_findings_are_listed_with_line_code_and_advice(tmp_path: Path) -> None:
-    found = page(tmp_path, b"[]", b"")
-    assert "not ready 1 error, 1 warning." in found.text
-    assert "11 not_an_object found a list of 0; write one JSON object" in found.text
-    assert "12 blank_line" in found.text
+def test_findings_are_listed_by_code_with_lines_and_advice(tmp_path: Path) -> None:
+    found = page(tmp_path, b"[]", b"", b"[]")
+    assert "not ready 2 errors, 1 warning." in found.text
+    assert "Errors 2 not_an_object line 11 found a list of 0; write one JSON object" in found.text
+    assert "Warnings 1 blank_line line 12 the line is empty" in found.text
+
+
+def test_repeated_and_leaked_examples_have_sections_of_their_own(tmp_path: Path) -> None:
+    training = write(tmp_path / "train.jsonl", *good(10), *good(1), chat(user("Is 2 even?"), assistant("No")))
+    report = validate(training, write(tmp_path / "validation.jsonl", *good(1)))
+    found = Page(to_html(report, [], ""))
+    assert "Duplicates and contradictions 2 contradictory_answers line 3" in found.text
+    assert "1 duplicate_example line 11 the same example as line 1" in found.text
+    assert "Shared with the training file 1 leak line 1 the same question is in line 1" in found.text
+
+
+def test_many_codes_begin_with_links_to_them(tmp_path: Path) -> None:
+    bad = [b"[]", b"{", {}, {"messages": []}]
+    assert "#file-1-empty_messages" in page(tmp_path, *bad).addresses
+    assert page(tmp_path, *bad[:3]).addresses == []
+
+
+def test_charts_show_tokens_and_messages_of_examples(tmp_path: Path) -> None:
+    found = page(tmp_path, chat(user("Why?"), assistant("So."), user("Why is that?"), assistant("As I said.")))
+    assert "Tokens per example 16\N{EN DASH}31 11 (100%)" in found.text
+    assert "Messages per example 2 10 (91%) 4 1 (9%)" in found.text
+
+
+def test_many_lengths_of_talks_are_joined_to_ranges(tmp_path: Path) -> None:
+    talks = [chat(*[user(f"{n}, {k}?"), assistant(f"{k}.")] * n) for k, n in enumerate(range(1, 17))]
+    assert "16\N{EN DASH}31 8" in page(tmp_path, *talks).text
 
 
 def test_examples_are_shown_with_their_images_and_nothing_is_loaded(tmp_path: Path) -> None:
@@ -81,11 +110,12 @@ def test_a_preview_that_is_no_conversation_does_no_harm(tmp_path: Path) -> None:
     assert "no messages" in found.text
 
 
-def test_long_lists_of_findings_are_cut_and_counted() -> None:
-    errors = [Finding(n, "invalid_json", "cut off") for n in range(1, MAX_ROWS + 51)]
-    file = FileReport(path="/data/x.jsonl", sha256="0" * 64, bytes=5, n_lines=250, n_examples=0, n_images=0,
-                      tokens_total=0, tokens_max=0, errors=errors)  # fmt: skip
-    found = Page(to_html(Report([file]), [], ""))
-    assert "250 invalid_json" in found.text
-    assert "50 more are in the JSON report." in found.text
-    assert found.text.count("cut off") == MAX_ROWS
+def test_long_lists_of_findings_are_cut_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = page(tmp_path, *[b"{"] * (MAX_ROWS + 50))
+    assert f"{MAX_ROWS + 50} invalid_json" in found.text
+    assert "50 more; the JSON report lists them." in found.text
+    assert found.text.count("unexpected end of data") == MAX_ROWS
+    monkeypatch.setattr(findings, "MAX_FINDINGS", MAX_ROWS + 20)
+    found = page(tmp_path, *[b"{"] * (MAX_ROWS + 50))
+    assert "50 more; the JSON report lists the first 20 of them." in found.text
+    assert "more_findings" not in found.text

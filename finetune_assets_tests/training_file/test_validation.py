@@ -224,6 +224,13 @@ def test_findings_beyond_the_limit_are_counted_not_kept(tmp_path: Path, monkeypa
     report = checked(tmp_path, *[b"{"] * 7)
     assert codes(report) == [(11, "invalid_json"), (12, "invalid_json"), (13, "invalid_json"), (None, "more_findings")]
     assert report.errors[-1].message.startswith("4 more findings are not listed: 4 invalid_json")
+    assert report.error_counts == {"invalid_json": 7}
+
+
+def test_many_findings_of_one_kind_do_not_hide_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "MAX_FINDINGS", 3)
+    report = checked(tmp_path, *[b"{"] * 7, b"[]")
+    assert (18, "not_an_object") in codes(report)
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_of_its_own(tmp_path: Path) -> None:
