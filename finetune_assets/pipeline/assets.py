@@ -149,7 +149,7 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
     )
 
 
-@stage(io="records")
+@stage(io="records", checks=[model_checks.BASE_MODEL_STAYS])
 def uploaded_file(region: Region, training_jsonl: Record, validation_report: Record) -> Result:  # noqa: ARG001
     """Upload the files, once they are found valid; what the provider holds already is not sent again."""
     client = connect(region.task.provider)
@@ -157,6 +157,7 @@ def uploaded_file(region: Region, training_jsonl: Record, validation_report: Rec
     return dg.MaterializeResult(
         value={split: asdict(file) for split, file in uploaded.items()},
         metadata={"files": views.table(pd.DataFrame([{"split": s} | asdict(file) for s, file in uploaded.items()]))},
+        check_results=[model_checks.base_model_stays(region.name, client, region.task)],
     )
 
 
@@ -201,6 +202,7 @@ class ModelChoice(dg.Config):
         model_checks.TRAINING_CONVERGED,
         model_checks.NO_OVERFITTING,
         model_checks.ENOUGH_STEPS,
+        model_checks.MODEL_STAYS,
     ],
 )
 def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -> Result:
@@ -214,8 +216,9 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     found, step = losses.checkpoints(client, job), choice.checkpoint_step
     steps = losses.loss_table(client, job)
     write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
+    model = str(job.fine_tuned_model) if step is None else losses.checkpoint_at(found, job, step).model
     facts = {
-        "model": job.fine_tuned_model if step is None else losses.checkpoint_at(found, job, step).model,
+        "model": model,
         "checkpoint_step": step,
         "base_model": job.model,
         "job_id": job.id,
@@ -237,6 +240,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
             model_checks.training_converged(region.name, steps),
             model_checks.no_overfitting(region.name, steps),
             model_checks.enough_steps(region.name, steps),
+            model_checks.model_stays(region.name, client, task, model, job.model),
         ],
     )
 

@@ -24,6 +24,8 @@ from finetune_assets.errors import ProviderError
 LOCAL_URL = "http://127.0.0.1:8321/v1"
 LOCAL_KEY_FILE = Path("var/server/api_key")
 ATTEMPTS = 3
+NOT_OFFERED = (403, 404, 405, 501)
+"""What providers answer where they have no such endpoint, or keep it to administrators."""
 
 Client = openai.OpenAI
 """What speaks to a provider, whoever that is."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.client import Client, explained
+from finetune_assets.provider.client import NOT_OFFERED, Client, explained
 from finetune_assets.provider.fine_tuning import PAGE, Job
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ _SPELLINGS = {
     "full_validation_mean_token_accuracy": "full_valid_accuracy",
 }
 """Result files and events of OpenAI and of Azure call the same columns by different names."""
-_NOT_OFFERED = (403, 404, 405, 501)
-"""What providers answer where they have no such endpoint, or keep it to administrators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def checkpoints(client: Client, job: Job) -> tuple[Checkpoint, ...] | None:
         try:
             listed = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=PAGE))
         except openai.APIStatusError as error:
-            if error.status_code in _NOT_OFFERED:
+            if error.status_code in NOT_OFFERED:
                 return None
             raise
     made = [
