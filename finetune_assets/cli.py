@@ -120,6 +120,38 @@ def validate(
         raise typer.Exit(1)
 
 
+@app.command()
+def migrate(
+    task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs, already trained.")],
+    to: Annotated[str, typer.Option(help="The new provider: local, openai, or a base URL.")] = "local",
+    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="What is trained there; by default the task's own base model.")
+    ] = None,
+) -> None:
+    """Train a task's models again at another provider, and compare old and new while the old ones can be asked.
+
+    Both answer the same test split. Stopped in the middle, the same command goes on where it was.
+    """
+    from contextlib import nullcontext
+
+    from finetune_assets.dataset.sources import regions_of
+    from finetune_assets.migration import migrate as move
+    from finetune_assets.processes import fine_tuning_server
+    from finetune_assets.task import read_task
+
+    described = read_task(task)
+    regions = regions_of(described)
+    if unknown := set(region or []) - set(regions):
+        raise typer.BadParameter(f"{task} has the regions {', '.join(regions)}, not {', '.join(sorted(unknown))}")
+    asked = region or regions
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with fine_tuning_server() if "local" in (to, described.provider) else nullcontext():
+        done = move(described, to, asked, console, base_model=base_model)
+    if len(done) < len(asked):
+        raise typer.Exit(1)
+
+
 def _print_report(report: dict) -> None:
     console = Console()
     for checked in report["files"]:

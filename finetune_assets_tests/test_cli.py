@@ -91,5 +91,5 @@ def test_an_unknown_task_is_one_line_with_those_there_are() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ("demo", "ui", "serve", "validate"):
+    for command in ("demo", "migrate", "serve", "ui", "validate"):
         assert run(command, "--help").returncode == 0

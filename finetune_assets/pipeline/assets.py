@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -24,6 +25,7 @@ from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerpri
 from finetune_assets.provider import fine_tuning, losses, pricing
 from finetune_assets.provider.client import connect
 from finetune_assets.provider.files import UploadedFile, upload_once
+from finetune_assets.task import Task
 from finetune_assets.training_file import jsonl, report, validation
 
 Record = dict[str, Any]
@@ -161,19 +163,24 @@ def uploaded_file(region: Region, training_jsonl: Record, validation_report: Rec
     )
 
 
+def job_request(task: Task, region: str, uploaded: Mapping[str, UploadedFile]) -> fine_tuning.JobRequest:
+    """Return what a region's job is asked for, wherever it is asked: the same request finds the same job again."""
+    return fine_tuning.JobRequest(
+        model=task.base_model,
+        training_file=uploaded["train"],
+        validation_file=uploaded["validation"],
+        method=task.method,
+        suffix=f"{task.task}-{region}",
+        labels={"task": task.task, "region": region},
+    )
+
+
 @stage(io="records")
 def finetune_job(region: Region, uploaded_file: Record, validation_report: Record) -> Result:
     """Submit the job once. The run does not wait for it: the sensor follows it and has it evaluated."""
     task = region.task
     client = connect(task.provider)
-    request = fine_tuning.JobRequest(
-        model=task.base_model,
-        training_file=UploadedFile(**uploaded_file["train"]),
-        validation_file=UploadedFile(**uploaded_file["validation"]),
-        method=task.method,
-        suffix=f"{task.task}-{region.name}",
-        labels={"task": task.task, "region": region.name},
-    )
+    request = job_request(task, region.name, {split: UploadedFile(**file) for split, file in uploaded_file.items()})
     job, reused = fine_tuning.submit_once(client, request)
     facts = {"job_id": job.id, "fingerprint": request.fingerprint, "reused": reused, "status": job.status}
     estimate = validation_report["estimate"]
