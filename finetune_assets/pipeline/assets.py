@@ -221,7 +221,8 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     if not verdict.passed:
         return verdict
     found, step = losses.checkpoints(client, job), choice.checkpoint_step
-    steps = losses.loss_table(client, job)
+    events = losses.events_of(client, job)
+    steps = losses.loss_table(client, job, events)
     write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
     model = str(job.fine_tuned_model) if step is None else losses.checkpoint_at(found, job, step).model
     facts = {
@@ -230,7 +231,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
         "base_model": job.model,
         "job_id": job.id,
         "trained_tokens": job.trained_tokens,
-        "training_seconds": fine_tuning.training_seconds(client, job),
+        "training_seconds": losses.training_seconds(job, events),
         "cost_usd": pricing.training_cost(task, job.trained_tokens or 0, epochs=1),
     }
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
