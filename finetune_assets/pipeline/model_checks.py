@@ -55,7 +55,9 @@ def base_model_stays(region: str, client: Client, task: Task) -> dg.AssetCheckRe
     if not announced:
         return BASE_MODEL_STAYS.result(True, f"Region {region}: no shutdown of {task.base_model} is announced.")
     advice = "What is trained on it goes with it: take a model or a provider that stays"
-    return BASE_MODEL_STAYS.result(False, f"Region {region}: {'; '.join(announced)}. {advice}.")
+    days_left = min(ending.days_left(_today()) for ending in ends if ending)
+    words = f"Region {region}: {'; '.join(announced)}. {advice}."
+    return BASE_MODEL_STAYS.result(False, words, metadata={"days_left": days_left})
 
 
 def model_stays(region: str, client: Client, task: Task, model: str, base: str) -> dg.AssetCheckResult:
@@ -66,7 +68,8 @@ def model_stays(region: str, client: Client, task: Task, model: str, base: str) 
     advice = (
         f"`finetune-assets migrate {task.task} --to local` trains and compares its successor while both can be asked"
     )
-    return MODEL_STAYS.result(False, f"Region {region}: {ending.in_words(_today())}. {advice}.")
+    words = f"Region {region}: {ending.in_words(_today())}. {advice}."
+    return MODEL_STAYS.result(False, words, metadata={"days_left": ending.days_left(_today())})
 
 
 def _today() -> date:

@@ -28,9 +28,13 @@ class Ending:
     day: date
     source: str
 
+    def days_left(self, today: date) -> int:
+        """Return the days from `today` to the end; negative once it is past."""
+        return (self.day - today).days
+
     def in_words(self, today: date) -> str:
         """Say when it ends, or ended, and how many days that is from `today`."""
-        days = (self.day - today).days
+        days = self.days_left(today)
         plural = "" if abs(days) == 1 else "s"
         if days <= 0:
             return f"{self.what} ended on {self.day}, {-days} day{plural} ago ({self.source})"

@@ -32,6 +32,7 @@ def test_a_model_that_goes_away_warns_with_the_days_left_and_the_way_out(client:
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"Region mono: {leaving} ends on {IN_60_DAYS}, in 60 days" in (result.description or "")
     assert "finetune-assets migrate cells --to local" in (result.description or "")
+    assert result.metadata == {"days_left": dg.IntMetadataValue(60)}
 
 
 def test_training_on_a_model_that_goes_away_warns_before_it_is_paid_for(client: openai.OpenAI, leaving: str) -> None:
