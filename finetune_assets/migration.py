@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -58,29 +58,52 @@ class Move:
         self.console.print(f"{region}: {words}", highlight=False)
 
 
-def migrate(
-    task: Task, to: str, regions: Sequence[str], console: Console, *, base_model: str | None = None
-) -> dict[str, BenchmarkReport]:
-    """Train the regions' successors at the provider `to`; return the comparison of old (base) and new, by region.
-
-    Regions that fail are named on the console and left out.
+def successor(task: Task, to: str, base_model: str | None = None) -> Task:
+    """Return the same task at the provider `to`, with another base model where one is given.
 
     Raises:
         TaskError: the task is there already.
-        ProviderError: a provider is unknown, or has no key.
     """
     new = task.model_copy(update={"provider": to, "base_model": base_model or task.base_model, "prices": None})
     if (new.provider, new.base_model) == (task.provider, task.base_model):
         raise TaskError(f"task {task.task} trains {task.base_model} at {to} already: name another provider or model")
+    return new
+
+
+def migrate(task: Task, new: Task, regions: Sequence[str], console: Console) -> dict[str, BenchmarkReport]:
+    """Train the regions of `task` as its successor `new`; return the comparison of old (base) and new, by region.
+
+    Regions that fail are named on the console and left out.
+
+    Raises:
+        ProviderError: a provider is unknown, or has no key.
+    """
     move = Move(task, new, Outputs(root=default_root()), console)
-    clients = connect(task.provider), connect(to)
+    clients = connect(task.provider), connect(new.provider)
     jobs = {name: job for name in regions if (job := _or_say_why(move, name, _submit, clients[1]))}
-    reports = {}
-    for name, job in jobs.items():
-        if report := _or_say_why(move, name, _compare, clients, job):
-            reports[name] = report
-    _print(move, reports)
-    return reports
+    # The old models are asked first: they are the ones that may go, and the new ones are training meanwhile.
+    asked = [name for name in jobs if _or_say_why(move, name, _ask_old, clients[0]) is not None]
+    return {name: report for name in asked if (report := _or_say_why(move, name, _compare, clients, jobs[name]))}
+
+
+def show(reports: dict[str, BenchmarkReport], console: Console) -> None:
+    """Print what was compared, a row for each region, and what the numbers say."""
+    table = Table("region", "n test", "metric", "old", "new", "difference [95 %]", "p")
+    for name, report in reports.items():
+        row, change = report.decisive, report.decisive.difference
+        table.add_row(
+            name,
+            str(report.n),
+            report.primary,
+            f"{row.base.estimate:.3f}",
+            f"{row.fine_tuned.estimate:.3f}",
+            f"{change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
+            f"{report.p_value:.2g}",
+        )
+    console.print(table)
+    for name, report in reports.items():
+        console.print(f"{name}: {report.verdict} New model: {report.fine_tuned.model}", highlight=False)
+    console.print("To go on with the new models, change `provider` and `base_model` in the task's YAML.")
 
 
 def _or_say_why(move: Move, region: str, step: Any, *arguments: Any) -> Any:
@@ -109,26 +132,32 @@ def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
     return job
 
 
+def _ask_old(move: Move, name: str, client: Client) -> pd.DataFrame:
+    region = move.region(name)
+    return _answers(move, region, client, _record(region, "finetuned_model")["model"], "base")
+
+
 def _compare(move: Move, name: str, clients: tuple[Client, Client], job: fine_tuning.Job) -> BenchmarkReport:
     import pandas as pd
 
     region = move.region(name)
-    examples = pd.read_parquet(str(region.path("filtered_qa", ".parquet")))
-    test = examples.loc[examples["split"] == "test"]
-    # The old model is asked first: it is the one that may go, and the new one is training meanwhile.
-    old = _answers(move, region, clients[0], test, _record(region, "finetuned_model")["model"], "base")
+    old = _ask_old(move, name, clients[0])
     trained = str(_finished(move, name, clients[1], job).fine_tuned_model)
-    new = _answers(move, region, clients[1], test, trained, "fine_tuned")
+    new = _answers(move, region, clients[1], trained, "fine_tuned")
     report = compare(pd.concat([old, new], ignore_index=True), move.new.answer)
-    found = report.to_dict() | {"verdict": _verdict(report), "job_id": job.id, "provider": move.new.provider}
-    write_json(region.path("migration", ".json"), found)
+    decisive = report.decisive
+    words = verdict(report.outcome, decisive.difference, report.p_value, decisive.label.lower(), "new model")
+    report = replace(report, verdict=words)
+    write_json(region.path("migration", ".json"), report.to_dict() | {"job_id": job.id, "provider": move.new.provider})
     return report
 
 
-def _answers(move: Move, region: Region, client: Client, test: pd.DataFrame, model: str, role: str) -> pd.DataFrame:
+def _answers(move: Move, region: Region, client: Client, model: str, role: str) -> pd.DataFrame:
     """Ask a model the test split, unless its answers to exactly these questions are there."""
     import pandas as pd
 
+    examples = pd.read_parquet(str(region.path("filtered_qa", ".parquet")))
+    test = examples.loc[examples["split"] == "test"]
     asked = [model, str(client.base_url), move.old.prompt.model_dump(), test["example_id"].tolist()]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     kept = region.path("migration", f"/{digest}.parquet")
@@ -158,30 +187,3 @@ def _record(region: Region, stage: str) -> dict[str, Any]:
     if not path.exists():
         raise TaskError(f"{path} is not there: materialise {stage} of this region first, at its old provider")
     return json.loads(path.read_text())
-
-
-def _verdict(report: BenchmarkReport) -> str:
-    decisive = report.decisive
-    return verdict(report.outcome, decisive.difference, report.p_value, decisive.label.lower(), "new model")
-
-
-def _print(move: Move, reports: dict[str, BenchmarkReport]) -> None:
-    table = Table("region", "n test", "metric", "old", "new", "difference [95 %]", "p")
-    for name, report in reports.items():
-        row, change = report.decisive, report.decisive.difference
-        table.add_row(
-            name,
-            str(report.n),
-            report.primary,
-            f"{row.base.estimate:.3f}",
-            f"{row.fine_tuned.estimate:.3f}",
-            f"{change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
-            f"{report.p_value:.2g}",
-        )
-    if reports:
-        move.console.print(table)
-    for name, report in reports.items():
-        move.say(name, f"{_verdict(report)} New model: {report.fine_tuned.model}")
-    if reports:
-        lines = f"`provider: {move.new.provider}` and `base_model: {move.new.base_model}`"
-        move.console.print(f"To go on with the new models, write {lines} into the YAML of {move.new.task}.")
