@@ -7,13 +7,16 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from finetune_assets.errors import FinetuneAssetsError
+
+if TYPE_CHECKING:
+    from finetune_assets.task import Task
 
 app = typer.Typer(
     help="Labelled images and questions in, a calibrated fine-tuned model per region out.",
@@ -35,16 +38,12 @@ def demo(
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
 ) -> None:
     """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server."""
-    from finetune_assets.dataset.sources import regions_of
     from finetune_assets.demo import run
     from finetune_assets.task import read_task
 
     described = read_task(task)
-    regions = regions_of(described)
-    if unknown := set(region or []) - set(regions):
-        raise typer.BadParameter(f"{task} has the regions {', '.join(regions)}, not {', '.join(sorted(unknown))}")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    if not run(described, region or regions, console):
+    if not run(described, _regions(described, region), console):
         raise typer.Exit(1)
 
 
@@ -118,6 +117,48 @@ def validate(
         _print_report(report)
     if not report["ok"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def migrate(
+    task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs, already trained.")],
+    to: Annotated[str, typer.Option(help="The new provider: local, openai, or a base URL.")] = "local",
+    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+    base_model: Annotated[
+        str | None, typer.Option(help="What is trained there; by default the task's own base model.")
+    ] = None,
+    output: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Train a task's models again at another provider, and compare old and new while the old ones can be asked.
+
+    Both answer the same test split. Stopped in the middle, the same command goes on where it was.
+    """
+    from contextlib import nullcontext
+
+    from finetune_assets import migration
+    from finetune_assets.processes import fine_tuning_server
+    from finetune_assets.task import read_task
+
+    described = read_task(task)
+    asked, new = _regions(described, region), migration.successor(described, to, base_model)
+    console = Console(width=None if sys.stdout.isatty() else 120, stderr=output is Format.json)
+    with fine_tuning_server() if "local" in (to, described.provider) else nullcontext():
+        found = migration.migrate(described, new, asked, console)
+    if output is Format.json:
+        print(json.dumps({name: report.to_dict() for name, report in found.items()}, ensure_ascii=False))
+    elif found:
+        migration.show(found, console)
+    if len(found) < len(asked):
+        raise typer.Exit(1)
+
+
+def _regions(task: Task, asked: list[str] | None) -> list[str]:
+    from finetune_assets.dataset.sources import regions_of
+
+    known = regions_of(task)
+    if unknown := set(asked or []) - set(known):
+        raise typer.BadParameter(f"{task.task} has the regions {', '.join(known)}, not {', '.join(sorted(unknown))}")
+    return asked or known
 
 
 def _print_report(report: dict) -> None:

@@ -33,6 +33,10 @@ class ProviderError(FinetuneAssetsError, RuntimeError):
     """A provider refused a request, or does not answer."""
 
 
+class JobFailedError(ProviderError):
+    """A fine-tuning job ended as failed or cancelled."""
+
+
 class NoFreePlaceError(ProviderError):
     """As many jobs are open at the provider as the task allows."""
 

@@ -90,6 +90,12 @@ def test_an_unknown_task_is_one_line_with_those_there_are() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_task_that_need_not_move_is_told_so_at_once() -> None:
+    done = run("migrate", "solar_cells", "--to", "local")
+    assert done.returncode == 1 and "at local already: name another provider or model" in done.stderr
+    assert run("migrate", "solar_cells", "--to", "openai", "--region", "thin_film").returncode == 2
+
+
 def test_every_command_explains_itself() -> None:
-    for command in ("demo", "ui", "serve", "validate"):
+    for command in ("demo", "migrate", "serve", "ui", "validate"):
         assert run(command, "--help").returncode == 0

@@ -131,6 +131,10 @@ def _advise(costs: Costs, tuning: Way, retrieval: Way, month: int | None, reques
         f"retrieval {retrieval.usd[-1]:,.2f} USD"
     )
     volume = _volume(tuning, retrieval, requests)
+    if tuning.usd == retrieval.usd:
+        better = "fine-tune" if costs.data == "static" else "retrieve"
+        why = f"the data is {costs.data}. The machine that answers is not counted unless `prices` says what it costs."
+        return better, f"{better.capitalize()}: {sums}; {why}"
     if month is None:
         return "retrieve", f"Retrieve: {sums}. {volume}"
     since = "from the beginning" if month == 0 else f"from month {month} on"

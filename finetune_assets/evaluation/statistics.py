@@ -189,15 +189,17 @@ def outcome(interval: Interval, p: float, higher_is_better: bool = True) -> Outc
     return "better" if (interval.low > 0) == higher_is_better else "worse"
 
 
-def verdict(result: Outcome, interval: Interval, p: float, of: str = "accuracy") -> str:
-    """One sentence on a difference of shares (fine-tuned minus base) that says no more than the numbers do."""
+def verdict(
+    result: Outcome, interval: Interval, p: float, of: str = "accuracy", model: str = "fine-tuned model"
+) -> str:
+    """One sentence on a difference of shares (`model` minus the other) that says no more than the numbers do."""
     change, low, high = signed_parts(interval, scale=100)
     numbers = f"{change} points of {of} ({100 * interval.level:g} % interval {low} to {high}, {p_words(p)})"
     match result:
         case "better":
-            return f"The fine-tuned model is better: {numbers}."
+            return f"The {model} is better: {numbers}."
         case "worse":
-            return f"The fine-tuned model is worse: {numbers}."
+            return f"The {model} is worse: {numbers}."
         case "inconclusive":
             return f"No significant gain or loss: {numbers}."
 

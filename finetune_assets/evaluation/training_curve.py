@@ -88,10 +88,10 @@ def overfitting(losses: pd.DataFrame) -> Finding:
     low, end = int(np.argmin(parts.mean)), len(parts.mean) - 1
     if low == end:
         return Finding(True, f"the validation loss ended at its lowest, {parts.mean[end]:.4f}")
-    change = f"the validation loss went from {parts.mean[low]:.4f}, its lowest, by step {parts.last[low]}"
-    change += f" to {parts.mean[end]:.4f}"
+    change = f"the validation loss rose from its lowest, {parts.mean[low]:.4f} up to step {parts.last[low]}, "
+    change += f"to {parts.mean[end]:.4f}"
     if not parts.rises(low, end):
-        return Finding(True, change)
+        return Finding(True, f"{change}, which is within its noise")
     step, loss = _finite(*_measured(losses, "train_loss"))
     train = [loss[(step > (parts.last[k - 1] if k else 0)) & (step <= parts.last[k])] for k in (low, end)]
     if not all(map(len, train)) or train[1].mean() >= train[0].mean():

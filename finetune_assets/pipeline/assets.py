@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -25,6 +26,7 @@ from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerpri
 from finetune_assets.provider import fine_tuning, losses, pricing
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
+from finetune_assets.task import Task
 from finetune_assets.training_file import jsonl, report, validation
 
 Record = dict[str, Any]
@@ -150,7 +152,7 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
     )
 
 
-@stage(io="records")
+@stage(io="records", checks=[model_checks.BASE_MODEL_STAYS])
 def uploaded_file(region: Region, training_jsonl: Record, validation_report: Record) -> Result:  # noqa: ARG001
     """Upload the files, once they are found valid; what the provider holds already is not sent again."""
     client = connect(region.task.provider)
@@ -158,6 +160,24 @@ def uploaded_file(region: Region, training_jsonl: Record, validation_report: Rec
     return dg.MaterializeResult(
         value={split: asdict(file) for split, file in uploaded.items()},
         metadata={"files": views.table(pd.DataFrame([{"split": s} | asdict(file) for s, file in uploaded.items()]))},
+        check_results=[model_checks.base_model_stays(region.name, client, region.task)],
+    )
+
+
+def job_request(
+    task: Task, region: str, uploaded: Mapping[str, UploadedFile], attempt: str = ""
+) -> fine_tuning.JobRequest:
+    """Return what a region's job is asked for, wherever it is asked: the same request finds the same job again."""
+    return fine_tuning.JobRequest(
+        model=task.base_model,
+        training_file=uploaded["train"],
+        validation_file=uploaded["validation"],
+        method=task.method,
+        suffix=f"{task.task}-{region}"[: find_provider(task.provider).suffix_length],
+        labels={"task": task.task, "region": region},
+        attempt=attempt,
+        wandb=task.wandb,
+        training_type=task.training_type,
     )
 
 
@@ -173,17 +193,8 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
     """Submit the job once. The run does not wait for it: the sensor follows it and has it evaluated."""
     task = region.task
     client = connect(task.provider)
-    request = fine_tuning.JobRequest(
-        model=task.base_model,
-        training_file=UploadedFile(**uploaded_file["train"]),
-        validation_file=UploadedFile(**uploaded_file["validation"]),
-        method=task.method,
-        suffix=f"{task.task}-{region.name}"[: find_provider(task.provider).suffix_length],
-        labels={"task": task.task, "region": region.name},
-        attempt=region.run_id if choice.train_again else "",
-        wandb=task.wandb,
-        training_type=task.training_type,
-    )
+    uploaded = {split: UploadedFile(**file) for split, file in uploaded_file.items()}
+    request = job_request(task, region.name, uploaded, attempt=region.run_id if choice.train_again else "")
     try:
         found = fine_tuning.adopt(client, request, choice.adopt) if choice.adopt else None
         found = found or fine_tuning.submit_once(client, request, task.max_open_jobs)
@@ -218,6 +229,7 @@ class ModelChoice(dg.Config):
         model_checks.TRAINING_CONVERGED,
         model_checks.NO_OVERFITTING,
         model_checks.ENOUGH_STEPS,
+        model_checks.MODEL_STAYS,
     ],
 )
 def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -> Result:
@@ -229,15 +241,17 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     if not verdict.passed:
         return verdict
     found, step = losses.checkpoints(client, job), choice.checkpoint_step
-    steps = losses.loss_table(client, job)
+    events = losses.events_of(client, job)
+    steps = losses.loss_table(client, job, events)
     write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
+    model = str(job.fine_tuned_model) if step is None else losses.checkpoint_at(found, job, step).model
     facts = {
-        "model": job.fine_tuned_model if step is None else losses.checkpoint_at(found, job, step).model,
+        "model": model,
         "checkpoint_step": step,
         "base_model": job.model,
         "job_id": job.id,
         "trained_tokens": job.trained_tokens,
-        "training_seconds": fine_tuning.training_seconds(client, job),
+        "training_seconds": losses.training_seconds(job, events),
         "cost_usd": pricing.training_cost(task, job.trained_tokens or 0, epochs=1),
     }
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
@@ -254,6 +268,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
             model_checks.training_converged(region.name, steps),
             model_checks.no_overfitting(region.name, steps),
             model_checks.enough_steps(region.name, steps),
+            model_checks.model_stays(region.name, client, task, model, job.model),
         ],
     )
 

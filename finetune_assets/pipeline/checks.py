@@ -8,7 +8,7 @@ for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,10 +58,18 @@ class Check:
             self.name, asset=key, description=self.description, blocking=blocking, partitions_def=partitions
         )
 
-    def result(self, passed: bool, words: str, severity: dg.AssetCheckSeverity | None = None) -> dg.AssetCheckResult:
+    def result(
+        self,
+        passed: bool,
+        words: str,
+        severity: dg.AssetCheckSeverity | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dg.AssetCheckResult:
         """Answer it. What does not block is a warning, unless said otherwise."""
         usual = dg.AssetCheckSeverity.ERROR if self.blocking else dg.AssetCheckSeverity.WARN
-        return dg.AssetCheckResult(passed=passed, check_name=self.name, description=words, severity=severity or usual)
+        return dg.AssetCheckResult(
+            passed=passed, check_name=self.name, description=words, severity=severity or usual, metadata=metadata
+        )
 
 
 SPLIT_SIZES = Check(

@@ -5,11 +5,16 @@ They warn, unless the task says otherwise: a bad curve is for a person to judge,
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import dagster as dg
 import pandas as pd
 
 from finetune_assets.evaluation import training_curve
 from finetune_assets.pipeline.checks import Check
+from finetune_assets.provider import lifecycle
+from finetune_assets.provider.client import Client
+from finetune_assets.task import Task
 
 TRAINING_CONVERGED = Check(
     "training_converged", "The training loss stayed a finite number and ended no higher than it began."
@@ -18,6 +23,11 @@ NO_OVERFITTING = Check(
     "no_overfitting", "The validation loss did not rise from its lowest while the training loss went on falling."
 )
 ENOUGH_STEPS = Check("enough_steps", f"The job trained for at least {training_curve.MIN_STEPS} steps.")
+
+BASE_MODEL_STAYS = Check(
+    "base_model_stays", "No end is announced, neither of the base model nor of new jobs at its provider."
+)
+MODEL_STAYS = Check("model_stays", "No shutdown of the fine-tuned model or its base is announced.")
 
 
 def training_converged(region: str, losses: pd.DataFrame) -> dg.AssetCheckResult:
@@ -36,6 +46,34 @@ def enough_steps(region: str, losses: pd.DataFrame) -> dg.AssetCheckResult:
     """Judge the number of training steps."""
     advice = f"at least {training_curve.MIN_STEPS} are usual: raise n_epochs, lower batch_size or add examples"
     return _result(ENOUGH_STEPS, region, training_curve.too_short(losses), advice)
+
+
+def base_model_stays(region: str, client: Client, task: Task) -> dg.AssetCheckResult:
+    """Judge, before a training is paid for, whether its result will last."""
+    ends = (lifecycle.new_jobs_end(task.provider), lifecycle.shutdown(client, task.provider, task.base_model))
+    announced = [ending.in_words(_today()) for ending in ends if ending]
+    if not announced:
+        return BASE_MODEL_STAYS.result(True, f"Region {region}: no shutdown of {task.base_model} is announced.")
+    advice = "What is trained on it goes with it: take a model or a provider that stays"
+    days_left = min(ending.days_left(_today()) for ending in ends if ending)
+    words = f"Region {region}: {'; '.join(announced)}. {advice}."
+    return BASE_MODEL_STAYS.result(False, words, metadata={"days_left": days_left})
+
+
+def model_stays(region: str, client: Client, task: Task, model: str, base: str) -> dg.AssetCheckResult:
+    """Judge how long the fine-tuned model can be asked."""
+    ending = lifecycle.shutdown(client, task.provider, model, base)
+    if not ending:
+        return MODEL_STAYS.result(True, f"Region {region}: no shutdown of {model} is announced.")
+    advice = (
+        f"`finetune-assets migrate {task.task} --to local` trains and compares its successor while both can be asked"
+    )
+    words = f"Region {region}: {ending.in_words(_today())}. {advice}."
+    return MODEL_STAYS.result(False, words, metadata={"days_left": ending.days_left(_today())})
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _result(check: Check, region: str, found: training_curve.Finding, advice: str) -> dg.AssetCheckResult:

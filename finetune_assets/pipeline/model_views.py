@@ -91,9 +91,10 @@ def comparison_section(of: Comparison) -> str:
     """Show the same as HTML, for a page of its own."""
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in _comparison_rows(of))
     drawn = base64.b64encode(charts.costs(of)).decode()
+    head = "<tr><th></th><th>Fine-tuning</th><th>Retrieval</th></tr>"
     return (
         f"<p>{escape(of.reason)}</p>"
-        f'<div class="table"><table><tr><th></th><th>Fine-tuning</th><th>Retrieval</th></tr>{rows}</table></div>'
+        f'<div class="table"><table class="figures">{head}{rows}</table></div>'
         f'<p><img src="data:image/png;base64,{drawn}" alt="costs by month"></p>'
     )
 

@@ -28,6 +28,8 @@ AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
 """Environment variable with the address of an Azure resource, such as https://RESOURCE.openai.azure.com."""
 RETRIES = 8
 """Of requests that may be repeated, by the SDK: over 40 seconds, or as long as the provider asks for."""
+NOT_OFFERED = (403, 404, 405, 501)
+"""What providers answer where they have no such endpoint, or keep it to administrators."""
 
 Client = openai.OpenAI
 """What speaks to a provider, whoever that is."""

@@ -251,18 +251,6 @@ def failure_reason(job: Job) -> str:
     return f"the provider gave no reason; the job is {job.status}"
 
 
-def training_seconds(client: Client, job: Job) -> int:
-    """Return how long the job trained: since the event that says so, or since its creation where there is none.
-
-    Raises:
-        ProviderError: the provider does not answer.
-    """
-    with explained(client):
-        events = client.fine_tuning.jobs.list_events(job.id, limit=PAGE)
-        started = [event.created_at for event in events if event.message == "Fine-tuning job started"]
-    return (job.finished_at or job.created_at) - (started[0] if started else job.created_at)
-
-
 def job_url(client: Client, job_id: str) -> str:
     """Return where a person, or a program with the key, can look at the job."""
     if client.base_url.host == "api.openai.com":

@@ -7,14 +7,15 @@ import binascii
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import openai
+from openai.types.fine_tuning import FineTuningJobEvent
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.client import Client, explained
+from finetune_assets.provider.client import NOT_OFFERED, Client, explained
 from finetune_assets.provider.fine_tuning import PAGE, Job
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _SPELLINGS = {
     "full_validation_mean_token_accuracy": "full_valid_accuracy",
 }
 """Result files and events of OpenAI and of Azure call the same columns by different names."""
-_NOT_OFFERED = (403, 404, 405, 501)
-"""What providers answer where they have no such endpoint, or keep it to administrators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,27 @@ class Checkpoint:
     """Over the whole validation file where the provider says, else over one batch of it."""
 
 
-def loss_table(client: Client, job: Job) -> pd.DataFrame:
+def events_of(client: Client, job: Job) -> list[FineTuningJobEvent]:
+    """Return all events of a job, newest first.
+
+    Raises:
+        ProviderError: the provider does not answer.
+    """
+    with explained(client):
+        return list(client.fine_tuning.jobs.list_events(job.id, limit=PAGE))
+
+
+def training_seconds(job: Job, events: Sequence[FineTuningJobEvent]) -> int:
+    """Return how long the job trained: since the event that says so, or since its creation where there is none."""
+    started = [event.created_at for event in events if event.message == "Fine-tuning job started"]
+    return (job.finished_at or job.created_at) - (started[0] if started else job.created_at)
+
+
+def loss_table(client: Client, job: Job, events: Sequence[FineTuningJobEvent]) -> pd.DataFrame:
     """Return one row a step with the columns `LOSS_COLUMNS`, in order of the steps.
 
     NaN is a value that was not measured; a loss that was measured and is no number is infinite. From the job's result
-    files, plain or in base64, or from its events where there are no files.
+    files, plain or in base64, and from its events, which alone tell the loss over the whole validation file.
 
     Raises:
         ProviderError: the provider does not answer, or a result file is not a table of steps.
@@ -66,14 +81,11 @@ def loss_table(client: Client, job: Job) -> pd.DataFrame:
     import pandas as pd
 
     with explained(client):
-        if job.result_files:
-            rows = [row for file_id in job.result_files for row in _read_csv(client, file_id)]
-        else:
-            events = client.fine_tuning.jobs.list_events(job.id, limit=PAGE)
-            rows = [event.data for event in events if event.type == "metrics" and isinstance(event.data, dict)]
+        rows = [row for file_id in job.result_files for row in _read_csv(client, file_id)]
+    rows += [event.data for event in events if event.type == "metrics" and isinstance(event.data, dict)]
     named = [{_SPELLINGS.get(name, name): _number(value) for name, value in row.items()} for row in rows]
     table = pd.DataFrame(named, columns=list(LOSS_COLUMNS), dtype=float)
-    # A provider may cut its steps into several files, or report a step twice: in part, then whole.
+    # A step may be told of in a file and an event, of which either may say more.
     table = table.dropna(subset="step").groupby("step", as_index=False).last()
     table["step"] = table["step"].astype(int)
     for name in ("train_loss", "valid_loss", "full_valid_loss"):
@@ -92,7 +104,7 @@ def checkpoints(client: Client, job: Job) -> tuple[Checkpoint, ...] | None:
         try:
             listed = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=PAGE))
         except openai.APIStatusError as error:
-            if error.status_code in _NOT_OFFERED:
+            if error.status_code in NOT_OFFERED:
                 return None
             raise
     made = [

@@ -8,6 +8,7 @@ from typing import Literal
 
 import yaml
 
+from finetune_assets.provider.lifecycle import base_of
 from finetune_assets.task import Task
 from finetune_assets.task_costs import Prices, TokenPrices
 
@@ -24,9 +25,7 @@ def prices_of(task: Task) -> Prices:
         return task.prices
     if task.provider == "local":
         return LOCAL
-    model = task.base_model
-    base = model.split(":")[1] if model.startswith("ft:") else model
-    return _table().get(task.provider, {}).get(base, Prices())
+    return _table().get(task.provider, {}).get(base_of(task.base_model), Prices())
 
 
 def training_cost(task: Task, tokens: int, epochs: int) -> float | None:

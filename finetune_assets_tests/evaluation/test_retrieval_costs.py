@@ -85,6 +85,15 @@ def test_where_little_context_is_saved_a_dearer_model_never_pays() -> None:
     assert found.reason.endswith("Retrieval is the cheaper way at any number of requests.")
 
 
+def test_where_nothing_is_charged_the_kind_of_data_decides() -> None:
+    free = TokenPrices(input=0, output=0)
+    static, dynamic = (
+        comparison(Prices(base=free, fine_tuned=free), training_usd=0, data=data) for data in ("static", "dynamic")
+    )
+    assert (static.advice, dynamic.advice) == ("fine-tune", "retrieve")
+    assert "the data is static. The machine that answers is not counted" in static.reason
+
+
 def test_an_unknown_price_of_answers_gives_no_comparison() -> None:
     costs = Costs(requests_per_month=1, retrieved_tokens=1)
     assert compare(costs, Prices(training=3), training_usd=1, prompt_tokens=1, answer_tokens=1) is None
@@ -142,9 +151,11 @@ def test_the_break_even_month_is_where_fine_tuning_becomes_and_stays_cheaper(fou
         assert not cheaper[-1] and found.advice == "retrieve"
         return
     assert all(cheaper[month:]) and (month == 0 or not cheaper[month - 1])
-    assert found.advice == ("fine-tune" if found.costs.data == "static" else "both")
+    if found.fine_tuning.usd != found.retrieval.usd:
+        assert found.advice == ("fine-tune" if found.costs.data == "static" else "both")
 
 
 @given(comparisons())
 def test_retrieval_is_advised_exactly_where_it_is_cheaper(found: Comparison) -> None:
-    assert (found.advice == "retrieve") == (found.fine_tuning.usd[-1] > found.retrieval.usd[-1])
+    if found.fine_tuning.usd != found.retrieval.usd:
+        assert (found.advice == "retrieve") == (found.fine_tuning.usd[-1] > found.retrieval.usd[-1])

@@ -73,7 +73,7 @@ def test_over_the_whole_validation_file_a_few_losses_decide_whatever_single_batc
     assert not found.good
     # By hand: the training loss falls by 0.1727 a step; steps 5 to 8 have the mean 1.0500, steps 9 to 12 0.3591.
     assert found.words == (
-        "the validation loss went from 0.8000, its lowest, by step 8 to 1.0000, "
+        "the validation loss rose from its lowest, 0.8000 up to step 8, to 1.0000, "
         "while the training loss fell from 1.0500 to 0.3591"
     )
     assert overfitting(losses(train, np.linspace(0.1, 2, 12), [*falling[:8], NAN, NAN, NAN, 0.4])).good

@@ -76,6 +76,11 @@ def test_the_training_is_judged_by_its_losses(finished: Finished) -> None:
     assert "steps were trained" in words(finished.evaluated, "enough_steps")
 
 
+def test_a_model_that_nobody_announced_to_go_stays(finished: Finished) -> None:
+    assert evaluations(finished.prepared)["base_model_stays"].passed
+    assert evaluations(finished.evaluated)["model_stays"].passed
+
+
 @pytest.mark.usefixtures("local_key")
 def test_an_earlier_checkpoint_is_taken_on_request_and_its_absence_is_explained(
     finished: Finished, client: openai.OpenAI, tmp_path: Path

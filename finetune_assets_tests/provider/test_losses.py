@@ -28,7 +28,8 @@ def table_of(provider: ScriptedProvider, *contents: bytes) -> pd.DataFrame:
     provider.contents.update(zip(names, contents, strict=True))
     provider.add_job("ftjob-1", "succeeded", result_files=names)
     client = provider.client()
-    return losses.loss_table(client, fine_tuning.retrieve(client, "ftjob-1"))
+    job = fine_tuning.retrieve(client, "ftjob-1")
+    return losses.loss_table(client, job, losses.events_of(client, job))
 
 
 @pytest.mark.parametrize("content", [OPENAI, base64.b64encode(OPENAI), base64.encodebytes(OPENAI)])
@@ -89,6 +90,24 @@ def test_without_result_files_the_losses_come_from_the_events(provider: Scripted
     table = table_of(provider)
     assert table["step"].tolist() == list(range(1, 151))
     assert set(table["train_accuracy"]) == {0.5}
+
+
+def test_the_loss_over_the_whole_validation_file_comes_from_the_events(provider: ScriptedProvider) -> None:
+    provider.add_step("ftjob-1", step=1, train_loss=1.5, valid_loss=1.25, full_valid_loss=1.0)
+    provider.add_step("ftjob-1", step=2, train_loss=0.5)
+    table = table_of(provider, OPENAI)
+    assert table["train_accuracy"].tolist() == [0.25, 0.75]
+    assert table["full_valid_loss"].tolist()[0] == 1.0 and table["full_valid_loss"].isna().tolist()[1]
+
+
+def test_a_training_takes_from_the_event_that_it_started_to_its_end(provider: ScriptedProvider) -> None:
+    client = provider.client()
+    provider.add_job("ftjob-1", "succeeded", finished_at=1_800_000_090)
+    job = fine_tuning.retrieve(client, "ftjob-1")
+    assert losses.training_seconds(job, losses.events_of(client, job)) == 90
+    provider.add_step("ftjob-1", step=1)
+    provider.events["ftjob-1"][0] |= {"message": "Fine-tuning job started", "created_at": 1_800_000_030}
+    assert losses.training_seconds(job, losses.events_of(client, job)) == 60
 
 
 def test_a_job_that_reported_nothing_has_an_empty_table(provider: ScriptedProvider) -> None:

@@ -1,0 +1,189 @@
+"""Move a task to another provider, and compare both models on the same test split while the old one can be asked.
+
+For each region: its training files are uploaded to the new provider and a job is submitted, the old model answers the
+test split while the new one trains, the new one answers it, and both are compared pair by pair. Whatever an earlier run
+has done is found again: uploads and jobs at the provider, answers under `<task>/migration/`. The request is the one
+that the pipeline makes, so that a task whose YAML names the new provider goes on from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from finetune_assets.errors import FinetuneAssetsError, JobFailedError, TaskError
+from finetune_assets.evaluation.benchmark import BenchmarkReport, compare
+from finetune_assets.evaluation.statistics import verdict
+from finetune_assets.pipeline import spending, views
+from finetune_assets.pipeline.assets import job_request
+from finetune_assets.pipeline.io_manager import write_json, write_parquet
+from finetune_assets.pipeline.predictions import predict
+from finetune_assets.pipeline.resources import Outputs, default_root
+from finetune_assets.pipeline.stage import Region
+from finetune_assets.provider import fine_tuning, lifecycle
+from finetune_assets.provider.client import Client, connect
+from finetune_assets.provider.files import upload_once
+from finetune_assets.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from upath import UPath
+
+_POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """From a task to the same task at another provider."""
+
+    old: Task
+    new: Task
+    outputs: Outputs
+    console: Console
+
+    def region(self, name: str) -> Region:
+        """Return the old task's region, whose files both use."""
+        return Region(self.old, name, self.outputs)
+
+    def say(self, region: str, words: str) -> None:
+        """Print one step of a region."""
+        self.console.print(f"{region}: {words}", highlight=False)
+
+
+def successor(task: Task, to: str, base_model: str | None = None) -> Task:
+    """Return the same task at the provider `to`, with another base model where one is given.
+
+    Raises:
+        TaskError: the task is there already.
+    """
+    new = task.model_copy(update={"provider": to, "base_model": base_model or task.base_model, "prices": None})
+    if (new.provider, new.base_model) == (task.provider, task.base_model):
+        raise TaskError(f"task {task.task} trains {task.base_model} at {to} already: name another provider or model")
+    return new
+
+
+def migrate(task: Task, new: Task, regions: Sequence[str], console: Console) -> dict[str, BenchmarkReport]:
+    """Train the regions of `task` as its successor `new`; return the comparison of old (base) and new, by region.
+
+    Regions that fail are named on the console and left out.
+
+    Raises:
+        ProviderError: a provider is unknown, or has no key.
+    """
+    move = Move(task, new, Outputs(root=default_root()), console)
+    clients = connect(task.provider), connect(new.provider)
+    jobs = {name: job for name in regions if (job := _or_say_why(move, name, _submit, clients[1]))}
+    # The old models are asked first: they are the ones that may go, and the new ones are training meanwhile.
+    asked = [name for name in jobs if _or_say_why(move, name, _ask_old, clients[0]) is not None]
+    return {name: report for name in asked if (report := _or_say_why(move, name, _compare, clients, jobs[name]))}
+
+
+def show(reports: dict[str, BenchmarkReport], console: Console) -> None:
+    """Print what was compared, a row for each region, and what the numbers say."""
+    table = Table("region", "n test", "metric", "old", "new", "difference [95 %]", "p")
+    for name, report in reports.items():
+        row, change = report.decisive, report.decisive.difference
+        table.add_row(
+            name,
+            str(report.n),
+            report.primary,
+            f"{row.base.estimate:.3f}",
+            f"{row.fine_tuned.estimate:.3f}",
+            f"{change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
+            f"{report.p_value:.2g}",
+        )
+    console.print(table)
+    for name, report in reports.items():
+        console.print(f"{name}: {report.verdict} New model: {report.fine_tuned.model}", highlight=False)
+    console.print("To go on with the new models, change `provider` and `base_model` in the task's YAML.")
+
+
+def _or_say_why(move: Move, region: str, step: Any, *arguments: Any) -> Any:
+    """Return what a step returns; None, and a line on the console, where it cannot be done for this region."""
+    try:
+        return step(move, region, *arguments)
+    except FinetuneAssetsError as error:
+        move.say(region, f"[red]failed:[/red] {error}")
+        return None
+
+
+def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
+    region = move.region(name)
+    old = _record(region, "finetuned_model")["model"]
+    tokens = _record(region, "validation_report")["estimate"]["tokens"]
+    estimate = spending.estimate(move.new, tokens, _record(region, "training_jsonl")["train"]["n_examples"])
+    ending = lifecycle.shutdown(connect(move.old.provider), move.old.provider, old)
+    move.say(name, ending.in_words(datetime.now(UTC).date()) if ending else f"no shutdown of {old} is announced")
+    move.say(name, f"training at {move.new.provider}: {views.estimate(estimate)}")
+    budget = move.new.budget_of(name)
+    if budget is not None and (estimate["cost_usd"] or 0) > budget:
+        raise TaskError(f"the budget is {budget:.2f} USD; raise budget_usd in the task's YAML")
+    uploaded = {split: upload_once(client, region.training_file(split)) for split in ("train", "validation")}
+    found = fine_tuning.submit_once(client, job_request(move.new, name, uploaded))
+    move.say(name, f"job {found.job.id} {'found again' if found.reused else 'submitted'}")
+    return found.job
+
+
+def _ask_old(move: Move, name: str, client: Client) -> pd.DataFrame:
+    region = move.region(name)
+    return _answers(move, region, client, _record(region, "finetuned_model")["model"], "base")
+
+
+def _compare(move: Move, name: str, clients: tuple[Client, Client], job: fine_tuning.Job) -> BenchmarkReport:
+    import pandas as pd
+
+    region = move.region(name)
+    old = _ask_old(move, name, clients[0])
+    trained = str(_finished(move, name, clients[1], job).fine_tuned_model)
+    new = _answers(move, region, clients[1], trained, "fine_tuned")
+    report = compare(pd.concat([old, new], ignore_index=True), move.new.answer)
+    decisive = report.decisive
+    words = verdict(report.outcome, decisive.difference, report.p_value, decisive.label.lower(), "new model")
+    report = replace(report, verdict=words)
+    write_json(region.path("migration", ".json"), report.to_dict() | {"job_id": job.id, "provider": move.new.provider})
+    return report
+
+
+def _answers(move: Move, region: Region, client: Client, model: str, role: str) -> pd.DataFrame:
+    """Ask a model the test split, unless its answers to exactly these questions are there."""
+    import pandas as pd
+
+    examples = pd.read_parquet(str(region.path("filtered_qa", ".parquet")))
+    test = examples.loc[examples["split"] == "test"]
+    asked = [model, str(client.base_url), move.old.prompt.model_dump(), test["example_id"].tolist()]
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    kept = region.path("migration", f"/{digest}.parquet")
+    if not kept.exists():
+        move.say(region.name, f"asking {model} {len(test)} test questions ...")
+        write_parquet(kept, predict(client, move.new, test, model, role))
+    # The same model may have been asked as the new one before.
+    return pd.read_parquet(str(kept)).assign(role=role)
+
+
+def _finished(move: Move, name: str, client: Client, job: fine_tuning.Job) -> fine_tuning.Job:
+    """Wait for the job, saying how far it is."""
+    said = ""
+    while job.status != "succeeded":
+        if job.status in fine_tuning.FAILED:
+            raise JobFailedError(f"job {job.id} {job.status}: {fine_tuning.failure_reason(job)}")
+        if (progress := str(fine_tuning.progress(client, job))) != said:
+            said = progress
+            move.say(name, f"job {job.id} is {progress}")
+        time.sleep(_POLL_SECONDS)
+        job = fine_tuning.retrieve(client, job.id)
+    return job
+
+
+def _record(region: Region, stage: str) -> dict[str, Any]:
+    path: UPath = region.path(stage, ".json")
+    if not path.exists():
+        raise TaskError(f"{path} is not there: materialise {stage} of this region first, at its old provider")
+    return json.loads(path.read_text())

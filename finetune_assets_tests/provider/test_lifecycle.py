@@ -1,0 +1,99 @@
+"""How long a model will be there."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from finetune_assets.errors import ProviderError
+from finetune_assets.provider.client import Client
+from finetune_assets.provider.lifecycle import Ending, base_of, new_jobs_end, shutdown
+from finetune_assets_tests.scripted_provider import ScriptedProvider
+
+
+@pytest.mark.parametrize(
+    ("model", "base"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("ft:gpt-4o-mini-2024-07-18:personal::AHbfZfXX", "gpt-4o-mini-2024-07-18"),
+        ("ft:gpt-4.1-2025-04-14:org:cells-mono:7p4lURel:ckpt-step-200", "gpt-4.1-2025-04-14"),
+        ("ft:llama:3:8b:org:cells:abc", "llama:3:8b"),
+        ("gpt-4.1-mini-2025-04-14.ft-0e208cf33a6a466994aff31a08aba678:cells", "gpt-4.1-mini-2025-04-14"),
+        ("ft:odd", "odd"),
+    ],
+)
+def test_the_base_is_read_from_the_name(model: str, base: str) -> None:
+    assert base_of(model) == base
+
+
+def test_the_models_endpoint_is_asked_for_the_model_and_its_base(provider: ScriptedProvider) -> None:
+    tuned = "ft:base:org::abc"
+    provider.add_model(tuned)
+    provider.add_model("base", "2027-06-30")
+    found = shutdown(provider.client(), provider.base_url, tuned)
+    assert found == Ending("base", date(2027, 6, 30), f"{provider.base_url}/models")
+
+
+def test_the_earliest_announcement_counts(provider: ScriptedProvider) -> None:
+    provider.add_model("gpt-4o-2024-08-06", "2026-12-24")
+    provider.add_model("gpt-4.1-2025-04-14", "2028-12-24")
+    early, late = (
+        shutdown(provider.client(), "openai", model) for model in ("gpt-4o-2024-08-06", "gpt-4.1-2025-04-14")
+    )
+    assert early and early.day == date(2026, 12, 24)
+    assert late and late.day == date(2027, 1, 14)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gpt-4o-2024-11-20",
+        "gpt-4o-mini-2024-07-18",
+        "ft:gpt-4.1-mini-2025-04-14:org::abc",
+        "ft:gpt-4o-2024-08-06:org:cells:abc:ckpt-step-20",
+    ],
+)
+def test_openai_s_models_and_what_is_tuned_from_them_end_on_14_january_2027(
+    provider: ScriptedProvider, model: str
+) -> None:
+    found = shutdown(provider.client(), "openai", model)
+    assert found and found.day == date(2027, 1, 14) and found.source.startswith("https://developers.openai.com/")
+
+
+def test_openai_s_days_are_not_those_of_a_namesake_elsewhere(provider: ScriptedProvider) -> None:
+    provider.add_model("gpt-4o-2024-08-06")
+    for name in ("local", provider.base_url):
+        assert shutdown(provider.client(), name, "gpt-4o-2024-08-06") is None
+        assert new_jobs_end(name) is None
+
+
+def test_openai_takes_no_new_jobs_from_6_january_2027_on() -> None:
+    ending = new_jobs_end("openai")
+    assert ending and ending.in_words(date(2026, 11, 22)).startswith(
+        "the creation of fine-tuning jobs at openai ends on 2027-01-06, in 45 days (https://"
+    )
+
+
+@pytest.mark.parametrize(
+    ("today", "words"),
+    [
+        (date(2027, 1, 12), "m ends on 2027-01-14, in 2 days (page)"),
+        (date(2027, 1, 13), "m ends on 2027-01-14, in 1 day (page)"),
+        (date(2027, 1, 14), "m ended on 2027-01-14, 0 days ago (page)"),
+        (date(2027, 1, 15), "m ended on 2027-01-14, 1 day ago (page)"),
+    ],
+)
+def test_days_are_counted(today: date, words: str) -> None:
+    assert Ending("m", date(2027, 1, 14), "page").in_words(today) == words
+
+
+def test_a_day_that_cannot_be_read_is_none(provider: ScriptedProvider) -> None:
+    provider.add_model("m", "soon")
+    assert shutdown(provider.client(), provider.base_url, "m") is None
+
+
+def test_a_provider_that_does_not_answer_is_no_good_news() -> None:
+    silent = Client(base_url="http://127.0.0.1:9/v1", api_key="k", max_retries=0)
+    with pytest.raises(ProviderError, match="does not answer"):
+        shutdown(silent, "local", "m")
