@@ -84,7 +84,7 @@ def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[i
     from finetune_assets.dataset import images
 
     if not url.startswith("data:"):
-        _check_address(url)
+        _check_address(url, where, found)
         return hash(url), ASSUMED_SIZE
     mime, data = _decode(url)
     if len(data) > images.MAX_TRAINING_BYTES:
@@ -105,7 +105,7 @@ def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[i
     return hash(data), (header.width, header.height)
 
 
-def _check_address(url: str) -> None:
+def _check_address(url: str, where: str, found: list[Problem]) -> None:
     try:
         address = urlsplit(url)
         scheme, host, path = address.scheme, address.hostname, address.path
@@ -114,7 +114,8 @@ def _check_address(url: str) -> None:
     if scheme != "https" or not host or " " in url:
         raise ImageError("image_invalid", f"must be a data URL or an https address, found {url[:60]!r}")
     if (ending := path[-5:].rpartition(".")[2].lower()) in _OTHER_ENDINGS:
-        raise ImageError("image_format", f"is a {ending} file by its name; providers take PNG, JPEG and WEBP")
+        message = f"{where} is a {ending} file by its name; providers leave out all but PNG, JPEG and WEBP"
+        found.append(("image_mime", f"{message}, so convert it"))
     if _is_private(host):
         raise ImageError("image_private_host", f"is at {host!r}, which no provider reaches; inline the image instead")
 

@@ -1,8 +1,8 @@
 """What went by already: finds examples that repeat or contradict each other, and those that leak into the other file.
 
-Texts that differ in white space, capitals or the mark at their end alone are the same. Only 64-bit hashes are kept
-(Python's own, keyed anew in each process, so that no file can be made to collide). Among a million examples, a false
-alarm has a chance of 1 in 40 million.
+Texts that differ in white space or capitals alone are the same. Only 64-bit hashes are kept (Python's own, keyed anew
+in each process, so that no file can be made to collide). Among a million examples, a false alarm has a chance of 1 in
+40 million.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _others(message: dict[str, Any]) -> bytes | None:
 
 
 def _plain(text: str) -> str:
-    """The text in small letters, with one space wherever it has white space, and without the mark that ends it.
+    """The text in small letters, with one space wherever it has white space.
 
     Letters that can be put together from others in Unicode are (NFC).
     """
@@ -128,4 +128,4 @@ def _plain(text: str) -> str:
         text = " ".join(text.split())
     if len(text) <= _SHORT and _LETTER.search(text):
         return text
-    return text.lower().rstrip(" .?")
+    return text.lower()

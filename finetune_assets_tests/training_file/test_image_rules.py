@@ -47,7 +47,6 @@ def test_a_fit_image_has_no_finding(tmp_path: Path, url: str) -> None:
         ("data:image/png;base64," + PNG[:-3], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64," + PNG[:40] + "\n" + PNG[40:], "image_invalid", "its base64 is damaged"),
         ("data:image/png;base64,", "image_invalid", "0 bytes"),
-        ("https://example.com/a.GIF?size=3", "image_format", "is a gif file by its name"),
         ("https://192.168.0.5/a.png", "image_private_host", "at '192.168.0.5', which no provider reaches"),
         ("https://localhost:8000/a.png", "image_private_host", "inline the image instead"),
         ("https://images.internal/a.png", "image_private_host", "'images.internal'"),
@@ -71,6 +70,12 @@ def test_an_unfit_image_is_an_error_that_names_its_place(tmp_path: Path, url: st
 def test_a_type_that_does_not_fit_the_bytes_is_a_warning(tmp_path: Path) -> None:
     report = checked(tmp_path, chat(user([image(data_url(picture("JPEG"), "image/png"))]), assistant()))
     assert (codes(report), report.errors) == ([(11, "image_mime")], [])
+
+
+def test_an_address_that_ends_like_another_format_is_a_warning(tmp_path: Path) -> None:
+    report = checked(tmp_path, chat(user([text(), image("https://example.com/a.GIF?size=3")]), assistant()))
+    assert (codes(report), report.errors) == ([(11, "image_mime")], [])
+    assert "is a gif file by its name" in report.warnings[0].message
 
 
 def test_ten_images_an_example_are_taken_and_eleven_are_not(tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ def test_the_same_conversation_in_other_spelling_is_a_duplicate(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("Is water wet?", "IS WATER  WET"),
-        ("Is water wet?", " is\u00a0water wet ?\n"),
+        ("Is water wet?", "IS WATER  WET?"),
+        ("Is water wet?", " is\u00a0water wet?\n"),
         ("Caf\u00e9 au lait?", "Cafe\u0301 au lait?"),
         ("Is water wet?", [text("Is water wet?")]),
         ([text("Wet?"), image()], [image(), text("Wet?")]),
