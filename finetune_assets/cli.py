@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -16,6 +19,7 @@ from rich.table import Table
 from finetune_assets.errors import FinetuneAssetsError
 
 if TYPE_CHECKING:
+    from finetune_assets.provider.overview import JobRow
     from finetune_assets.task import Task
 
 app = typer.Typer(
@@ -23,6 +27,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+MAX_ROWS = 20
+"""Findings of one code that a table shows."""
 
 
 class Format(StrEnum):
@@ -105,17 +113,50 @@ def validate(
             "--structure-only", help="Check JSON, keys, roles and tools alone: no tokens, images, texts or duplicates."
         ),
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the report here, as a web page.", dir_okay=False)
+    ] = None,
     output: Annotated[Format, typer.Option("--format")] = Format.table,
 ) -> None:
     """Check training files as a provider would, before a cent is spent."""
     from finetune_assets.training_file.validation import validate as check
 
-    report = check(file, validation, method=None, structure_only=structure_only).to_dict()
+    found = check(file, validation, method=None, structure_only=structure_only)
+    if html is not None:
+        from finetune_assets.dataset.json_lines import lines
+        from finetune_assets.training_file.report import to_html
+
+        first = [example for _, example in islice(lines(file), 6) if isinstance(example, dict)]
+        html.write_text(to_html(found, first, ""), "utf-8")
+    report = found.to_dict()
     if output is Format.json:
         print(json.dumps(report, ensure_ascii=False))
     else:
         _print_report(report)
     if not report["ok"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    newest: Annotated[int, typer.Option(min=1, help="How many jobs of each provider.")] = 20,
+    output: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Show the newest fine-tuning jobs of every provider that the tasks use: what runs, and what failed."""
+    from finetune_assets.provider.overview import overview
+    from finetune_assets.task import read_task, task_names
+
+    tasks = [read_task(name) for name in task or task_names()]
+    found = overview([described.provider for described in tasks], newest)
+    jobs = [job for job in found.jobs if not task or job.task in task]
+    if output is Format.json:
+        print(json.dumps({"jobs": [job.to_dict() for job in jobs], "silent": found.silent}, ensure_ascii=False))
+    else:
+        _print_jobs(jobs)
+    for sentence in found.silent:
+        print(sentence, file=sys.stderr)
+    if found.silent:
         raise typer.Exit(1)
 
 
@@ -161,15 +202,38 @@ def _regions(task: Task, asked: list[str] | None) -> list[str]:
     return asked or known
 
 
+def _print_jobs(jobs: Sequence[JobRow]) -> None:
+    """One block a job where the terminal is narrow: ids and errors are what people copy."""
+    console = Console(markup=False, highlight=False)
+    for job in jobs:
+        whose = f"{job.task}/{job.region}" if job.task else "made elsewhere"
+        console.print(
+            f"{job.created}  {whose}  {job.status}  {job.progress}".rstrip(), style=_COLOURS.get(job.status, "")
+        )
+        console.print(
+            f"    {job.job_id}  {job.model} -> {job.fine_tuned_model or '-'}  ({job.training_file}, {job.provider})"
+        )
+        if job.error:
+            console.print(f"    {job.error}")
+    if not jobs:
+        console.print("There are no jobs yet.")
+
+
 def _print_report(report: dict) -> None:
-    console = Console()
+    console = Console(markup=False)  # a message may quote "[/b]" from the file, which is no markup of ours
     for checked in report["files"]:
         table = Table("line", "level", "code", "message", title=f"{checked['path']}", title_justify="left")
+        shown: Counter[str] = Counter()
         for level in ("errors", "warnings"):
             for found in checked[level]:
-                table.add_row(str(found["line"] or "file"), level[:-1], found["code"], found["message"])
+                shown[found["code"]] += 1
+                if shown[found["code"]] <= MAX_ROWS:
+                    table.add_row(str(found["line"] or "file"), level[:-1], found["code"], found["message"])
         if table.row_count:
             console.print(table)
+        for code, n in shown.items():
+            if n > MAX_ROWS:
+                console.print(f"{n - MAX_ROWS:,} more {code}: see --format json")
         tokens = f"{checked['tokens']['total']:,} tokens" if checked["tokens"] else "tokens not counted"
         console.print(
             f"{checked['path']}: {checked['n_examples']} examples in {checked['n_lines']} lines, {tokens}, "

@@ -77,6 +77,26 @@ def test_a_leak_is_reported_on_the_validation_files_line(tmp_path: Path) -> None
     assert [(e["line"], e["code"]) for e in files[1]["errors"]] == [(1, "leak")]
 
 
+def test_what_looks_like_markup_in_a_file_is_printed_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"messages": "[/b]"}\n')
+    done = run("validate", file)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "[/b]" in done.stdout
+
+
+def test_many_findings_of_one_kind_are_cut_in_the_table_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text("{\n" * 50)
+    assert "30 more invalid_json: see --format json" in run("validate", file).stdout
+
+
+def test_the_report_is_written_as_a_page_where_asked(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert run("validate", write_chat(tmp_path / "train.jsonl", 12), "--html", page).returncode == 0
+    assert "ready to upload" in page.read_text("utf-8")
+
+
 def test_wrong_use_exits_with_2(tmp_path: Path) -> None:
     assert run("validate", tmp_path / "absent.jsonl").returncode == 2
     assert run("demo", "--region", "thin_film").returncode == 2

@@ -136,8 +136,8 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
     return dg.MaterializeResult(
         value=found.to_dict() | {"estimate": estimate} | ({"costs": compared.to_dict()} if compared else {}),
         metadata={
-            "errors": sum(len(file.errors) for file in found.files),
-            "warnings": sum(len(file.warnings) for file in found.files),
+            "errors": sum(sum(file.error_counts.values()) for file in found.files),
+            "warnings": sum(sum(file.warning_counts.values()) for file in found.files),
             "findings": views.findings(found),
             "tokens": estimate["tokens"],
             "estimate": views.estimate(estimate),

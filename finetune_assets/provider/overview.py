@@ -1,0 +1,89 @@
+"""All jobs of several providers in one table: what runs, what it makes and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from finetune_assets.errors import ProviderError
+from finetune_assets.provider import fine_tuning
+from finetune_assets.provider.client import Client, connect, explained
+
+TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One job, as a person looks at it."""
+
+    task: str
+    """Empty for a job that was made elsewhere, as is the region."""
+    region: str
+    provider: str
+    job_id: str
+    created: str
+    """UTC, to the minute."""
+    status: str
+    progress: str
+    """Of a running job: step, losses, expected end."""
+    model: str
+    training_file: str
+    fine_tuned_model: str
+    error: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The newest jobs of each provider, and the providers that could not be asked."""
+
+    jobs: tuple[JobRow, ...]
+    silent: tuple[str, ...]
+    """Why, one sentence each."""
+
+
+def overview(providers: Iterable[str], newest: int = 100) -> Overview:
+    """Ask each provider for its `newest` jobs. One that does not answer hides nothing of the others."""
+    rows: list[JobRow] = []
+    silent: list[str] = []
+    for provider in sorted(set(providers)):
+        try:
+            client = connect(provider).with_options(timeout=TIMEOUT_S, max_retries=1)
+            with explained(client):
+                jobs = islice(client.fine_tuning.jobs.list(limit=min(newest, fine_tuning.PAGE)), newest)
+                rows += [_row(client, provider, job) for job in jobs]
+        except ProviderError as error:
+            silent.append(f"{provider}: {error}")
+    return Overview(tuple(rows), tuple(silent))
+
+
+def _row(client: Client, provider: str, job: fine_tuning.Job) -> JobRow:
+    labels = job.metadata or {}
+    return JobRow(
+        task=labels.get("task", ""),
+        region=labels.get("region", ""),
+        provider=provider,
+        job_id=job.id,
+        created=_minute(job.created_at),
+        status=job.status,
+        progress=_progress(client, job) if job.status == "running" else "",
+        model=job.model,
+        training_file=job.training_file,
+        fine_tuned_model=job.fine_tuned_model or "",
+        error=fine_tuning.failure_reason(job) if job.status in fine_tuning.FAILED else "",
+    )
+
+
+def _progress(client: Client, job: fine_tuning.Job) -> str:
+    words = str(fine_tuning.progress(client, job)).removeprefix("running").removeprefix(", ")
+    return f"{words}, ends {_minute(job.estimated_finish)}" if job.estimated_finish else words
+
+
+def _minute(moment: int) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"
