@@ -24,8 +24,6 @@ from finetune_assets.errors import ProviderError
 LOCAL_URL = "http://127.0.0.1:8321/v1"
 LOCAL_KEY_FILE = Path("var/server/api_key")
 ATTEMPTS = 3
-NOT_OFFERED = (403, 404, 405, 501)
-"""What providers answer where they have no such endpoint, or keep it to administrators."""
 
 Client = openai.OpenAI
 """What speaks to a provider, whoever that is."""
@@ -138,6 +136,11 @@ def message(error: openai.APIStatusError) -> str:
     """Return the provider's own words for an error, without the SDK's wrapping."""
     body = error.body
     return str(body["message"]) if isinstance(body, dict) and "message" in body else error.message
+
+
+def is_lacking(error: openai.APIStatusError) -> bool:
+    """Say whether the provider has no such endpoint or thing, or keeps it to administrators."""
+    return error.status_code in (403, 404, 405, 501)
 
 
 def _is_loopback(host: str) -> bool:
