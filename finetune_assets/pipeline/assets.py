@@ -246,9 +246,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
         },
         check_results=[
             verdict,
-            model_checks.training_converged(region.name, steps),
-            model_checks.no_overfitting(region.name, steps),
-            model_checks.enough_steps(region.name, steps),
+            *model_checks.training_went_well(region.name, steps, step),
             model_checks.model_stays(region.name, client, task, model, job.model),
         ],
     )
