@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
 
+Done = TypeVar("Done")
+
 _POLL_SECONDS = 2.0
 
 
@@ -53,9 +55,9 @@ class Move:
         """Return the old task's region, whose files both use."""
         return Region(self.old, name, self.outputs)
 
-    def say(self, region: str, words: str) -> None:
+    def say(self, region: str, words: str, style: str | None = None) -> None:
         """Print one step of a region."""
-        self.console.print(f"{region}: {words}", highlight=False)
+        _print(self.console, f"{region}: {words}", style)
 
 
 def successor(task: Task, to: str, base_model: str | None = None) -> Task:
@@ -102,16 +104,21 @@ def show(reports: dict[str, BenchmarkReport], console: Console) -> None:
         )
     console.print(table)
     for name, report in reports.items():
-        console.print(f"{name}: {report.verdict} New model: {report.fine_tuned.model}", highlight=False)
+        _print(console, f"{name}: {report.verdict} New model: {report.fine_tuned.model}")
     console.print("To go on with the new models, change `provider` and `base_model` in the task's YAML.")
 
 
-def _or_say_why(move: Move, region: str, step: Any, *arguments: Any) -> Any:
+def _print(console: Console, words: str, style: str | None = None) -> None:
+    # Rich would take `:cat:` in a model's name for a picture, and brackets in an error for a style.
+    console.print(words, style=style, highlight=False, markup=False, emoji=False)
+
+
+def _or_say_why(move: Move, region: str, step: Callable[..., Done], *arguments: Any) -> Done | None:
     """Return what a step returns; None, and a line on the console, where it cannot be done for this region."""
     try:
         return step(move, region, *arguments)
     except FinetuneAssetsError as error:
-        move.say(region, f"[red]failed:[/red] {error}")
+        move.say(region, f"failed: {error}", style="red")
         return None
 
 

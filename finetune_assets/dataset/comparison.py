@@ -14,16 +14,13 @@ _ASKED = ["image_sha256", "system", "question"]
 
 def asked_key(chunk: pd.DataFrame) -> np.ndarray:
     """Hash what each row asks, 64 bits: image, system message and question; case and white space do not count."""
-    return hashes(chunk.filter(_ASKED).assign(question=_folded(chunk["question"])))
+    folded = chunk["question"].fillna("").str.normalize("NFC").str.replace(r"\s+", " ", regex=True)
+    return hashes(chunk.filter(_ASKED).assign(question=folded.str.strip().str.casefold()))
 
 
 def answer_key(chunk: pd.DataFrame) -> np.ndarray:
     """Hash each row's answer, 64 bits."""
     return hashes(pd.DataFrame({"answer": chunk["answer"].fillna("").str.strip().str.casefold()}))
-
-
-def _folded(texts: pd.Series) -> pd.Series:
-    return texts.fillna("").str.normalize("NFC").str.replace(r"\s+", " ", regex=True).str.strip().str.casefold()
 
 
 @dataclass(frozen=True, slots=True)

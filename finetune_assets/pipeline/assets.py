@@ -217,8 +217,9 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
 class ModelChoice(dg.Config):
     """Which model of a job is taken."""
 
-    checkpoint_step: int | None = Field(
-        default=None, description="Take the checkpoint at this training step; by default the model at the end."
+    # Not None: the launchpad's scaffold leaves out what has no value.
+    checkpoint_step: int = Field(
+        default=0, ge=0, description="Take the checkpoint at this training step; 0 is the model at the end."
     )
 
 
@@ -240,7 +241,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     verdict = checks.job_succeeded(region.name, job)
     if not verdict.passed:
         return verdict
-    found, step = losses.checkpoints(client, job), choice.checkpoint_step
+    found, step = losses.checkpoints(client, job), choice.checkpoint_step or None
     events = losses.events_of(client, job)
     steps = losses.loss_table(client, job, events)
     write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
@@ -265,9 +266,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
         },
         check_results=[
             verdict,
-            model_checks.training_converged(region.name, steps),
-            model_checks.no_overfitting(region.name, steps),
-            model_checks.enough_steps(region.name, steps),
+            *model_checks.training_went_well(region.name, steps, step),
             model_checks.model_stays(region.name, client, task, model, job.model),
         ],
     )

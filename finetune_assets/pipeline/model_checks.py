@@ -30,22 +30,32 @@ BASE_MODEL_STAYS = Check(
 MODEL_STAYS = Check("model_stays", "No shutdown of the fine-tuned model or its base is announced.")
 
 
-def training_converged(region: str, losses: pd.DataFrame) -> dg.AssetCheckResult:
-    """Judge whether the training diverged."""
-    advice = "lower learning_rate_multiplier, or look for broken examples; the model is hardly of use"
-    return _result(TRAINING_CONVERGED, region, training_curve.divergence(losses), advice)
+def training_went_well(region: str, losses: pd.DataFrame, step: int | None = None) -> list[dg.AssetCheckResult]:
+    """Judge a training by its losses: whether it diverged, overfitted or was short.
 
-
-def no_overfitting(region: str, losses: pd.DataFrame) -> dg.AssetCheckResult:
-    """Judge whether the model began to learn its training examples by heart."""
-    advice = "take an earlier checkpoint (checkpoint_step in the run's config), train fewer epochs or on more examples"
-    return _result(NO_OVERFITTING, region, training_curve.overfitting(losses), advice)
-
-
-def enough_steps(region: str, losses: pd.DataFrame) -> dg.AssetCheckResult:
-    """Judge the number of training steps."""
-    advice = f"at least {training_curve.MIN_STEPS} are usual: raise n_epochs, lower batch_size or add examples"
-    return _result(ENOUGH_STEPS, region, training_curve.too_short(losses), advice)
+    What came after `step` says nothing about the checkpoint there; None judges the model at the end.
+    """
+    trained = losses if step is None else losses.loc[losses["step"] <= step]
+    return [
+        _result(
+            TRAINING_CONVERGED,
+            region,
+            training_curve.divergence(trained),
+            "lower learning_rate_multiplier, or look for broken examples; the model is hardly of use",
+        ),
+        _result(
+            NO_OVERFITTING,
+            region,
+            training_curve.overfitting(trained),
+            "take an earlier checkpoint (checkpoint_step in the run's config), train fewer epochs or on more examples",
+        ),
+        _result(
+            ENOUGH_STEPS,
+            region,
+            training_curve.too_short(trained),
+            f"at least {training_curve.MIN_STEPS} are usual: raise n_epochs, lower batch_size or add examples",
+        ),
+    ]
 
 
 def base_model_stays(region: str, client: Client, task: Task) -> dg.AssetCheckResult:

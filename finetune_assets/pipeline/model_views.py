@@ -94,7 +94,7 @@ def comparison_section(of: Comparison) -> str:
     head = "<tr><th></th><th>Fine-tuning</th><th>Retrieval</th></tr>"
     return (
         f"<p>{escape(of.reason)}</p>"
-        f'<div class="table"><table class="figures">{head}{rows}</table></div>'
+        f'<div class="table"><table>{head}{rows}</table></div>'
         f'<p><img src="data:image/png;base64,{drawn}" alt="costs by month"></p>'
     )
 

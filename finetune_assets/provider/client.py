@@ -28,8 +28,6 @@ AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
 """Environment variable with the address of an Azure resource, such as https://RESOURCE.openai.azure.com."""
 RETRIES = 8
 """Of requests that may be repeated, by the SDK: over 40 seconds, or as long as the provider asks for."""
-NOT_OFFERED = (403, 404, 405, 501)
-"""What providers answer where they have no such endpoint, or keep it to administrators."""
 
 Client = openai.OpenAI
 """What speaks to a provider, whoever that is."""
@@ -135,6 +133,11 @@ def _azure_url() -> str:
         example = "https://RESOURCE.openai.azure.com"
         raise ProviderError(f"provider azure: set {AZURE_ENDPOINT} to your resource's address, such as {example}")
     return f"{endpoint.removesuffix('/openai/v1')}/openai/v1/"
+
+
+def is_lacking(error: openai.APIStatusError) -> bool:
+    """Say whether the provider has no such endpoint or thing, or keeps it to administrators."""
+    return error.status_code in (403, 404, 405, 501)
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import yaml
 
-from finetune_assets.provider.client import NOT_OFFERED, Client, explained
+from finetune_assets.provider.client import Client, explained, is_lacking
 
 _AZURE_TUNED = re.compile(r"(.+)\.ft-[0-9a-f]{32}.*")
 
@@ -77,7 +77,7 @@ def _told(client: Client, model: str) -> Ending | None:
         try:
             day = getattr(client.models.retrieve(model), "shutdown_date", None)
         except openai.APIStatusError as error:
-            if error.status_code in NOT_OFFERED:
+            if is_lacking(error):
                 return None
             raise
     try:

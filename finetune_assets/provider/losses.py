@@ -15,7 +15,7 @@ import openai
 from openai.types.fine_tuning import FineTuningJobEvent
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.client import NOT_OFFERED, Client, explained
+from finetune_assets.provider.client import Client, explained, is_lacking
 from finetune_assets.provider.fine_tuning import PAGE, Job
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def checkpoints(client: Client, job: Job) -> tuple[Checkpoint, ...] | None:
         try:
             listed = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=PAGE))
         except openai.APIStatusError as error:
-            if error.status_code in NOT_OFFERED:
+            if is_lacking(error):
                 return None
             raise
     made = [

@@ -116,6 +116,16 @@ def test_the_sensor_s_request_is_one_that_the_evaluate_job_can_run(definitions: 
     assert resolved.tags["dagster/partition"] == "poly"
 
 
+def test_the_launchpad_offers_to_take_an_earlier_checkpoint(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def("cells_evaluate")
+    made = dg.validate_run_config(job, {"ops": {"cells__finetuned_model": {"config": {"checkpoint_step": 40}}}})
+    assert made["ops"]["cells__finetuned_model"]["config"] == {"checkpoint_step": 40}
+    # What stands there unless it is changed.
+    assert dg.validate_run_config(job)["ops"]["cells__finetuned_model"]["config"] == {"checkpoint_step": 0}
+    with pytest.raises(dg.DagsterInvalidConfigError, match="checkpoint_stop"):
+        dg.validate_run_config(job, {"ops": {"cells__finetuned_model": {"config": {"checkpoint_stop": 40}}}})
+
+
 def test_regions_to_discover_are_dynamic_partitions_with_a_sensor_that_runs_by_default(tmp_path: Path) -> None:
     task = make_task(regions="discover", source=write_cells(tmp_path / "cells"))
     definitions = dg.Definitions.merge(build_task(task), dg.Definitions(resources=output_resources(str(tmp_path))))

@@ -51,16 +51,27 @@ def test_at_openai_the_end_of_new_jobs_is_said_too(client: openai.OpenAI) -> Non
     assert "jobs at openai end" in (result.description or "") and "2027-01-14" in (result.description or "")
 
 
+def judged(losses: pd.DataFrame, step: int | None = None) -> dict[str, dg.AssetCheckResult]:
+    return {str(result.check_name): result for result in model_checks.training_went_well("mono", losses, step)}
+
+
 def test_a_bad_training_is_explained_with_what_to_do() -> None:
     step, rising = np.arange(1, 13), np.linspace(1, 3, 12)
     losses = pd.DataFrame({"step": step, "train_loss": rising, "valid_loss": np.nan, "full_valid_loss": np.nan})
-    diverged = model_checks.training_converged("mono", losses)
-    assert not diverged.passed and "lower learning_rate_multiplier" in (diverged.description or "")
-    few = model_checks.enough_steps("mono", losses)
-    assert few.description == (
+    diverged = judged(losses)
+    assert "lower learning_rate_multiplier" in (diverged["training_converged"].description or "")
+    assert diverged["enough_steps"].description == (
         "Region mono: 12 steps were trained; at least 20 are usual: raise n_epochs, lower batch_size or add examples."
     )
-    overfits = losses.assign(train_loss=rising[::-1], full_valid_loss=rising)
-    found = model_checks.no_overfitting("mono", overfits)
-    assert not found.passed and "checkpoint_step in the run's config" in (found.description or "")
-    assert {result.severity for result in (diverged, few, found)} == {dg.AssetCheckSeverity.WARN}
+    overfits = judged(losses.assign(train_loss=rising[::-1], full_valid_loss=rising))
+    assert "checkpoint_step in the run's config" in (overfits["no_overfitting"].description or "")
+    failed = {name: result for name, result in (diverged | overfits).items() if not result.passed}
+    assert {result.severity for result in failed.values()} == {dg.AssetCheckSeverity.WARN}
+
+
+def test_an_earlier_checkpoint_is_judged_by_what_came_before_it() -> None:
+    step, valley = np.arange(1, 41), np.abs(np.arange(1, 41) - 25) / 25 + 0.5
+    losses = pd.DataFrame({"step": step, "train_loss": 2 - step / 25, "valid_loss": np.nan, "full_valid_loss": valley})
+    assert not judged(losses)["no_overfitting"].passed
+    assert judged(losses, 25)["no_overfitting"].passed
+    assert "25 steps were trained" in (judged(losses, 25)["enough_steps"].description or "")
