@@ -26,6 +26,7 @@ from finetune_assets.task import NumberAnswer
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B7480"
@@ -142,6 +143,7 @@ def truth_against_guess(models: Mapping[str, Sequence[Prediction]], answer: Numb
         axes.set(title=name, xlabel="true number", ylabel="number answered")
         if _spans_decades(true, ends[0]):
             axes.set(xscale="log", yscale="log")
+            _write_out(axes.xaxis, axes.yaxis)
         axes.legend(frameon=False, fontsize=8, loc="upper left", handletextpad=0.1)
     return _png(figure)
 
@@ -171,6 +173,8 @@ def coverage(truth: ArrayLike, guess: ArrayLike, low: ArrayLike, high: ArrayLike
     axes.scatter(places, answered, s=6, color=BLUE, label="number answered")
     axes.scatter(places[inside], true[inside], s=10, color=GREEN, label=f"{inside.sum()} true numbers inside")
     axes.scatter(places[~inside], true[~inside], s=18, color=ORANGE, marker="x", label=f"{(~inside).sum()} outside")
+    if wide:
+        _write_out(axes.yaxis)
     axes.set(title="Intervals on the test split", xlabel="examples by number answered", ylabel="number")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return _png(figure)
@@ -285,6 +289,17 @@ def _shortened(label: str) -> str:
 def _spans_decades(true: np.ndarray, least: float) -> bool:
     """Whether a logarithmic axis suits the true numbers and can show all others, of which `least` is the smallest."""
     return least > 0 and true.max() > 30 * true.min()
+
+
+def _write_out(*logarithmic: Axis) -> None:
+    """Label logarithmic axes that are drawn with numbers, not with powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for axis in logarithmic:
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value)))
+        axis.set_minor_locator(NullLocator())
 
 
 def _loss_line(axes: Axes, name: str, step: np.ndarray, loss: np.ndarray) -> None:
