@@ -1,0 +1,84 @@
+"""A run that is killed at any moment of the paid stages leaves what the next one finishes, without paying twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from finetune_assets.pipeline.stage import PREPARE
+from finetune_assets.task import Task
+from finetune_assets_tests.pipeline.killed_runs import MOMENTS
+from finetune_assets_tests.pipeline.tasks import make_task
+from finetune_assets_tests.server_process import ServerProcess
+
+KILLS = int(os.environ.get("RUN_KILLS", "6"))
+"""How many runs are killed; more take longer."""
+FREE, PAID = PREPARE[:4], PREPARE[4:]
+
+pytestmark = pytest.mark.xdist_group("finished_region")
+
+
+def write_questions(folder: Path, regions: list[str]) -> dict[str, Any]:
+    """Sixty questions a region, in a table."""
+    rows = [
+        {"question": f"{region}: is {number} even?", "answer": "No" if number % 2 else "Yes", "region": region}
+        for region in regions
+        for number in range(60)
+    ]
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"kind": "table", "path": str(path)}
+
+
+def do(task: Task, root: Path, runs: list[tuple[str, tuple[str, ...], str, int]]) -> list[dict[str, Any]]:
+    request = json.dumps({"task": task.model_dump(mode="json"), "root": str(root), "runs": runs})
+    command = [sys.executable, "-m", "finetune_assets_tests.pipeline.killed_runs", request]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_run_is_finished_by_the_next_one(
+    server: ServerProcess, client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+    regions = [f"r{number}" for number in range(len(MOMENTS) + KILLS)]
+    task = make_task(
+        task="killed",
+        regions=regions,
+        source=write_questions(tmp_path, regions),
+        sampling={"train": 0.5, "validation": 0.2, "calibration": 0.15, "test": 0.15},
+        base_model="tiny-text",
+        provider=server.base_url,
+    )
+    whole = [(region, PAID, kind, 0) for region, kind in zip(regions, MOMENTS, strict=False)]
+    prepared = do(task, tmp_path, [(region, FREE, "event", 0) for region in regions] + whole)
+    assert all(run["success"] for run in prepared)
+    counted = prepared[len(regions) :]
+    moments = [(kind, n) for kind, found in zip(MOMENTS, counted, strict=True) for n in range(1, found["met"] + 1)]
+    fates = random.Random(0).sample(moments, KILLS)
+    runs = [
+        (region, PAID, *fate)
+        for region, moment in zip(regions[len(MOMENTS) :], fates, strict=True)
+        for fate in (moment, ("event", 0))
+    ]
+    ended = do(task, tmp_path, runs)
+
+    jobs = [job for job in client.fine_tuning.jobs.list(limit=100) if (job.metadata or {}).get("task") == "killed"]
+    for job in jobs:
+        if job.status in ("validating_files", "queued", "running"):
+            client.fine_tuning.jobs.cancel(job.id)
+    assert [run["killed"] for run in ended[::2]] == [True] * KILLS
+    assert [run.get("success") for run in ended[1::2]] == [True] * KILLS
+    assert sorted(job.metadata["region"] for job in jobs if job.metadata) == sorted(regions)
+    names = {file.id: file.filename for file in client.files.list()}
+    used = {names[file_id] for job in jobs for file_id in (job.training_file, job.validation_file) if file_id}
+    assert len(used) == 2 * len(regions)
+    assert all(list(names.values()).count(name) == 1 for name in used)
