@@ -18,7 +18,7 @@ from typing import Any
 
 from finetune_assets.provider.client import HOOKS
 from finetune_assets.task import Task
-from finetune_assets_tests.pipeline.tasks import Project
+from finetune_assets_tests.pipeline.tasks import Project, failures
 
 SLOW = ("bpe_openai", "cleanlab", "matplotlib.figure", "py3langid", "scipy.stats", "sklearn.linear_model")
 """What stages import when they need it, here once for all runs."""
@@ -53,7 +53,7 @@ def run(task: Task, root: Path, region: str, stages: Sequence[str], fate: Fate) 
         project = Project(task, root)
         fate.arm(project)
         done = project.run(*stages, region=region)
-        os.write(writing, json.dumps({"success": done.success, "met": fate.met}).encode())
+        os.write(writing, json.dumps({"failures": failures(done), "met": fate.met}).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as said:

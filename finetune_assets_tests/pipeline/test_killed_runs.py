@@ -19,7 +19,7 @@ from finetune_assets_tests.pipeline.killed_runs import MOMENTS
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.server_process import ServerProcess
 
-KILLS = int(os.environ.get("RUN_KILLS", "6"))
+KILLS = int(os.environ.get("RUN_KILLS", "4"))
 """How many runs are killed; more take longer."""
 FREE, PAID = PREPARE[:4], PREPARE[4:]
 
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.xdist_group("finished_region")
 
 
 def write_questions(folder: Path, regions: list[str]) -> dict[str, Any]:
-    """Sixty questions a region, in a table."""
+    """A hundred and twenty questions a region, in a table."""
     rows = [
         {"question": f"{region}: is {number} even?", "answer": "No" if number % 2 else "Yes", "region": region}
         for region in regions
-        for number in range(60)
+        for number in range(120)
     ]
     path = folder / "questions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -60,7 +60,7 @@ def test_every_run_is_finished_by_the_next_one(
     )
     whole = [(region, PAID, kind, 0) for region, kind in zip(regions, MOMENTS, strict=False)]
     prepared = do(task, tmp_path, [(region, FREE, "event", 0) for region in regions] + whole)
-    assert all(run["success"] for run in prepared)
+    assert {run["failures"] for run in prepared} == {""}
     counted = prepared[len(regions) :]
     moments = [(kind, n) for kind, found in zip(MOMENTS, counted, strict=True) for n in range(1, found["met"] + 1)]
     fates = random.Random(0).sample(moments, KILLS)
@@ -76,7 +76,7 @@ def test_every_run_is_finished_by_the_next_one(
         if job.status in ("validating_files", "queued", "running"):
             client.fine_tuning.jobs.cancel(job.id)
     assert [run["killed"] for run in ended[::2]] == [True] * KILLS
-    assert [run.get("success") for run in ended[1::2]] == [True] * KILLS
+    assert {run["failures"] for run in ended[1::2]} == {""}
     assert sorted(job.metadata["region"] for job in jobs if job.metadata) == sorted(regions)
     names = {file.id: file.filename for file in client.files.list()}
     used = {names[file_id] for job in jobs for file_id in (job.training_file, job.validation_file) if file_id}
