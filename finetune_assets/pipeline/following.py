@@ -127,33 +127,37 @@ def follow(client: Client, task: Task, memory: Memory) -> tuple[list[dg.RunReque
     memory.tick += 1
     requests: list[dg.RunRequest] = []
     events: list[Event] = []
-    unfinished: dict[str, fine_tuning.Job] = {}
+    unfinished: dict[str, fine_tuning.Progress] = {}
     for region, job in _ask(client, memory).items():
         submitted = memory.open[region]
-        if job is None or job.status in fine_tuning.FAILED:
+        if isinstance(job, fine_tuning.Progress):
+            unfinished[region] = job
+        elif job is None or job.status in fine_tuning.FAILED:
             events.append(_failure(task, region, submitted, job))
             del memory.open[region]
-        elif job.status != "succeeded":
-            unfinished[region] = job
         elif len(requests) < MAX_RUNS_PER_TICK:
             requests.append(_evaluation(task, region, submitted))
             del memory.open[region]
     return requests, events + _news(client, task, memory, unfinished)
 
 
-def _ask(client: Client, memory: Memory) -> dict[str, fine_tuning.Job | None]:
-    """Return the jobs of regions as far as this tick reads the list; None for those that the provider has lost."""
+def _ask(client: Client, memory: Memory) -> dict[str, fine_tuning.Job | fine_tuning.Progress | None]:
+    """Return the ended jobs of regions, and where the others stand, as far as this tick reads the list.
+
+    None is a job that the provider has lost.
+    """
     wanted = {submitted.job_id for submitted in memory.open.values()}
     listed = fine_tuning.find_jobs(client, wanted, after=memory.list_after, seconds=LIST_SECONDS)
-    jobs: dict[str, fine_tuning.Job | None] = {}
+    found = listed.ended | listed.standing
+    jobs: dict[str, fine_tuning.Job | fine_tuning.Progress | None] = {}
     for region, submitted in memory.open.items():
-        if submitted.job_id in listed.jobs:
+        if submitted.job_id in found:
             submitted.sweep = memory.sweep
-            jobs[region] = listed.jobs[submitted.job_id]
+            jobs[region] = found[submitted.job_id]
     if listed.stopped_after is None:
         missing = [region for region, submitted in memory.open.items() if submitted.sweep < memory.sweep]
         for region in missing[:MAX_PROGRESS_PER_TICK]:
-            jobs[region] = fine_tuning.find_job(client, memory.open[region].job_id)
+            jobs[region] = fine_tuning.look_up(client, memory.open[region].job_id)
         memory.sweep += 1
     memory.list_after = listed.stopped_after
     return jobs
@@ -211,28 +215,28 @@ def _failure(task: Task, region: str, submitted: Submitted, job: fine_tuning.Job
     )
 
 
-def _news(client: Client, task: Task, memory: Memory, unfinished: dict[str, fine_tuning.Job]) -> list[Event]:
+def _news(client: Client, task: Task, memory: Memory, unfinished: dict[str, fine_tuning.Progress]) -> list[Event]:
     """Observe the progress of jobs where there is any; what a tick has no room for waits for the next ones."""
     pages = math.ceil(len(memory.open) / fine_tuning.PAGE)
     room = max(1, min(MAX_PROGRESS_PER_TICK, MAX_LISTS_PER_TICK - pages))
-    running = [region for region, job in unfinished.items() if job.status == "running"]
+    running = [region for region, known in unfinished.items() if known.status == "running"]
     passed_over = set(sorted(running, key=lambda region: memory.open[region].looked)[room:])
     events: list[Event] = []
-    for region, job in unfinished.items():
+    for region, known in unfinished.items():
         if region in passed_over or len(events) == MAX_EVENTS_PER_TICK:
             continue
         submitted = memory.open[region]
         submitted.looked = memory.tick
-        progress = fine_tuning.progress(client, job)
+        progress = fine_tuning.with_step(client, submitted.job_id, known)
         if str(progress) != submitted.said:
             submitted.said = str(progress)
-            events.append(_observation(task, region, job, progress))
+            events.append(_observation(task, region, submitted, progress))
     return events
 
 
-def _observation(task: Task, region: str, job: fine_tuning.Job, progress: fine_tuning.Progress) -> dg.AssetObservation:
+def _observation(task: Task, region: str, submitted: Submitted, progress: fine_tuning.Progress) -> dg.AssetObservation:
     known = {name: value for name, value in vars(progress).items() if value is not None}
     if finish := known.pop("estimated_finish", None):
         known["estimated_finish"] = dg.MetadataValue.timestamp(float(finish))
     key = asset_key(task, "finetuned_model")
-    return dg.AssetObservation(key, str(progress), metadata={"job_id": job.id, **known}, partition=region)
+    return dg.AssetObservation(key, str(progress), metadata={"job_id": submitted.job_id, **known}, partition=region)

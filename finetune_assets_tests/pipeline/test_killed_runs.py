@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write_questions(folder: Path, regions: list[str]) -> dict[str, Any]:
     return {"kind": "table", "path": str(path)}
 
 
-def do(task: Task, root: Path, runs: list[tuple[str, tuple[str, ...], str, int]]) -> list[dict[str, Any]]:
+def do(task: Task, root: Path, runs: Sequence[tuple[str, Sequence[str], str, int]]) -> list[dict[str, Any]]:
     request = json.dumps({"task": task.model_dump(mode="json"), "root": str(root), "runs": runs})
     command = [sys.executable, "-m", "finetune_assets_tests.pipeline.killed_runs", request]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -195,7 +195,7 @@ def test_jobs_are_looked_for_no_further_than_the_oldest_one_asked_for(provider: 
     for number in range(500):
         provider.add_job(f"ftjob-{number}")
     found = fine_tuning.find_jobs(provider.client(), {"ftjob-499", "ftjob-350"})
-    assert (set(found.jobs), found.stopped_after) == ({"ftjob-499", "ftjob-350"}, None)
+    assert (set(found.standing), found.stopped_after) == ({"ftjob-499", "ftjob-350"}, None)
     # Newest first, 100 a page: number 350 is the 150th.
     assert provider.asked == {"list": 2}
 
