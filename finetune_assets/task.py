@@ -234,7 +234,9 @@ class Task(Strict):
     )
     base_model: str = Field(min_length=1)
     method: Method = Method()
-    provider: str = Field(default="local", description="local, openai, or the base URL of a compatible provider.")
+    provider: str = Field(
+        default="local", description="local, openai, azure, or the base URL of a compatible provider."
+    )
     budget_usd: Budget | None = Field(
         None, description="Most that one region's training may cost, or a limit for each by name; none is no limit."
     )

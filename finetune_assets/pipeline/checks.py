@@ -152,7 +152,9 @@ def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
     for chunk in sampled.chunks(["image", "problem"]):
         n_images += len(chunk["image"].dropna())
         broken.update(problem for problem in chunk["problem"].dropna() if problem.startswith("image_"))
-    share = broken.total() / max(n_images, 1)
+    if not n_images:
+        return WHOLE_IMAGES.result(True, f"Region {region}: no example has an image.")
+    share = broken.total() / n_images
     found = ", ".join(f"{n} {problem}" for problem, n in broken.most_common()) or "all whole"
     return WHOLE_IMAGES.result(
         share <= MAX_BROKEN_IMAGES_SHARE, f"Region {region}: of {n_images} images {found} ({share:.0%})."
@@ -200,7 +202,10 @@ def little_quarantine(region: str, n_quarantined: int, n_sampled: int) -> dg.Ass
 def likely_labels(region: str, found: LabelErrors | None) -> dg.AssetCheckResult:
     """Judge the labels that a simple classifier finds unlikely."""
     if found is None:
-        return LIKELY_LABELS.result(True, f"Region {region}: the task does not ask for it.")
+        return LIKELY_LABELS.result(
+            True,
+            f"Region {region}: no labels were judged: the task does not ask for it, or its answers are no classes.",
+        )
     by_split = Counter(found.suspects["split"])
     words = ", ".join(f"{by_split[split]} in {split}" for split in SPLITS if by_split[split])
     if not words:
