@@ -58,8 +58,10 @@ def counts(examples: Table, answer: Answer) -> pd.DataFrame:
 def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.MarkdownMetadataValue:
     """Show the answers: by split where they are words, as a histogram of numbers, or of the lengths of texts."""
     if isinstance(answer, TextAnswer):
-        words = [len(text.split()) for chunk in examples.chunks(["answer"]) for text in chunk["answer"].dropna()]
-        return picture(charts.histogram(words, "Length of the answers", "words"), "answers") if words else _NO_ANSWERS
+        words = np.concatenate([_n_words(chunk["answer"].dropna()) for chunk in examples.chunks(["answer"])])
+        return (
+            picture(charts.histogram(words, "Length of the answers", "words"), "answers") if len(words) else _NO_ANSWERS
+        )
     if not isinstance(answer, NumberAnswer):
         return picture(charts.split_by_label(counted), "examples by split and answer")
     values = np.concatenate([chunk["score"].dropna().to_numpy() for chunk in examples.chunks(["score"])])
@@ -147,6 +149,10 @@ def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
 
 def _picture(path: str) -> str:
     return picture(images.contact_sheet([(path, "")], thumb=CHAT_THUMB)).value or ""
+
+
+def _n_words(texts: pd.Series) -> np.ndarray:
+    return np.fromiter((len(text.split()) for text in texts), np.int32, len(texts))
 
 
 def _texts(examples: pd.DataFrame) -> dg.MarkdownMetadataValue:
