@@ -203,18 +203,14 @@ def _regions(task: Task, asked: list[str] | None) -> list[str]:
 
 
 def _print_jobs(jobs: Sequence[JobRow]) -> None:
-    """One block a job where the terminal is narrow: ids and errors are what people copy."""
-    console = Console(markup=False, highlight=False)
+    """Print some lines for each job, ids unbroken: they and the errors are what people copy."""
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     for job in jobs:
         whose = f"{job.task}/{job.region}" if job.task else "made elsewhere"
-        console.print(
-            f"{job.created}  {whose}  {job.status}  {job.progress}".rstrip(), style=_COLOURS.get(job.status, "")
-        )
-        console.print(
-            f"    {job.job_id}  {job.model} -> {job.fine_tuned_model or '-'}  ({job.training_file}, {job.provider})"
-        )
-        if job.error:
-            console.print(f"    {job.error}")
+        line = f"{job.created}  {whose}  {job.status}  {job.progress}".rstrip()
+        console.print(line, style=_COLOURS.get(job.status, ""))
+        console.print(f"    {job.job_id}, of {job.training_file}, at {job.provider}")
+        console.print(f"    {job.error or ' -> '.join(filter(None, (job.model, job.fine_tuned_model)))}")
     if not jobs:
         console.print("There are no jobs yet.")
 

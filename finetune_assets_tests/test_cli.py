@@ -119,3 +119,10 @@ def test_a_task_that_need_not_move_is_told_so_at_once() -> None:
 def test_every_command_explains_itself() -> None:
     for command in ("demo", "migrate", "serve", "ui", "validate"):
         assert run(command, "--help").returncode == 0
+
+
+def test_status_says_which_provider_is_silent_and_how_to_reach_it(tmp_path: Path) -> None:
+    done = run("status", "--task", "solar_cells", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "There are no jobs yet." in done.stdout
+    assert "local: " in done.stderr and "finetune-assets serve" in done.stderr

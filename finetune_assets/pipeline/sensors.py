@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.definitions.target import ExecutableDefinition
 
 from finetune_assets.dataset.sources import version
 from finetune_assets.errors import ProviderError, SourceError
@@ -21,6 +21,9 @@ from finetune_assets.pipeline.following import Memory, Outage, follow, learn, su
 from finetune_assets.pipeline.partitions import known_regions, new_regions, partitions_name
 from finetune_assets.provider.client import connect
 from finetune_assets.task import Task
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.target import ExecutableDefinition
 
 _TIMEOUT_S = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10, 600
