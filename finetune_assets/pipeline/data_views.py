@@ -58,7 +58,7 @@ def counts(examples: Table, answer: Answer) -> pd.DataFrame:
 def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.MarkdownMetadataValue:
     """Show the answers: by split where they are words, as a histogram of numbers, or of the lengths of texts."""
     if isinstance(answer, TextAnswer):
-        words = np.concatenate([_n_words(chunk["answer"].dropna()) for chunk in examples.chunks(["answer"])])
+        words = np.concatenate([_n_words(chunk["answer"].dropna().tolist()) for chunk in examples.chunks(["answer"])])
         return (
             picture(charts.histogram(words, "Length of the answers", "words"), "answers") if len(words) else _NO_ANSWERS
         )
@@ -151,7 +151,7 @@ def _picture(path: str) -> str:
     return picture(images.contact_sheet([(path, "")], thumb=CHAT_THUMB)).value or ""
 
 
-def _n_words(texts: pd.Series) -> np.ndarray:
+def _n_words(texts: list[str]) -> np.ndarray:
     return np.fromiter((len(text.split()) for text in texts), np.int32, len(texts))
 
 
