@@ -116,7 +116,9 @@ def _features(examples: pd.DataFrame, training: np.ndarray) -> Any:
         if words is not None:
             parts.append(words.transform(texts))
     if len(examples["image"].dropna()):
-        pixels = np.stack(list(_thumbnails(examples["image"].tolist())))
+        pixels = np.empty((len(examples), images.THUMBNAIL_SIDE**2), np.float32)
+        for place, thumbnail in enumerate(_thumbnails(examples["image"].tolist())):
+            pixels[place] = thumbnail
         components = PCA(min(_MAX_COMPONENTS, int(training.sum()) // _EXAMPLES_PER_COMPONENT), random_state=0)
         components.fit(pixels[training])
         shown = components.transform(pixels)

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from pandas.util import hash_pandas_object
 from upath import UPath
 
-CHUNK_ROWS = 20_000
-"""Rows of a chunk: some 10 MB of text examples."""
+CHUNK_ROWS = 10_000
+"""Rows of a chunk: some 5 MB of text examples, and several times that while they are looked at one by one."""
 _FIRST_ROWS = 1_000
 _ABANDONED_AFTER_S = 3600
 
