@@ -89,7 +89,7 @@ def _told(client: Client, model: str) -> Ending | None:
 def _listed(provider: str, model: str) -> Ending | None:
     for found in _announced().get(provider, {}).get("shutdowns", ()):
         if model in found["models"]:
-            return Ending(model, found["day"], f"{found['source']}, read on {found['read']}")
+            return Ending(model, found["day"], f"quoted from {found['source']}, compared on {found['read']}")
     return None
 
 
