@@ -43,15 +43,27 @@ def repeats(asked: np.ndarray, answers: np.ndarray, candidates: np.ndarray) -> R
         answers: `answer_key` of each row, [n].
         candidates: Numbers of the rows to compare, ascending.
     """
+    candidates = _asked_again(asked, candidates)
     _, firsts, group = np.unique(asked[candidates], return_index=True, return_inverse=True)
     first = candidates[firsts]
     differs = answers[candidates] != answers[first[group]]
     opposing = np.full(len(first), len(asked))
     np.minimum.at(opposing, group[differs], candidates[differs])
     opposed = opposing[group] < len(asked)
-    result = Repeats(*(np.full(len(asked), -1, np.int64) for _ in range(3)))
+    result = Repeats(*(np.full(len(asked), -1, np.int32) for _ in range(3)))
     later = ~opposed & (candidates != first[group])
     result.duplicate_of[candidates[later]] = first[group[later]]
     result.contradicts[candidates[opposed]] = first[group[opposed]]
     result.opposed_by[candidates[opposed]] = opposing[group[opposed]]
     return result
+
+
+def _asked_again(asked: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the candidates that share their key with another: few, so that all else takes little memory."""
+    keys = asked[candidates]
+    order = np.argsort(keys)
+    keys = keys[order]
+    same = keys[1:] == keys[:-1]
+    shared = np.zeros(len(candidates), bool)
+    shared[order[1:][same]] = shared[order[:-1][same]] = True
+    return candidates[shared]
