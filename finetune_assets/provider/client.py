@@ -28,6 +28,8 @@ AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
 """Environment variable with the address of an Azure resource, such as https://RESOURCE.openai.azure.com."""
 RETRIES = 8
 """Of requests that may be repeated, by the SDK: over 40 seconds, or as long as the provider asks for."""
+TIMEOUT = httpx2.Timeout(60, connect=10)
+"""Seconds of silence after which a request is given up; the SDK's own 10 minutes are for answers that are written."""
 
 Client = openai.OpenAI
 """What speaks to a provider, whoever that is."""
@@ -99,7 +101,7 @@ def connect(provider: str) -> Client:
     hooks = HOOKS | ({"request": [_azure_header]} if azure else {})
     # A redirect to another host loses the header `Authorization`, but would take Azure's along.
     http = openai.DefaultHttpxClient(event_hooks=hooks, follow_redirects=not azure)
-    return Client(api_key=found.key, base_url=found.base_url, max_retries=RETRIES, http_client=http)
+    return Client(api_key=found.key, base_url=found.base_url, timeout=TIMEOUT, max_retries=RETRIES, http_client=http)
 
 
 @contextmanager

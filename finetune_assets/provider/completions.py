@@ -17,6 +17,9 @@ from finetune_assets.provider.client import Client, explained, message
 
 Messages = list[dict[str, Any]]
 
+_SILENCE_S, _SECONDS_PER_TOKEN = 60, 1
+"""How long an answer is waited for; a processor that answers many at once writes a token a second or more."""
+
 
 @dataclass(frozen=True)
 class Token:
@@ -88,6 +91,7 @@ def _ask(client: Client, model: str, messages: Messages, *, max_tokens: int, top
                 temperature=0,
                 logprobs=True,
                 top_logprobs=top_logprobs,
+                timeout=_SILENCE_S + _SECONDS_PER_TOKEN * max_tokens,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             return Reply(None, (), time.perf_counter() - started, 0, 0, error=message(error))

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import openai
 import pytest
 
 from finetune_assets.pipeline.stage import PREPARE
+from finetune_assets.provider import fine_tuning
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.killed_runs import MOMENTS
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -46,25 +48,31 @@ def do(task: Task, root: Path, runs: Sequence[tuple[str, Sequence[str], str, int
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_every_run_is_finished_by_the_next_one(
-    server: ServerProcess, client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
-    regions = [f"r{number}" for number in range(len(MOMENTS) + KILLS)]
-    task = make_task(
-        task="killed",
+def even_or_odd(name: str, folder: Path, regions: list[str], server: ServerProcess) -> Task:
+    return make_task(
+        task=name,
         regions=regions,
-        source=write_questions(tmp_path, regions),
+        source=write_questions(folder, regions),
         sampling={"train": 0.5, "validation": 0.2, "calibration": 0.15, "test": 0.15},
         base_model="tiny-text",
         provider=server.base_url,
     )
+
+
+def draw(counted: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Choose among the moments that whole runs met, one run for each of the kinds."""
+    moments = [(kind, n) for kind, found in zip(MOMENTS, counted, strict=True) for n in range(1, found["met"] + 1)]
+    return random.Random(0).sample(moments, min(KILLS, len(moments)))
+
+
+@pytest.mark.usefixtures("local_key")
+def test_every_run_is_finished_by_the_next_one(server: ServerProcess, client: openai.OpenAI, tmp_path: Path) -> None:
+    regions = [f"r{number}" for number in range(len(MOMENTS) + KILLS)]
+    task = even_or_odd("killed", tmp_path, regions, server)
     whole = [(region, PAID, kind, 0) for region, kind in zip(regions, MOMENTS, strict=False)]
     prepared = do(task, tmp_path, [(region, FREE, "event", 0) for region in regions] + whole)
     assert {run["failures"] for run in prepared} == {""}
-    counted = prepared[len(regions) :]
-    moments = [(kind, n) for kind, found in zip(MOMENTS, counted, strict=True) for n in range(1, found["met"] + 1)]
-    fates = random.Random(0).sample(moments, KILLS)
+    fates = draw(prepared[len(regions) :])
     runs = [
         (region, PAID, *fate)
         for region, moment in zip(regions[len(MOMENTS) :], fates, strict=True)
@@ -83,3 +91,24 @@ def test_every_run_is_finished_by_the_next_one(
     used = {names[file_id] for job in jobs for file_id in (job.training_file, job.validation_file) if file_id}
     assert len(used) == 2 * len(regions)
     assert all(list(names.values()).count(name) == 1 for name in used)
+
+
+@pytest.mark.usefixtures("local_key")
+def test_a_model_whose_run_was_killed_is_taken_by_the_next_one(
+    server: ServerProcess, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    task = even_or_odd("taken", tmp_path, ["whole"], server)
+    assert [run["failures"] for run in do(task, tmp_path, [("whole", PREPARE, "event", 0)])] == [""]
+    [job_id] = [
+        job.id for job in client.fine_tuning.jobs.list(limit=100) if (job.metadata or {}).get("task") == "taken"
+    ]
+    while fine_tuning.retrieve(client, job_id).finished_at is None:
+        time.sleep(0.2)
+    model = ("whole", ["finetuned_model"])
+    counted = do(task, tmp_path, [(*model, kind, 0) for kind in MOMENTS])
+    made = tmp_path / task.task / "finetuned_model"
+    expected = {path.name: path.read_bytes() for path in made.iterdir()}
+    ended = do(task, tmp_path, [(*model, *fate) for moment in draw(counted) for fate in (moment, ("event", 0))])
+    assert [run["killed"] for run in ended[::2]] == [True] * (len(ended) // 2)
+    assert {run["failures"] for run in ended[1::2]} == {""}
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == expected

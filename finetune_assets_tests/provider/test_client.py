@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import traceback
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_silence_says_who_is_silent_and_how_to_start_it() -> None:
         explained(client),
     ):
         client.models.list()
+
+
+def test_a_provider_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune_assets.provider.client.TIMEOUT", httpx2.Timeout(0.2))
+    monkeypatch.setattr("finetune_assets.provider.client.RETRIES", 1)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        with pytest.raises(ProviderError, match="does not answer"), explained(client):
+            client.models.list()
 
 
 def test_a_wrong_key_is_said_without_repeating_it(server: ServerProcess) -> None:

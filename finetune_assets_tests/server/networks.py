@@ -24,7 +24,11 @@ def bundled_vision_base(folder: Path) -> BaseModel:
 
 
 def hub_vision_base(folder: Path) -> BaseModel:
-    """A Hugging Face image-text-to-text model (LLaVA over CLIP) with random weights, saved as published ones are."""
+    """A Hugging Face image-text-to-text model (LLaVA over CLIP) with random weights, saved as published ones are.
+
+    Its weights are always the same: with some draws, pictures move the answers too little to be seen in them.
+    """
+    import torch
     from transformers import AutoTokenizer, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.llava.processing_llava import LlavaProcessor
@@ -45,7 +49,9 @@ def hub_vision_base(folder: Path) -> BaseModel:
         vision_feature_select_strategy="default", chat_template=CHAT_TEMPLATE, image_token="<image>",
     )  # fmt: skip
     target = folder / "llava"
-    LlavaForConditionalGeneration(config).save_pretrained(target)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlavaForConditionalGeneration(config).save_pretrained(target)
     processor.save_pretrained(target)
     return BaseModel("tiny-llava", str(target), vision=True)
 
