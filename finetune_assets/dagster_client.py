@@ -27,13 +27,16 @@ class DagsterClient:
             DagsterError: it does not load; the message says why.
         """
         query = """{ workspaceOrError { ... on Workspace { locationEntries {
-            loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+            loadStatus locationOrLoadError { __typename ... on PythonError {
+                message errorChain { error { message } } } } } } } }"""
         deadline = time.monotonic() + seconds
         while True:
             for entry in self._ask(query)["workspaceOrError"].get("locationEntries", []):
                 found = entry["locationOrLoadError"] or {}
                 if found.get("__typename") == "PythonError":
-                    raise DagsterError(f"the code location does not load: {found['message']}")
+                    raise DagsterError(
+                        f"the code location does not load: {_innermost(found)}\n`.venv/bin/dg check defs` says where"
+                    )
                 if entry["loadStatus"] == "LOADED":
                     return
             if time.monotonic() > deadline:
@@ -90,9 +93,7 @@ class DagsterClient:
             evaluation = event.get("evaluation")
             if evaluation and not evaluation["success"] and evaluation["description"]:
                 return f"check {evaluation['checkName']}: {evaluation['description']}"
-        errors = [event["error"] for event in events if event.get("error")]
-        # The outermost error only says which step it was; the innermost one says why.
-        messages = [[error, *(link["error"] for link in error["errorChain"])][-1]["message"] for error in errors]
+        messages = [_innermost(event["error"]) for event in events if event.get("error")]
         messages += [event["message"] for event in events if event["__typename"] == "RunFailureEvent"]
         reason = messages[0] if messages else "no reason is logged"
         return f"{reason.strip()} (run {run_id})"
@@ -107,3 +108,8 @@ class DagsterClient:
         if errors := reply.get("errors"):
             raise DagsterError(f"Dagster refused a query: {errors[0]['message']}")
         return reply["data"]
+
+
+def _innermost(error: dict[str, Any]) -> str:
+    """Return what says why; the outer errors of a chain only say where, such as in which step."""
+    return [error, *(link["error"] for link in error["errorChain"])][-1]["message"]

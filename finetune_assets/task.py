@@ -251,6 +251,9 @@ class Task(Strict):
     )
     prices: Prices | None = Field(None, description="What this provider asks; known for OpenAI's models and `local`.")
     costs: Costs | None = Field(None, description="What the model will be used for: compares with retrieval.")
+    promotion: Literal["automatic", "approval"] = Field(
+        "automatic", description="How a region's new model becomes its champion: by its checks, or by a person as well."
+    )
     rerun: Rerun | None = None
 
     @model_validator(mode="after")

@@ -9,18 +9,21 @@ from pydantic import BaseModel
 
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.assets import ASSETS
+from finetune_assets.pipeline.champion import champion
 from finetune_assets.pipeline.schedules import rerun_schedule
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.task import Task
 
+_ALL = (*ASSETS, champion)
+
 
 def build_task(task: Task) -> dg.Definitions:
     """Return everything that one task adds to the code location.
 
-    Nine assets with their checks, the jobs `<task>_prepare` (up to `finetune_job`) and `<task>_evaluate` (the rest),
-    the sensor `<task>_jobs` and, if the task asks for them, the sensor `<task>_regions` and the schedule
-    `<task>_rerun`.
+    Nine assets and the champion, with their checks, the jobs `<task>_prepare` (up to `finetune_job`) and
+    `<task>_evaluate` (the rest), the sensor `<task>_jobs` and, if the task asks for them, the sensor `<task>_regions`
+    and the schedule `<task>_rerun`.
 
     Raises:
         TaskError: `checks` names one that does not exist.
@@ -37,7 +40,7 @@ def build_task(task: Task) -> dg.Definitions:
         description=f"From a finished job to a calibrated model. {task.description}",
     )
     return dg.Definitions(
-        assets=[build(task) for build in ASSETS],
+        assets=[build(task) for build in _ALL],
         jobs=[prepare, evaluate],
         sensors=[
             job_sensor(task, [prepare, evaluate]),
@@ -49,7 +52,7 @@ def build_task(task: Task) -> dg.Definitions:
 
 def _require_known_checks(task: Task) -> None:
     unset = task.model_copy(update={"checks": {}})
-    known = sorted(spec.name for build in ASSETS for spec in build(unset).check_specs)
+    known = sorted(spec.name for build in _ALL for spec in build(unset).check_specs)
     if unknown := sorted(set(task.checks) - set(known)):
         raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
 

@@ -18,7 +18,7 @@ from finetune_assets.task import Task
 
 PREPARE = ("sampled_examples", "filtered_qa", "training_jsonl", "validation_report", "uploaded_file", "finetune_job")
 """The stages up to the submitted job."""
-EVALUATE = ("finetuned_model", "benchmark", "calibrator")
+EVALUATE = ("finetuned_model", "benchmark", "calibrator", "champion")
 """The stages that need the job's result; the sensor requests them."""
 
 Result = dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from finetune_assets.pipeline.assets import ASSETS
+from finetune_assets.pipeline.champion import champion
 from finetune_assets.pipeline.resources import output_resources
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.task import Task
@@ -58,7 +59,7 @@ class Project:
         self.task = task
         self.root = root
         self.instance = dg.DagsterInstance.ephemeral()
-        self.assets = [build(task) for build in ASSETS]
+        self.assets = [build(task) for build in (*ASSETS, champion)]
 
     def run(
         self, *stages: str, region: str = "mono", config: dict[str, dict[str, Any]] | None = None

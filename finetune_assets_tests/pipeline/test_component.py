@@ -49,7 +49,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         del sys.modules[name]
 
 
-def test_a_task_has_nine_assets_in_its_group_partitioned_by_its_regions(definitions: dg.Definitions) -> None:
+def test_nine_assets_and_the_champion_are_in_the_task_s_group_partitioned_by_its_regions(
+    definitions: dg.Definitions,
+) -> None:
     graph = definitions.resolve_asset_graph()
     assert graph.get_all_asset_keys() == {dg.AssetKey(["cells", stage]) for stage in STAGES}
     for key in graph.get_all_asset_keys():

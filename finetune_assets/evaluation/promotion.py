@@ -1,0 +1,139 @@
+"""Which model answers for a region: the champion, who it was before, and what keeps the newest model from being it.
+
+A model becomes the champion by passing its checks, and by a person's approval where the task asks for that. The history
+is only ever added to; going back to an earlier champion is a line in it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
+
+from finetune_assets.errors import EvaluationError
+
+Way = Literal["checks", "approval", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """A model that may be used for a region, with all that its use needs."""
+
+    model: str
+    provider: str
+    base_model: str
+    job_id: str
+    calibrator: dict[str, Any]
+    """As its `to_dict` wrote it."""
+    task_fingerprint: str
+    metric: str
+    """Name of the deciding metric."""
+    value: float
+    """Of that metric on the test split."""
+    n_test: int
+    since: str
+    """When it became the champion: ISO 8601, UTC."""
+    way: Way
+    approved_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A region's champions, and the model that would be the next one."""
+
+    history: tuple[Champion, ...] = ()
+    """Oldest first; the last one is the champion."""
+    candidate: str | None = None
+    """The newest model where it is not the champion."""
+    objections: tuple[str, ...] = ()
+    """Why it is not."""
+
+    @property
+    def champion(self) -> Champion | None:
+        """The model that answers for the region."""
+        return self.history[-1] if self.history else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON; `from_dict` makes an equal one of that."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        history = tuple(Champion(**entry) for entry in data["history"])
+        return cls(history, data["candidate"], tuple(data["objections"]))
+
+
+def consider(
+    standing: Standing, newest: Champion, objections: Collection[str], *, needs_approval: bool, approved_by: str = ""
+) -> Standing:
+    """Make the newest model the champion, or note why it is not.
+
+    A model that a rollback has taken away comes back by approval alone, or the next run would undo the rollback. The
+    champion's own new calibrator replaces the old one without asking again.
+
+    Args:
+        standing: Before.
+        newest: The region's newest model; its `way` and `approved_by` are set here.
+        objections: What its checks say against it.
+        needs_approval: Whether a person has to agree.
+        approved_by: Who does; empty is nobody.
+    """
+    champion = standing.champion
+    if champion and champion.model == newest.model:
+        if champion.calibrator == newest.calibrator:
+            return replace(standing, candidate=None, objections=())
+        kept = replace(newest, way=champion.way, approved_by=approved_by or champion.approved_by)
+        return _unless(objections, standing, kept)
+    against = list(objections)
+    if not approved_by and any(newest.model == earlier.model for earlier in standing.history):
+        against.append("a rollback has taken its place away, so only a person's approval gives it back")
+    elif not approved_by and needs_approval and not against:
+        against.append("a person has to approve it")
+    way: Way = "approval" if approved_by else "checks"
+    return _unless(against, standing, replace(newest, way=way, approved_by=approved_by or None))
+
+
+def roll_back(standing: Standing, model: str, since: str, approved_by: str) -> Standing:
+    """Make an earlier champion the champion again, as it was last.
+
+    Raises:
+        EvaluationError: the region never had it, or has it now.
+    """
+    champion = standing.champion
+    earlier = {entry.model: entry for entry in standing.history if champion and entry.model != champion.model}
+    if model not in earlier:
+        known = ", ".join(earlier) or "none"
+        raise EvaluationError(f"{model!r} was no earlier champion of this region; ways back lead to: {known}")
+    entry = replace(earlier[model], since=since, way="rollback", approved_by=approved_by or None)
+    left = champion.model if champion else None
+    why = f"replaced by a rollback{f' of {approved_by}' if approved_by else ''}"
+    return Standing((*standing.history, entry), candidate=left, objections=(why,))
+
+
+def objections(benchmark: Mapping[str, Any], calibration: Mapping[str, Any], ignored: Collection[str]) -> list[str]:
+    """Return what the reports of a region's newest model say against its use.
+
+    Args:
+        benchmark: The benchmark's report as JSON.
+        calibration: The calibrator's report as JSON.
+        ignored: Names of checks that the task has switched off.
+    """
+    against: list[str] = []
+    if "better_than_base" not in ignored and benchmark["outcome"] != "better":
+        against.append(f"it is not shown to be better than the base model: {benchmark['verdict']}")
+    elif benchmark["over_baseline"]["low"] <= 0:
+        against.append(f"it is not shown to be better than one answer to everything: {benchmark['verdict']}")
+    champion = benchmark.get("over_champion")
+    if champion and champion["outcome"] == "worse":
+        against.append(f"it is worse than the champion: {champion['verdict']}")
+    if "calibration_helps" not in ignored and calibration["outcome"] == "worse":
+        against.append(f"its calibrator makes it worse: {calibration['verdict']}")
+    return against
+
+
+def _unless(against: Collection[str], standing: Standing, next_one: Champion) -> Standing:
+    """Add the next champion to the history, or note what stands against it."""
+    if against:
+        return replace(standing, candidate=next_one.model, objections=tuple(against))
+    return Standing((*standing.history, next_one))

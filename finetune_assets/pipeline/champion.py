@@ -1,0 +1,94 @@
+"""The asset `champion`: the model that answers for a region, after its checks and, where asked for, a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import orjson
+import pandas as pd
+from pydantic import Field
+
+from finetune_assets.evaluation import promotion
+from finetune_assets.evaluation.promotion import Champion, Standing
+from finetune_assets.pipeline import views
+from finetune_assets.pipeline.checks import Check
+from finetune_assets.pipeline.stage import Region, Result, stage
+
+PROMOTED = Check("promoted", "The region's newest model is the one that answers for it.")
+_SHOWN = ("since", "model", "metric", "value", "n_test", "way", "approved_by")
+
+
+class PromotionChoice(dg.Config):
+    """What a person decides about a region's models; nothing, where a run has no config."""
+
+    approved_by: str = Field("", description="Who agrees that the newest model becomes the champion, or to going back.")
+    roll_back_to: str = Field("", description="Name of an earlier champion that is to be the champion again.")
+
+
+@stage(io="records", checks=[PROMOTED])
+def champion(
+    region: Region, finetuned_model: dict[str, Any], calibrator: dict[str, Any], choice: PromotionChoice
+) -> Result:
+    """Let the newest model answer for the region if its checks and, where asked for, a person agree; keep the history.
+
+    To approve, materialise this asset with `approved_by` in the launchpad; to go back, with `roll_back_to`.
+    """
+    task, before = region.task, standing(region)
+    benchmark = orjson.loads(region.path("benchmark", ".json").read_bytes())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if choice.roll_back_to:
+        after = promotion.roll_back(before, choice.roll_back_to, now, choice.approved_by)
+    else:
+        newest = Champion(
+            model=finetuned_model["model"],
+            provider=task.provider,
+            base_model=finetuned_model["base_model"],
+            job_id=finetuned_model["job_id"],
+            calibrator=calibrator["calibrator"],
+            task_fingerprint=calibrator["task_fingerprint"],
+            metric=benchmark["primary"],
+            value=benchmark["fine_tuned"]["metrics"][benchmark["primary"]],
+            n_test=benchmark["n"],
+            since=now,
+            way="checks",
+        )
+        ignored = [name for name, severity in task.checks.items() if severity == "off"]
+        against = promotion.objections(benchmark, calibrator["report"], ignored)
+        needs_approval = task.promotion == "approval"
+        after = promotion.consider(
+            before, newest, against, needs_approval=needs_approval, approved_by=choice.approved_by
+        )
+    return dg.MaterializeResult(
+        value=after.to_dict(), metadata=_metadata(after), check_results=[_promoted(region.name, after)]
+    )
+
+
+def standing(region: Region) -> Standing:
+    """Return the region's champions until now; none before its first model was evaluated."""
+    path = region.path("champion", ".json")
+    return Standing.from_dict(orjson.loads(path.read_bytes())) if path.exists() else Standing()
+
+
+def _metadata(now: Standing) -> dict[str, Any]:
+    table = pd.DataFrame([_shown(entry) for entry in reversed(now.history)], columns=list(_SHOWN))
+    return {
+        "champion": now.champion.model if now.champion else "none yet",
+        **({"candidate": now.candidate} if now.candidate else {}),
+        "history": views.table(table),
+    }
+
+
+def _shown(entry: Champion) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _SHOWN}
+
+
+def _promoted(region: str, now: Standing) -> dg.AssetCheckResult:
+    if now.candidate:
+        answers = f"{now.champion.model} answers for it" if now.champion else "no model answers for it"
+        words = f"Region {region}: {now.candidate} is not its champion: {'; '.join(now.objections)}. Now {answers}."
+        return PROMOTED.result(False, words)
+    return PROMOTED.result(
+        True, f"Region {region}: {now.champion.model if now.champion else 'no model'} answers for it."
+    )

@@ -1,0 +1,97 @@
+"""The asset that says which model answers for a region, run by Dagster on the reports of evaluated models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from upath import UPath
+
+from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.io_manager import write_json
+from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.stage import Region
+from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words
+
+
+def evaluated(project: Project, model: str, outcome: str = "better") -> None:
+    """Leave what the stages before leave of a model."""
+    verdict = "these are the numbers"
+    made = {
+        "finetuned_model": {"model": model, "base_model": "base", "job_id": f"job of {model}"},
+        "benchmark": {
+            "outcome": outcome,
+            "verdict": verdict,
+            "over_baseline": {"low": 0.1},
+            "primary": "accuracy",
+            "n": 40,
+            "fine_tuned": {"metrics": {"accuracy": 0.9}},
+        },
+        "calibrator": {
+            "calibrator": {"method": "platt", "model": model},
+            "report": {"outcome": "better", "verdict": verdict},
+            "task_fingerprint": "f",
+        },
+    }
+    for stage, record in made.items():
+        write_json(UPath(project.output(stage, ".json")), record)
+
+
+def decide(project: Project, **choice: Any) -> dg.ExecuteInProcessResult:
+    result = project.run("champion", config={"champion": choice})
+    assert result.success, failures(result)
+    return result
+
+
+def champion(project: Project) -> str | None:
+    now = standing(Region(project.task, "mono", Outputs(root=str(project.root)))).champion
+    return now and now.model
+
+
+def test_a_better_model_answers_for_its_region_at_once(tmp_path: Path) -> None:
+    project = Project(make_task(), tmp_path)
+    evaluated(project, "ft:first")
+    result = decide(project)
+    assert champion(project) == project.metadata("champion")["champion"] == "ft:first"
+    assert evaluations(result)["promoted"].passed
+    assert "| ft:first | accuracy | 0.9 | 40 | checks |" in project.metadata("champion")["history"]
+
+
+def test_a_model_that_is_not_better_leaves_the_champion_and_the_check_says_why(tmp_path: Path) -> None:
+    project = Project(make_task(), tmp_path)
+    evaluated(project, "ft:first")
+    decide(project)
+    evaluated(project, "ft:second", outcome="inconclusive")
+    result = decide(project)
+    assert champion(project) == "ft:first" and project.metadata("champion")["candidate"] == "ft:second"
+    said = words(result, "promoted")
+    assert "ft:second is not its champion" in said and "these are the numbers. Now ft:first answers for it." in said
+
+
+def test_where_the_task_asks_for_it_a_person_approves_in_the_launchpad(tmp_path: Path) -> None:
+    project = Project(make_task(promotion="approval"), tmp_path)
+    evaluated(project, "ft:first")
+    assert "a person has to approve it" in words(decide(project), "promoted")
+    assert champion(project) is None
+    decide(project, approved_by="Anna")
+    assert champion(project) == "ft:first"
+    assert "| approval | Anna |" in project.metadata("champion")["history"]
+
+
+def test_an_earlier_champion_is_one_run_away(tmp_path: Path) -> None:
+    project = Project(make_task(), tmp_path)
+    for model in ("ft:first", "ft:second"):
+        evaluated(project, model)
+        decide(project)
+    decide(project, roll_back_to="ft:first", approved_by="Anna")
+    assert champion(project) == "ft:first"
+    decide(project)
+    assert champion(project) == "ft:first"
+
+
+def test_a_way_back_to_an_unknown_model_names_those_there_are(tmp_path: Path) -> None:
+    project = Project(make_task(), tmp_path)
+    evaluated(project, "ft:first")
+    result = project.run("champion", config={"champion": {"roll_back_to": "ft:none"}})
+    assert "ways back lead to: none" in failures(result)
