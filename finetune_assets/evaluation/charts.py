@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark_report import MetricComparison
+from finetune_assets.evaluation.leaderboard import Row
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_error, reliability_bins
 from finetune_assets.evaluation.retrieval_costs import Comparison
@@ -227,6 +228,35 @@ def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, event: st
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel=f"share of {event} answers")
         below.hist(p, bins=20, range=(0, 1), color=colour, alpha=0.75)
         below.set(xlim=(-0.02, 1.02), xlabel="probability claimed", ylabel="examples")
+    return _png(figure)
+
+
+def gains(rows: Sequence[Row]) -> bytes:
+    """Draw a heat map of gains in points: a line for each region, a column for what it is compared with.
+
+    Bold are those whose interval excludes zero, and over the base model whose adjusted p is small as well.
+
+    Raises:
+        EvaluationError: no rows.
+    """
+    if not rows:
+        raise EvaluationError("there are no gains to draw: evaluate a region first")
+    compared = ("base model", "one answer to everything")
+    points = 100 * np.array([[row.difference.estimate, row.over_baseline.estimate] for row in rows])
+    sure = [(row.outcome != "inconclusive", not row.over_baseline.low <= 0 <= row.over_baseline.high) for row in rows]
+    figure, (axes,) = _figure(1, width=6.4, height=1.2 + 0.32 * len(rows))
+    limit = max(10.0, float(np.abs(points).max()))
+    axes.imshow(points, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for (line, column), value in np.ndenumerate(points):
+        weight = "bold" if sure[line][column] else "normal"
+        shade = "white" if abs(value) > 0.6 * limit else INK
+        axes.text(column, line, f"{value:+.1f}", ha="center", va="center", color=shade, fontweight=weight)
+    axes.set_xticks(range(len(compared)), [f"over {what}" for what in compared])
+    axes.set_yticks(range(len(rows)), [f"{_shortened(row.task)}  {_shortened(row.region)}" for row in rows])
+    axes.set_title("Gain in points of right answers (bold: significant)", fontsize=10)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
     return _png(figure)
 
 

@@ -152,6 +152,24 @@ def paired_p_value(correct_a: ArrayLike, correct_b: ArrayLike, groups: ArrayLike
     return mcnemar(correct_a, correct_b) if alone else paired_permutation(correct_a, correct_b, groups)
 
 
+def holm(p_values: ArrayLike) -> FloatArray:
+    """Return p-values [m] adjusted for there being m of them: one below 0.05 is significant among all.
+
+    The smallest is multiplied by m, the next by m - 1 and so on, none becoming less than one before it or more than 1.
+    The chance of even one false claim stays at the level, however the tests depend on each other (Holm 1979, "A simple
+    sequentially rejective multiple test procedure").
+
+    Raises:
+        EvaluationError: p-values missing or outside 0..1.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise EvaluationError(f"p-values must lie between 0 and 1, got {p.tolist()}")
+    order, adjusted = np.argsort(p, kind="stable"), np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
 def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Interval:
     """Return the share of correct answers [n] with Wilson's interval, or the bootstrap's where examples share groups.
 

@@ -11,11 +11,13 @@ from scipy.special import expit
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.leaderboard import leaderboard
 from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.task import NumberAnswer, TextAnswer
 
 from .predictions import numbers, texts
+from .test_leaderboard import evaluated
 
 RNG = np.random.default_rng(1)
 LOGITS = RNG.normal(0, 2, 400)
@@ -57,6 +59,7 @@ PICTURES = {
     "reliability of equal probabilities": lambda: charts.reliability([0.5] * 20, [0.25] * 20, [1, 0] * 10),
     "histogram of whole numbers": lambda: charts.histogram(RNG.integers(40, 900, 500).tolist(), "Tokens", "tokens"),
     "histogram of one value": lambda: charts.histogram([0.25], "Score", "score"),
+    "gains": lambda: charts.gains(leaderboard([evaluated("cells", "mono"), evaluated("cells", "poly", 0.5)])),
     "splits by label": lambda: charts.split_by_label(pd.crosstab(["train", "train", "test"], ["Yes", "No", "No"])),
 }
 
@@ -83,6 +86,8 @@ def test_columns_for_unreadable_answers_only_where_there_are_any() -> None:
 def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(EvaluationError, match="one of the columns"):
         charts.loss_curve(pd.DataFrame({"step": [1, 2], "accuracy": [0.1, 0.2]}))
+    with pytest.raises(EvaluationError, match="no gains"):
+        charts.gains([])
     with pytest.raises(EvaluationError, match="at least 1 value"):
         charts.histogram([], "Tokens", "tokens")
     with pytest.raises(EvaluationError, match="at least 1 number"):
