@@ -49,12 +49,19 @@ class Overview:
 
 
 def overview(providers: Iterable[str], newest: int = 100) -> Overview:
-    """Ask each provider for its `newest` jobs. One that does not answer hides nothing of the others."""
+    """Ask each provider for its `newest` jobs. One that does not answer hides nothing of the others.
+
+    Of two names for the same provider, such as `local` and its base URL, the shorter one is asked.
+    """
     rows: list[JobRow] = []
     silent: list[str] = []
-    for provider in sorted(set(providers)):
+    asked: set[str] = set()
+    for provider in sorted(set(providers), key=lambda name: (len(name), name)):
         try:
             client = connect(provider).with_options(timeout=TIMEOUT_S, max_retries=1)
+            if str(client.base_url) in asked:
+                continue
+            asked.add(str(client.base_url))
             with explained(client):
                 jobs = islice(client.fine_tuning.jobs.list(limit=min(newest, fine_tuning.PAGE)), newest)
                 rows += [_row(client, provider, job) for job in jobs]

@@ -20,7 +20,7 @@ def test_every_job_has_a_row_with_what_a_person_asks_for(provider: ScriptedProvi
     provider.add_job("ftjob-3", "running", metadata=labels, estimated_finish=1_800_000_600)
     provider.add_step("ftjob-3", step=3, total_steps=9, train_loss=0.5)
 
-    found = overview([provider.base_url, provider.base_url])
+    found = overview([provider.base_url, f"{provider.base_url}/"])
 
     running, failed, succeeded = found.jobs
     assert found.silent == ()
