@@ -89,7 +89,7 @@ def filtered_qa(region: Region, sampled_examples: Table) -> Result:
             "by_split_and_label": views.picture(charts.split_by_label(counts)),
         },
         check_results=[
-            checks.enough_examples(region.name, counts),
+            checks.enough_examples(region.name, counts, filtered.by_reason),
             checks.both_answers(region.name, counts, task.answer),
             checks.no_leakage(region.name, leaks(filtered.clean)),
             checks.little_quarantine(region.name, len(filtered.quarantine), filtered.n_sampled),

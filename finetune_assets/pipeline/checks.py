@@ -33,6 +33,7 @@ MAX_QUARANTINE_SHARE = 0.25
 MAX_BROKEN_IMAGES_SHARE = 0.05
 MIN_SCORED_GROUPS = 2
 """Of fewer no interval can be given."""
+NOTHING_SET_ASIDE = Counter[str]()
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,18 @@ def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
     )
 
 
-def enough_examples(region: str, counts: pd.DataFrame) -> dg.AssetCheckResult:
-    """Judge the number of clean examples in each split, given by split and answer."""
+def enough_examples(
+    region: str, counts: pd.DataFrame, set_aside: Counter[str] = NOTHING_SET_ASIDE
+) -> dg.AssetCheckResult:
+    """Judge the number of clean examples in each split, given by split and answer; `set_aside` is counted by reason."""
     sizes = _sizes(counts)
     found = ", ".join(f"{sizes[split]} for {split}" for split in SPLITS)
     enough = sizes["train"] >= MIN_TRAINING_EXAMPLES and all(sizes[split] for split in SPLITS)
     need = f"at least {MIN_TRAINING_EXAMPLES} for train and 1 for every other split are needed"
     advice = "" if enough else "; add labelled examples (in more groups: none is divided), or sample a larger share"
+    if not enough and set_aside:
+        reason, n = set_aside.most_common(1)[0]
+        advice += f"; {set_aside.total()} were set aside, most of them ({n}) as {reason}"
     return ENOUGH_EXAMPLES.result(enough, f"Region {region} has {found}; {need}{advice}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -41,6 +42,12 @@ def test_too_few_examples_are_counted() -> None:
         "every other split are needed; add labelled examples "
         "(in more groups: none is divided), or sample a larger share."
     )
+
+
+def test_too_few_examples_are_explained_by_what_was_set_aside() -> None:
+    set_aside = Counter({"label_doubtful": 7, "image_missing": 2})
+    said = checks.enough_examples("mono", clean(5), set_aside).description or ""
+    assert said.endswith("or sample a larger share; 9 were set aside, most of them (7) as label_doubtful.")
 
 
 def test_a_split_with_one_answer_is_named() -> None:
