@@ -161,6 +161,47 @@ def status(
 
 
 @app.command()
+def predict(
+    task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs.")],
+    region: Annotated[str, typer.Argument(help="Whose champion is asked.")],
+    image: Annotated[Path | None, typer.Option(help="An image to ask about.", exists=True, dir_okay=False)] = None,
+    text: Annotated[str | None, typer.Option(help="The question; by default the task's own about an image.")] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Many: a JSONL file with `image` (relative to it), `text` or both in each line.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    output: Annotated[Format, typer.Option("--format")] = Format.table,
+) -> None:
+    """Ask the model that answers for a region, and say how likely its answer is true.
+
+    Answers to a file come in its order, one line each. The local server is started for it where it does not run.
+    """
+    from contextlib import nullcontext
+
+    from finetune_assets.predictor import Predictor, Question, read_questions
+    from finetune_assets.processes import fine_tuning_server
+
+    if (input_ is None) == (image is None and text is None):
+        raise typer.BadParameter("give either --input or a question: --image, --text or both")
+    predictor = Predictor.load(task, region)
+    if predictor.warning:
+        print(f"Warning: {predictor.warning}.", file=sys.stderr)
+    questions = read_questions(input_) if input_ else [Question(text, image)]
+    failed = 0
+    with fine_tuning_server() if predictor.champion.provider == "local" else nullcontext():
+        for found in predictor.predict(questions):
+            failed += found.error is not None
+            print(json.dumps(found.to_dict(), ensure_ascii=False) if output is Format.json else str(found), flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def migrate(
     task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs, already trained.")],
     to: Annotated[str, typer.Option(help="The new provider: local, openai, or a base URL.")] = "local",

@@ -87,11 +87,13 @@ class DagsterClient:
         query = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
             ... on ExecutionStepFailureEvent { error { message errorChain { error { message } } } }
             ... on RunFailureEvent { message }
-            ... on AssetCheckEvaluationEvent { evaluation { checkName success description } } } } } }"""
+            ... on AssetCheckEvaluationEvent { evaluation { checkName success severity description } } } } } }"""
         events = self._ask(query, id=run_id)["logsForRun"].get("events", [])
         for event in events:
             evaluation = event.get("evaluation")
-            if evaluation and not evaluation["success"] and evaluation["description"]:
+            # One that warns stops nothing.
+            stops = evaluation and not evaluation["success"] and evaluation["severity"] == "ERROR"
+            if stops and evaluation["description"]:
                 return f"check {evaluation['checkName']}: {evaluation['description']}"
         messages = [_innermost(event["error"]) for event in events if event.get("error")]
         messages += [event["message"] for event in events if event["__typename"] == "RunFailureEvent"]

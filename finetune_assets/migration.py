@@ -110,7 +110,7 @@ def show(reports: dict[str, BenchmarkReport], console: Console) -> None:
 
 def _print(console: Console, words: str, style: str | None = None) -> None:
     # Rich would take `:cat:` in a model's name for a picture, and brackets in an error for a style.
-    console.print(words, style=style, highlight=False, markup=False, emoji=False)
+    console.print(words, style=style, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def _or_say_why(move: Move, region: str, step: Callable[..., Done], *arguments: Any) -> Done | None:
