@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.assets import ASSETS
+from finetune_assets.pipeline.model_checks import MODEL_STAYS
+from finetune_assets.pipeline.model_watch import model_sensor
 from finetune_assets.pipeline.schedules import rerun_schedule
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.task import Task
@@ -18,8 +20,8 @@ def build_task(task: Task) -> dg.Definitions:
     """Return everything that one task adds to the code location.
 
     Nine assets with their checks; the sensor `<task>_jobs`, with the jobs `<task>_prepare` (up to `finetune_job`) and
-    `<task>_evaluate` (the rest); and, if the task asks for them, the sensor `<task>_regions` and the
-    schedule `<task>_rerun`.
+    `<task>_evaluate` (the rest); and, if the task asks for them, the sensors `<task>_models` and `<task>_regions` and
+    the schedule `<task>_rerun`.
 
     Raises:
         TaskError: `checks` names one that does not exist.
@@ -29,6 +31,7 @@ def build_task(task: Task) -> dg.Definitions:
         assets=[build(task) for build in ASSETS],
         sensors=[
             job_sensor(task),
+            *([model_sensor(task)] if MODEL_STAYS.asked(task) else []),
             *([region_sensor(task)] if task.regions == "discover" else []),
         ],
         schedules=[rerun_schedule(task, task.rerun)] if task.rerun else [],
