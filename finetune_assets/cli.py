@@ -202,6 +202,21 @@ def predict(
 
 
 @app.command()
+def webhooks(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8322,
+) -> None:
+    """Receive a provider's webhooks, so that the end of a job is noticed within seconds.
+
+    Optional: without them the job sensor asks OpenAI or Azure every half minute. The signing secret is taken from
+    OPENAI_WEBHOOK_SECRET. A proxy or tunnel of yours hands the webhooks on.
+    """
+    from finetune_assets.pipeline.webhooks import serve
+    from finetune_assets.processes import dagster_home
+
+    serve(dagster_home(), port)
+
+
+@app.command()
 def migrate(
     task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs, already trained.")],
     to: Annotated[str, typer.Option(help="The new provider: local, openai, or a base URL.")] = "local",

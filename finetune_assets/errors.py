@@ -41,6 +41,14 @@ class NoFreePlaceError(ProviderError):
     """As many jobs are open at the provider as the task allows."""
 
 
+class WebhookError(FinetuneAssetsError, ValueError):
+    """A webhook is not signed by the provider, or is too old."""
+
+
+class AddressInUseError(FinetuneAssetsError, OSError):
+    """Something else listens on the address that a server of ours was to have."""
+
+
 class EvaluationError(FinetuneAssetsError, ValueError):
     """Predictions cannot be scored or calibrated: too few, of one class only, or of another model."""
 

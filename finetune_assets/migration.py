@@ -66,7 +66,8 @@ def successor(task: Task, to: str, base_model: str | None = None) -> Task:
     Raises:
         TaskError: the task is there already.
     """
-    new = task.model_copy(update={"provider": to, "base_model": base_model or task.base_model, "prices": None})
+    own = {"prices": None, "deployment": None}
+    new = task.model_copy(update={"provider": to, "base_model": base_model or task.base_model, **own})
     if (new.provider, new.base_model) == (task.provider, task.base_model):
         raise TaskError(f"task {task.task} trains {task.base_model} at {to} already: name another provider or model")
     return new
@@ -124,11 +125,13 @@ def _or_say_why(move: Move, region: str, step: Callable[..., Done], *arguments: 
 
 def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
     region = move.region(name)
-    old = _record(region, "finetuned_model")["model"]
+    record = _record(region, "finetuned_model")
     tokens = _record(region, "validation_report")["estimate"]["tokens"]
     estimate = spending.estimate(move.new, tokens, _record(region, "training_jsonl")["train"]["n_examples"])
-    ending = lifecycle.shutdown(connect(move.old.provider), move.old.provider, old)
-    move.say(name, ending.in_words(datetime.now(UTC).date()) if ending else f"no shutdown of {old} is announced")
+    # A deployment's name need not tell its base.
+    models = record["model"], record["base_model"]
+    ending = lifecycle.shutdown(connect(move.old.provider), move.old.provider, *models)
+    move.say(name, ending.in_words(datetime.now(UTC).date()) if ending else f"no shutdown of {models[0]} is announced")
     move.say(name, f"training at {move.new.provider}: {views.estimate(estimate)}")
     budget = move.new.budget_of(name)
     if budget is not None and (estimate["cost_usd"] or 0) > budget:

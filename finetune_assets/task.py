@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from finetune_assets.errors import TaskError
 from finetune_assets.task_costs import Budget, Costs, Prices
+from finetune_assets.task_provider import Deployment, Method, Wandb
 from finetune_assets.task_sources import (
     Columns,
     DiamondsSource,
@@ -168,25 +169,6 @@ class Filtering(Strict):
     outliers: bool = Field(default=True, description="Set aside numbers far outside the region's own (number answers).")
 
 
-class Method(Strict):
-    """How the provider trains; `auto` leaves a value to the provider."""
-
-    type: Literal["supervised"] = "supervised"
-    n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    seed: int = Field(default=42, ge=0, le=2**31 - 1)
-
-
-class Wandb(Strict):
-    """Where the provider logs training to Weights & Biases."""
-
-    project: str = Field(min_length=1)
-    name: str | None = None
-    entity: str | None = None
-    tags: list[str] | None = None
-
-
 class Rerun(Strict):
     """When a region is looked at again without being asked."""
 
@@ -249,6 +231,9 @@ class Task(Strict):
     training_type: Literal["Standard", "GlobalStandard", "developerTier"] | None = Field(
         None, description="Azure's own: where and at what price it trains."
     )
+    deployment: Deployment | None = Field(
+        None, description="Azure's own: where a trained model is deployed; without it you deploy by hand."
+    )
     prices: Prices | None = Field(None, description="What this provider asks; known for OpenAI's models and `local`.")
     costs: Costs | None = Field(None, description="What the model will be used for: compares with retrieval.")
     promotion: Literal["automatic", "approval"] = Field(
@@ -276,6 +261,12 @@ class Task(Strict):
             raise ValueError(f"source {self.source.kind} has {' or '.join(given)} answers, not {self.answer.kind}")
         if isinstance(self.source, Columns) and self.source.support and self.answer.kind != "text":
             raise ValueError(f"source.support explains a text answer, and answer.kind is {self.answer.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_azure_deploys(self) -> Task:
+        if self.deployment and self.provider != "azure":
+            raise ValueError(f"deployment is for the provider azure, not for {self.provider}: leave it out")
         return self
 
     def budget_of(self, region: str) -> float | None:

@@ -117,7 +117,7 @@ def test_a_task_that_need_not_move_is_told_so_at_once() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ("demo", "migrate", "serve", "ui", "validate"):
+    for command in ("demo", "migrate", "serve", "ui", "validate", "webhooks"):
         assert run(command, "--help").returncode == 0
 
 

@@ -28,6 +28,8 @@ def test_the_layers_hold() -> None:
             ("server/base_models.py", "server/generation", "server/jobs/validation.py", "server/model"),
         ),
         ("fastapi", ("server/api", "server/app.py", "server/services.py")),
+        ("starlette", ("pipeline/webhooks.py", "server/api", "server/app.py")),
+        ("uvicorn", ("pipeline/webhooks.py", "server/app.py")),
         ("PIL", ("dataset/images.py", "server/model/vision.py")),
         ("cleanlab", ("dataset/label_errors.py",)),
         ("py3langid", ("dataset/language.py",)),

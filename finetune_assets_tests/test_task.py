@@ -198,3 +198,23 @@ def test_a_wrong_file_is_named_with_the_field_and_not_repeated_whole(tmp_path: P
 def test_a_task_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         task().provider = "openai"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+ACCOUNT = "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"
+
+
+def test_only_azure_deploys() -> None:
+    deployment = {"account": f"{ACCOUNT}/", "sku": "Standard"}
+    made = task(provider="azure", deployment=deployment).deployment
+    assert made and (made.account, made.group_and_name, made.capacity) == (ACCOUNT, ("g", "a"), 50)
+    assert "deployment is for the provider azure, not for local: leave it out" in refused(deployment=deployment)
+
+
+@pytest.mark.parametrize("account", ["a", f"https://management.azure.com{ACCOUNT}", f"{ACCOUNT}/deployments/d", ""])
+def test_an_account_is_named_by_its_resource_id(account: str) -> None:
+    said = refused(provider="azure", deployment={"account": account, "sku": "Standard"})
+    assert "deployment.account: Value error, account must be the resource ID, /subscriptions/ID/" in said
+
+
+def test_what_costs_by_the_hour_is_chosen_and_not_assumed() -> None:
+    assert "deployment.sku: Field required" in refused(provider="azure", deployment={"account": ACCOUNT})

@@ -23,7 +23,7 @@ from finetune_assets.pipeline import checks, data_views, model_checks, model_vie
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_both_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
-from finetune_assets.provider import fine_tuning, losses, pricing
+from finetune_assets.provider import azure_deployment, fine_tuning, losses, pricing
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.task import Task
@@ -246,8 +246,10 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     steps = losses.loss_table(client, job, events)
     write_parquet(region.path("finetuned_model", ".losses.parquet"), steps)
     model = str(job.fine_tuned_model) if step is None else losses.checkpoint_at(found, job, step).model
+    served = azure_deployment.serve_model(task, model, dg.get_dagster_logger().info)
     facts = {
-        "model": model,
+        "model": served.model,
+        "fine_tuned_model": model,
         "checkpoint_step": step,
         "base_model": job.model,
         "job_id": job.id,
@@ -260,6 +262,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
         value=facts | {"hyperparameters": hyperparameters},
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
+            **({"deployment": dg.MetadataValue.md(served.note)} if served.note else {}),
             "hyperparameters": views.settings(hyperparameters),
             **model_views.losses(steps),
             "checkpoints": model_views.checkpoints(found, step),

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.assets import ASSETS
 from finetune_assets.pipeline.champion import champion
+from finetune_assets.pipeline.model_checks import MODEL_STAYS
+from finetune_assets.pipeline.model_watch import model_sensor
 from finetune_assets.pipeline.schedules import rerun_schedule
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
-from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.task import Task
 
 _ALL = (*ASSETS, champion)
@@ -21,32 +22,22 @@ _ALL = (*ASSETS, champion)
 def build_task(task: Task) -> dg.Definitions:
     """Return everything that one task adds to the code location.
 
-    Nine assets and the champion, with their checks, the jobs `<task>_prepare` (up to `finetune_job`) and
-    `<task>_evaluate` (the rest), the sensor `<task>_jobs` and, if the task asks for them, the sensor `<task>_regions`
-    and the schedule `<task>_rerun`.
+    Nine assets and the champion, with their checks; the sensor `<task>_jobs`, with the jobs `<task>_prepare` (up to
+    `finetune_job`) and `<task>_evaluate` (the rest); and, if the task asks for them, the sensors `<task>_models` and
+    `<task>_regions` and the schedule `<task>_rerun`.
 
     Raises:
         TaskError: `checks` names one that does not exist.
     """
     _require_known_checks(task)
-    prepare = dg.define_asset_job(
-        f"{task.task}_prepare",
-        [asset_key(task, stage) for stage in PREPARE],
-        description=f"From labelled examples to a submitted job. {task.description}",
-    )
-    evaluate = dg.define_asset_job(
-        f"{task.task}_evaluate",
-        [asset_key(task, stage) for stage in EVALUATE],
-        description=f"From a finished job to a calibrated model. {task.description}",
-    )
     return dg.Definitions(
         assets=[build(task) for build in _ALL],
-        jobs=[prepare, evaluate],
         sensors=[
-            job_sensor(task, [prepare, evaluate]),
+            job_sensor(task),
+            *([model_sensor(task)] if MODEL_STAYS.asked(task) else []),
             *([region_sensor(task)] if task.regions == "discover" else []),
         ],
-        schedules=[rerun_schedule(task, task.rerun, prepare.name)] if task.rerun else [],
+        schedules=[rerun_schedule(task, task.rerun)] if task.rerun else [],
     )
 
 

@@ -1,8 +1,8 @@
-"""What the job sensor knows from one tick to the next, and what it makes of the provider's answers.
+"""What the job sensor asks the provider, and what it makes of the answers.
 
-Everything is learned from the event log: a materialization of `finetune_job` names a job to follow; an observation of
-it says that a region waits for a free place. The provider's list of jobs is read in pages, as far as a tick's time
-reaches, and the next tick goes on from there.
+The provider's list of jobs is read in pages, as far as a tick's time reaches, and the next tick goes on from there.
+A provider on this machine is asked at every tick, another one every half minute, or when something was submitted. A
+job of which a webhook says that it has ended is asked about at once and on its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import math
 import time
 
 import dagster as dg
-from pydantic import BaseModel
 
 from finetune_assets.pipeline import checks
-from finetune_assets.pipeline.partitions import known_regions
+from finetune_assets.pipeline.learning import Memory, Submitted, Waiting
 from finetune_assets.pipeline.stage import asset_key
 from finetune_assets.provider import fine_tuning
-from finetune_assets.provider.client import Client
+from finetune_assets.provider.client import Client, is_loopback
 from finetune_assets.task import Task
 
 MAX_RUNS_PER_TICK = 100
@@ -30,92 +29,10 @@ LIST_SECONDS = 25
 """How long a tick reads the provider's list; it is ended after 60."""
 ASKED_SECONDS = 600
 """How long a requested submission keeps its place although nothing is heard of it."""
-_READ_AT_ONCE = 1000
 
 Event = dg.AssetObservation | dg.AssetCheckEvaluation
-
-
-class Submitted(BaseModel):
-    """A job that is not known to have ended."""
-
-    job_id: str
-    storage_id: int
-    """Of the materialization that named it; one evaluation is requested for each."""
-    sweep: int
-    """The last reading of the provider's whole list that had it."""
-    said: str = ""
-    """The progress reported last."""
-    looked: int = 0
-    """The tick in which its events were read last."""
-
-
-class Waiting(BaseModel):
-    """A region whose job waits for a free place."""
-
-    storage_id: int
-    """Of the observation that said so; one submission is requested for each."""
-    asked_at: float = 0
-    """When its submission was requested, in Unix seconds."""
-
-
-class Outage(BaseModel):
-    """A provider that does not answer."""
-
-    since: float
-    tries: int
-    next_at: float
-
-
-class Memory(BaseModel):
-    """The sensor's cursor."""
-
-    after: int = 0
-    """Storage id of the last materialization that was read."""
-    after_waiting: int = 0
-    """Storage id of the last observation that was read."""
-    open: dict[str, Submitted] = {}
-    """By region; a region that was submitted again has its newest job."""
-    waiting: dict[str, Waiting] = {}
-    """By region, in order of coming."""
-    tick: int = 0
-    sweep: int = 0
-    """Number of the reading of the provider's list that is going on."""
-    list_after: str | None = None
-    """The job after which it goes on."""
-    outage: Outage | None = None
-
-
-def learn(instance: dg.DagsterInstance, task: Task, memory: Memory) -> None:
-    """Read what was materialised and observed of `finetune_job` since the last tick."""
-    regions = set(known_regions(task, instance))
-    key = asset_key(task, "finetune_job")
-    more = True
-    while more:
-        unread = dg.AssetRecordsFilter(key, after_storage_id=memory.after_waiting)
-        page = instance.fetch_observations(unread, limit=_READ_AT_ONCE, ascending=True)
-        for record in page.records:
-            memory.after_waiting = record.storage_id
-            if record.partition_key in regions:
-                memory.waiting[record.partition_key] = Waiting(storage_id=record.storage_id)
-        more = page.has_more
-    # A list that is read from its beginning will have what is learned now; one that is half read may not.
-    sweep = memory.sweep - (memory.list_after is None)
-    more = True
-    while more:
-        unread = dg.AssetRecordsFilter(key, after_storage_id=memory.after)
-        page = instance.fetch_materializations(unread, limit=_READ_AT_ONCE, ascending=True)
-        for record in page.records:
-            memory.after = record.storage_id
-            made = record.asset_materialization
-            job_id = made.metadata.get("job_id") if made else None
-            # Neither a region that the task no longer has, nor an event that someone reported by hand without a job.
-            if record.partition_key in regions and job_id is not None:
-                submitted = Submitted(job_id=str(job_id.value), storage_id=record.storage_id, sweep=sweep)
-                memory.open[record.partition_key] = submitted
-                waiting = memory.waiting.get(record.partition_key)
-                if waiting and waiting.storage_id < record.storage_id:
-                    del memory.waiting[record.partition_key]
-        more = page.has_more
+Answer = fine_tuning.Job | fine_tuning.Progress | None
+"""A job that has ended, where another one stands, or None for one that the provider does not know."""
 
 
 def follow(client: Client, task: Task, memory: Memory) -> tuple[list[dg.RunRequest], list[Event]]:
@@ -138,18 +55,35 @@ def follow(client: Client, task: Task, memory: Memory) -> tuple[list[dg.RunReque
         elif len(requests) < MAX_RUNS_PER_TICK:
             requests.append(_evaluation(task, region, submitted))
             del memory.open[region]
+        else:
+            memory.list_at = 0
     return requests, events + _news(client, task, memory, unfinished)
 
 
-def _ask(client: Client, memory: Memory) -> dict[str, fine_tuning.Job | fine_tuning.Progress | None]:
-    """Return the ended jobs of regions, and where the others stand, as far as this tick reads the list.
+def _ask(client: Client, memory: Memory) -> dict[str, Answer]:
+    """Return how jobs stand, by region: those that a webhook named, and all of them where the list is due."""
+    jobs = _ask_about_hinted(client, memory)
+    return jobs | _read_list(client, memory) if memory.list_is_due() else jobs
 
-    None is a job that the provider has lost.
-    """
+
+def _ask_about_hinted(client: Client, memory: Memory) -> dict[str, Answer]:
+    """Return the jobs that have really ended; of the others the list will tell."""
+    jobs: dict[str, Answer] = {}
+    for region in memory.hinted()[:MAX_PROGRESS_PER_TICK]:
+        submitted = memory.open[region]
+        submitted.hinted = False
+        job = fine_tuning.look_up(client, submitted.job_id)
+        if not isinstance(job, fine_tuning.Progress):
+            jobs[region] = job
+    return jobs
+
+
+def _read_list(client: Client, memory: Memory) -> dict[str, Answer]:
+    """Return the jobs of regions, as far as this tick reads the list; None is one that the provider has lost."""
     wanted = {submitted.job_id for submitted in memory.open.values()}
     listed = fine_tuning.find_jobs(client, wanted, after=memory.list_after, seconds=LIST_SECONDS)
     found = listed.ended | listed.standing
-    jobs: dict[str, fine_tuning.Job | fine_tuning.Progress | None] = {}
+    jobs: dict[str, Answer] = {}
     for region, submitted in memory.open.items():
         if submitted.job_id in found:
             submitted.sweep = memory.sweep
@@ -159,6 +93,8 @@ def _ask(client: Client, memory: Memory) -> dict[str, fine_tuning.Job | fine_tun
         for region in missing[:MAX_PROGRESS_PER_TICK]:
             jobs[region] = fine_tuning.look_up(client, memory.open[region].job_id)
         memory.sweep += 1
+        if not is_loopback(client.base_url.host):
+            memory.rest()
     memory.list_after = listed.stopped_after
     return jobs
 

@@ -10,7 +10,7 @@ from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.task import Rerun, Task
 
 
-def rerun_schedule(task: Task, rerun: Rerun, job: str) -> dg.ScheduleDefinition:
+def rerun_schedule(task: Task, rerun: Rerun) -> dg.ScheduleDefinition:
     """Return the schedule `<task>_rerun`: every region up to `finetune_job`, at the task's cron expression in UTC.
 
     Unchanged data costs nothing: its upload and its job are found again at the provider.
@@ -18,7 +18,7 @@ def rerun_schedule(task: Task, rerun: Rerun, job: str) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         cron_schedule=rerun.schedule,
-        job_name=job,
+        job_name=f"{task.task}_prepare",
         name=f"{task.task}_rerun",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,

@@ -1,37 +1,47 @@
 """The sensors of a task: one follows submitted jobs, so that no run has to wait for one; one registers new regions.
 
-The first learns of jobs from the materializations of `finetune_job` and asks the provider how they stand. While a job
-runs, its progress becomes an observation of `finetuned_model`; when it succeeds, the run that evaluates it is
-requested; when it ends otherwise, the check `job_succeeded` of its region fails with the provider's reason. Where
-`max_open_jobs` keeps regions waiting, it has them submitted as places become free. The cursor holds all that is
-remembered; without it the event log is read again from its beginning, and the run keys keep runs from repeating.
+The first learns of jobs from the materializations of `finetune_job` and asks the provider how they stand: at every tick
+where that is this machine, every half minute elsewhere, and at once about a job that a webhook names. While a job runs,
+its progress becomes an observation of `finetuned_model`; when it succeeds, the run that evaluates it is requested; when
+it ends otherwise, the check `job_succeeded` of its region fails with the provider's reason. Where `max_open_jobs` keeps
+regions waiting, it has them submitted as places become free. The cursor holds all that is remembered; without it the
+event log is read again from its beginning, and the run keys keep runs from repeating.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from finetune_assets.dataset.sources import version
 from finetune_assets.errors import ProviderError, SourceError
-from finetune_assets.pipeline.following import Memory, Outage, follow, learn, submissions
+from finetune_assets.pipeline.following import follow, submissions
+from finetune_assets.pipeline.learning import Memory, Outage, learn
 from finetune_assets.pipeline.partitions import known_regions, new_regions, partitions_name
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.provider.client import connect
 from finetune_assets.task import Task
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.target import ExecutableDefinition
 
 _TIMEOUT_S = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10, 600
 """Between attempts to reach a provider that does not answer; each is twice as long as the one before."""
 
 
-def job_sensor(task: Task, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDefinition:
-    """Return the sensor `<task>_jobs`, which requests runs of `jobs`: `<task>_prepare` and `<task>_evaluate`."""
+def job_sensor(task: Task) -> dg.SensorDefinition:
+    """Return the sensor `<task>_jobs`, with the jobs whose runs it requests: `<task>_prepare` and `<task>_evaluate`."""
+    parts = {
+        "prepare": (PREPARE, "From labelled examples to a submitted job."),
+        "evaluate": (EVALUATE, "From a finished job to a calibrated model."),
+    }
+    jobs = [
+        dg.define_asset_job(
+            f"{task.task}_{name}",
+            [asset_key(task, stage) for stage in stages],
+            description=f"{what} {task.description}",
+        )
+        for name, (stages, what) in parts.items()
+    ]
 
     @dg.sensor(
         jobs=jobs,
@@ -47,6 +57,9 @@ def job_sensor(task: Task, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDef
         learn(context.instance, task, memory)
         if not memory.open and not memory.waiting:
             return dg.SensorResult(skip_reason="no jobs in flight", cursor=memory.model_dump_json())
+        if not memory.list_is_due() and not memory.hinted():
+            quiet = f"{_in_flight(memory)}; {task.provider} is asked again {_when(memory.list_at)}"
+            return dg.SensorResult(skip_reason=quiet, cursor=memory.model_dump_json())
         before = memory.model_copy(deep=True)
         try:
             client = connect(task.provider).with_options(timeout=_TIMEOUT_S, max_retries=1)
@@ -57,8 +70,7 @@ def job_sensor(task: Task, jobs: Sequence[ExecutableDefinition]) -> dg.SensorDef
         if memory.outage:
             context.log.info(f"{task.provider} answers again, after {time.time() - memory.outage.since:.0f} s")
             memory.outage = None
-        waiting = f", regions waiting for a free place: {len(memory.waiting)}" if memory.waiting else ""
-        quiet = None if requests else f"jobs in flight: {len(memory.open)}{waiting}"
+        quiet = None if requests else _in_flight(memory)
         return dg.SensorResult(requests, quiet, memory.model_dump_json(), asset_events=events)
 
     return follow_jobs
@@ -106,6 +118,11 @@ def _unreachable(context: dg.SensorEvaluationContext, memory: Memory, error: Pro
     memory.outage = outage
     why = f"jobs in flight: {len(memory.open)}; {error}; asked again {_when(outage.next_at)}"
     return dg.SensorResult(skip_reason=why, cursor=memory.model_dump_json())
+
+
+def _in_flight(memory: Memory) -> str:
+    waiting = f", regions waiting for a free place: {len(memory.waiting)}" if memory.waiting else ""
+    return f"jobs in flight: {len(memory.open)}{waiting}"
 
 
 def _when(moment: float) -> str:

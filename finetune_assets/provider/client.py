@@ -86,7 +86,7 @@ def find_provider(name: str) -> Provider:
         raise ProviderError(
             f"provider must be local, openai, azure or a base URL such as https://host/v1, got {name!r}"
         )
-    variables = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY") if _is_loopback(url.hostname) else ("OPENAI_API_KEY",)
+    variables = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY") if is_loopback(url.hostname) else ("OPENAI_API_KEY",)
     return Provider(name, name, variables)
 
 
@@ -142,7 +142,8 @@ def is_lacking(error: openai.APIStatusError) -> bool:
     return error.status_code in (403, 404, 405, 501)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

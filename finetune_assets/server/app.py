@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
-from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.errors import AddressInUseError
 from finetune_assets.server import base_models
 from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
 from finetune_assets.server.api.chat_completions import Completions
@@ -44,10 +44,6 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": ErrorAnswer, "description": "The server cannot answer."},
 }
 _DESCRIPTION = "OpenAI's protocol for fine-tuning and chat, on this machine. Use it with any OpenAI client."
-
-
-class AddressInUseError(FinetuneAssetsError, OSError):
-    """The server cannot listen where it was told to."""
 
 
 def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None) -> FastAPI:

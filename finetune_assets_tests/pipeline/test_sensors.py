@@ -11,7 +11,9 @@ import dagster as dg
 import pytest
 
 from finetune_assets.pipeline import following
-from finetune_assets.pipeline.following import MAX_PROGRESS_PER_TICK, MAX_RUNS_PER_TICK, Memory, Outage
+from finetune_assets.pipeline.following import MAX_PROGRESS_PER_TICK, MAX_RUNS_PER_TICK
+from finetune_assets.pipeline.jobs_overview import KEY as JOBS_KEY
+from finetune_assets.pipeline.learning import REMOTE_PACE_S, Memory, Outage
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task, write_cells
@@ -19,7 +21,6 @@ from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_p
 
 JOB_KEY = dg.AssetKey(["cells", "finetune_job"])
 MODEL_KEY = dg.AssetKey(["cells", "finetuned_model"])
-JOBS = [dg.define_asset_job("cells_prepare", [JOB_KEY]), dg.define_asset_job("cells_evaluate", [MODEL_KEY])]
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def submit(instance: dg.DagsterInstance, region: str, job_id: str) -> int:
 
 
 def tick(task: Task, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    result = job_sensor(task, JOBS)(dg.build_sensor_context(instance, cursor=cursor))
+    result = job_sensor(task)(dg.build_sensor_context(instance, cursor=cursor))
     assert isinstance(result, dg.SensorResult)
     return result
 
@@ -181,7 +182,7 @@ def test_a_provider_that_does_not_answer_is_said_and_nothing_is_forgotten(
     submit(instance, "mono", "ftjob-1")
 
     first = tick(task, instance)
-    quiet = job_sensor(task, JOBS)(dg.build_sensor_context(instance, cursor=first.cursor))
+    quiet = job_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
     soon = time.time() + 60
     monkeypatch.setattr(time, "time", lambda: soon)
     again = tick(task, instance, first.cursor)
@@ -281,6 +282,108 @@ def test_every_running_job_is_looked_at_in_turn(provider: ScriptedProvider, inst
 
     observed = [event.partition for result in (first, second) for event in result.asset_events]
     assert sorted(map(str, observed)) == sorted(regions)
+
+
+@pytest.fixture
+def far(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """A task whose provider has an address that is not this machine's by name, while the clock stands still."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    return make_task(provider=provider.base_url.replace("127.0.0.1", "0.0.0.0"), regions=["mono", "poly"])  # noqa: S104
+
+
+def hint(instance: dg.DagsterInstance, job_id: str) -> None:
+    """Observe `finetune_jobs` as the receiver of webhooks does."""
+    instance.report_runless_asset_event(dg.AssetObservation(JOBS_KEY, metadata={"job_id": job_id}))
+
+
+def test_a_remote_provider_is_asked_every_half_minute_and_whenever_something_was_submitted(
+    far: Task, provider: ScriptedProvider, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job_id in ("ftjob-1", "ftjob-2"):
+        provider.add_job(job_id, "queued")
+    submit(instance, "mono", "ftjob-1")
+    first = tick(far, instance)
+    quiet = tick(far, instance, first.cursor)
+    assert provider.asked == {"list": 1}
+    assert quiet.skip_reason and "jobs in flight: 1; http://0.0.0.0" in (quiet.skip_reason.skip_message or "")
+
+    submit(instance, "poly", "ftjob-2")
+    news = tick(far, instance, quiet.cursor)
+    assert provider.asked == {"list": 2}
+
+    later = time.time() + REMOTE_PACE_S
+    monkeypatch.setattr(time, "time", lambda: later)
+    tick(far, instance, news.cursor)
+    assert provider.asked == {"list": 3}
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_following(
+    far: Task, provider: ScriptedProvider, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.add_job("ftjob-1", "queued")
+    submit(instance, "mono", "ftjob-1")
+    first = tick(far, instance)
+    earlier = time.time() - 86_400
+    monkeypatch.setattr(time, "time", lambda: earlier)
+    tick(far, instance, first.cursor)
+    assert provider.asked == {"list": 2}
+
+
+def test_of_a_job_that_is_said_to_have_ended_that_job_alone_is_asked(
+    far: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    for region, job_id in (("mono", "ftjob-1"), ("poly", "ftjob-2")):
+        provider.add_job(job_id, "running")
+        submit(instance, region, job_id)
+    first = tick(far, instance)
+    provider.add_job("ftjob-2", "succeeded")
+    provider.asked.clear()
+    for _ in range(2):
+        hint(instance, "ftjob-2")
+
+    woken = tick(far, instance, first.cursor)
+    again = tick(far, instance, woken.cursor)
+
+    assert provider.asked == {"retrieve": 1}
+    assert [request.partition_key for request in woken.run_requests or []] == ["poly"]
+    assert not again.run_requests and set(Memory.model_validate_json(again.cursor or "").open) == {"mono"}
+
+
+@pytest.mark.parametrize(("said", "asked"), [("ftjob-1", {"retrieve": 1}), ("ftjob-of-nobody", {})])
+def test_the_provider_is_believed_and_not_the_webhook(
+    far: Task, provider: ScriptedProvider, instance: dg.DagsterInstance, said: str, asked: dict[str, int]
+) -> None:
+    provider.add_job("ftjob-1", "running")
+    submit(instance, "mono", "ftjob-1")
+    first = tick(far, instance)
+    provider.asked.clear()
+    hint(instance, said)
+
+    ticks = [woken := tick(far, instance, first.cursor), tick(far, instance, woken.cursor)]
+
+    assert provider.asked == asked
+    assert not any(result.run_requests or result.asset_events for result in ticks)
+    assert "mono" in Memory.model_validate_json(ticks[-1].cursor or "").open
+
+
+def test_what_a_webhook_says_is_kept_while_the_provider_is_silent(
+    far: Task, provider: ScriptedProvider, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.add_job("ftjob-1", "running")
+    submit(instance, "mono", "ftjob-1")
+    first = tick(far, instance)
+    hint(instance, "ftjob-1")
+    silent = far.model_copy(update={"provider": "http://0.0.0.0:9/v1"})
+    outage = tick(silent, instance, first.cursor)
+    assert Memory.model_validate_json(outage.cursor or "").hinted() == ["mono"]
+
+    provider.add_job("ftjob-1", "failed")
+    soon = time.time() + 20
+    monkeypatch.setattr(time, "time", lambda: soon)
+    [evaluation] = tick(far, instance, outage.cursor).asset_events
+    assert isinstance(evaluation, dg.AssetCheckEvaluation) and not evaluation.passed
 
 
 def test_jobs_are_asked_for_in_pages(provider: ScriptedProvider, instance: dg.DagsterInstance) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from finetune_assets.server.app import AddressInUseError, serve
+from finetune_assets.errors import AddressInUseError
+from finetune_assets.server.app import serve
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.home import HomeInUseError
 from finetune_assets_tests.server.conftest import training_lines, upload, wait

@@ -1,0 +1,62 @@
+"""What a task may say to its provider: how to train, where to log, and where to deploy what was trained."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from finetune_assets.task_sources import Strict
+
+_ACCOUNT = re.compile(
+    r"/subscriptions/[^/?#\s]+/resourceGroups/(?P<group>[^/?#\s]+)"
+    r"/providers/Microsoft\.CognitiveServices/accounts/(?P<name>[\w.-]+)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+class Method(Strict):
+    """How the provider trains; `auto` leaves a value to the provider."""
+
+    type: Literal["supervised"] = "supervised"
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+
+
+class Wandb(Strict):
+    """Where the provider logs training to Weights & Biases."""
+
+    project: str = Field(min_length=1)
+    name: str | None = None
+    entity: str | None = None
+    tags: list[str] | None = None
+
+
+class Deployment(Strict):
+    """Where Azure hosts a fine-tuned model, so that it can be asked."""
+
+    account: str = Field(
+        description="Resource ID of the Azure OpenAI account; `az cognitiveservices account show --query id` prints it."
+    )
+    sku: Literal["Standard", "GlobalStandard", "developerTier"] = Field(
+        description="The first two cost by the hour; developerTier does not, and its deployments end after 24 hours."
+    )
+    capacity: int = Field(50, ge=1, description="Thousands of tokens a minute, of your quota.")
+
+    @field_validator("account")
+    @classmethod
+    def _is_a_resource_id(cls, account: str) -> str:
+        if not _ACCOUNT.fullmatch(account.rstrip("/")):
+            form = "/subscriptions/ID/resourceGroups/GROUP/providers/Microsoft.CognitiveServices/accounts/NAME"
+            raise ValueError(f"account must be the resource ID, {form}")
+        return account.rstrip("/")
+
+    @property
+    def group_and_name(self) -> tuple[str, str]:
+        """The account's resource group and its name, as Azure's command line takes them."""
+        found = _ACCOUNT.fullmatch(self.account)
+        assert found is not None  # noqa: S101 - validated
+        return found["group"], found["name"]
