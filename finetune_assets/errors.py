@@ -41,6 +41,10 @@ class NoFreePlaceError(ProviderError):
     """As many jobs are open at the provider as the task allows."""
 
 
+class AnswerCacheError(FinetuneAssetsError, RuntimeError):
+    """Models' answers cannot be kept on disk, or read again."""
+
+
 class EvaluationError(FinetuneAssetsError, ValueError):
     """Predictions cannot be scored or calibrated: too few, of one class only, or of another model."""
 

@@ -178,6 +178,17 @@ class Method(Strict):
     seed: int = Field(default=42, ge=0, le=2**31 - 1)
 
 
+class Benchmark(Strict):
+    """How models are asked the held-out examples."""
+
+    concurrency: int | None = Field(
+        None, ge=1, le=64, description="Most questions at once; by default 16 of `local` and 64 of others."
+    )
+    batch: bool = Field(
+        False, description="Ask in the provider's batches where it has them: cheaper at some, within a day."
+    )
+
+
 class Wandb(Strict):
     """Where the provider logs training to Weights & Biases."""
 
@@ -234,6 +245,7 @@ class Task(Strict):
     )
     base_model: str = Field(min_length=1)
     method: Method = Method()
+    benchmark: Benchmark = Benchmark()
     provider: str = Field(
         default="local", description="local, openai, azure, or the base URL of a compatible provider."
     )
