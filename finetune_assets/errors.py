@@ -49,6 +49,10 @@ class AddressInUseError(FinetuneAssetsError, OSError):
     """Something else listens on the address that a server of ours was to have."""
 
 
+class AnswerCacheError(FinetuneAssetsError, RuntimeError):
+    """Models' answers cannot be kept on disk, or read again."""
+
+
 class EvaluationError(FinetuneAssetsError, ValueError):
     """Predictions cannot be scored or calibrated: too few, of one class only, or of another model."""
 

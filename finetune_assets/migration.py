@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from finetune_assets.errors import FinetuneAssetsError, JobFailedError, TaskError
 from finetune_assets.evaluation.benchmark import BenchmarkReport, compare
+from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.statistics import verdict
 from finetune_assets.pipeline import spending, views
 from finetune_assets.pipeline.assets import job_request
@@ -29,6 +31,7 @@ from finetune_assets.pipeline.predictions import predict
 from finetune_assets.pipeline.resources import Outputs, default_root
 from finetune_assets.pipeline.stage import Region
 from finetune_assets.provider import fine_tuning, lifecycle
+from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client, connect
 from finetune_assets.provider.files import upload_once
 from finetune_assets.task import Task
@@ -162,7 +165,7 @@ def _compare(move: Move, name: str, clients: tuple[Client, Client], job: fine_tu
     return report
 
 
-def _answers(move: Move, region: Region, client: Client, model: str, role: str) -> pd.DataFrame:
+def _answers(move: Move, region: Region, client: Client, model: str, role: Role) -> pd.DataFrame:
     """Ask a model the test split, unless its answers to exactly these questions are there."""
     import pandas as pd
 
@@ -173,7 +176,8 @@ def _answers(move: Move, region: Region, client: Client, model: str, role: str) 
     kept = region.path("migration", f"/{digest}.parquet")
     if not kept.exists():
         move.say(region.name, f"asking {model} {len(test)} test questions ...")
-        write_parquet(kept, predict(client, move.new, test, model, role))
+        with AnswerCache(Path(move.outputs.answers)) as cache:
+            write_parquet(kept, predict(client, move.new, test, model, role, cache))
     # The same model may have been asked as the new one before.
     return pd.read_parquet(str(kept)).assign(role=role)
 

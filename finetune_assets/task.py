@@ -169,6 +169,17 @@ class Filtering(Strict):
     outliers: bool = Field(default=True, description="Set aside numbers far outside the region's own (number answers).")
 
 
+class Benchmark(Strict):
+    """How models are asked the held-out examples."""
+
+    concurrency: int | None = Field(
+        default=None, ge=1, le=64, description="Most questions at once; by default 16 of `local` and 64 of others."
+    )
+    batch: bool = Field(
+        default=False, description="Ask in the provider's batches where it has them: cheaper at some, within a day."
+    )
+
+
 class Rerun(Strict):
     """When a region is looked at again without being asked."""
 
@@ -216,6 +227,7 @@ class Task(Strict):
     )
     base_model: str = Field(min_length=1)
     method: Method = Method()
+    benchmark: Benchmark = Benchmark()
     provider: str = Field(
         default="local", description="local, openai, azure, or the base URL of a compatible provider."
     )

@@ -34,6 +34,7 @@ class Prices(Strict):
     training: Usd | None = Field(default=None, description="USD for one million training tokens.")
     base: TokenPrices | None = Field(default=None, description="Answers of the base model.")
     fine_tuned: TokenPrices | None = Field(default=None, description="Answers of a model fine-tuned from it.")
+    batch_share: float = Field(default=1, gt=0, le=1, description="Share of these prices that answers in batches cost.")
     hosting_usd_per_hour: Usd = Field(default=0, description="Of a fine-tuned model that is ready to answer.")
     as_of: str = Field(default="", description="The day on which these were the prices.")
     source: str = Field(default="", description="Where they are published.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +17,15 @@ from finetune_assets.evaluation.benchmark_page import to_html
 from finetune_assets.evaluation.benchmark_report import (
     Baseline,
     BenchmarkReport,
+    ChampionComparison,
     MetricComparison,
-    ModelResult,
     WorstExample,
 )
-from finetune_assets.evaluation.prediction import Prediction, read_predictions
+from finetune_assets.evaluation.model_result import estimates, model_result
+from finetune_assets.evaluation.prediction import Prediction, Role, read_predictions
 from finetune_assets.evaluation.scoring import Scoring, scoring_of
 from finetune_assets.evaluation.scoring.binary import YES_NO
-from finetune_assets.evaluation.scoring.metric import Constant, Metric, confusion
+from finetune_assets.evaluation.scoring.metric import Constant, Metric
 from finetune_assets.evaluation.statistics import (
     FloatArray,
     Interval,
@@ -42,6 +42,7 @@ from finetune_assets.evaluation.statistics import (
     verdict,
 )
 from finetune_assets.task import Answer
+from finetune_assets.task_costs import Prices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +50,14 @@ if TYPE_CHECKING:
 __all__ = ["BenchmarkReport", "compare", "to_html"]
 
 N_WORST = 12
+UNKNOWN = Prices()
 
 
-def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkReport:
+def compare(predictions: pd.DataFrame, answer: Answer = YES_NO, prices: Prices = UNKNOWN) -> BenchmarkReport:
     """Compare the roles `base` and `fine_tuned` on the rows of split `test`; other splits are ignored.
+
+    Where there is a role `champion`, the fine-tuned model is compared with that one too. `prices` are what the base
+    and the fine-tuned models' answers cost; they change no comparison.
 
     `predictions` has a row for each example and role, with the columns of `Prediction`. An answer that could not be
     parsed counts as wrong. An example whose request failed for either model is left out for both: a failed request
@@ -62,14 +67,14 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
         EvaluationError: columns missing, examples asked of one model only or twice, truths that differ between the
             roles, answers that are not the task's, or fewer than two groups answered by both models.
     """
-    base, tuned, n_unanswered = _answered_by_both(read_predictions(predictions, "test"))
-    scoring = scoring_of(answer)
+    rows, scoring = read_predictions(predictions, "test"), scoring_of(answer)
+    base, tuned, n_unanswered = _answered_by_both(rows, "base", "fine_tuned")
     base_answers, tuned_answers, groups = scoring.score(base), scoring.score(tuned), [row.group for row in base]
     comparisons = _comparisons(scoring, base_answers, tuned_answers, groups)
     primary = next(iter(scoring.metrics))
     base_right, tuned_right = base_answers.right, tuned_answers.right
     baselines = sorted(_baselines(scoring, base), key=lambda pair: -pair[1].right.sum())
-    trivial = tuple(Baseline(name, _estimates(scoring, answers, len(base))) for name, answers in baselines)
+    trivial = tuple(Baseline(name, estimates(scoring, answers, len(base))) for name, answers in baselines)
     over_baseline = paired_bootstrap(baselines[0][1].right, tuned_right, groups)
     p_value = paired_p_value(base_right, tuned_right, groups)
     result = outcome(comparisons[primary].difference, p_value)
@@ -80,8 +85,9 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
         n_unanswered=n_unanswered,
         baselines=trivial,
         over_baseline=over_baseline,
-        base=_result(scoring, base, base_answers),
-        fine_tuned=_result(scoring, tuned, tuned_answers),
+        base=model_result(scoring, base, base_answers, prices.base, prices.batch_share),
+        fine_tuned=model_result(scoring, tuned, tuned_answers, prices.fine_tuned, prices.batch_share),
+        over_champion=_over_champion(scoring, rows, prices),
         comparisons=comparisons,
         n_fixed=int(np.sum(tuned_right > base_right)),
         n_broken=int(np.sum(tuned_right < base_right)),
@@ -92,11 +98,12 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO) -> BenchmarkRepo
     )
 
 
-def _answered_by_both(rows: list[Prediction]) -> tuple[list[Prediction], list[Prediction], int]:
-    """Return the base and the fine-tuned model's rows, aligned by example, and how many examples were left out."""
-    base, tuned = ({row.example_id: row for row in rows if row.role == role} for role in ("base", "fine_tuned"))
+def _answered_by_both(rows: list[Prediction], *roles: Role) -> tuple[list[Prediction], list[Prediction], int]:
+    """Return the rows of the two roles, aligned by example, and how many examples were left out."""
+    rows = [row for row in rows if row.role in roles]
+    base, tuned = ({row.example_id: row for row in rows if row.role == role} for role in roles)
     if len(base) + len(tuned) < len(rows):
-        raise EvaluationError("each test example must be asked once of each role, base and fine_tuned")
+        raise EvaluationError(f"each test example must be asked once of each role, {' and '.join(roles)}")
     if alone := sorted(base.keys() ^ tuned.keys()):
         raise EvaluationError(f"{len(alone)} test examples were asked of one model only, such as {alone[0]!r}")
     if differ := [name for name in base if base[name].truth != tuned[name].truth]:
@@ -157,12 +164,6 @@ def _p_value(metric: Metric[Any], base: Any, tuned: Any, groups: Sequence[str]) 
     return (paired_p_value if metric.right_or_wrong else paired_permutation)(before, after, groups)
 
 
-def _estimates(scoring: Scoring[Any], answers: Any, n: int) -> dict[str, float | None]:
-    everyone = np.ones((1, n))
-    values = {name: float(metric.resampled(answers, everyone)[0]) for name, metric in scoring.metrics.items()}
-    return {name: None if np.isnan(value) else value for name, value in values.items()}
-
-
 def _always(rows: Sequence[Prediction], constant: Constant) -> list[Prediction]:
     """Return what a trivial model would have answered."""
     given = {"text": constant.answer, "predicted": constant.answer, "predicted_value": constant.value}
@@ -175,15 +176,23 @@ def _baselines(scoring: Scoring[Any], rows: Sequence[Prediction]) -> list[tuple[
     return [(constant.name, scoring.score(_always(rows, constant))) for constant in scoring.constants(rows)]
 
 
-def _result(scoring: Scoring[Any], rows: Sequence[Prediction], answers: Any) -> ModelResult:
-    latencies = [row.latency_s for row in rows if row.latency_s is not None]
-    return ModelResult(
-        model=rows[0].model,
-        metrics=_estimates(scoring, answers, len(rows)),
-        n_unparseable=sum(row.predicted is None for row in rows),
-        confusion=confusion(rows, scoring.labels) if scoring.labels else None,
-        bands=scoring.bands(rows),
-        median_latency_s=median(latencies) if latencies else None,
+def _over_champion(scoring: Scoring[Any], rows: list[Prediction], prices: Prices) -> ChampionComparison | None:
+    """Compare the fine-tuned model with the one that it would replace."""
+    if all(row.role != "champion" for row in rows):
+        return None
+    champion, tuned, _ = _answered_by_both(rows, "champion", "fine_tuned")
+    before, after, groups = scoring.score(champion), scoring.score(tuned), [row.group for row in champion]
+    difference = paired_bootstrap(before.right, after.right, groups)
+    p_value = paired_p_value(before.right, after.right, groups)
+    result = outcome(difference, p_value)
+    label = next(iter(scoring.metrics.values())).label.lower()
+    return ChampionComparison(
+        champion=model_result(scoring, champion, before, prices.fine_tuned, prices.batch_share),
+        n=len(champion),
+        difference=difference,
+        p_value=p_value,
+        outcome=result,
+        verdict=verdict(result, difference, p_value, label),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from string import Template
 
-from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, WorstExample
+from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult, WorstExample
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, p_words, signed_parts
 
@@ -52,8 +52,7 @@ def to_html(
         verdict=escape(report.verdict),
         note=f"<p>{escape(note)}</p>" if note else "",
         facts=_facts(report),
-        base_model=escape(report.base.model),
-        fine_tuned_model=escape(report.fine_tuned.model),
+        models="<br>".join(_models(report)),
         baselines="".join(f'<th scope="col" class="trivial">{escape(one.name)}</th>' for one in report.baselines),
         metrics="".join(_metric_row(report, name) for name in report.comparisons),
         level=f"{100 * report.decisive.difference.level:g}",
@@ -77,6 +76,24 @@ def _facts(report: BenchmarkReport) -> str:
     if report.n_unanswered:
         facts.append((str(report.n_unanswered), "left out, because a request failed"))
     return "".join(f"<div><dd>{number}</dd><dt>{words}</dt></div>" for number, words in facts)
+
+
+def _models(report: BenchmarkReport) -> Iterator[str]:
+    """Name the models, and say how fast and how dear their answers were."""
+    yield _model("Base", report.base)
+    yield _model("Fine-tuned", report.fine_tuned)
+    if against := report.over_champion:
+        yield f"{_model('Champion until now', against.champion)}. {escape(against.verdict)}"
+
+
+def _model(role: str, result: ModelResult) -> str:
+    parts = [f"{role}: <code>{escape(result.model)}</code>"]
+    if result.median_latency_s is not None:
+        parts.append(f"answered in {result.median_latency_s:.2f} s (95 % within {result.p95_latency_s:.2f} s)")
+    if counted := result.prompt_tokens + result.completion_tokens:
+        usd = "" if result.cost_usd is None else f" for {result.cost_usd:,.4f} USD"
+        parts.append(f"{counted:,} tokens{usd}")
+    return ", ".join(parts)
 
 
 def _metric_row(report: BenchmarkReport, name: str) -> str:

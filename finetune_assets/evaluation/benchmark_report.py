@@ -23,6 +23,14 @@ class ModelResult:
     bands: dict[str, int] | None
     """Green, orange and red answers (number answers): within the tolerance, within twice the tolerance, the rest."""
     median_latency_s: float | None
+    """Seconds until an answer came, whenever it was asked for; None of answers from batches alone."""
+    p95_latency_s: float | None
+    """95 of 100 answers came within so many seconds."""
+    prompt_tokens: int
+    completion_tokens: int
+    """Of all answers together, as the provider counted them."""
+    cost_usd: float | None
+    """What the provider asks for these answers; None where its prices are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,20 @@ class MetricComparison:
         """How many decimals are shown; none of errors in the thousands."""
         largest = max(abs(self.base.estimate), abs(self.fine_tuned.estimate))
         return 1 if self.is_share else 0 if largest >= 1000 else 2
+
+
+@dataclass(frozen=True, slots=True)
+class ChampionComparison:
+    """The model that a region has used until now, and what the fine-tuned one would change by taking its place."""
+
+    champion: ModelResult
+    n: int
+    """Test examples that both answered."""
+    difference: Interval
+    """Of the primary metric, fine-tuned minus champion."""
+    p_value: float
+    outcome: Outcome
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +121,8 @@ class BenchmarkReport:
     model alone is no reason to ship."""
     base: ModelResult
     fine_tuned: ModelResult
+    over_champion: ChampionComparison | None
+    """None where the region had no champion."""
     comparisons: dict[str, MetricComparison]
     """By metric name, the primary one first; metrics that are not defined on these examples are absent."""
     n_fixed: int

@@ -10,7 +10,8 @@ from finetune_assets.errors import EvaluationError
 if TYPE_CHECKING:
     import pandas as pd
 
-Role = Literal["base", "fine_tuned"]
+Role = Literal["base", "fine_tuned", "champion"]
+"""The champion is the model that a region uses until now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class Prediction:
     example_id: str
     split: str
     role: str
-    """`base` or `fine_tuned`."""
+    """`base`, `fine_tuned` or `champion`."""
     model: str
     truth: str
     truth_value: float | None = None
@@ -41,6 +42,9 @@ class Prediction:
     image: str | None = None
     question: str
     latency_s: float | None = None
+    """Seconds until the answer came; None of answers from a batch."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     truncated: bool = False
     """Whether the model was cut off before it had ended."""
     error: str | None = None

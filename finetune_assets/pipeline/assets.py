@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,11 +20,13 @@ from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
+from finetune_assets.evaluation.prediction import Role
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
-from finetune_assets.pipeline.predictions import CALIBRATED, ask_both_models
+from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
 from finetune_assets.provider import azure_deployment, fine_tuning, losses, pricing
+from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.task import Task
@@ -280,8 +283,11 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
     """Compare the base and the fine-tuned model on the test split; collect scores on the calibration split."""
     task = region.task
     client = connect(task.provider)
-    predictions = ask_both_models(client, task, filtered_qa.frame(split=CALIBRATED), finetuned_model["model"])
-    found = compare(predictions, task.answer)
+    models: dict[Role, str] = {"base": task.base_model, "fine_tuned": finetuned_model["model"]}
+    examples = filtered_qa.frame(split=CALIBRATED)
+    with AnswerCache(Path(region.outputs.answers)) as cache:
+        predictions = ask_models(client, task, examples, models, cache)
+    found = compare(predictions, task.answer, pricing.prices_of(task))
     chart, png = views.answers_chart(found, predictions, task.answer)
     note = views.base_model_note(task, predictions)
     page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)

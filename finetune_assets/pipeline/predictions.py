@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -10,9 +11,13 @@ import pandas as pd
 
 from finetune_assets.dataset import images
 from finetune_assets.errors import ProviderError
-from finetune_assets.evaluation import answers
-from finetune_assets.provider.client import Client
-from finetune_assets.provider.completions import Messages, Reply, ask_all
+from finetune_assets.evaluation.answers import options_of, read
+from finetune_assets.evaluation.prediction import Role
+from finetune_assets.provider.answer_cache import AnswerCache
+from finetune_assets.provider.asking import ask_all
+from finetune_assets.provider.batches import answer_in_batches
+from finetune_assets.provider.client import Client, find_provider
+from finetune_assets.provider.completions import Messages, Reply, Settings
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Split, Task, TextAnswer
 from finetune_assets.training_file import tokens
 from finetune_assets.training_file.chat_format import to_messages
@@ -34,6 +39,8 @@ DTYPES = {
     "image": "str",
     "question": "str",
     "latency_s": "float64",
+    "prompt_tokens": "int64",
+    "completion_tokens": "int64",
     "truncated": "bool",
     "error": "str",
 }
@@ -41,24 +48,34 @@ DTYPES = {
 it is missing."""
 CALIBRATED: tuple[Split, Split] = ("calibration", "test")
 """The splits that the fine-tuned model is asked: one fits the calibrator, the other judges it."""
-_REPORT_EVERY = 100
+_CHUNK = 500
 _CANDIDATES = 20
 """Likeliest tokens asked for at each place; 20 are the most that OpenAI gives."""
 _SPARE_DIGITS = 2
 
 
-def ask_both_models(client: Client, task: Task, examples: pd.DataFrame, fine_tuned: str) -> pd.DataFrame:
-    """Ask the base model the test split, and the fine-tuned one the test and the calibration split.
+def ask_models(
+    client: Client, task: Task, examples: pd.DataFrame, models: Mapping[Role, str], cache: AnswerCache
+) -> pd.DataFrame:
+    """Ask each model the test split, and the fine-tuned one the calibration split as well.
 
     Returns and raises what `predict` does.
     """
-    test = examples.loc[examples["split"] == "test"]
-    held_out = examples.loc[examples["split"].isin(CALIBRATED)]
-    base = predict(client, task, test, task.base_model, "base")
-    return pd.concat([base, predict(client, task, held_out, fine_tuned, "fine_tuned")], ignore_index=True)
+    test, held_out = (examples.loc[examples["split"].isin(splits)] for splits in (("test",), CALIBRATED))
+    questions = {role: held_out if role == "fine_tuned" else test for role in models}
+    if task.benchmark.batch:
+        asked = [
+            (settings(task, questions[role]["answer"], models[role]), _requests(task, questions[role]))
+            for role in models
+        ]
+        answer_in_batches(client, asked, cache, dg.get_dagster_logger().info)
+    tables = [predict(client, task, questions[role], model, role, cache) for role, model in models.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
-def predict(client: Client, task: Task, examples: pd.DataFrame, model: str, role: str) -> pd.DataFrame:
+def predict(
+    client: Client, task: Task, examples: pd.DataFrame, model: str, role: Role, cache: AnswerCache
+) -> pd.DataFrame:
     """Return one prediction for each example.
 
     Args:
@@ -66,7 +83,8 @@ def predict(client: Client, task: Task, examples: pd.DataFrame, model: str, role
         task: Gives the prompt and the answer's words.
         examples: Rows of `filtered_qa`.
         model: The model to ask.
-        role: "base" or "fine_tuned", written into every row.
+        role: What it is in the benchmark, written into every row.
+        cache: Where answers are kept; what is in it is not asked again.
 
     Returns:
         One row for each example, in their order, with the columns `DTYPES`.
@@ -74,21 +92,23 @@ def predict(client: Client, task: Task, examples: pd.DataFrame, model: str, role
     Raises:
         ProviderError: the provider does not answer, or refused every example.
     """
-    max_tokens = room(task.answer, examples["answer"])
-    words = isinstance(task.answer, BinaryAnswer | ChoiceAnswer)
     replies = ask_all(
-        client, model, _requests(task, examples), max_tokens=max_tokens, top_logprobs=_CANDIDATES if words else 0
+        client,
+        settings(task, examples["answer"], model),
+        _requests(task, examples),
+        cache=cache,
+        concurrency=task.benchmark.concurrency or find_provider(task.provider).concurrency,
+        total=len(examples),
+        say=dg.get_dagster_logger().info,
     )
-    log = dg.get_dagster_logger()
-    rows = []
-    for number, (example, reply) in enumerate(zip(examples.to_dict("records"), replies, strict=True), start=1):
-        rows.append(_prediction(task, example, reply) | {"role": role, "model": model})
-        if number % _REPORT_EVERY == 0 or number == len(examples):
-            log.info(f"{model} answered {number} of {len(examples)} questions")
-    errors = [row["error"] for row in rows if row["error"]]
-    if rows and len(errors) == len(rows):
-        raise ProviderError(f"{model} refused all {len(rows)} questions, the first one with: {errors[0]}")
-    return pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
+    table = _table(
+        _prediction(task, example, reply) | {"role": role, "model": model}
+        for example, reply in zip(_records(examples), replies, strict=True)
+    )
+    errors = table["error"].dropna()
+    if len(table) and len(errors) == len(table):
+        raise ProviderError(f"{model} refused all {len(table)} questions, the first one with: {errors.iloc[0]}")
+    return table
 
 
 def room(answer: Answer, truths: Iterable[str]) -> int:
@@ -100,7 +120,7 @@ def room(answer: Answer, truths: Iterable[str]) -> int:
     """
     match answer:
         case BinaryAnswer() | ChoiceAnswer():
-            return max(map(_word_room, answers.options_of(answer)))
+            return max(map(_word_room, options_of(answer)))
         case NumberAnswer():
             around = answer.template.replace("{}", "")
             longest = max(map(len, truths), default=0) - len(around)
@@ -114,8 +134,27 @@ def _word_room(word: str) -> int:
     return tokens.count(word) * (1 if len(word) <= 3 else 2)
 
 
+def settings(task: Task, truths: Iterable[str], model: str) -> Settings:
+    """Return how a task's questions are put to a model whose answers are to be like `truths`."""
+    words = isinstance(task.answer, BinaryAnswer | ChoiceAnswer)
+    return Settings(model, room(task.answer, truths), _CANDIDATES if words else 0)
+
+
+def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
+    # Rows as columns take a tenth of the memory that they take as dictionaries.
+    parts = [pd.DataFrame(columns=list(DTYPES)).astype(DTYPES)]
+    while some := list(islice(rows, _CHUNK)):
+        parts.append(pd.DataFrame(some, columns=list(DTYPES)).astype(DTYPES))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _records(examples: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+    for start in range(0, len(examples), _CHUNK):
+        yield from examples.iloc[start : start + _CHUNK].to_dict("records")
+
+
 def _requests(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
-    for example in examples.to_dict("records"):
+    for example in _records(examples):
         image, system = example["image"], example.get("system")
         url = images.data_url(*images.for_training(images.read(image))) if isinstance(image, str) else None
         own = system if isinstance(system, str) else None
@@ -125,19 +164,21 @@ def _requests(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
 def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, Any]:
     answer, truth = task.answer, example["answer"]
     truncated = reply.finish_reason == "length"
-    read = answers.read(reply.text, reply.tokens, answer, truncated)
-    of = read.probabilities or {}
+    reading = read(reply.text, reply.tokens, answer, truncated)
+    of = reading.probabilities or {}
     return {
         **{column: example[column] for column in ("example_id", "split", "group", "image", "question")},
         "truth": truth,
         "truth_value": example["score"] if isinstance(answer, NumberAnswer) else None,
         "text": reply.text,
-        "predicted": read.predicted,
-        "predicted_value": read.value,
+        "predicted": reading.predicted,
+        "predicted_value": reading.value,
         "p_positive": of.get(answer.positive) if isinstance(answer, BinaryAnswer) else None,
-        "p_predicted": read.p_predicted,
+        "p_predicted": reading.p_predicted,
         "p_truth": of.get(truth),
         "latency_s": reply.latency_s,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
         "truncated": truncated,
         "error": reply.error,
     }

@@ -12,7 +12,7 @@ import pandas as pd
 
 from finetune_assets.dataset import images
 from finetune_assets.evaluation import charts
-from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison
+from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult
 from finetune_assets.evaluation.calibration import CalibrationReport, Calibrator, Evidence
 from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
 from finetune_assets.evaluation.platt import EVENTS
@@ -112,6 +112,8 @@ def benchmark_numbers(report: BenchmarkReport) -> dict[str, Any]:
         "difference_low": decisive.difference.low,
         "difference_high": decisive.difference.high,
         "p_value": report.p_value,
+        **_of_model("base", report.base),
+        **_of_model("fine_tuned", report.fine_tuned),
     }
 
 
@@ -203,6 +205,11 @@ def _cell(value: Any) -> str:
     # A hash or a row of zeros would push the other columns out of the page.
     text = _LONG_WORD.sub(lambda word: f"{word[0][:_WORD_END]}…{word[0][-_WORD_END:]}", text)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _of_model(name: str, result: ModelResult) -> dict[str, Any]:
+    measured = {what: getattr(result, what) for what in ("median_latency_s", "p95_latency_s", "cost_usd")}
+    return {f"{name}_{what}": value for what, value in measured.items() if value is not None}
 
 
 def _shown(value: float | None, row: MetricComparison) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -50,6 +50,8 @@ class Provider:
     key_header: Literal["Authorization", "api-key"] = "Authorization"
     suffix_length: int = 64
     """Most characters of a fine-tuned model's suffix."""
+    concurrency: int = 64
+    """Questions at once from which it gains; where it takes fewer, it says so, and is asked fewer."""
 
     @property
     def key(self) -> str:
@@ -76,7 +78,7 @@ def find_provider(name: str) -> Provider:
         ProviderError: the name is none of `local`, `openai`, `azure` and an http(s) URL, or Azure has no endpoint.
     """
     if name == "local":
-        return Provider(name, LOCAL_URL, ("FINETUNE_ASSETS_API_KEY",), LOCAL_KEY_FILE)
+        return Provider(name, LOCAL_URL, ("FINETUNE_ASSETS_API_KEY",), LOCAL_KEY_FILE, concurrency=16)
     if name == "openai":
         return Provider(name, None, ("OPENAI_API_KEY",))
     if name == "azure":
@@ -102,6 +104,19 @@ def connect(provider: str) -> Client:
     # A redirect to another host loses the header `Authorization`, but would take Azure's along.
     http = openai.DefaultHttpxClient(event_hooks=hooks, follow_redirects=not azure)
     return Client(api_key=found.key, base_url=found.base_url, timeout=TIMEOUT, max_retries=RETRIES, http_client=http)
+
+
+def asynchronous(client: Client) -> openai.AsyncOpenAI:
+    """Open a client for the same provider, with the same key and hooks, for one event loop; it repeats nothing.
+
+    It sends through aiohttp, with which a request takes a third less of a core than with the SDK's usual library.
+    """
+    line = client._client
+    hooks = {moment: [_awaited(hook) for hook in found] for moment, found in line.event_hooks.items()}
+    http = openai.DefaultAioHttpClient(event_hooks=hooks, follow_redirects=line.follow_redirects)
+    return openai.AsyncOpenAI(
+        api_key=client.api_key, base_url=client.base_url, timeout=client.timeout, max_retries=0, http_client=http
+    )
 
 
 @contextmanager
@@ -166,6 +181,17 @@ def _whole(response: httpx2.Response) -> None:
             json.loads(response.read())
         except ValueError as error:
             raise httpx2.RemoteProtocolError(f"the answer is not whole: {error}", request=response.request) from error
+
+
+def _awaited(hook: Callable[[Any], None]) -> Callable[[Any], Awaitable[None]]:
+    """Make a hook of a client one of an asynchronous client."""
+
+    async def run(message: httpx2.Request | httpx2.Response) -> None:
+        if isinstance(message, httpx2.Response):
+            await message.aread()
+        hook(message)
+
+    return run
 
 
 def _advice(error: openai.APIStatusError) -> str:

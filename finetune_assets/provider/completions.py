@@ -1,19 +1,12 @@
-"""Many questions to one model: several at once, answered in order, in flat memory."""
+"""One question to a model and its answer as they travel: the same bytes, whether asked by itself or in a batch."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import json
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import openai
-from openai.types.chat.chat_completion import Choice
-
-from finetune_assets.provider.client import Client, explained, message
+import orjson
 
 Messages = list[dict[str, Any]]
 
@@ -21,7 +14,7 @@ _SILENCE_S, _SECONDS_PER_TOKEN = 60, 1
 """How long an answer is waited for; a processor that answers many at once writes a token a second or more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Token:
     """One token of an answer; probabilities are natural logarithms, given all tokens before it."""
 
@@ -31,85 +24,85 @@ class Token:
     """Log-probability of the likeliest tokens at this place, as many as were asked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One answer, or why there is none."""
 
     text: str | None
-    tokens: tuple[Token, ...]
+    tokens: tuple[Token, ...] = ()
     """The tokens of `text`, without the one that ends it; empty if the provider gives no log-probabilities."""
-    latency_s: float
-    prompt_tokens: int
-    completion_tokens: int
+    latency_s: float | None = None
+    """Of the attempt that was answered; None of answers from a batch."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     finish_reason: str | None = None
     """`length` where the answer was cut off at `max_tokens`."""
     error: str | None = None
     """Why the provider refused this one request."""
 
+    def to_json(self) -> str:
+        """Return all of it but the error, compactly."""
+        tokens = [[token.text, token.logprob, token.candidates] for token in self.tokens]
+        counts = (self.latency_s, self.prompt_tokens, self.completion_tokens, self.finish_reason)
+        return json.dumps([self.text, tokens, *counts], separators=(",", ":"))
 
-def ask_all(
-    client: Client,
-    model: str,
-    requests: Iterable[Messages],
-    *,
-    max_tokens: int,
-    top_logprobs: int = 20,
-    concurrency: int = 16,
-) -> Iterator[Reply]:
-    """Yield the model's reply to each request at temperature 0, in the order of the requests.
-
-    At most twice `concurrency` requests are held in memory. A request that is refused for its own content yields a
-    reply with an `error`. Trouble that concerns all of them (no answer, wrong key, unknown model, rate limit after
-    the SDK's retries) is raised, because an outage scored as wrong answers would look like a bad model.
-
-    Raises:
-        ProviderError: the provider does not answer, or refuses to serve the model.
-    """
-    ask = partial(_ask, client, model, max_tokens=max_tokens, top_logprobs=top_logprobs)
-    waiting: deque[Future[Reply]] = deque()
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="ask") as pool:
-        try:
-            for messages in requests:
-                waiting.append(pool.submit(ask, messages))
-                if len(waiting) >= 2 * concurrency:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            # Leaving early (an error, or a caller that stops) must not send what is still queued.
-            pool.shutdown(wait=False, cancel_futures=True)
+    @classmethod
+    def from_json(cls, written: str) -> Reply:
+        """Return what `to_json` wrote."""
+        text, tokens, *counts = json.loads(written)
+        return cls(text, tuple(Token(*token) for token in tokens), *counts)
 
 
-def _ask(client: Client, model: str, messages: Messages, *, max_tokens: int, top_logprobs: int) -> Reply:
-    started = time.perf_counter()
-    with explained(client):
-        try:
-            answer = client.chat.completions.create(
-                model=model,
-                messages=messages,  # pyright: ignore[reportArgumentType] -- plain dicts of the same shape
-                max_tokens=max_tokens,
-                temperature=0,
-                logprobs=True,
-                top_logprobs=top_logprobs,
-                timeout=_SILENCE_S + _SECONDS_PER_TOKEN * max_tokens,
-            )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return Reply(None, (), time.perf_counter() - started, 0, 0, error=message(error))
-    choice, usage = answer.choices[0], answer.usage
-    return Reply(
-        text=choice.message.content,
-        tokens=_tokens(choice),
-        latency_s=time.perf_counter() - started,
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        completion_tokens=usage.completion_tokens if usage else 0,
-        finish_reason=choice.finish_reason,
-    )
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is asked: at temperature 0, for so many tokens, with their log-probabilities."""
+
+    model: str
+    max_tokens: int
+    top_logprobs: int = 20
+    """Likeliest tokens to be told of at each place; OpenAI gives 20 at most."""
+
+    @property
+    def patience_s(self) -> float:
+        """How long an answer is waited for."""
+        return _SILENCE_S + _SECONDS_PER_TOKEN * self.max_tokens
+
+    def body(self, messages: Messages) -> bytes:
+        """Return the body of the request as JSON, always in the same order."""
+        asked = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": self.max_tokens,
+            "temperature": 0,
+            "logprobs": True,
+            "top_logprobs": self.top_logprobs,
+        }
+        return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
 
 
-def _tokens(choice: Choice) -> tuple[Token, ...]:
-    content = choice.logprobs.content if choice.logprobs else None
+def read_reply(completion: Any, latency_s: float | None = None) -> Reply:
+    """Read the JSON of a chat completion. What is no completion is a reply with an error."""
+    try:
+        choice, usage = completion["choices"][0], completion.get("usage") or {}
+        return Reply(
+            text=choice["message"].get("content"),
+            tokens=_tokens(choice),
+            latency_s=latency_s,
+            prompt_tokens=usage.get("prompt_tokens") or 0,
+            completion_tokens=usage.get("completion_tokens") or 0,
+            finish_reason=choice.get("finish_reason"),
+        )
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return Reply(None, latency_s=latency_s, error=f"no chat completion: {json.dumps(completion)[:200]}")
+
+
+def _tokens(choice: dict[str, Any]) -> tuple[Token, ...]:
     return tuple(
         # Two candidates may read the same; the likelier one, which comes first, wins.
-        Token(each.token, each.logprob, {other.token: other.logprob for other in reversed(each.top_logprobs)})
-        for each in content or ()
+        Token(
+            each["token"],
+            each["logprob"],
+            {other["token"]: other["logprob"] for other in reversed(each.get("top_logprobs") or ())},
+        )
+        for each in (choice.get("logprobs") or {}).get("content") or ()
     )

@@ -49,21 +49,24 @@ def once(find: Callable[[], Found | None], create: Callable[[], Found]) -> tuple
         try:
             return create(), False
         except openai.APIError as error:
-            if not _may_pass(error) or attempt == ATTEMPTS:
+            if not may_pass(error) or attempt == ATTEMPTS:
                 raise
-            time.sleep(_pause(error, attempt))
+            time.sleep(pause(error, attempt))
             attempt += 1
     return found, attempt == 1
 
 
-def _may_pass(error: openai.APIError) -> bool:
+def may_pass(error: openai.APIError) -> bool:
+    """Say whether the same request may succeed later: money that is used up does not come back by itself."""
+    if error.code == "insufficient_quota":
+        return False
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 409, 429) or error.status_code >= 500
     return isinstance(error, openai.APIConnectionError)
 
 
-def _pause(error: openai.APIError, attempt: int) -> float:
-    """Return the seconds to wait: what the provider asks for, else twice as long each time."""
+def pause(error: openai.APIError, attempt: int) -> float:
+    """Return the seconds to wait after a failed attempt: what the provider asks for, else twice as long each time."""
     asked = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
     try:
         return min(max(float(asked), 0.0), MAX_WAIT_S)

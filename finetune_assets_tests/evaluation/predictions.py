@@ -116,6 +116,8 @@ def _common(name: str, n: int, rng: np.random.Generator) -> dict[str, Any]:
         "image": [f"cell{i:04d}.png" for i in range(n)],
         "question": "Is this cell defective?",
         "latency_s": rng.random(n),
+        "prompt_tokens": 40,
+        "completion_tokens": 1,
         "truncated": False,
         "error": None,
     }

@@ -71,7 +71,7 @@ class Project:
             selection=[asset_key(self.task, stage) for stage in stages],
             partition_key=region,
             instance=self.instance,
-            resources=output_resources(str(self.root)),
+            resources=output_resources(str(self.root), str(self.root / "answers.sqlite")),
             raise_on_error=False,
             run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )

@@ -9,16 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import openai
 import pandas as pd
 import pytest
 
 from finetune_assets.errors import ImageError, ProviderError
 from finetune_assets.pipeline.predictions import DTYPES, predict, room
-from finetune_assets.task import Answer
+from finetune_assets.provider.answer_cache import AnswerCache
+from finetune_assets.task import Answer, Task
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
+from finetune_assets_tests.provider.answering_provider import AnsweringProvider, Response, answering_provider
 
 
 def examples(folder: Path, n: int = 3) -> pd.DataFrame:
@@ -34,22 +34,24 @@ def examples(folder: Path, n: int = 3) -> pd.DataFrame:
 class Provider:
     """Answers the questions of `examples` with its replies in their order, and keeps what it was asked."""
 
-    def __init__(self, *replies: tuple[int, dict[str, Any]]) -> None:
+    def __init__(self, *replies: Response) -> None:
         self.replies = replies
-        self.asked: list[dict[str, Any]] = []
+        self.serving = AnsweringProvider(answer=self._answer)
 
-    def client(self) -> openai.OpenAI:
-        http = openai.DefaultHttpxClient(transport=httpx2.MockTransport(self._respond))
-        return openai.OpenAI(base_url="http://there/v1", api_key="k", http_client=http, max_retries=0)
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        return self.serving.asked
 
-    def _respond(self, request: httpx2.Request) -> httpx2.Response:
-        self.asked.append(json.loads(request.content))
-        [number] = re.findall(rb"Is (\d) bright", request.content)
-        status, body = self.replies[int(number)]
-        return httpx2.Response(status, json=body)
+    def predicts(self, task: Task, frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+        with answering_provider(self.serving), AnswerCache(folder / "answers.sqlite") as cache:
+            return predict(self.serving.client(), task, frame, "m", "base", cache)
+
+    def _answer(self, asked: dict[str, Any]) -> Response:
+        [number] = re.findall(r"Is (\d) bright", json.dumps(asked))
+        return self.replies[int(number)]
 
 
-def says(text: str, **logprobs: float) -> tuple[int, dict[str, Any]]:
+def says(text: str, **logprobs: float) -> Response:
     """A completion with log-probabilities for its first token."""
     top = [{"token": token, "logprob": value, "bytes": None} for token, value in logprobs.items()]
     content = [{"token": text, "logprob": 0.0, "bytes": None, "top_logprobs": top}]
@@ -60,24 +62,24 @@ def says(text: str, **logprobs: float) -> tuple[int, dict[str, Any]]:
         "message": message,
         "logprobs": {"content": content, "refusal": None},
     }
-    return 200, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    return 200, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}, {}
 
 
-def refuses(message: str) -> tuple[int, dict[str, Any]]:
-    return 400, {"error": {"message": message, "type": "x", "param": None, "code": None}}
+def refuses(message: str) -> Response:
+    return 400, {"error": {"message": message, "type": "x", "param": None, "code": None}}, {}
 
 
 def test_a_prediction_has_the_answer_and_the_probability_of_the_positive_one(tmp_path: Path) -> None:
     # e^-0.5 / (e^-0.5 + e^-1.5) = 1 / (1 + e^-1) = 0.7311
     provider = Provider(says("Yes.", Yes=-0.5, No=-1.5))
-    [row] = predict(provider.client(), make_task(), examples(tmp_path, 1), "m", "base").to_dict("records")
+    [row] = provider.predicts(make_task(), examples(tmp_path, 1), tmp_path).to_dict("records")
     assert (row["example_id"], row["truth"], row["predicted"], row["role"]) == ("e0", "Yes", "Yes", "base")
     assert row["p_positive"] == pytest.approx(0.7311, abs=1e-4)
 
 
 def test_the_question_is_asked_as_it_is_trained_with_the_image_inline(tmp_path: Path) -> None:
     provider = Provider(says("No"))
-    predict(provider.client(), make_task(), examples(tmp_path, 1), "m", "base")
+    provider.predicts(make_task(), examples(tmp_path, 1), tmp_path)
     [asked] = provider.asked
     parts = {part["type"]: part[part["type"]] for part in asked["messages"][0]["content"]}
     assert parts["text"] == "Is 0 bright? Answer Yes or No."
@@ -87,7 +89,7 @@ def test_the_question_is_asked_as_it_is_trained_with_the_image_inline(tmp_path: 
 
 def test_what_is_no_answer_is_missing_and_not_wrong_in_silence(tmp_path: Path) -> None:
     provider = Provider(says("Perhaps"), refuses("cannot see it"), says("No"))
-    table = predict(provider.client(), make_task(), examples(tmp_path), "m", "base")
+    table = provider.predicts(make_task(), examples(tmp_path), tmp_path)
     assert table["predicted"].isna().tolist() == [True, True, False]
     assert table["error"].isna().tolist() == [True, False, True]
     assert {name: str(kind) for name, kind in table.dtypes.items()} == DTYPES
@@ -96,14 +98,14 @@ def test_what_is_no_answer_is_missing_and_not_wrong_in_silence(tmp_path: Path) -
 def test_a_model_that_refuses_everything_is_an_error(tmp_path: Path) -> None:
     provider = Provider(*[refuses("no log-probabilities here")] * 3)
     with pytest.raises(ProviderError, match="m refused all 3 questions, the first one with: no log-probabilities"):
-        predict(provider.client(), make_task(), examples(tmp_path), "m", "base")
+        provider.predicts(make_task(), examples(tmp_path), tmp_path)
 
 
 def test_an_image_that_has_gone_is_named(tmp_path: Path) -> None:
     frame = examples(tmp_path, 1)
     (tmp_path / "0.png").unlink()
     with pytest.raises(ImageError, match=r"0\.png"):
-        predict(Provider().client(), make_task(), frame, "m", "base")
+        Provider().predicts(make_task(), frame, tmp_path)
 
 
 ROWS = {"kind": "table", "path": "rows.jsonl", "region": "mono"}
@@ -114,7 +116,7 @@ TEXT = make_task(source=ROWS, answer={"kind": "text", "max_tokens": 77})
 
 def test_a_choice_has_the_probability_of_what_was_given_and_of_what_is_true(tmp_path: Path) -> None:
     provider = Provider(says("No.", Yes=math.log(0.2), No=math.log(0.6), Un=math.log(0.1)))
-    [row] = predict(provider.client(), CHOICE, examples(tmp_path, 1), "m", "base").to_dict("records")
+    [row] = provider.predicts(CHOICE, examples(tmp_path, 1), tmp_path).to_dict("records")
     assert (row["predicted"], row["p_predicted"], row["p_truth"]) == ("No", pytest.approx(6 / 9), pytest.approx(2 / 9))
     assert math.isnan(row["p_positive"])
 
@@ -122,7 +124,7 @@ def test_a_choice_has_the_probability_of_what_was_given_and_of_what_is_true(tmp_
 def test_a_number_is_kept_as_a_number_and_in_the_tasks_words(tmp_path: Path) -> None:
     frame = examples(tmp_path, 2).assign(answer="Price is $1200.00", score=1200.0)
     provider = Provider(says("Price is $1,199.5"), says("no idea"))
-    table = predict(provider.client(), PRICE, frame, "m", "base")
+    table = provider.predicts(PRICE, frame, tmp_path)
     assert table["predicted_value"].tolist() == [1199.5, pytest.approx(float("nan"), nan_ok=True)]
     assert table["predicted"].tolist()[0] == "Price is $1199.50"
     assert table["predicted"].isna().tolist() == [False, True]
@@ -131,11 +133,11 @@ def test_a_number_is_kept_as_a_number_and_in_the_tasks_words(tmp_path: Path) -> 
 
 
 def test_a_text_has_the_mean_probability_of_its_tokens_and_says_whether_it_was_cut_off(tmp_path: Path) -> None:
-    status, body = says("because")
+    status, body, _ = says("because")
     body["choices"][0]["finish_reason"] = "length"
     body["choices"][0]["logprobs"]["content"][0]["logprob"] = math.log(0.25)
-    provider = Provider((status, body))
-    [row] = predict(provider.client(), TEXT, examples(tmp_path, 1), "m", "base").to_dict("records")
+    provider = Provider((status, body, {}))
+    [row] = provider.predicts(TEXT, examples(tmp_path, 1), tmp_path).to_dict("records")
     assert (row["predicted"], row["p_predicted"], row["truncated"]) == ("because", pytest.approx(0.25), True)
     assert provider.asked[0]["max_tokens"] == 77
 
@@ -144,7 +146,7 @@ def test_the_system_message_of_an_example_takes_the_place_of_the_tasks(tmp_path:
     task = make_task(prompt={"system": "The task's.", "user": "{question}"})
     frame = examples(tmp_path, 2).assign(system=["Its own.", float("nan")])
     provider = Provider(says("No"), says("No"))
-    predict(provider.client(), task, frame, "m", "base")
+    provider.predicts(task, frame, tmp_path)
     said = {asked["messages"][1]["content"][0]["text"]: asked["messages"][0]["content"] for asked in provider.asked}
     assert said == {"Is 0 bright?": "Its own.", "Is 1 bright?": "The task's."}
 

@@ -1,0 +1,198 @@
+"""Ask a region's champion about images and texts that nobody has labelled, and get probabilities that mean something.
+
+predictor = Predictor.load("solar_cells", "mono")
+for found in predictor.predict([Question(image="cell.png")]):
+    print(found.answer, found.p_calibrated)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from finetune_assets.dataset import images
+from finetune_assets.dataset.json_lines import JsonProblem, lines
+from finetune_assets.dataset.sources import regions_of
+from finetune_assets.errors import EvaluationError, ImageError, TaskError
+from finetune_assets.evaluation import answers, calibration
+from finetune_assets.evaluation.calibration import Calibrator
+from finetune_assets.evaluation.conformal import ConformalCalibrator
+from finetune_assets.evaluation.promotion import Champion
+from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.predictions import settings
+from finetune_assets.pipeline.resources import Outputs, default_root
+from finetune_assets.pipeline.stage import Region, task_fingerprint
+from finetune_assets.provider.asking import ask_all
+from finetune_assets.provider.client import connect, find_provider
+from finetune_assets.provider.completions import Messages, Reply
+from finetune_assets.task import BinaryAnswer, NumberAnswer, Task, read_task
+from finetune_assets.training_file.chat_format import to_messages
+
+LONGEST_NUMBER = "0" * 16
+"""An answer in digits has room for so many; a model that is done sooner stops by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked; None for `text` is the task's own question about every image."""
+
+    text: str | None = None
+    image: str | Path | None = None
+    problem: str | None = None
+    """Why a line of a file is no question; it is answered with this error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """The champion's answer, or why there is none."""
+
+    model: str
+    answer: str | None = None
+    """In the task's words; None where the model wrote something else."""
+    value: float | None = None
+    """The number (number answers)."""
+    p_raw: float | None = None
+    """The model's own probability: of the positive answer (binary), or of its answer (choice, text)."""
+    p_calibrated: float | None = None
+    """The probability that the positive answer is true (binary), or that the answer is right (choice, text)."""
+    of: str | None = None
+    """What both are the probability of, in words."""
+    interval: tuple[float, float] | None = None
+    """Around the number; it holds the truth in `level` of all cases."""
+    level: float | None = None
+    text: str | None = None
+    """What the model wrote."""
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"no answer: {self.error}"
+        said = self.answer if self.answer is not None else f"unreadable answer {self.text!r}"
+        if self.interval and self.level:
+            low, high = self.interval
+            return f"{said}  [{low:,.6g} to {high:,.6g}, {100 * self.level:g} % interval]"
+        if self.p_calibrated is None or self.p_raw is None:
+            return f"{said}  [no probability]"
+        return f"{said}  [probability {self.p_calibrated:.3f} {self.of}, {self.p_raw:.3f} uncalibrated]"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A region's champion and its calibrator, ready to be asked."""
+
+    task: Task
+    champion: Champion
+    calibrator: Calibrator
+
+    @classmethod
+    def load(cls, task: str, region: str) -> Self:
+        """Find the champion of a region; nothing is sent yet.
+
+        Raises:
+            TaskError: there is no such task or region.
+            EvaluationError: the region has no champion; the message says why.
+        """
+        described = read_task(task)
+        now = standing(Region(described, region, Outputs(root=default_root())))
+        if now.champion is None:
+            if region not in (known := regions_of(described)):
+                raise TaskError(f"{task} has the regions {', '.join(known)}, not {region!r}")
+            why = f"{now.candidate} is not: {'; '.join(now.objections)}" if now.candidate else "none was evaluated yet"
+            raise EvaluationError(f"no model answers for {task}/{region}: {why}")
+        return cls(described, now.champion, calibration.load(now.champion.calibrator))
+
+    @property
+    def warning(self) -> str | None:
+        """What may make its answers worse than its benchmark says, or None."""
+        if task_fingerprint(self.task) != self.champion.task_fingerprint:
+            return f"the task {self.task.task} was changed after {self.champion.model} was evaluated"
+        return self.calibrator.warning
+
+    def predict(self, questions: Iterable[Question]) -> Iterator[Predicted]:
+        """Yield an answer for each question, in their order, as they come; an unreadable image is an answer's `error`.
+
+        Raises:
+            ProviderError: the provider does not answer, or no longer has the model.
+        """
+        provider, answer = self.champion.provider, self.task.answer
+        truths = [answer.template.replace("{}", LONGEST_NUMBER)] if isinstance(answer, NumberAnswer) else []
+        asked: deque[Predicted | None] = deque()
+        replies = ask_all(
+            connect(provider),
+            settings(self.task, truths, self.champion.model),
+            self._requests(questions, asked),
+            concurrency=find_provider(provider).concurrency,
+        )
+        for reply in replies:
+            while (refused := asked.popleft()) is not None:
+                yield refused
+            yield self._read(reply)
+        yield from (refused for refused in asked if refused is not None)
+
+    def _requests(self, questions: Iterable[Question], asked: deque[Predicted | None]) -> Iterator[Messages]:
+        """Build the requests; `asked` gets None for each, and the answer to a question that cannot be asked."""
+        for question in questions:
+            try:
+                messages = self._messages(question)
+            except (ImageError, TaskError) as error:
+                asked.append(Predicted(self.champion.model, error=str(error)))
+            else:
+                asked.append(None)
+                yield messages
+
+    def _messages(self, question: Question) -> Messages:
+        if question.problem is not None:
+            raise TaskError(question.problem)
+        text = question.text if question.text is not None else getattr(self.task.source, "question", None)
+        if text is None or (question.text is None and "{" in text):
+            raise TaskError(f"the task {self.task.task} has no question of its own: give a text")
+        url = None
+        if question.image is not None:
+            url = images.data_url(*images.for_training(images.read(question.image)))
+        return to_messages(self.task.prompt, text, url)
+
+    def _read(self, reply: Reply) -> Predicted:
+        answer, model = self.task.answer, self.champion.model
+        if reply.error is not None:
+            return Predicted(model, error=reply.error)
+        found = answers.read(reply.text, reply.tokens, answer, truncated=reply.finish_reason == "length")
+        if isinstance(self.calibrator, ConformalCalibrator):
+            return self._with_interval(found, reply.text)
+        p_raw, of = found.p_predicted, "that this is right"
+        if isinstance(answer, BinaryAnswer):
+            p_raw, of = (found.probabilities or {}).get(answer.positive), f"of {answer.positive}"
+        p = None if p_raw is None else float(self.calibrator.apply([p_raw], model=model)[0])
+        return Predicted(model, found.predicted, None, p_raw, p, of, text=reply.text)
+
+    def _with_interval(self, found: answers.Reading, text: str | None) -> Predicted:
+        model = self.champion.model
+        if found.value is None or not isinstance(self.calibrator, ConformalCalibrator):
+            return Predicted(model, found.predicted, found.value, text=text)
+        low, high = (float(end[0]) for end in self.calibrator.intervals([found.value], model=model))
+        return Predicted(
+            model, found.predicted, found.value, interval=(low, high), level=self.calibrator.level, text=text
+        )
+
+
+def read_questions(path: Path) -> Iterator[Question]:
+    """Read a JSONL file of questions; each line has `image` (a path relative to the file, or a URL), `text` or both.
+
+    A line that is none of that is a question with a `problem`, which names the file, the line and what was found.
+    """
+    for number, found in lines(path):
+        if isinstance(found, JsonProblem):
+            yield Question(problem=f"{path} line {number}: {found.message}")
+            continue
+        text, image = found.get("text"), found.get("image")
+        if not isinstance(text, str | None) or not isinstance(image, str | None) or text is image is None:
+            wanted = '{"image": "...", "text": "..."}, or one of both'
+            yield Question(problem=f"{path} line {number}: expected {wanted}, got {str(found)[:200]}")
+            continue
+        yield Question(text, str(path.parent / image) if image and "://" not in image else image)
