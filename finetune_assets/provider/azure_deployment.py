@@ -50,7 +50,7 @@ class Served:
     model: str
     """The name to ask for it by."""
     note: str = ""
-    """What it costs, and how to remove it. Empty where the provider serves what it trains."""
+    """What it costs, and how to remove it, in Markdown. Empty where the provider serves what it trains."""
 
 
 class _BusyError(Exception):
@@ -66,10 +66,10 @@ def serve_model(task: Task, model: str, say: Say) -> Served:
     if task.provider != "azure":
         return Served(model)
     if task.deployment is None:
-        return Served(model, _by_hand(model) + _base_model(task))
+        return Served(model, f"{_by_hand(model)}\n\n{_base_model(task)}")
     name = deployment_name(model)
     sku = deploy(task.deployment, name, model, say)
-    return Served(name, _costs(task, sku) + _removal(task.deployment, name) + _base_model(task))
+    return Served(name, "\n\n".join((_costs(task, sku), _removal(task.deployment, name), _base_model(task))))
 
 
 def deployment_name(model: str) -> str:
@@ -201,32 +201,30 @@ def _advice(status: int, code: str = "") -> str:
 
 
 def _by_hand(model: str) -> str:
+    only = "Azure answers for deployed models only, and a deployment costs by the hour until it is removed."
     if not _NAME.fullmatch(model):
-        way = f"State `deployment` to have it deployed: {model} is no name for a deployment."
-    else:
-        create = (
-            "az cognitiveservices account deployment create --resource-group GROUP --name ACCOUNT "
-            f"--deployment-name {model} --model-name {model} --model-version 1 --model-format OpenAI "
-            "--sku-name Standard --sku-capacity 50"
-        )
-        way = f"Before you materialise benchmark, deploy it under its own name (`{create}`), or state `deployment`."
-    return f"Azure answers for deployed models only. {way} A deployment costs by the hour until it is removed. "
+        return f"{only} State `deployment` in the task's YAML to have it deployed: {model} is no name for a deployment."
+    create = (
+        "az cognitiveservices account deployment create --resource-group GROUP --name ACCOUNT "
+        f"--deployment-name {model} --model-name {model} --model-version 1 --model-format OpenAI "
+        "--sku-name Standard --sku-capacity 50"
+    )
+    way = "Before you materialise benchmark, deploy the model under its own name, or state `deployment`"
+    return f"{only} {way} in the task's YAML:\n\n`{create}`"
 
 
 def _costs(task: Task, sku: str) -> str:
     if sku.lower() == "developertier":
-        return "It costs nothing by the hour, and Azure removes it after 24 hours; materialise again to have it back. "
+        return "It costs nothing by the hour, and Azure removes it after 24 hours; materialise again to have it back."
     usd = prices_of(task).hosting_usd_per_hour
     price = f"{usd:g} USD" if usd else "about 1.70 USD (an example in Azure's documentation of March 2026)"
-    return f"It costs {price} an hour, asked or not, until it is removed or was idle for {_DAYS_IDLE} days. "
+    return f"It costs {price} an hour, asked or not, until it is removed or was idle for {_DAYS_IDLE} days."
 
 
 def _removal(where: Deployment, name: str) -> str:
     group, account = where.group_and_name
-    return (
-        "To remove it, and keep the model: `az cognitiveservices account deployment delete "
-        f"--resource-group {group} --name {account} --deployment-name {name}`. "
-    )
+    delete = f"--resource-group {group} --name {account} --deployment-name {name}"
+    return f"To remove it, and keep the model:\n\n`az cognitiveservices account deployment delete {delete}`"
 
 
 def _base_model(task: Task) -> str:
