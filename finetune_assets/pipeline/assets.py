@@ -22,6 +22,7 @@ from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
+from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
@@ -280,10 +281,12 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
 
 @stage(io="tables", checks=[checks.BETTER_THAN_BASE, checks.ENOUGH_SCORES])
 def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Result:
-    """Compare the base and the fine-tuned model on the test split; collect scores on the calibration split."""
+    """Compare the new model with the base model and the champion on the test split; collect scores for calibration."""
     task = region.task
     client = connect(task.provider)
     models: dict[Role, str] = {"base": task.base_model, "fine_tuned": finetuned_model["model"]}
+    if (now := standing(region).champion) and now.model != finetuned_model["model"] and now.provider == task.provider:
+        models["champion"] = now.model
     examples = filtered_qa.frame(split=CALIBRATED)
     with AnswerCache(Path(region.outputs.answers)) as cache:
         predictions = ask_models(client, task, examples, models, cache)

@@ -16,7 +16,7 @@ from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.batches import answer_in_batches
-from finetune_assets.provider.client import Client, find_provider
+from finetune_assets.provider.client import Client, find_provider, is_gone
 from finetune_assets.provider.completions import Messages, Reply, Settings
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Split, Task, TextAnswer
 from finetune_assets.training_file import tokens
@@ -59,7 +59,7 @@ def ask_models(
 ) -> pd.DataFrame:
     """Ask each model the test split, and the fine-tuned one the calibration split as well.
 
-    Returns and raises what `predict` does.
+    A champion that the provider no longer has is left out. Returns and raises what `predict` does.
     """
     test, held_out = (examples.loc[examples["split"].isin(splits)] for splits in (("test",), CALIBRATED))
     questions = {role: held_out if role == "fine_tuned" else test for role in models}
@@ -69,7 +69,14 @@ def ask_models(
             for role in models
         ]
         answer_in_batches(client, asked, cache, dg.get_dagster_logger().info)
-    tables = [predict(client, task, questions[role], model, role, cache) for role, model in models.items()]
+    tables = []
+    for role, model in models.items():
+        try:
+            tables.append(predict(client, task, questions[role], model, role, cache))
+        except ProviderError as error:
+            if role != "champion" or not is_gone(error):
+                raise
+            dg.get_dagster_logger().warning(f"nothing is compared with the champion {model}: {error}")
     return pd.concat(tables, ignore_index=True)
 
 

@@ -157,6 +157,11 @@ def is_lacking(error: openai.APIStatusError) -> bool:
     return error.status_code in (403, 404, 405, 501)
 
 
+def is_gone(error: ProviderError) -> bool:
+    """Say whether the provider answered, and does not know what it was asked for."""
+    return isinstance(error.__cause__, openai.NotFoundError)
+
+
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine."""
     try:
