@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.statistics import (
@@ -14,6 +15,7 @@ from finetune_assets.evaluation.statistics import (
     Interval,
     accuracy_interval,
     bootstrap,
+    holm,
     in_words,
     mcnemar,
     outcome,
@@ -184,6 +186,32 @@ def test_the_permutation_test_keeps_its_level_with_skewed_errors_in_groups() -> 
         a, b = (shared * np.exp(rng.normal(0, 1, 75)) for _ in range(2))
         rejected += paired_permutation(a, b, groups, n_resamples=400) < 0.05
     assert rejected / 600 <= 0.07
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_holms_p_values_equal_statsmodels(n: int) -> None:
+    p_values = np.random.default_rng(n).random(n).round(1) ** 3  # some of them equal
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holms_p_values_keep_their_order_and_only_rise(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert np.all(adjusted >= p_values) and np.all(adjusted <= 1)
+    assert np.all(np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= 0)
+
+
+def test_holms_p_values_by_hand() -> None:
+    # 3 * 0.01, 2 * 0.02, 1 * 0.03 raised to the one before it
+    assert holm([0.03, 0.01, 0.02]).tolist() == pytest.approx([0.04, 0.03, 0.04])
+    with pytest.raises(EvaluationError, match="between 0 and 1"):
+        holm([0.01, float("nan")])
+
+
+def test_holm_rarely_claims_a_gain_in_any_of_many_regions_without_one() -> None:
+    p_values = np.random.default_rng(24).random((2000, 8))
+    assert np.mean([holm(row).min() < 0.05 for row in p_values]) == pytest.approx(0.05, abs=0.015)
+    assert np.mean((p_values < 0.05).any(axis=1)) > 0.3
 
 
 def test_no_sign_stands_before_zero() -> None:
