@@ -23,15 +23,14 @@ from finetune_assets.evaluation.benchmark_report import (
     WorstExample,
 )
 from finetune_assets.evaluation.benchmark_words import against_trivial, judged, to_be_sure
-from finetune_assets.evaluation.paired_shares import paired_share_interval
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.scoring import Scoring, scoring_of
 from finetune_assets.evaluation.scoring.binary import YES_NO
 from finetune_assets.evaluation.scoring.metric import Constant, Metric, confusion
+from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
 from finetune_assets.evaluation.statistics import (
     FloatArray,
-    accuracy_interval,
     bootstrap,
     difference_interval,
     outcome,

@@ -20,7 +20,8 @@ from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_e
 from finetune_assets.evaluation.retrieval_costs import Comparison
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.scoring.number import NumberScoring
-from finetune_assets.evaluation.statistics import in_words, wilson
+from finetune_assets.evaluation.shares import wilson
+from finetune_assets.evaluation.statistics import in_words
 from finetune_assets.task import NumberAnswer
 
 if TYPE_CHECKING:

@@ -185,33 +185,6 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Interval:
-    """Return the share of correct answers [n] with Wilson's interval, or the bootstrap's where examples share groups.
-
-    Raises:
-        EvaluationError: no answers, or all of one group.
-    """
-    answers = np.asarray(correct, dtype=bool)
-    if len(answers) == 0:
-        raise EvaluationError("accuracy needs at least 1 example, got 0")
-    if groups is not None and len(np.unique(np.asarray(groups))) < len(answers):
-        return paired_bootstrap(np.zeros(len(answers)), answers, groups, level=level)
-    return wilson(int(answers.sum()), len(answers), level)
-
-
-def wilson(count: int, n: int, level: float = 0.95) -> Interval:
-    """Return a share of n independent examples with Wilson's score interval.
-
-    It keeps its level near 0 and 1 and at small n, where the textbook interval fails (Brown, Cai, DasGupta 2001).
-    """
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = np.asarray(proportion_confint(count, n, alpha=1 - level, method="wilson"), dtype=float).tolist()
-    share = count / n
-    # At 0 of n and n of n, rounding can leave the share a hair outside.
-    return Interval(share, min(max(low, 0.0), share), max(min(high, 1.0), share), level)
-
-
 def outcome(interval: Interval, p: float, higher_is_better: bool = True) -> Outcome:
     """Better or worse only where the interval of the difference excludes zero and p < 0.05, else inconclusive.
 

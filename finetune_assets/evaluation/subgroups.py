@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune_assets.evaluation.paired_shares import paired_share_interval
 from finetune_assets.evaluation.prediction import Prediction
+from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
 from finetune_assets.evaluation.statistics import (
     FloatArray,
     Interval,
     Outcome,
-    accuracy_interval,
     holm,
     outcome,
     paired_p_value,

@@ -13,7 +13,6 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.statistics import (
     FloatArray,
     Interval,
-    accuracy_interval,
     bootstrap,
     holm,
     in_words,
@@ -24,7 +23,6 @@ from finetune_assets.evaluation.statistics import (
     percentile_interval,
     signed,
     verdict,
-    wilson,
 )
 
 
@@ -92,22 +90,6 @@ def test_mcnemar_is_the_exact_binomial_of_the_discordant_examples() -> None:
     b = np.array([True] * 5 + [False] + [True] * 9 + [False] * 3)
     assert mcnemar(a, b) == pytest.approx(22 / 1024)
     assert mcnemar(a, b) == pytest.approx(scipy.stats.binomtest(1, 10).pvalue)
-
-
-@given(st.integers(0, 200), st.integers(1, 200))
-def test_wilson_equals_scipys(count: int, n: int) -> None:
-    count = min(count, n)
-    reference = scipy.stats.binomtest(count, n).proportion_ci(method="wilson")
-    ours = wilson(count, n)
-    assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high), abs=1e-9)
-
-
-def test_accuracy_of_examples_in_groups_is_less_certain_than_of_independent_ones() -> None:
-    correct = np.repeat(np.random.default_rng(6).random(40) < 0.8, 5)
-    alone, grouped = accuracy_interval(correct), accuracy_interval(correct, groups=np.repeat(np.arange(40), 5))
-    assert alone == wilson(int(correct.sum()), 200)
-    assert grouped.estimate == alone.estimate
-    assert grouped.high - grouped.low > 1.7 * (alone.high - alone.low)
 
 
 @pytest.mark.parametrize(
@@ -230,8 +212,6 @@ def test_unpaired_lengths_are_refused() -> None:
         paired_permutation([1, 0], [1, 1, 0])
     with pytest.raises(EvaluationError, match="got 2 and 3"):
         mcnemar([1, 0], [1, 1, 0])
-    with pytest.raises(EvaluationError, match="at least 1 example"):
-        accuracy_interval([])
 
 
 def test_resamples_where_a_statistic_is_undefined_are_left_out() -> None:
@@ -284,13 +264,6 @@ def test_equal_models_are_rarely_told_apart() -> None:
         a, b = two_models(rng, 120, 0.15, 0.15)
         outcomes.append(outcome(paired_bootstrap(a, b, n_resamples=300), mcnemar(a, b)))
     assert 1 - outcomes.count("inconclusive") / 1000 <= 0.05
-
-
-@pytest.mark.parametrize("n", range(1, 60))
-def test_wilsons_interval_holds_its_share_at_every_count(n: int) -> None:
-    for count in range(n + 1):
-        share = wilson(count, n)
-        assert 0 <= share.low <= share.estimate <= share.high <= 1
 
 
 def test_large_numbers_are_written_without_an_exponent() -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from finetune_assets.evaluation.benchmark import compare
-from finetune_assets.evaluation.paired_shares import paired_share_interval
 from finetune_assets.evaluation.prediction import Prediction
-from finetune_assets.evaluation.statistics import accuracy_interval, holm, mcnemar
+from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
+from finetune_assets.evaluation.statistics import holm, mcnemar
 from finetune_assets.evaluation.subgroups import by_subgroup
 
 from .predictions import prediction, predictions
