@@ -156,6 +156,9 @@ class ScoredImagesSource(FileSource):
     group: OfColumns = Field(
         default="{group}", description="Rows for which this is the same stay in one split; the column may be missing."
     )
+    subgroup: OfColumns = Field(
+        default="{subgroup}", description="The benchmark is also reported apart for each value; may be missing too."
+    )
     question: str = "Is the finding present?"
     threshold: float = Field(default=0.5, ge=0, le=1, description="Scores above it count as the positive answer.")
     doubtful_between: tuple[float, float] | None = Field(
@@ -226,6 +229,9 @@ class Columns(Strict):
     )
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
     group: OfColumns | None = Field(default=None, description="Rows for which this is the same stay in one split.")
+    subgroup: OfColumns | None = Field(
+        default=None, description="The benchmark is also reported apart for each value of this, such as {camera}."
+    )
 
     @field_validator("question")
     @classmethod

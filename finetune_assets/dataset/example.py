@@ -31,6 +31,8 @@ class Example:
     """Path of the image, or any fsspec URL."""
     group: str | None = None
     """Examples that share it (one patient, one panel) never fall into two splits; None stands alone."""
+    subgroup: str | None = None
+    """What the benchmark is also reported by, such as the camera; None where the source names nothing."""
     doubt: str | None = None
     """Why the label should be decided by a reviewer first, or None."""
     problem: str | None = None

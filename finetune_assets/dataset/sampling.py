@@ -31,6 +31,7 @@ DTYPES = {
     "region": "str",
     "split": "str",
     "group": "str",
+    "subgroup": "str",
     "system": "str",
     "question": "str",
     "answer": "str",
@@ -213,7 +214,7 @@ def _records(rows: Sequence[Example], looks: Sequence[Look]) -> pd.DataFrame:
         "problem": [look.error.reason if look.error else row.problem for row, look in seen],
         "detail": [look.error.detail if look.error else row.detail for row, look in seen],
     }
-    for name in ("region", "system", "question", "answer", "score", "image", "doubt", "source", "line"):
+    for name in ("region", "subgroup", "system", "question", "answer", "score", "image", "doubt", "source", "line"):
         columns[name] = [getattr(row, name) for row in rows]
     for name in ("sha256", "width", "height", "mode", "format", "fit"):
         columns[f"image_{name}"] = [getattr(fact, name) if fact else None for fact in facts]

@@ -21,26 +21,25 @@ from finetune_assets.evaluation.benchmark_report import (
     MetricComparison,
     WorstExample,
 )
+from finetune_assets.evaluation.benchmark_words import against_trivial, judged, to_be_sure
 from finetune_assets.evaluation.model_result import estimates, model_result
 from finetune_assets.evaluation.prediction import Prediction, Role, read_predictions
+from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.scoring import Scoring, scoring_of
 from finetune_assets.evaluation.scoring.binary import YES_NO
 from finetune_assets.evaluation.scoring.metric import Constant, Metric
+from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
 from finetune_assets.evaluation.statistics import (
     FloatArray,
-    Interval,
-    Outcome,
-    accuracy_interval,
     bootstrap,
+    difference_interval,
     outcome,
-    p_words,
-    paired_bootstrap,
     paired_p_value,
     paired_permutation,
     percentile_interval,
-    signed_parts,
     verdict,
 )
+from finetune_assets.evaluation.subgroups import by_subgroup
 from finetune_assets.task import Answer
 from finetune_assets.task_costs import Prices
 
@@ -75,9 +74,15 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO, prices: Prices =
     base_right, tuned_right = base_answers.right, tuned_answers.right
     baselines = sorted(_baselines(scoring, base), key=lambda pair: -pair[1].right.sum())
     trivial = tuple(Baseline(name, estimates(scoring, answers, len(base))) for name, answers in baselines)
-    over_baseline = paired_bootstrap(baselines[0][1].right, tuned_right, groups)
+    over_baseline = paired_share_interval(baselines[0][1].right, tuned_right, groups)
     p_value = paired_p_value(base_right, tuned_right, groups)
     result = outcome(comparisons[primary].difference, p_value)
+    n_needed = needed_examples(base_right, tuned_right, groups) if result == "inconclusive" else None
+    words = (
+        judged(scoring, comparisons, result, p_value),
+        to_be_sure(n_needed, len(base)),
+        against_trivial(trivial[0], primary, over_baseline),
+    )
     return BenchmarkReport(
         kind=answer.kind,
         primary=primary,
@@ -92,8 +97,10 @@ def compare(predictions: pd.DataFrame, answer: Answer = YES_NO, prices: Prices =
         n_fixed=int(np.sum(tuned_right > base_right)),
         n_broken=int(np.sum(tuned_right < base_right)),
         p_value=p_value,
+        subgroups=by_subgroup(base, base_right, tuned_right),
         outcome=result,
-        verdict=f"{_verdict(scoring, comparisons, result, p_value)} {_against(trivial[0], primary, over_baseline)}",
+        n_needed=n_needed,
+        verdict=" ".join(filter(None, words)),
         worst=_worst(scoring, base, tuned, base_right, tuned_right),
     )
 
@@ -142,9 +149,12 @@ def _comparisons(scoring: Scoring[Any], base: Any, tuned: Any, groups: Sequence[
     for k, (name, metric) in enumerate(metrics.items()):
         if np.isnan(estimates[k]).any():
             continue
-        intervals = [percentile_interval(estimates[k, i], resampled[:, k, i], len(set(groups))) for i in range(3)]
+        ways = (percentile_interval, percentile_interval, difference_interval)
+        intervals = [way(estimates[k, i], resampled[:, k, i], len(set(groups))) for i, way in enumerate(ways)]
         if metric.each and metric.right_or_wrong:
-            intervals[:2] = [accuracy_interval(metric.each(answers), groups) for answers in (base, tuned)]
+            before, after = metric.each(base), metric.each(tuned)
+            intervals = [accuracy_interval(before, groups), accuracy_interval(after, groups)]
+            intervals.append(paired_share_interval(before, after, groups))
         comparisons[name] = MetricComparison(
             label=metric.label,
             higher_is_better=metric.higher_is_better,
@@ -182,7 +192,7 @@ def _over_champion(scoring: Scoring[Any], rows: list[Prediction], prices: Prices
         return None
     champion, tuned, _ = _answered_by_both(rows, "champion", "fine_tuned")
     before, after, groups = scoring.score(champion), scoring.score(tuned), [row.group for row in champion]
-    difference = paired_bootstrap(before.right, after.right, groups)
+    difference = paired_share_interval(before.right, after.right, groups)
     p_value = paired_p_value(before.right, after.right, groups)
     result = outcome(difference, p_value)
     label = next(iter(scoring.metrics.values())).label.lower()
@@ -194,33 +204,6 @@ def _over_champion(scoring: Scoring[Any], rows: list[Prediction], prices: Prices
         outcome=result,
         verdict=verdict(result, difference, p_value, label),
     )
-
-
-def _verdict(scoring: Scoring[Any], comparisons: dict[str, MetricComparison], result: Outcome, p_value: float) -> str:
-    """Say what the deciding metric says, and beside it the one that it may hide something of."""
-    decisive = next(iter(comparisons.values()))
-    said = verdict(result, decisive.difference, p_value, decisive.label.lower())
-    beside = comparisons.get(scoring.second or "")
-    if beside is None or beside.p_value is None:
-        return said
-    scale, digits = beside.scale, beside.digits
-    change, low, high = signed_parts(beside.difference, scale, digits)
-    found = outcome(beside.difference, beside.p_value, beside.higher_is_better)
-    judged = {"better": "better", "worse": "worse", "inconclusive": "no significant change"}[found]
-    return (
-        f"{said} {beside.label}: {scale * beside.fine_tuned.estimate:,.{digits}f} against "
-        f"{scale * beside.base.estimate:,.{digits}f}, {judged} ({change}, {100 * beside.difference.level:g} % interval "
-        f"{low} to {high}, {p_words(beside.p_value)})."
-    )
-
-
-def _against(trivial: Baseline, primary: str, gain: Interval) -> str:
-    """Say whether the fine-tuned model is of more use than the best trivial one."""
-    beats = "beats" if gain.low > 0 else "is worse than" if gain.high < 0 else "is not shown to beat"
-    change, low, high = signed_parts(gain, scale=100)
-    numbers = f"{change} points ({100 * gain.level:g} % interval {low} to {high})"
-    right = f"which is right in {100 * (trivial.metrics[primary] or 0):.1f} %"
-    return f"The fine-tuned model {beats} a trivial one ({trivial.name}), {right}: {numbers}."
 
 
 def _worst(

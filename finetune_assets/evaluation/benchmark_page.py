@@ -11,6 +11,7 @@ from string import Template
 from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult, WorstExample
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, p_words, signed_parts
+from finetune_assets.evaluation.subgroups import Subgroup
 
 HEADLINES = {
     "better": "Fine-tuning helped",
@@ -57,6 +58,7 @@ def to_html(
         metrics="".join(_metric_row(report, name) for name in report.comparisons),
         level=f"{100 * report.decisive.difference.level:g}",
         measure=MEASURES[report.kind],
+        subgroups=_subgroups(report),
         answers=_answers(report),
         charts=_charts(shown),
         worst="".join(_worst_card(example, (thumbnails or {}).get(example.example_id)) for example in report.worst),
@@ -148,6 +150,28 @@ def _whisker(row: MetricComparison, reach: tuple[float, float]) -> str:
     return (
         f'<svg class="{sign}" viewBox="0 0 120 16" aria-hidden="true"><path class="zero" d="M{zero:.1f} 0V16"/>'
         f'<path d="M{low:.1f} 8H{high:.1f}"/><circle cx="{middle:.1f}" cy="8" r="3.5"/></svg>'
+    )
+
+
+def _subgroups(report: BenchmarkReport) -> str:
+    """Show the deciding metric of each subgroup."""
+    if not report.subgroups:
+        return ""
+    label = report.decisive.label
+    rows = "".join(_subgroup_row(subgroup, report.decisive) for subgroup in report.subgroups)
+    return (
+        f'<h2>By subgroup</h2><div class="card"><table class="metrics"><tr><th scope="col">{escape(label)}</th>'
+        '<th scope="col">Base</th><th scope="col">Fine-tuned</th><th scope="col">Difference</th></tr>'
+        f'{rows}</table><p class="note below">Each p is raised for the number of subgroups (Holm).</p></div>'
+    )
+
+
+def _subgroup_row(subgroup: Subgroup, decisive: MetricComparison) -> str:
+    change, low, high = _signed(subgroup.difference, decisive)
+    return (
+        f'<tr><th scope="row">{escape(_shortened(subgroup.name, 40))} <small>{subgroup.n:,} examples</small></th>'
+        f"{_value_cell(subgroup.base, decisive)}{_value_cell(subgroup.fine_tuned, decisive)}"
+        f"<td><b>{change}</b><small>{low} to {high}</small><small>{p_words(subgroup.p_value)}</small></td></tr>"
     )
 
 

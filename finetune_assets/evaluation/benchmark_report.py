@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, Outcome
+from finetune_assets.evaluation.subgroups import Subgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,11 @@ class BenchmarkReport:
     """Examples that only the base model got right."""
     p_value: float
     """Of `n_fixed` against `n_broken`: McNemar's exact test, or a permutation test where examples share groups."""
+    subgroups: tuple[Subgroup, ...]
+    """By the source's subgroup column, the largest first; none where it names nothing."""
     outcome: Outcome
+    n_needed: int | None
+    """Test examples that would show a true difference of this size; None where these do, or there is none."""
     verdict: str
     """On the base model and on the best baseline, in words."""
     worst: tuple[WorstExample, ...]

@@ -21,7 +21,8 @@ from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_e
 from finetune_assets.evaluation.retrieval_costs import Comparison
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.scoring.number import NumberScoring
-from finetune_assets.evaluation.statistics import in_words, wilson
+from finetune_assets.evaluation.shares import wilson
+from finetune_assets.evaluation.statistics import in_words
 from finetune_assets.task import NumberAnswer
 
 if TYPE_CHECKING:
@@ -208,11 +209,13 @@ def metric_intervals(comparisons: Mapping[str, MetricComparison]) -> bytes:
     return _png(figure)
 
 
-def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, event: str = "positive") -> bytes:
+def reliability(
+    p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, event: str = "positive"
+) -> bytes:
     """Draw claimed probability against what happened before and after calibration, above histograms.
 
-    `p_before`, `p_after` and `y` [n] are of the test split; `event` says what an answer is where y is 1. Bars are
-    Wilson's 95 % intervals of a bin's share; on the diagonal a probability means what it says.
+    `p_before`, `p_after` and `y` [n] are of the test split, in groups [n]; `event` says what an answer is where y is 1.
+    Bars are Wilson's 95 % intervals of a bin's share; on the diagonal a probability means what it says.
 
     Raises:
         EvaluationError: a probability missing or outside 0..1, lengths that differ, or fewer than two examples.
@@ -220,7 +223,7 @@ def reliability(p_before: ArrayLike, p_after: ArrayLike, y: ArrayLike, event: st
     figure, panels = _figure(4, columns=2, width=7.4, height=4.7, heights=(4, 1))
     sides = (("Before calibration", ORANGE, np.asarray(p_before)), ("After calibration", BLUE, np.asarray(p_after)))
     for (title, colour, p), axes, below in zip(sides, panels[:2], panels[2:], strict=True):
-        error = calibration_error(p, y)
+        error = calibration_error(p, y, groups)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         _reliability_points(axes, reliability_bins(p, y), colour)
         interval = f"{100 * error.level:g} % {error.low:.3f} to {error.high:.3f}"

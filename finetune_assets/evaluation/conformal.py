@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.fitted import Fitted
+from finetune_assets.evaluation.shares import accuracy_interval
 from finetune_assets.evaluation.statistics import (
     FloatArray,
     Interval,
     Outcome,
-    accuracy_interval,
     in_words,
 )
 from finetune_assets.task import NumberAnswer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 from finetune_assets.errors import EvaluationError
@@ -48,7 +48,8 @@ class Fitted:
             EvaluationError: another method, or fields missing or unknown.
         """
         found = {key: value for key, value in data.items() if key != "method"}
-        if data.get("method") != cls.method or set(found) != {field.name for field in fields(cls)}:
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        if data.get("method") != cls.method or not required <= set(found) <= {field.name for field in fields(cls)}:
             raise EvaluationError(
                 f"expected a {cls.method} calibrator, got method {data.get('method')!r} with the fields "
                 f"{sorted(found)}: materialise the calibrator again"

@@ -39,6 +39,8 @@ class Prediction:
     p_truth: float | None = None
     """Probability of the true answer (binary and choice answers)."""
     group: str
+    subgroup: str | None = None
+    """What the benchmark is also reported by."""
     image: str | None = None
     question: str
     latency_s: float | None = None

@@ -18,7 +18,8 @@ import pandas as pd
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import Table
-from finetune_assets.evaluation.calibration import CalibrationReport, evidence
+from finetune_assets.evaluation.calibration import evidence
+from finetune_assets.evaluation.calibration_report import CalibrationReport
 from finetune_assets.evaluation.conformal import CoverageReport
 from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.predictions import CALIBRATED

@@ -36,6 +36,7 @@ DTYPES = {
     "p_predicted": "float64",
     "p_truth": "float64",
     "group": "str",
+    "subgroup": "str",
     "image": "str",
     "question": "str",
     "latency_s": "float64",
@@ -175,6 +176,7 @@ def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, 
     of = reading.probabilities or {}
     return {
         **{column: example[column] for column in ("example_id", "split", "group", "image", "question")},
+        "subgroup": example.get("subgroup"),
         "truth": truth,
         "truth_value": example["score"] if isinstance(answer, NumberAnswer) else None,
         "text": reply.text,

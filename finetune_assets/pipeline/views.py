@@ -13,10 +13,11 @@ import pandas as pd
 from finetune_assets.dataset import images
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult
-from finetune_assets.evaluation.calibration import CalibrationReport, Calibrator, Evidence
+from finetune_assets.evaluation.calibration import Calibrator, Evidence
+from finetune_assets.evaluation.calibration_report import CalibrationReport
 from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
-from finetune_assets.evaluation.platt import EVENTS
 from finetune_assets.evaluation.prediction import read_predictions
+from finetune_assets.evaluation.score_calibrator import EVENTS, ScoreCalibrator
 from finetune_assets.evaluation.statistics import in_words, p_words, signed_parts
 from finetune_assets.task import Answer, NumberAnswer, Task
 from finetune_assets.training_file.findings import Report
@@ -99,6 +100,25 @@ def metrics(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"{table(pd.DataFrame(rows)).value}\n\n{note}")
 
 
+def subgroups(report: BenchmarkReport) -> dict[str, dg.MarkdownMetadataValue]:
+    """Show the deciding metric of each subgroup; nothing where the source names none."""
+    decisive = report.decisive
+    rows = []
+    for subgroup in report.subgroups:
+        change, low, high = signed_parts(subgroup.difference, decisive.scale, decisive.digits)
+        rows.append(
+            {
+                "subgroup": subgroup.name,
+                "examples": subgroup.n,
+                "base": _shown(subgroup.base.estimate, decisive),
+                "fine-tuned": _shown(subgroup.fine_tuned.estimate, decisive),
+                "difference": f"{change} ({low} to {high})",
+                "p (Holm)": p_words(subgroup.p_value).removeprefix("p = "),
+            }
+        )
+    return {"subgroups": table(pd.DataFrame(rows))} if rows else {}
+
+
 def benchmark_numbers(report: BenchmarkReport) -> dict[str, Any]:
     """Return the numbers of the benchmark, which Dagster plots over time."""
     decisive = report.decisive
@@ -165,7 +185,7 @@ def calibration_picture(calibrator: Calibrator, test: Evidence) -> dict[str, dg.
         drawn = charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))
         return {"intervals": picture(drawn, "intervals")}
     event = EVENTS[calibrator.kind]
-    drawn = charts.reliability(test.score, calibrator.apply(test.score), test.truth, event)
+    drawn = charts.reliability(test.score, calibrator.apply(test.score), test.truth, test.groups, event)
     return {"reliability": picture(drawn, "reliability")}
 
 
@@ -182,7 +202,17 @@ def calibration_numbers(report: CalibrationReport | CoverageReport) -> dict[str,
         "brier_after": report.after.brier,
         "log_loss_before": report.before.log_loss,
         "log_loss_after": report.after.log_loss,
+        "log_loss_p": report.log_loss_p,
     }
+
+
+def calibration_method(calibrator: Calibrator) -> str:
+    """Say in words how scores become probabilities, and what the choice was made by."""
+    losses = calibrator.held_out_log_loss if isinstance(calibrator, ScoreCalibrator) else None
+    if losses is None:
+        return calibrator.method
+    compared = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
+    return f"{calibrator.method}; log loss on held-out folds of the calibration split: {compared}"
 
 
 def start(text: str | None, length: int = 200) -> str | None:

@@ -113,6 +113,7 @@ def _common(name: str, n: int, rng: np.random.Generator) -> dict[str, Any]:
         "p_predicted": np.nan,
         "p_truth": np.nan,
         "group": [f"group{i:04d}" for i in range(n)],
+        "subgroup": None,
         "image": [f"cell{i:04d}.png" for i in range(n)],
         "question": "Is this cell defective?",
         "latency_s": rng.random(n),

@@ -12,7 +12,9 @@ import sklearn.metrics
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark import compare
-from finetune_assets.evaluation.statistics import accuracy_interval, mcnemar, paired_bootstrap, paired_permutation
+from finetune_assets.evaluation.sample_size import needed_examples
+from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
+from finetune_assets.evaluation.statistics import mcnemar, paired_permutation
 from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 from .predictions import choices, numbers, predictions, texts
@@ -35,7 +37,7 @@ def test_difference_interval_and_p_are_those_of_the_paired_answers() -> None:
     frame = predictions()
     report = compare(frame)
     base, tuned = correct(frame, "base"), correct(frame, "fine_tuned")
-    expected, difference = paired_bootstrap(base, tuned), report.decisive.difference
+    expected, difference = paired_share_interval(base, tuned, np.arange(120)), report.decisive.difference
     assert difference.estimate == pytest.approx(tuned.mean() - base.mean())
     assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
     assert report.p_value == mcnemar(base, tuned)
@@ -141,8 +143,20 @@ def test_without_log_probabilities_the_answers_are_still_compared() -> None:
 def test_examples_of_one_group_count_as_one_draw() -> None:
     frame = predictions()
     copies = [frame.assign(example_id=frame["example_id"] + f"-{k}") for k in range(4)]
-    alone, grouped = compare(frame).decisive.difference, compare(pd.concat(copies)).decisive.difference
-    assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
+    alone, grouped = compare(frame).comparisons, compare(pd.concat(copies)).comparisons
+    for name, tolerance in (("f1", 1e-9), ("accuracy", 0.01)):
+        once, copied = alone[name].difference, grouped[name].difference
+        assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=tolerance)
+
+
+def test_an_inconclusive_benchmark_says_how_many_examples_would_settle_it() -> None:
+    frame = predictions(base=0.7, fine_tuned=0.76, seed=2)
+    report = compare(frame)
+    needed = needed_examples(correct(frame, "base"), correct(frame, "fine_tuned"), np.arange(120))
+    assert report.outcome == "inconclusive"
+    assert report.n_needed == needed and needed is not None and needed > 120
+    assert f"about {needed:,} such test examples would be needed to show it (80 % of the time)" in report.verdict
+    assert compare(predictions()).n_needed is None
 
 
 def test_a_gain_in_a_few_groups_is_not_significant_however_many_examples_they_have() -> None:
@@ -150,7 +164,7 @@ def test_a_gain_in_a_few_groups_is_not_significant_however_many_examples_they_ha
     frame["predicted"] = np.where(frame["role"] == "base", "No", "Yes")
     frame["truth"] = "Yes"
     report = compare(frame.assign(group=[f"panel {i % 5}" for i in range(len(frame))]))
-    assert report.decisive.difference.low == report.decisive.difference.high == 1.0
+    assert report.decisive.difference.low < 0.5 < report.decisive.difference.high == 1.0
     assert report.p_value == pytest.approx(2 / 2**5)
     assert report.outcome == "inconclusive"
 

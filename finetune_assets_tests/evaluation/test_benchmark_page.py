@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from finetune_assets.evaluation.benchmark import BenchmarkReport, compare, to_html
@@ -51,6 +52,16 @@ def test_the_page_is_well_formed_and_loads_nothing_from_anywhere(report: Benchma
     assert page.open == []
     assert page.sources == ["data:image/png;base64,iVBORw==", "data:image/png;base64,AAAA"]
     assert re.search(r"https?://|@import|url\(", html) is None
+
+
+def test_subgroups_are_shown_where_the_source_has_some(report: BenchmarkReport) -> None:
+    assert "By subgroup" not in Page(to_html(report)).text
+    frame = predictions(fine_tuned=0.8)
+    found = compare(frame.assign(subgroup=np.where(frame.index % 3 == 0, "old <camera>", "new camera")))
+    text = Page(to_html(found)).text
+    [new, old] = found.subgroups
+    assert f"new camera {new.n} examples {100 * new.base.estimate:.1f}" in text
+    assert f"old <camera> {old.n} examples {100 * old.base.estimate:.1f}" in text
 
 
 @pytest.mark.parametrize(

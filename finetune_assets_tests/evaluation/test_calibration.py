@@ -11,9 +11,15 @@ import sklearn.metrics
 from scipy.special import expit, logit
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.calibration import Evidence, evidence, fit, judge, judge_probabilities, load
+from finetune_assets.evaluation.calibration import Evidence, evidence, fit, judge, load
+from finetune_assets.evaluation.calibration_report import judge_probabilities
+from finetune_assets.evaluation.calibrator_choice import choose
 from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
 from finetune_assets.evaluation.platt import PlattCalibrator
+from finetune_assets.evaluation.reliability import log_losses
+from finetune_assets.evaluation.sample_size import needed_examples
+from finetune_assets.evaluation.score_calibrator import ScoreCalibrator
+from finetune_assets.evaluation.statistics import p_words, paired_permutation
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
 from finetune_assets_tests.evaluation.test_platt import oversure
@@ -91,7 +97,7 @@ def test_a_text_model_that_is_surer_where_it_is_right_is_calibrated_to_its_share
     table = both_splits(texts(n=400))
     found = fit(evidence(table, "calibration", TEXT), TEXT, "ft:a")
     test = evidence(table, "test", TEXT)
-    assert isinstance(found, PlattCalibrator) and found.slope > 0
+    assert isinstance(found, ScoreCalibrator) and found.warning is None
     assert found.apply(test.score).mean() == pytest.approx(test.truth.mean(), abs=0.01)
 
 
@@ -147,10 +153,75 @@ def test_unchanged_probabilities_are_called_unchanged() -> None:
     p, y = oversure(14, 100)
     report = judge_probabilities(p, p, y)
     assert report.outcome == "inconclusive"
-    assert report.verdict == (
+    assert report.verdict.startswith(
         "Calibration did not change the Brier score significantly: 0.0000 (95 % interval 0.0000 to 0.0000). "
-        "Log loss: 0.0000 (95 % interval 0.0000 to 0.0000)."
+        "Calibration did not change the log loss significantly: 0.0000 (95 % interval 0.0000 to 0.0000, p = 1). "
+        "The model's own probabilities "
     )
+    assert "would be needed" not in report.verdict
+
+
+def test_a_lower_log_loss_has_the_p_of_its_paired_test() -> None:
+    p, y = oversure(16, 400)
+    after = expit(logit(p) / 2.5)
+    groups = np.repeat(np.arange(200), 2)
+    report = judge_probabilities(p, after, y, groups)
+    assert report.log_loss_p == paired_permutation(log_losses(p, y), log_losses(after, y), groups) < 0.05
+    assert report.why_not is None
+    assert "Calibration lowered the log loss significantly: -0." in report.verdict
+    assert report.verdict.endswith(f"{p_words(report.log_loss_p)}).")
+
+
+def flat(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that mean what they say, and labels."""
+    rng = np.random.default_rng(seed)
+    p = rng.random(n)
+    return p, (rng.random(n) < p).astype(float)
+
+
+def shaken(p: np.ndarray, by: float) -> np.ndarray:
+    """Every other probability surer, the others less sure."""
+    return expit(logit(p) * np.where(np.arange(len(p)) % 2, 1 + by, 1 - by))
+
+
+SURE = np.repeat([0.002, 0.998], 100)
+OFF, OFF_LABELS = np.repeat([0.1, 0.9], 60), np.tile([0.0, 1.0], 60)
+FAIR, FAIR_LABELS = flat(18, 80)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "y", "words"),
+    [
+        (SURE, shaken(SURE, 0.01), SURE > 0.5, "There was nothing to gain"),
+        (FAIR, shaken(FAIR, 0.1), FAIR_LABELS, "are not shown to be off"),
+        (OFF, shaken(OFF, 0.1), OFF_LABELS, "were off, they had a calibration error"),
+        (FAIR, np.full(80, 0.5), FAIR_LABELS, "do not tell the answers apart"),
+        (FAIR, expit(5 * logit(FAIR)), FAIR_LABELS, "What holds on the calibration split"),
+    ],
+    ids=["calibrated already", "too few to tell", "no gain", "constant", "other data"],
+)
+def test_a_log_loss_that_is_not_lower_has_a_reason(
+    before: np.ndarray, after: np.ndarray, y: np.ndarray, words: str
+) -> None:
+    report = judge_probabilities(before, after, y)
+    assert words in (report.why_not or "")
+    assert report.verdict.endswith(report.why_not or "nothing")
+
+
+def test_a_gain_that_is_not_shown_comes_with_the_number_of_examples_that_would() -> None:
+    p, y = oversure(22, 25)
+    after = expit(0.9 * logit(p))
+    report = judge_probabilities(p, after, y)
+    assert report.log_loss_p > 0.05 and report.log_loss_difference.estimate < 0
+    needed = needed_examples(log_losses(p, y), log_losses(after, y), np.arange(25))
+    assert f"About {needed:,} test examples would be needed to show a gain of this size" in report.verdict
+
+
+def test_the_choice_of_a_calibrator_is_made_by_whole_groups() -> None:
+    p, y = oversure(23, 100)
+    groups = np.repeat(np.arange(50), 2)
+    found = fit(Evidence(p, y.astype(float), groups.astype(object)), YES_NO, "ft:a")
+    assert found == choose(p, y, groups, model="ft:a")
 
 
 def test_groups_widen_the_report() -> None:

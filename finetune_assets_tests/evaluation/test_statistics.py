@@ -7,13 +7,14 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.statistics import (
     FloatArray,
     Interval,
-    accuracy_interval,
     bootstrap,
+    holm,
     in_words,
     mcnemar,
     outcome,
@@ -22,7 +23,6 @@ from finetune_assets.evaluation.statistics import (
     percentile_interval,
     signed,
     verdict,
-    wilson,
 )
 
 
@@ -90,22 +90,6 @@ def test_mcnemar_is_the_exact_binomial_of_the_discordant_examples() -> None:
     b = np.array([True] * 5 + [False] + [True] * 9 + [False] * 3)
     assert mcnemar(a, b) == pytest.approx(22 / 1024)
     assert mcnemar(a, b) == pytest.approx(scipy.stats.binomtest(1, 10).pvalue)
-
-
-@given(st.integers(0, 200), st.integers(1, 200))
-def test_wilson_equals_scipys(count: int, n: int) -> None:
-    count = min(count, n)
-    reference = scipy.stats.binomtest(count, n).proportion_ci(method="wilson")
-    ours = wilson(count, n)
-    assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high), abs=1e-9)
-
-
-def test_accuracy_of_examples_in_groups_is_less_certain_than_of_independent_ones() -> None:
-    correct = np.repeat(np.random.default_rng(6).random(40) < 0.8, 5)
-    alone, grouped = accuracy_interval(correct), accuracy_interval(correct, groups=np.repeat(np.arange(40), 5))
-    assert alone == wilson(int(correct.sum()), 200)
-    assert grouped.estimate == alone.estimate
-    assert grouped.high - grouped.low > 1.7 * (alone.high - alone.low)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +170,32 @@ def test_the_permutation_test_keeps_its_level_with_skewed_errors_in_groups() -> 
     assert rejected / 600 <= 0.07
 
 
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_holms_p_values_equal_statsmodels(n: int) -> None:
+    p_values = np.random.default_rng(n).random(n).round(1) ** 3  # some of them equal
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holms_p_values_keep_their_order_and_only_rise(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert np.all(adjusted >= p_values) and np.all(adjusted <= 1)
+    assert np.all(np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= 0)
+
+
+def test_holms_p_values_by_hand() -> None:
+    # 3 * 0.01, 2 * 0.02, 1 * 0.03 raised to the one before it
+    assert holm([0.03, 0.01, 0.02]).tolist() == pytest.approx([0.04, 0.03, 0.04])
+    with pytest.raises(EvaluationError, match="between 0 and 1"):
+        holm([0.01, float("nan")])
+
+
+def test_holm_rarely_claims_a_gain_in_any_of_many_regions_without_one() -> None:
+    p_values = np.random.default_rng(24).random((2000, 8))
+    assert np.mean([holm(row).min() < 0.05 for row in p_values]) == pytest.approx(0.05, abs=0.015)
+    assert np.mean((p_values < 0.05).any(axis=1)) > 0.3
+
+
 def test_no_sign_stands_before_zero() -> None:
     assert [signed(-0.04), signed(0.04), signed(-1.26), signed(2)] == ["0.0", "0.0", "-1.3", "+2.0"]
 
@@ -202,8 +212,6 @@ def test_unpaired_lengths_are_refused() -> None:
         paired_permutation([1, 0], [1, 1, 0])
     with pytest.raises(EvaluationError, match="got 2 and 3"):
         mcnemar([1, 0], [1, 1, 0])
-    with pytest.raises(EvaluationError, match="at least 1 example"):
-        accuracy_interval([])
 
 
 def test_resamples_where_a_statistic_is_undefined_are_left_out() -> None:
@@ -256,13 +264,6 @@ def test_equal_models_are_rarely_told_apart() -> None:
         a, b = two_models(rng, 120, 0.15, 0.15)
         outcomes.append(outcome(paired_bootstrap(a, b, n_resamples=300), mcnemar(a, b)))
     assert 1 - outcomes.count("inconclusive") / 1000 <= 0.05
-
-
-@pytest.mark.parametrize("n", range(1, 60))
-def test_wilsons_interval_holds_its_share_at_every_count(n: int) -> None:
-    for count in range(n + 1):
-        share = wilson(count, n)
-        assert 0 <= share.low <= share.estimate <= share.high <= 1
 
 
 def test_large_numbers_are_written_without_an_exponent() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from finetune_assets.evaluation import calibrator_choice
 from finetune_assets.evaluation.benchmark import compare
 from finetune_assets.pipeline import views
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
+from finetune_assets_tests.evaluation.test_platt import oversure
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
@@ -57,3 +62,23 @@ def test_worst_texts_are_shown_from_their_beginning() -> None:
     table = built.texts().assign(image=None, question="long " * 100)
     shown = views.worst_examples(compare(table, TextAnswer(kind="text"))).value or ""
     assert "long long …" in shown and "p_truth" not in shown and "I do not know" in shown
+
+
+def test_subgroups_are_a_table_where_there_are_any() -> None:
+    frame = built.predictions()
+    assert views.subgroups(compare(frame)) == {}
+    camera = np.where(frame["example_id"] < "cell0040", "old", "new")
+    shown = views.subgroups(compare(frame.assign(subgroup=camera)))["subgroups"].value or ""
+    assert "| subgroup | examples | base | fine-tuned | difference | p (Holm) |" in shown
+    assert "| new | 80 |" in shown and "| old | 40 |" in shown
+
+
+def test_a_calibrator_says_what_it_was_chosen_by() -> None:
+    p, y = oversure(1, 400)
+    few, many = (calibrator_choice.choose(p[:n], y[:n], model="ft:a") for n in (40, 400))
+    assert views.calibration_method(few) == "platt"
+    assert re.fullmatch(
+        r"\w+; log loss on held-out folds of the calibration split: platt 0\.\d{4}, temperature 0\.\d{4}, "
+        r"beta 0\.\d{4}, isotonic 0\.\d{4}",
+        views.calibration_method(many),
+    )

@@ -21,7 +21,7 @@ _COLUMN = re.compile(r"\{([^{}]+)\}")
 
 def needed(source: Columns) -> list[str]:
     """List the columns that the source's texts name, each once."""
-    texts = (source.region, source.question, source.answer, source.support, source.group, source.image)
+    texts = (source.region, source.question, source.answer, source.support, source.group, source.image, source.subgroup)
     return list(dict.fromkeys(column for written in texts if written for column in columns_in(written)))
 
 
@@ -29,7 +29,8 @@ def read_rows(source: Columns, rows: Iterator[tuple[Origin, Cells | str]], answe
     """Stream the examples of the origins' region; a row without a readable region is reported in every region."""
     images = columns_in(source.image) if source.image else ()
     columns = [column for column in needed(source) if column not in images]
-    asked = needed(source.model_copy(update={"support": None}))  # an answer without an explanation is still an answer
+    # An answer without an explanation is still an answer, and an example without a subgroup still an example.
+    asked = needed(source.model_copy(update={"support": None, "subgroup": None}))
     for origin, row in rows:
         if isinstance(row, str):
             yield origin.problem(Reason.MALFORMED_LINE, row)
@@ -65,6 +66,7 @@ def _example(source: Columns, origin: Origin, row: Cells, texts: dict[str, str],
         "question": question,
         "image": image,
         "group": _filled(source.group, texts) if source.group else None,
+        "subgroup": (_filled(source.subgroup, texts) or None) if source.subgroup else None,
     }
     if source.image and image is None:
         return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no image", **fields)

@@ -29,7 +29,7 @@ def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Ex
     """
     needed = [*columns_in(source.image), *columns_in(source.score), *columns_in(source.region)]
     for path in _tables(source):
-        for number, row in rows(path, needed, columns_in(source.group)):
+        for number, row in rows(path, needed, [*columns_in(source.group), *columns_in(source.subgroup)]):
             origin = Origin(region, path, number, record_name(path))
             if isinstance(row, str):
                 yield origin.problem(Reason.MALFORMED_LINE, row)
@@ -62,6 +62,7 @@ def _example(source: ScoredImagesSource, origin: Origin, row: Cells, answer: Ans
         id=f"{origin.region}/{image_url}",
         question=source.question,
         group=filled(source.group, row) or None,
+        subgroup=filled(source.subgroup, row) or None,
         image=beside(origin.path.parent, image_url),
     )
     if is_on_the_web(image_url):

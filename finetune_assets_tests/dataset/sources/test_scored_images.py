@@ -50,6 +50,12 @@ def test_the_columns_may_have_other_names_and_a_spreadsheet_its_decimal_comma(tm
     assert found == [(f"{tmp_path}/sub/a.PNG", 0.83, "Yes", "p1"), (f"{tmp_path}/b.png", 0.2, "No", "p2")]
 
 
+def test_a_column_subgroup_is_taken_where_there_is_one(tmp_path: Path) -> None:
+    table = csv(tmp_path, "image_url,score,region,subgroup\na.png,1,r1,night\nb.png,1,r1,\n")
+    assert [example.subgroup for example in read(table)] == ["night", None]
+    assert read(csv(tmp_path, HEADER + "a.png,1,r1\n"))[0].subgroup is None
+
+
 def test_a_folder_of_tables_is_read_like_one(tmp_path: Path) -> None:
     for name in ("1.csv", "2.csv"):
         (tmp_path / name).write_text(HEADER + f"{name}.png,1,r1\n")

@@ -45,6 +45,13 @@ def test_every_part_may_be_made_of_several_columns(tmp_path: Path) -> None:
     assert (made.answer, made.score, made.group) == ("Price is $1.20", 1.2, "Acme/Pen")
 
 
+def test_a_subgroup_is_made_of_columns_and_may_be_empty(tmp_path: Path) -> None:
+    path = csv(tmp_path, "question,answer,camera,year\nQ?,a,old,2019\nR?,b,,\n")
+    first, second = read(path, region="physics", subgroup="{camera} {year}")
+    assert (first.subgroup, first.problem) == ("old 2019", None)
+    assert (second.subgroup, second.problem) == (None, None)
+
+
 def test_the_support_follows_a_text_answer_after_its_separator(tmp_path: Path) -> None:
     path = csv(tmp_path, "question,correct_answer,support\nQ?,water,It is wet.\nR?,ice,\n")
     settings: dict[str, Any] = {"answer": "{correct_answer}", "support": "{support}", "region": "physics"}

@@ -121,3 +121,22 @@ def test_one_true_class_leaves_only_what_is_defined() -> None:
 def test_words_that_are_not_the_tasks_are_refused(truth: list[str], predicted: list[str], message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         BinaryScoring().score(answered(truth, predicted, [0.5] * len(truth)))
+
+
+counts = st.tuples(*[st.integers(0, 3000)] * 6).filter(lambda c: sum(c[:3]) > 0 and sum(c[3:]) > 0)
+
+
+@given(counts)
+@settings(max_examples=25, deadline=None)
+def test_counts_of_a_published_benchmark_give_its_accuracy_and_f1(found: tuple[int, ...]) -> None:
+    """As the MIRP benchmark is scored: an answer that cannot be parsed counts as the opposite of the true one.
+
+    Wolf et al., MICCAI 2025; the rule is that of the evaluation published with it, whose tables give accuracy and F1 of
+    the answer 1. The weights of six examples are the counts: true yes answered yes, no and unreadably, then true no.
+    """
+    cells = [("Yes", "Yes"), ("Yes", "No"), ("Yes", None), ("No", "No"), ("No", "Yes"), ("No", None)]
+    scored = BinaryScoring().score([prediction(true, given) for true, given in cells])
+    accuracy, f1 = (METRICS[name].resampled(scored, np.array([found], dtype=float))[0] for name in ("accuracy", "f1"))
+    truth, parsed = [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 1, 1]
+    assert accuracy == pytest.approx(sklearn.metrics.accuracy_score(truth, parsed, sample_weight=found))
+    assert f1 == pytest.approx(sklearn.metrics.f1_score(truth, parsed, sample_weight=found))

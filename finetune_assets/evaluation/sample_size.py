@@ -1,0 +1,47 @@
+"""How many test examples it takes to show a difference: what is asked next where a benchmark is inconclusive."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from finetune_assets.evaluation.statistics import SIGNIFICANCE
+
+POWER = 0.8
+"""Share of benchmarks of that many examples which would show the difference."""
+_LEAST_GROUPS = 6
+"""With fewer, no paired test can be significant: 2 / 2**5 > 0.05."""
+
+
+def needed_examples(scores_a: ArrayLike, scores_b: ArrayLike, groups: ArrayLike) -> int | None:
+    """Return how many examples like these show a difference as large as theirs, in `POWER` of all cases, if it is real.
+
+    `scores_a`, `scores_b` [n] are the scores of the two models on the same examples, in groups [n]. With d the mean of
+    the paired differences and v their mean square,
+
+        n = ((z_0.975 * sqrt(v) + z_0.8 * sqrt(v - d^2)) / d)^2.
+
+    Where answers are right or wrong, v is the share of examples that only one model gets right, and this is Connor's
+    size for McNemar's test (1987, "Sample size for testing differences in proportions for the paired-sample design").
+    Where examples share groups, squares of groups' sums stand for v, and more examples are taken to come in more such
+    groups. Rounded up to two digits; None where the means are equal.
+    """
+    from scipy.special import ndtri
+
+    differences = np.asarray(scores_b, dtype=float) - np.asarray(scores_a, dtype=float)
+    mean, n = differences.mean(), len(differences)
+    if mean == 0:
+        return None
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    square = (np.bincount(member, weights=differences) ** 2).sum() / n
+    explained = mean**2 * (np.bincount(member) ** 2).sum() / n
+    spread = math.sqrt(max(0.0, square - explained))
+    effort = -ndtri(SIGNIFICANCE / 2) * math.sqrt(square) + ndtri(POWER) * spread
+    return _rounded_up(max((effort / mean) ** 2, _LEAST_GROUPS * n / len(names)))
+
+
+def _rounded_up(n: float) -> int:
+    step = 10 ** max(0, math.floor(math.log10(n)) - 1)
+    return math.ceil(n / step) * step

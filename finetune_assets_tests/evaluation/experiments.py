@@ -1,0 +1,94 @@
+"""Draws benchmarks from a population whose true figures are known, so that intervals and verdicts can be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from finetune_assets.evaluation.prediction import read_predictions
+from finetune_assets.evaluation.scoring import scoring_of
+from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer
+
+Draw = Callable[[np.random.Generator, int, int], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Where the examples of a benchmark come from."""
+
+    answer: Answer
+    draw: Draw
+    """Of so many groups, each of so many examples."""
+
+    def true_differences(self, n_groups: int = 150_000) -> dict[str, float]:
+        """Fine-tuned minus base for each metric, of so many examples that chance is left out."""
+        scoring, table = scoring_of(self.answer), self.draw(np.random.default_rng(0), n_groups, 1)
+        everyone = np.ones((1, n_groups))
+        of = {
+            role: scoring.score(read_predictions(table, "test", role))  # type: ignore[arg-type]
+            for role in ("base", "fine_tuned")
+        }
+        return {
+            name: float(metric.resampled(of["fine_tuned"], everyone)[0] - metric.resampled(of["base"], everyone)[0])
+            for name, metric in scoring.metrics.items()
+        }
+
+
+def binary(base: float, fine_tuned: float) -> Population:
+    """Yes or no; how far a model is on the right side depends on its skill, on the example and on its group."""
+
+    def draw(rng: np.random.Generator, n_groups: int, size: int) -> pd.DataFrame:
+        n = n_groups * size
+        truth = rng.random(n) < 0.4
+        hardness = np.repeat(rng.normal(0, 0.7, n_groups), size) + rng.normal(0, 0.7, n)
+        parts = []
+        for role, skill in (("base", base), ("fine_tuned", fine_tuned)):
+            margin = skill - hardness + rng.normal(0, 1, n)
+            p_positive = expit(np.where(truth, margin, -margin))
+            word = np.where(p_positive > 0.5, "Yes", "No")
+            fields = {"truth": np.where(truth, "Yes", "No"), "predicted": word, "p_positive": p_positive}
+            parts.append(_rows(role, n_groups, size, **fields))
+        return pd.concat(parts, ignore_index=True)
+
+    return Population(BinaryAnswer(kind="binary"), draw)
+
+
+def numbers(base: float, fine_tuned: float) -> Population:
+    """Prices over three decades, each guess off by a log-normal factor; how far, the model and the group say."""
+
+    def draw(rng: np.random.Generator, n_groups: int, size: int) -> pd.DataFrame:
+        n = n_groups * size
+        truth = np.exp(np.repeat(rng.normal(4, 0.4, n_groups), size) + rng.normal(0, 0.4, n))
+        hardness = np.exp(np.repeat(rng.normal(0, 0.15, n_groups), size))
+        parts = []
+        for role, spread in (("base", base), ("fine_tuned", fine_tuned)):
+            guess = truth * np.exp(spread * hardness * rng.normal(0, 1, n))
+            written = {"truth": "$", "predicted": "$", "truth_value": truth, "predicted_value": guess}
+            parts.append(_rows(role, n_groups, size, **written))
+        return pd.concat(parts, ignore_index=True)
+
+    return Population(NumberAnswer(kind="number", template="${}"), draw)
+
+
+def _rows(role: str, n_groups: int, size: int, **fields: object) -> pd.DataFrame:
+    n = n_groups * size
+    missing = dict.fromkeys(("truth_value", "predicted_value", "p_positive", "p_predicted", "p_truth"), np.nan)
+    usual = {
+        "example_id": [f"e{k:06d}" for k in range(n)],
+        "split": "test",
+        "role": role,
+        "model": role,
+        "text": "",
+        "group": np.repeat([f"g{k:06d}" for k in range(n_groups)], size),
+        "subgroup": None,
+        "image": None,
+        "question": "?",
+        "latency_s": 0.1,
+        "truncated": False,
+        "error": None,
+    }
+    return pd.DataFrame(missing | usual | fields)

@@ -1,0 +1,47 @@
+"""Whole benchmarks of populations with known figures: how often intervals hold them, and how often a gain is claimed.
+
+Some minutes each, so they run only where `RUN_SIMULATIONS` gives the number of benchmarks, such as 1000:
+
+    RUN_SIMULATIONS=1000 python -m pytest -n 0 -s finetune_assets_tests/evaluation/test_simulations.py
+"""
+
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from finetune_assets.evaluation.benchmark import compare
+from finetune_assets_tests.evaluation.experiments import Population, binary, numbers
+
+N = int(os.environ.get("RUN_SIMULATIONS", "0"))
+pytestmark = [
+    pytest.mark.skipif(N == 0, reason="RUN_SIMULATIONS gives the number of benchmarks"),
+    pytest.mark.timeout(7200),
+]
+SLACK = 2 * np.sqrt(0.05 * 0.95 / max(N, 1))
+"""What chance adds to a share of 5 % in so many benchmarks."""
+designs = pytest.mark.parametrize(("n_groups", "size"), [(120, 1), (40, 3)], ids=["independent", "in groups"])
+
+
+@designs
+@pytest.mark.parametrize("population", [binary(0.6, 0.6), numbers(0.4, 0.4)], ids=["binary", "number"])
+def test_a_gain_that_is_none_is_claimed_in_at_most_5_percent(population: Population, n_groups: int, size: int) -> None:
+    rng = np.random.default_rng(1)
+    outcomes = Counter(compare(population.draw(rng, n_groups, size), population.answer).outcome for _ in range(N))
+    print(f"\n{population.answer.kind}, {n_groups} x {size}, no true difference: {dict(outcomes)}")
+    assert 1 - outcomes["inconclusive"] / N <= 0.05 + SLACK
+
+
+@designs
+@pytest.mark.parametrize("population", [binary(0.2, 0.9), numbers(0.6, 0.3)], ids=["binary", "number"])
+def test_95_percent_intervals_hold_the_true_difference_in_93_to_97_percent(
+    population: Population, n_groups: int, size: int
+) -> None:
+    rng, true, held = np.random.default_rng(2), population.true_differences(), Counter[str]()
+    for _ in range(N):
+        for name, row in compare(population.draw(rng, n_groups, size), population.answer).comparisons.items():
+            held[name] += row.difference.low <= true[name] <= row.difference.high
+    shares = {name: held[name] / N for name in true}
+    print(f"\n{population.answer.kind}, {n_groups} x {size}, intervals that hold the truth: {shares}")
+    assert all(0.93 - SLACK <= share <= 0.97 + SLACK for share in shares.values())
