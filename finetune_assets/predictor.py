@@ -133,7 +133,7 @@ class Predictor:
         for reply in replies:
             while (refused := asked.popleft()) is not None:
                 yield refused
-            yield self._read(reply)
+            yield self.read(reply)
         yield from (refused for refused in asked if refused is not None)
 
     def _requests(self, questions: Iterable[Question], asked: deque[Predicted | None]) -> Iterator[Messages]:
@@ -158,7 +158,8 @@ class Predictor:
             url = images.data_url(*images.for_training(images.read(question.image)))
         return to_messages(self.task.prompt, text, url)
 
-    def _read(self, reply: Reply) -> Predicted:
+    def read(self, reply: Reply) -> Predicted:
+        """Read what the champion replied, and calibrate it."""
         answer, model = self.task.answer, self.champion.model
         if reply.error is not None:
             return Predicted(model, error=reply.error)

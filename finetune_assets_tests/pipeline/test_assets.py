@@ -12,7 +12,7 @@ import pytest
 
 from finetune_assets.pipeline.stage import PREPARE
 from finetune_assets.training_file import validation
-from finetune_assets_tests.pipeline.conftest import Finished
+from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task, words, write_cells
 from finetune_assets_tests.server_process import ServerProcess
 

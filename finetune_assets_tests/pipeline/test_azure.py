@@ -11,7 +11,7 @@ import pytest
 from finetune_assets.provider import azure_deployment
 from finetune_assets.provider.azure_deployment import deployment_name
 from finetune_assets_tests.azure_control_plane import ACCOUNT, TOKEN, control_plane
-from finetune_assets_tests.pipeline.conftest import Finished
+from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import Project, failures
 from finetune_assets_tests.server_process import ServerProcess
 

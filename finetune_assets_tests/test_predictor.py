@@ -1,0 +1,101 @@
+"""A region's champion, asked about what nobody has labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetune_assets.errors import EvaluationError, TaskError
+from finetune_assets.evaluation import calibration
+from finetune_assets.evaluation.conformal import ConformalCalibrator
+from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.stage import Region
+from finetune_assets.predictor import Predicted, Predictor, Question, read_questions
+from finetune_assets.provider.completions import Reply
+from finetune_assets.task import NumberAnswer
+from finetune_assets_tests.dataset.pictures import picture, put
+from finetune_assets_tests.finished_region import Finished
+from finetune_assets_tests.pipeline.tasks import make_task
+from finetune_assets_tests.server_process import ServerProcess
+
+PRICES = {"kind": "diamonds"}
+
+pytestmark = pytest.mark.xdist_group("finished_region")
+
+
+@pytest.fixture
+def predictor(finished: Finished, server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
+    """The champion that tells bright pictures from dark ones."""
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+    task = finished.project.task
+    champion = standing(Region(task, "mono", Outputs(root=str(finished.project.root)))).champion
+    assert champion is not None, standing(Region(task, "mono", Outputs(root=str(finished.project.root)))).objections
+    yield Predictor(task, champion, calibration.load(champion.calibrator))
+
+
+def pictures(folder: Path) -> list[Question]:
+    for name, shade in {"dark": 25, "bright": 215}.items():
+        put(folder / f"{name}.png", picture(size=(16, 40), shade=shade))
+    return [Question(image=folder / "dark.png"), Question(image=folder / "bright.png")]
+
+
+def test_the_answer_comes_with_a_calibrated_probability_and_the_model(predictor: Predictor, tmp_path: Path) -> None:
+    dark, bright = predictor.predict(pictures(tmp_path))
+    assert (dark.answer, bright.answer) == ("No", "Yes")
+    assert dark.p_raw is not None and dark.p_calibrated is not None and bright.p_calibrated is not None
+    assert dark.p_calibrated < 0.5 < bright.p_calibrated
+    [expected] = predictor.calibrator.apply([dark.p_raw])  # pyright: ignore[reportAttributeAccessIssue]
+    assert dark.p_calibrated == pytest.approx(expected)
+    assert dark.model == predictor.champion.model
+    assert "of Yes" in str(dark)
+
+
+def test_what_cannot_be_asked_is_an_error_in_its_place(predictor: Predictor, tmp_path: Path) -> None:
+    dark, bright = pictures(tmp_path)
+    asked = [Question(image=tmp_path / "none.png"), dark, Question(problem="x.jsonl line 3: no JSON"), bright]
+    found = list(predictor.predict([*asked, Question(image=tmp_path / "none.png")]))
+    assert [one.answer for one in found] == [None, "No", None, "Yes", None]
+    assert "image_missing" in str(found[0].error) and found[2].error == "x.jsonl line 3: no JSON"
+    assert str(found[0]).startswith("no answer: image_missing")
+
+
+def test_a_number_comes_with_its_interval(predictor: Predictor) -> None:
+    answer = NumberAnswer(kind="number", template="${}", minimum=0)
+    fitted = ConformalCalibrator.fit([10.0] * 40, [9.0] * 40, answer=answer, model=predictor.champion.model)
+    priced = replace(predictor, task=make_task(answer=answer.model_dump(), source=PRICES), calibrator=fitted)
+    found = priced.read(Reply("It costs $0.50 or so", finish_reason="stop"))
+    assert found.interval == (0, pytest.approx(1.5)) and found.level == 0.9
+    assert str(found) == "$0.50  [0 to 1.5, 90 % interval]"
+
+
+def test_a_region_without_a_champion_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_DATA", str(tmp_path))
+    with pytest.raises(EvaluationError, match="no model answers for solar_cells/mono: none was evaluated yet"):
+        Predictor.load("solar_cells", "mono")
+    with pytest.raises(TaskError, match="solar_cells has the regions mono, poly, not 'nowhere'"):
+        Predictor.load("solar_cells", "nowhere")
+
+
+def test_a_task_that_was_changed_is_warned_of(predictor: Predictor) -> None:
+    assert predictor.warning == predictor.calibrator.warning
+    changed = replace(predictor, task=make_task(description="another one"))
+    assert "was changed after" in str(changed.warning)
+
+
+def test_questions_are_read_from_a_file_and_its_bad_lines_named(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    lines = [{"image": "a.png"}, {"text": "why?", "image": "https://host/b.png"}, {"text": 3}, {}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{\n")
+    first, second, *bad = read_questions(path)
+    assert first == Question(image=str(tmp_path / "a.png"))
+    assert second == Question("why?", "https://host/b.png")
+    assert [f"line {number}: " in str(one.problem) for number, one in enumerate(bad, start=3)] == [True] * 3
+
+
+def test_a_prediction_is_json() -> None:
+    assert json.loads(json.dumps(Predicted("m", "Yes").to_dict()))["answer"] == "Yes"
