@@ -1,5 +1,7 @@
 """The deciding metric by subgroup, and that many subgroups do not make a find."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from finetune_assets.evaluation.subgroups import by_subgroup
 from .predictions import prediction, predictions
 
 
-def rows(subgroups: list[str | None]) -> list[Prediction]:
+def rows(subgroups: Sequence[str | None]) -> list[Prediction]:
     """One example in a group of its own for each entry."""
     return [prediction("Yes", "Yes", group=f"g{k}", subgroup=name) for k, name in enumerate(subgroups)]
 
