@@ -49,7 +49,7 @@ def paired_share_interval(
     """Return how much more often b than a [n] is right, with Tango's interval.
 
     The bootstrap finds no spread where hardly any example tells the models apart, and its interval is then too short:
-    where 1 answer in 100 differs, that of 120 examples held the truth in 47 % of benchmarks.
+    where 3 answers in 1,000 differ, that of 120 examples held the truth in 47 % of benchmarks.
 
     Where examples share groups [n], they count as so many fewer as they tell less (Rao and Scott 1992, "A simple method
     for the analysis of clustered binary data"), and Student's t stands for the normal.
