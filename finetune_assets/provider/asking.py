@@ -1,8 +1,9 @@
 """Many questions to one model: many at once, as fast as the provider lets us, answered in order, in flat memory.
 
-The caller's thread builds the requests one by one and looks each up in what was answered before. An event loop in a
-thread of its own sends the others, keeps each answer as it comes, and slows down where the provider wants that. Memory
-holds the requests under way and a window of replies, which are small: one slow answer does not hold up the others.
+All of it happens in an event loop in a thread of its own, where each of so many workers takes the next request, looks
+it up in what was answered before, sends it if it is new, and keeps the answer. The caller is handed replies some at a
+time: threads that took turns at every request would wait for each other most of the time. Memory holds the requests
+under way and a window of replies, which are small, so that one slow answer does not hold up the others.
 """
 
 from __future__ import annotations
@@ -11,12 +12,8 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -32,6 +29,8 @@ from finetune_assets.provider.progress import Progress
 
 AHEAD = 4096
 """Replies that are kept while an earlier one is still to come."""
+_GATHER_S = 0.02
+"""How long replies are gathered before the caller is woken."""
 _OVERLOADED = (429, 503, 529)
 """Statuses that ask everyone to be slower, not one request to be repeated."""
 
@@ -57,7 +56,7 @@ def ask_all(
     Args:
         client: Speaks to the provider; its `max_retries` are granted to each request.
         settings: The model, and how it is asked.
-        requests: Drawn from as they are sent.
+        requests: Drawn from as they are sent, in another thread.
         cache: Where answers are looked up and kept.
         concurrency: Most requests under way at once.
         total: How many there will be, for the time that is left.
@@ -67,22 +66,16 @@ def ask_all(
         ProviderError: the provider does not answer, or refuses to serve the model.
         AnswerCacheError: answers cannot be read or kept.
     """
-    patient = client.with_options(timeout=settings.patience_s)
-    pace = Pace(concurrency)
-    window = _Window(concurrency, Progress(settings.model, pace, total, say))
-    with (
-        explained(client),
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_line(patient, pace, cache)) as line,
-    ):
-        made = made_at(client, settings.model) if cache else None
-        for messages in requests:
-            body = settings.body(messages)
-            key = key_of(str(client.base_url), made, body)
-            known = cache.get(key) if cache else None
-            window.add(known or portal.start_task_soon(line.ask, key, body))
-            yield from window.take()
-        yield from window.take_all()
+    with explained(client), start_blocking_portal() as portal:
+        line = _Line(client, settings, cache, Pace(concurrency))
+        asked = _Questions(line, requests)
+        progress = Progress(settings.model, line.pace, total, say)
+        ended = portal.start_task_soon(asked.answer, concurrency)
+        while (replies := portal.call(asked.take, progress.due_s)) is not None:
+            progress.show(asked.n_answered, line.n_known)
+            yield from replies
+        ended.result()
+        progress.tell()
 
 
 def made_at(client: Client, model: str) -> int | None:
@@ -101,85 +94,96 @@ def made_at(client: Client, model: str) -> int | None:
         return None
 
 
-class _Window:
-    """Questions in their order, answered or under way."""
+class _Questions:
+    """Requests and their replies, by number; lives in the event loop."""
 
-    def __init__(self, concurrency: int, progress: Progress) -> None:
-        self._concurrency = concurrency
-        self._progress = progress
-        self._questions: deque[Reply | Future[Reply]] = deque()
-        self._running = 0
-        self._finished: SimpleQueue[Future[Reply]] = SimpleQueue()
+    def __init__(self, line: _Line, requests: Iterable[Messages]) -> None:
+        self._line = line
+        self._requests = enumerate(requests)
+        self._replies: dict[int, Reply] = {}
+        self._taken = 0
+        self._all_drawn = self._ended = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
 
-    def add(self, question: Reply | Future[Reply]) -> None:
-        """Add the next question: its reply, or what will be its reply."""
-        self._questions.append(question)
-        if isinstance(question, Reply):
-            self._progress.add(known=True)
-        else:
-            self._running += 1
-            question.add_done_callback(self._finished.put)
+    @property
+    def n_answered(self) -> int:
+        """How many have their reply."""
+        return self._taken + len(self._replies)
 
-    def take(self) -> Iterator[Reply]:
-        """Give the replies that are next, and wait until there is room for another question."""
-        yield from self._ready()
-        while self._running >= self._concurrency or len(self._questions) >= AHEAD:
-            self._wait()
-            yield from self._ready()
+    async def answer(self, concurrency: int) -> None:
+        """Have all requests answered, so many at once."""
+        try:
+            async with self._line:
+                await asyncio.gather(*(self._work() for _ in range(concurrency)))
+        finally:
+            self._ended = True
+            self._changed.set()
 
-    def take_all(self) -> Iterator[Reply]:
-        """Give all replies that are still to come."""
-        while self._questions:
-            yield from self._ready()
-            if self._questions:
-                self._wait()
-        self._progress.tell()
+    async def take(self, patience_s: float) -> list[Reply] | None:
+        """Give the replies that are next; none after `patience_s` seconds without one, None after the last one."""
+        if not self._ended:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), patience_s)
+            await asyncio.sleep(_GATHER_S)
+        first = self._taken
+        while self._taken in self._replies:
+            self._taken += 1
+        self._changed.clear()
+        self._room.set()
+        replies = [self._replies.pop(number) for number in range(first, self._taken)]
+        return None if self._ended and not replies else replies
 
-    def _ready(self) -> Iterator[Reply]:
-        while self._questions:
-            first = self._questions[0]
-            if isinstance(first, Future):
-                if not first.done():
-                    break
-                first = first.result()
-            self._questions.popleft()
-            yield first
-
-    def _wait(self) -> None:
-        """Wait until a question under way has ended; meanwhile say how far all of it is."""
-        while True:
-            try:
-                self._finished.get(timeout=self._progress.due_s)
-                break
-            except Empty:
-                self._progress.tell()
-        self._running -= 1
-        self._progress.add()
+    async def _work(self) -> None:
+        """Answer one request after the other."""
+        while (drawn := next(self._requests, None)) is not None:
+            number, messages = drawn
+            self._replies[number] = await self._line.ask(messages)
+            if number == self._taken:
+                self._changed.set()
+            while number - self._taken > AHEAD:
+                self._room.clear()
+                await self._room.wait()
 
 
-@asynccontextmanager
-async def _line(client: Client, pace: Pace, cache: AnswerCache | None) -> AsyncIterator[_Line]:
-    async with asynchronous(client) as http:
-        yield _Line(http, pace, client.max_retries, cache)
-
-
-@dataclass(frozen=True)
 class _Line:
-    """Sends requests; lives in the event loop."""
+    """Looks requests up, sends those that are new, and keeps their replies; lives in the event loop."""
 
-    http: openai.AsyncOpenAI
-    pace: Pace
-    retries: int
-    """Of one request, and of all of them together where the provider is overloaded."""
-    cache: AnswerCache | None
+    def __init__(self, client: Client, settings: Settings, cache: AnswerCache | None, pace: Pace) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._url = str(client.base_url)
+        self._made = made_at(client, settings.model) if cache else None
+        self._retries = client.max_retries
+        self._http = asynchronous(client.with_options(timeout=settings.patience_s))
+        self.pace = pace
+        self.n_known = 0
+        """Replies that were looked up."""
 
-    async def ask(self, key: bytes, body: bytes) -> Reply:
-        """Return the reply, and keep it."""
+    async def __aenter__(self) -> None:
+        await self._http.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._http.__aexit__(*error)
+
+    async def ask(self, messages: Messages) -> Reply:
+        """Return the reply that is kept, or ask for it and keep it."""
+        body = self._settings.body(messages)
+        if self._cache is None:
+            return await self._answer(body)
+        key = key_of(self._url, self._made, body)
+        if (known := self._cache.get(key)) is not None:
+            self.n_known += 1
+            await asyncio.sleep(0)  # thousands of known replies must not keep the others waiting
+            return known
+        reply = await self._answer(body)
+        self._cache.put(key, reply)
+        return reply
+
+    async def _answer(self, body: bytes) -> Reply:
         failures = 0
         while (reply := await self._attempt(body, failures)) is None:
             failures += 1
-        if self.cache:
-            self.cache.put(key, reply)
         return reply
 
     async def _attempt(self, body: bytes, failures: int) -> Reply | None:
@@ -193,7 +197,7 @@ class _Line:
                 error = failed
             if overloaded := _is_overload(error):
                 self.pace.refused(began, pause(error, self.pace.refusals + 1))
-        if (self.pace.refusals if overloaded else failures + 1) > self.retries or not may_pass(error):
+        if (self.pace.refusals if overloaded else failures + 1) > self._retries or not may_pass(error):
             raise error
         if not overloaded:
             await asyncio.sleep(pause(error, failures + 1))
@@ -202,7 +206,7 @@ class _Line:
     async def _send(self, body: bytes) -> Reply:
         began = time.perf_counter()
         # The SDK's objects take longer to build than all the rest of a request.
-        response = await self.http.post(
+        response = await self._http.post(
             "/chat/completions",
             content=body,
             cast_to=httpx2.Response,

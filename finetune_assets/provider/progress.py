@@ -13,7 +13,7 @@ SAY_EVERY_S = 10.0
 
 @dataclass
 class Progress:
-    """Counts replies, and says from time to time how many there are, how fast they come, and when the last one will."""
+    """Says from time to time how many questions are answered, how fast, and when the last one will be."""
 
     model: str
     pace: Pace
@@ -30,10 +30,9 @@ class Progress:
         """Seconds until something is to be said again."""
         return max(0.0, self._told + SAY_EVERY_S - time.monotonic())
 
-    def add(self, *, known: bool = False) -> None:
-        """Count a reply."""
-        self.answered += 1
-        self.known += known
+    def show(self, answered: int, known: int) -> None:
+        """Take the counts, and say them if it is time."""
+        self.answered, self.known = answered, known
         if self.due_s == 0:
             self.tell()
 

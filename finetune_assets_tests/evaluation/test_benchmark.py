@@ -16,8 +16,9 @@ from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
 from finetune_assets.evaluation.statistics import mcnemar, paired_permutation
 from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task_costs import Prices, TokenPrices
 
-from .predictions import choices, numbers, predictions, texts
+from .predictions import choices, numbers, predictions, role, texts
 
 
 def correct(frame: pd.DataFrame, role: str) -> np.ndarray:
@@ -303,3 +304,41 @@ def test_a_model_that_never_gives_a_readable_number_is_wrong_throughout() -> Non
     assert (report.base.n_unparseable, report.base.metrics["within_tolerance"]) == (150, 0)
     assert report.base.metrics["mae"] == pytest.approx(frame["truth_value"].mean())
     assert "spearman" not in report.comparisons
+
+
+def test_the_champion_is_compared_with_its_successor_on_the_same_examples() -> None:
+    frame = predictions(n=150, fine_tuned=0.9)
+    champion = role("champion", (frame.loc[frame["role"] == "base", "truth"] == "Yes").to_numpy(), 0.5, seed=9)
+    report = compare(pd.concat([frame, champion], ignore_index=True))
+    against = report.over_champion
+    assert against is not None and (against.champion.model, against.n) == ("champion-model", 150)
+    right = [result.metrics[report.primary] or 0 for result in (report.fine_tuned, against.champion)]
+    assert against.difference.estimate == pytest.approx(right[0] - right[1])
+    assert against.outcome == "better" and "is better" in against.verdict
+    # Nothing else changes.
+    alone = compare(frame)
+    assert alone.over_champion is None
+    assert report.to_dict() | {"over_champion": None} == alone.to_dict()
+
+
+def test_answers_have_their_latency_and_their_price() -> None:
+    frame = predictions(n=100).assign(prompt_tokens=1000, completion_tokens=10)
+    frame["latency_s"] = np.tile(np.arange(1, 101) / 100, 2)
+    prices = Prices(base=TokenPrices(input=2, output=10), batch_share=0.5)
+    report = compare(frame, prices=prices)
+    # 100 answers of 1,000 tokens for 2 USD a million, and of 10 tokens for 10.
+    assert report.base.cost_usd == pytest.approx(100 * (1000 * 2 + 10 * 10) / 1e6)
+    assert report.fine_tuned.cost_usd is None
+    assert (report.base.prompt_tokens, report.base.completion_tokens) == (100_000, 1000)
+    assert (report.base.median_latency_s, report.base.p95_latency_s) == (
+        pytest.approx(0.505),
+        pytest.approx(0.9505),
+    )
+
+
+def test_answers_from_a_batch_cost_less_and_have_no_latency() -> None:
+    frame = predictions(n=100).assign(prompt_tokens=1000, completion_tokens=10, latency_s=np.nan)
+    price = Prices(base=TokenPrices(input=2, output=10), batch_share=0.5)
+    report = compare(frame, prices=price)
+    assert report.base.cost_usd == pytest.approx(0.5 * 100 * (1000 * 2 + 10 * 10) / 1e6)
+    assert (report.base.median_latency_s, report.base.p95_latency_s) == (None, None)

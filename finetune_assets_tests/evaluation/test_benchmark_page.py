@@ -4,10 +4,12 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from finetune_assets.evaluation.benchmark import BenchmarkReport, compare, to_html
 from finetune_assets.task import ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task_costs import Prices, TokenPrices
 
 from .predictions import choices, numbers, predictions, texts
 
@@ -156,3 +158,13 @@ def test_texts_are_shown_with_what_both_models_wrote() -> None:
     assert "An answer is right where it contains the true answer" in text
     assert report.worst[0].base_text is not None and f"“{report.worst[0].base_text}”" in text
     assert "long long …" in text or "lon…" in text or "long…" in text
+
+
+def test_each_model_is_shown_with_how_fast_and_how_dear_it_was_and_the_champion_with_what_changes() -> None:
+    frame = predictions(n=100).assign(prompt_tokens=1000, completion_tokens=10, latency_s=0.25)
+    champion = frame.loc[frame["role"] == "base"].assign(role="champion", model="<ft:old>")
+    report = compare(pd.concat([frame, champion]), prices=Prices(base=TokenPrices(input=2, output=10)))
+    text = Page(to_html(report)).text
+    assert "Base: base-model , answered in 0.25 s (95 % within 0.25 s), 101,000 tokens for 0.2100 USD" in text
+    assert "Fine-tuned: fine_tuned-model , answered in 0.25 s (95 % within 0.25 s), 101,000 tokens Champion" in text
+    assert "Champion until now: <ft:old> " in text and report.over_champion and report.over_champion.verdict in text

@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 
 from finetune_assets.errors import ImageError, ProviderError
-from finetune_assets.pipeline.predictions import DTYPES, predict, room
+from finetune_assets.evaluation.prediction import Role
+from finetune_assets.pipeline.predictions import DTYPES, ask_models, predict, room
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.task import Answer, Task
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.provider.answering_provider import AnsweringProvider, Response, answering_provider
+from finetune_assets_tests.server_process import ServerProcess
 
 
 def examples(folder: Path, n: int = 3) -> pd.DataFrame:
@@ -166,3 +168,22 @@ def test_a_model_gets_room_for_the_longest_answer_and_little_more(
     answer: Answer, truths: list[str], tokens: int
 ) -> None:
     assert room(answer, truths) == tokens
+
+
+def test_a_task_may_have_its_models_asked_in_batches(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = make_task(source=ROWS, provider=server.base_url, benchmark={"batch": True})
+    frame = examples(tmp_path, 4).assign(image=None, split=["test", "test", "calibration", "train"])
+    models: dict[Role, str] = {"base": "tiny-text", "fine_tuned": "gpt-4o-mini", "champion": "tiny-text"}
+    with AnswerCache(tmp_path / "answers.sqlite") as cache:
+        table = ask_models(server.client(), task, frame, models, cache)
+    assert table.groupby("role")["example_id"].apply(list).to_dict() == {
+        "base": ["e0", "e1"],
+        "fine_tuned": ["e0", "e1", "e2"],
+        "champion": ["e0", "e1"],
+    }
+    # Only answers from a batch have no latency.
+    assert table[["latency_s", "error"]].isna().to_numpy().all()
+    assert table["prompt_tokens"].min() > 0

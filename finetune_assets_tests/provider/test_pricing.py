@@ -65,3 +65,8 @@ def test_auto_epochs_follow_the_cookbook(n_examples: int, epochs: int) -> None:
 @given(n_epochs=st.integers(1, 50), n_examples=st.integers(0, 10**6))
 def test_given_epochs_are_taken_as_they_are(n_epochs: int, n_examples: int) -> None:
     assert expected_epochs(n_epochs, n_examples) == n_epochs
+
+
+def test_answers_in_openais_batches_cost_half() -> None:
+    assert prices_of(task("gpt-4o-2024-08-06")).batch_share == 0.5
+    assert prices_of(task("gpt-4o-2024-08-06", "local")).batch_share == 1
