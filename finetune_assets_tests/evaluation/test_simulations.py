@@ -21,6 +21,9 @@ pytestmark = [
 ]
 SLACK = 2 * np.sqrt(0.05 * 0.95 / max(N, 1))
 """What chance adds to a share of 5 % in so many benchmarks."""
+BOUNDS = {"mae": (0.9, 0.97), "rmse": (0.8, 0.97), "outlier_share": (0.93, 1)}
+"""Known limits. Guesses that are off by a log-normal factor have a few wild errors, which most samples of 120 lack: the
+intervals of errors' sizes are too short there. Of a share of 3 in 1,000 there are too few counts for 95 %."""
 designs = pytest.mark.parametrize(("n_groups", "size"), [(120, 1), (40, 3)], ids=["independent", "in groups"])
 
 
@@ -44,6 +47,6 @@ def test_95_percent_intervals_hold_the_true_difference_in_93_to_97_percent(
             held[name] += row.difference.low <= true[name] <= row.difference.high
     shares = {name: round(held[name] / N, 3) for name in true}
     print(f"\n{population.answer.kind}, {n_groups} x {size}, intervals that hold the truth: {shares}")
-    # One wild answer in thousands rules the true RMSE, and most samples of 120 hold none.
-    judged = [share for name, share in shares.items() if name != "rmse"]
-    assert all(0.93 - SLACK <= share <= 0.97 + SLACK for share in judged)
+    for name, share in shares.items():
+        low, high = BOUNDS.get(name, (0.93, 0.97))
+        assert low - SLACK <= share <= high + SLACK, name
