@@ -47,8 +47,8 @@ def finished(server: ServerProcess, vision_model: str, tmp_path_factory: pytest.
     """Pictures through all nine stages. Look, but change nothing."""
     folder = tmp_path_factory.mktemp("finished")
     task = make_task(
-        source=write_cells(folder / "cells", n=110),
-        sampling={"train": 0.22, "validation": 0.08, "calibration": 0.25, "test": 0.45},
+        source=write_cells(folder / "cells", n=120),
+        sampling={"train": 0.3, "validation": 0.1, "calibration": 0.3, "test": 0.3},
         base_model=vision_model,
         method={"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 60},
         provider=server.base_url,
