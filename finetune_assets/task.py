@@ -178,6 +178,12 @@ class Benchmark(Strict):
     batch: bool = Field(
         default=False, description="Ask in the provider's batches where it has them: cheaper at some, within a day."
     )
+    elsewhere: int = Field(
+        default=40,
+        ge=0,
+        le=1000,
+        description="Questions of other regions, and general ones, that show what is forgotten.",
+    )
 
 
 class Rerun(Strict):

@@ -23,6 +23,7 @@ from finetune_assets.evaluation.benchmark import compare, to_html
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
 from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.elsewhere import forgotten
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
@@ -279,7 +280,7 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     )
 
 
-@stage(io="tables", checks=[checks.BETTER_THAN_BASE, checks.ENOUGH_SCORES])
+@stage(io="tables", checks=[checks.BETTER_THAN_BASE, checks.NOTHING_FORGOTTEN, checks.ENOUGH_SCORES])
 def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Result:
     """Compare the new model with the base model and the champion on the test split; collect scores for calibration."""
     task = region.task
@@ -290,11 +291,12 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
     examples = filtered_qa.frame(split=CALIBRATED)
     with AnswerCache(Path(region.outputs.answers)) as cache:
         predictions = ask_models(client, task, examples, models, cache)
+        elsewhere = forgotten(client, region, finetuned_model["model"], cache)
     found = compare(predictions, task.answer, pricing.prices_of(task))
     chart, png = views.answers_chart(found, predictions, task.answer)
-    note = views.base_model_note(task, predictions)
+    note = " ".join([views.base_model_note(task, predictions), *(f"Elsewhere, {one}." for one in elsewhere)]).strip()
     page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)
-    write_json(region.path("benchmark", ".json"), found.to_dict())
+    write_json(region.path("benchmark", ".json"), found.to_dict() | {"elsewhere": [one.to_dict() for one in elsewhere]})
     write_atomically(region.path("benchmark", ".html"), page.encode())
     return dg.MaterializeResult(
         value=predictions,
@@ -311,6 +313,7 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
         },
         check_results=[
             checks.better_than_base(region.name, found.outcome, found.verdict),
+            checks.nothing_forgotten(region.name, elsewhere),
             checks.enough_scores(region.name, predictions, task.answer),
         ],
     )

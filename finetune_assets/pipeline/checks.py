@@ -21,6 +21,7 @@ from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.calibration import evidence
 from finetune_assets.evaluation.calibration_report import CalibrationReport
 from finetune_assets.evaluation.conformal import CoverageReport
+from finetune_assets.evaluation.forgetting import Forgetting
 from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
@@ -101,6 +102,9 @@ WITHIN_BUDGET = Check("within_budget", "The estimated cost of training is within
 JOB_SUCCEEDED = Check("job_succeeded", "The fine-tuning job ended with a model.", blocking=True)
 BETTER_THAN_BASE = Check(
     "better_than_base", "The fine-tuned model is significantly more often right than the base model."
+)
+NOTHING_FORGOTTEN = Check(
+    "nothing_forgotten", "The fine-tuned model answers other questions than its region's no worse than the base model."
 )
 ENOUGH_SCORES = Check("enough_scores", "There are scores to calibrate and to judge the calibration by.", blocking=True)
 CALIBRATION_HELPS = Check(
@@ -268,6 +272,12 @@ def job_verdict(job: fine_tuning.Job) -> str:
 def better_than_base(region: str, outcome: Outcome, verdict: str) -> dg.AssetCheckResult:
     """Judge the benchmark's comparison."""
     return BETTER_THAN_BASE.result(outcome == "better", f"Region {region}: {verdict}")
+
+
+def nothing_forgotten(region: str, found: Sequence[Forgetting]) -> dg.AssetCheckResult:
+    """Judge the answers to questions that the model was not trained for."""
+    words = "; ".join(map(str, found)) or "the task asks no other questions"
+    return NOTHING_FORGOTTEN.result(all(one.outcome != "worse" for one in found), f"Region {region}: {words}.")
 
 
 def enough_scores(region: str, predictions: pd.DataFrame, answer: Answer) -> dg.AssetCheckResult:

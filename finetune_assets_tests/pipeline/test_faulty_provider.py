@@ -40,6 +40,7 @@ def test_every_region_ends_with_one_file_of_each_content_one_job_and_its_model(
                 source=source,
                 sampling={"train": 0.5, "validation": 0.1, "calibration": 0.2, "test": 0.2},
                 base_model="tiny-text",
+                benchmark={"elsewhere": 4},
                 provider=provider,
             )
             project = Project(task, tmp_path / "outputs")

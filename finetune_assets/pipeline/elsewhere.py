@@ -1,0 +1,64 @@
+"""Asks what a fine-tuned model was not trained for: examples of the task's other regions, and general questions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pandas as pd
+from upath import UPath
+
+from finetune_assets.dataset.table import Table
+from finetune_assets.evaluation.forgetting import Forgetting, forgetting, general_questions
+from finetune_assets.pipeline.predictions import ask_models
+from finetune_assets.pipeline.stage import Region
+from finetune_assets.provider.answer_cache import AnswerCache
+from finetune_assets.provider.client import Client
+from finetune_assets.task import BinaryAnswer, Prompt, Task
+
+MAX_REGIONS = 4
+"""Of so many others examples are taken; each costs a file's reading."""
+
+
+def forgotten(client: Client, region: Region, fine_tuned: str, cache: AnswerCache) -> list[Forgetting]:
+    """Compare the fine-tuned model with its base on `benchmark.elsewhere` questions of either kind.
+
+    Raises:
+        ProviderError: the provider does not answer, or refused every question.
+    """
+    n = region.task.benchmark.elsewhere
+    # A batch may take a day; these few are asked at once.
+    at_once = region.task.benchmark.model_copy(update={"batch": False})
+    task = region.task.model_copy(update={"benchmark": at_once})
+    general = task.model_copy(
+        update={"prompt": Prompt(user="{question} Answer Yes or No."), "answer": BinaryAnswer(kind="binary")}
+    )
+    asked: list[tuple[str, Task, pd.DataFrame]] = [
+        ("other regions", task, _of_other_regions(region, n)),
+        ("general questions", general, general_questions().head(n)),
+    ]
+    found = []
+    for of, how, examples in asked:
+        if len(examples):
+            answers = ask_models(client, how, examples, {"base": task.base_model, "fine_tuned": fine_tuned}, cache)
+            found.append(forgetting(of, answers, how.answer))
+    return [one for one in found if one]
+
+
+def _of_other_regions(region: Region, n: int) -> pd.DataFrame:
+    """Return about n test examples of other regions, of each as many; which ones depends on their ids alone."""
+    others = sorted(_other_tables(region), key=lambda path: _drawn(f"{region.name} {path.name}"))[:MAX_REGIONS]
+    parts = [Table(path).frame(split="test") for path in others] if n else []
+    kept = [part.iloc[part["example_id"].map(_drawn).argsort()[: -(-n // len(parts))]] for part in parts]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+
+
+def _other_tables(region: Region) -> Iterator[UPath]:
+    own = region.path("filtered_qa", ".parquet")
+    for path in own.parent.glob("*.parquet"):
+        if path.name != own.name and not path.name.endswith(".quarantine.parquet"):
+            yield path
+
+
+def _drawn(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
