@@ -73,9 +73,13 @@ def standing(region: Region) -> Standing:
 
 def _metadata(now: Standing) -> dict[str, Any]:
     table = pd.DataFrame([_shown(entry) for entry in reversed(now.history)], columns=list(_SHOWN))
+    champion = now.champion.model if now.champion else "none yet"
+    earlier = dict.fromkeys(entry.model for entry in reversed(now.history) if entry.model != champion)
     return {
-        "champion": now.champion.model if now.champion else "none yet",
+        "champion": champion,
         **({"candidate": now.candidate} if now.candidate else {}),
+        # Tables shorten long names; these are to be copied.
+        **({"ways_back": ", ".join(earlier)} if earlier else {}),
         "history": views.table(table),
     }
 

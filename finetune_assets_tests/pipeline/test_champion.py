@@ -84,6 +84,7 @@ def test_an_earlier_champion_is_one_run_away(tmp_path: Path) -> None:
     for model in ("ft:first", "ft:second"):
         evaluated(project, model)
         decide(project)
+    assert project.metadata("champion")["ways_back"] == "ft:first"
     decide(project, roll_back_to="ft:first", approved_by="Anna")
     assert champion(project) == "ft:first"
     decide(project)
