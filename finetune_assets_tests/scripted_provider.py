@@ -30,6 +30,10 @@ class ScriptedProvider:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     checkpoints: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """By job, newest first. A job without an entry has a provider that offers none."""
+    cuts: int = 0
+    """How many more contents of files are cut to fit, each elsewhere."""
+    counts_bytes: bool = True
+    """Whether it states the size of its files as they are sent."""
     asked: Counter[str] = field(default_factory=Counter)
     """Number of requests by kind: list, retrieve, events, content, create."""
 
@@ -104,7 +108,8 @@ class ScriptedProvider:
                 self.asked["events"] += 1
                 return _page(self.events.get(job_id, []), query)
             case ["files", file_id]:
-                return _file(file_id) if file_id in self.contents else None
+                content = self.contents.get(file_id)
+                return None if content is None else _file(file_id, len(content) if self.counts_bytes else 1)
             case ["fine_tuning", "jobs", job_id, "checkpoints"]:
                 found = self.checkpoints.get(job_id)
                 return None if found is None else _page(found, query)
@@ -112,7 +117,11 @@ class ScriptedProvider:
                 return self.models.get(unquote(model))
             case ["files", file_id, "content"]:
                 self.asked["content"] += 1
-                return self.contents.get(file_id)
+                content = self.contents.get(file_id)
+                if content is None or not self.cuts:
+                    return content
+                self.cuts -= 1
+                return content[: len(content) // (self.cuts + 2)]
         return None
 
     def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -168,11 +177,11 @@ def scripted_provider() -> Iterator[ScriptedProvider]:
         server.server_close()
 
 
-def _file(file_id: str) -> dict[str, Any]:
+def _file(file_id: str, size: int) -> dict[str, Any]:
     return {
         "id": file_id,
         "object": "file",
-        "bytes": 1,
+        "bytes": size,
         "created_at": 1_700_000_000,
         "filename": "train.jsonl",
         "purpose": "fine-tune",

@@ -165,7 +165,10 @@ def _replies(client: Client, batch: Batch, folder: Path) -> Iterator[tuple[bytes
         content.stream_to_file(path)
     with path.open("rb") as lines:
         for line in lines:
-            answered = json.loads(line)
+            try:
+                answered = json.loads(line)
+            except ValueError:
+                return  # the file was cut on its way; what is missing is asked one by one
             response = answered.get("response") or {}
             if response.get("status_code") == 200:
                 yield bytes.fromhex(answered["custom_id"]), read_reply(response["body"])

@@ -17,6 +17,7 @@ from openai.types.fine_tuning import FineTuningJobEvent
 from finetune_assets.errors import ProviderError
 from finetune_assets.provider.client import Client, explained, is_lacking
 from finetune_assets.provider.fine_tuning import PAGE, Job
+from finetune_assets.provider.once import ATTEMPTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +139,7 @@ def checkpoint_at(found: tuple[Checkpoint, ...] | None, job: Job, step: int) -> 
 
 
 def _read_csv(client: Client, file_id: str) -> Iterator[dict[str, str]]:
-    content = client.files.content(file_id).read()
+    content = _whole(client, file_id)
     try:
         text = _plain(content).decode("utf-8-sig")
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -147,6 +148,22 @@ def _read_csv(client: Client, file_id: str) -> Iterator[dict[str, str]]:
     if "step" not in (rows.fieldnames or ()):
         raise ProviderError(f"result file {file_id} has no column 'step', only {rows.fieldnames}")
     return rows
+
+
+def _whole(client: Client, file_id: str) -> bytes:
+    """Read a file of the size that its provider states, or twice the same where that counts something else.
+
+    A table that was cut on its way is still a table.
+    """
+    size, before = client.files.retrieve(file_id).bytes, None
+    for _ in range(ATTEMPTS):
+        content = client.files.content(file_id).read()
+        if content == before or len(content) == size:
+            return content
+        before = content
+    raise ProviderError(
+        f"result file {file_id} does not come whole: {size} bytes are announced, {len(before or b'')} came"
+    )
 
 
 def _plain(content: bytes) -> bytes:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.errors import ProviderError
 from finetune_assets.provider import fine_tuning, losses
+from finetune_assets.provider.once import ATTEMPTS
 from finetune_assets_tests.scripted_provider import ScriptedProvider
 
 OPENAI = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n2,0.5,0.75,,\n1,1.5,0.25,1.25,0.5\n"
@@ -60,6 +61,20 @@ def test_a_loss_that_is_no_number_is_told_from_one_that_was_not_measured(provide
 def test_several_files_are_one_table(provider: ScriptedProvider) -> None:
     table = table_of(provider, b"step,train_loss\n3,1\n4,0.5\n", b"step,train_loss\n1,3\n2,2\n")
     assert table["train_loss"].tolist() == [3, 2, 1, 0.5]
+
+
+@pytest.mark.parametrize("counts_bytes", [True, False])
+def test_a_file_that_was_cut_on_its_way_is_fetched_again(provider: ScriptedProvider, counts_bytes: bool) -> None:
+    provider.counts_bytes = counts_bytes
+    provider.cuts = 2
+    assert len(table_of(provider, OPENAI)) == 2
+    assert provider.asked["content"] == (3 if counts_bytes else 4)
+
+
+def test_a_file_that_never_comes_whole_is_named(provider: ScriptedProvider) -> None:
+    provider.cuts = ATTEMPTS
+    with pytest.raises(ProviderError, match="result file file-0 does not come whole"):
+        table_of(provider, OPENAI * 50)
 
 
 @pytest.mark.parametrize("content", [b"<html>gone, moved</html>", b"a,b\n1,2\n", b"\xff\xfe\x00,", b""])
