@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 _COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_STATES = {"good": "green", "warning": "yellow", "bad": "red"}
 MAX_ROWS = 20
 """Findings of one code that a table shows."""
 
@@ -246,6 +247,23 @@ def migrate(
     elif found:
         migration.show(found, console)
     if len(found) < len(asked):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(output: Annotated[Format, typer.Option("--format")] = Format.table) -> None:
+    """Look at what is installed, reachable and misconfigured, before anything is run."""
+    from finetune_assets.doctor import examine
+
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    found = []
+    for finding in examine():
+        found.append(finding)
+        if output is Format.table:
+            console.print(f"{finding.state:8} {finding.what}: {finding.words}", style=_STATES[finding.state])
+    if output is Format.json:
+        print(json.dumps([finding.to_dict() for finding in found], ensure_ascii=False))
+    if any(finding.state == "bad" for finding in found):
         raise typer.Exit(1)
 
 

@@ -33,7 +33,7 @@ class StartError(FinetuneAssetsError, RuntimeError):
 def fine_tuning_server() -> Iterator[str]:
     """The local server's base URL; it is started for the duration unless one answers already."""
     url = f"http://127.0.0.1:{SERVER_PORT}"
-    if _answers(f"{url}/healthz"):
+    if answers(f"{url}/healthz"):
         yield f"{url}/v1"
         return
     command = [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", str(SERVER_PORT)]
@@ -120,7 +120,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def _await_answer(process: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while not _answers(url):
+    while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
             how = "ended" if process.poll() is not None else f"did not answer within {seconds:.0f} s"
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -128,7 +128,8 @@ def _await_answer(process: subprocess.Popen[bytes], url: str, log: Path, seconds
         time.sleep(0.3)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Say whether something serves the URL."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own http URL
             return answer.status == 200

@@ -1,0 +1,58 @@
+"""What is looked at before anything is run, and in which words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune_assets import doctor
+from finetune_assets.doctor import Finding
+from finetune_assets.task import task_names
+from finetune_assets_tests.server_process import ServerProcess
+
+
+def states() -> dict[str, Finding]:
+    return {finding.what: finding for finding in doctor.examine()}
+
+
+def test_a_sound_installation_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_DATA", str(tmp_path / "outputs"))
+    found = states()
+    assert {name: found[name].state for name in ("installation", "outputs")} == dict.fromkeys(
+        ("installation", "outputs"), "good"
+    )
+    assert [f"task {name}" for name in task_names()] == [name for name in found if name.startswith("task ")]
+    assert found["task solar_cells"].words == "2 regions, gpt-4o-2024-08-06 at local"
+    assert not list((tmp_path / "outputs").iterdir())
+
+
+def test_outputs_that_cannot_be_written_are_bad_and_so_is_the_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune_assets.cli", "doctor", "--format", "json"],
+        env={"PATH": "/usr/bin", "FINETUNE_ASSETS_DATA": str(tmp_path / "file" / "outputs")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    [outputs] = [finding for finding in json.loads(done.stdout) if finding["what"] == "outputs"]
+    assert outputs["state"] == "bad" and "see FINETUNE_ASSETS_DATA" in outputs["words"]
+
+
+def test_a_provider_is_asked_with_its_key(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+    assert doctor._provider(server.base_url) == Finding(f"provider {server.base_url}", "good", "it answers")
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "another key")
+    refused = doctor._provider(server.base_url)
+    assert refused.state == "bad" and "does not accept the API key" in refused.words
+
+
+def test_a_provider_without_a_key_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    found = doctor._provider("openai")
+    assert found.state == "bad" and "set OPENAI_API_KEY" in found.words
