@@ -46,7 +46,13 @@ def test_answers_come_in_the_order_of_the_questions(answering: AnsweringProvider
 
 
 def test_no_more_are_under_way_than_are_allowed(answering: AnsweringProvider) -> None:
-    answering.latency_s = 0.02
+    eight = threading.Barrier(8)
+
+    def together(asked: dict[str, Any]) -> Response:
+        eight.wait(30)
+        return echo(asked)
+
+    answering.answer = together
     ask(answering.client(), map(str, range(40)), concurrency=8)
     assert answering.most_at_once == 8
 
