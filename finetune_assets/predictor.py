@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,7 +61,7 @@ class Predicted:
     of: str | None = None
     """What both are the probability of, in words."""
     interval: tuple[float, float] | None = None
-    """Around the number; it holds the truth in `level` of all cases."""
+    """Around the number; it holds the truth in `level` of all cases. None where too few examples calibrated it."""
     level: float | None = None
     text: str | None = None
     """What the model wrote."""
@@ -79,7 +79,7 @@ class Predicted:
             low, high = self.interval
             return f"{said}  [{low:,.6g} to {high:,.6g}, {100 * self.level:g} % interval]"
         if self.p_calibrated is None or self.p_raw is None:
-            return f"{said}  [no probability]"
+            return f"{said}  [no {'probability' if self.value is None else 'interval'}]"
         return f"{said}  [probability {self.p_calibrated:.3f} {self.of}, {self.p_raw:.3f} uncalibrated]"
 
 
@@ -165,21 +165,21 @@ class Predictor:
             return Predicted(model, error=reply.error)
         found = answers.read(reply.text, reply.tokens, answer, truncated=reply.finish_reason == "length")
         if isinstance(self.calibrator, ConformalCalibrator):
-            return self._with_interval(found, reply.text)
+            return _with_interval(found, self.calibrator, reply.text)
         p_raw, of = found.p_predicted, "that this is right"
         if isinstance(answer, BinaryAnswer):
             p_raw, of = (found.probabilities or {}).get(answer.positive), f"of {answer.positive}"
         p = None if p_raw is None else float(self.calibrator.apply([p_raw], model=model)[0])
         return Predicted(model, found.predicted, None, p_raw, p, of, text=reply.text)
 
-    def _with_interval(self, found: answers.Reading, text: str | None) -> Predicted:
-        model = self.champion.model
-        if found.value is None or not isinstance(self.calibrator, ConformalCalibrator):
-            return Predicted(model, found.predicted, found.value, text=text)
-        low, high = (float(end[0]) for end in self.calibrator.intervals([found.value], model=model))
-        return Predicted(
-            model, found.predicted, found.value, interval=(low, high), level=self.calibrator.level, text=text
-        )
+
+def _with_interval(found: answers.Reading, calibrator: ConformalCalibrator, text: str | None) -> Predicted:
+    """Put the interval around a number; there is none where too few examples calibrated it."""
+    predicted = Predicted(calibrator.model, found.predicted, found.value, text=text)
+    if found.value is None or calibrator.reach is None:
+        return predicted
+    low, high = (float(end[0]) for end in calibrator.intervals([found.value]))
+    return replace(predicted, interval=(low, high), level=calibrator.level)
 
 
 def read_questions(path: Path) -> Iterator[Question]:

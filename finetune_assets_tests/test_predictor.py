@@ -73,6 +73,15 @@ def test_a_number_comes_with_its_interval(predictor: Predictor) -> None:
     assert str(found) == "$0.50  [0 to 1.5, 90 % interval]"
 
 
+def test_a_number_that_too_few_examples_calibrated_has_no_interval_and_is_json(predictor: Predictor) -> None:
+    answer = NumberAnswer(kind="number", template="${}")
+    fitted = ConformalCalibrator.fit([10.0] * 3, [9.0] * 3, answer=answer, model=predictor.champion.model)
+    priced = replace(predictor, task=make_task(answer=answer.model_dump(), source=PRICES), calibrator=fitted)
+    found = priced.read(Reply("$0.50", finish_reason="stop"))
+    assert str(found) == "$0.50  [no interval]"
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["interval"] is None
+
+
 def test_a_region_without_a_champion_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_ASSETS_DATA", str(tmp_path))
     with pytest.raises(EvaluationError, match="no model answers for solar_cells/mono: none was evaluated yet"):

@@ -15,6 +15,7 @@ from finetune_assets.evaluation.promotion import Champion, Standing
 from finetune_assets.pipeline import views
 from finetune_assets.pipeline.checks import Check
 from finetune_assets.pipeline.stage import Region, Result, stage
+from finetune_assets.task import Task
 
 PROMOTED = Check("promoted", "The region's newest model is the one that answers for it.")
 _SHOWN = ("since", "model", "metric", "value", "n_test", "way", "approved_by")
@@ -36,32 +37,40 @@ def champion(
     To approve, materialise this asset with `approved_by` in the launchpad; to go back, with `roll_back_to`.
     """
     task, before = region.task, standing(region)
-    benchmark = orjson.loads(region.path("benchmark", ".json").read_bytes())
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if choice.roll_back_to:
         after = promotion.roll_back(before, choice.roll_back_to, now, choice.approved_by)
     else:
-        newest = Champion(
-            model=finetuned_model["model"],
-            provider=task.provider,
-            base_model=finetuned_model["base_model"],
-            job_id=finetuned_model["job_id"],
-            calibrator=calibrator["calibrator"],
-            task_fingerprint=calibrator["task_fingerprint"],
-            metric=benchmark["primary"],
-            value=benchmark["fine_tuned"]["metrics"][benchmark["primary"]],
-            n_test=benchmark["n"],
-            since=now,
-            way="checks",
-        )
+        benchmark = orjson.loads(region.path("benchmark", ".json").read_bytes())
         ignored = [name for name, severity in task.checks.items() if severity == "off"]
-        against = promotion.objections(benchmark, calibrator["report"], ignored)
-        needs_approval = task.promotion == "approval"
         after = promotion.consider(
-            before, newest, against, needs_approval=needs_approval, approved_by=choice.approved_by
+            before,
+            _newest(task, finetuned_model, benchmark, calibrator, now),
+            promotion.objections(benchmark, calibrator["report"], ignored),
+            needs_approval=task.promotion == "approval",
+            approved_by=choice.approved_by,
         )
     return dg.MaterializeResult(
         value=after.to_dict(), metadata=_metadata(after), check_results=[_promoted(region.name, after)]
+    )
+
+
+def _newest(
+    task: Task, model: dict[str, Any], benchmark: dict[str, Any], calibrator: dict[str, Any], now: str
+) -> Champion:
+    """Put together what the use of a region's newest model needs, from the records of its stages."""
+    return Champion(
+        model=model["model"],
+        provider=task.provider,
+        base_model=model["base_model"],
+        job_id=model["job_id"],
+        calibrator=calibrator["calibrator"],
+        task_fingerprint=calibrator["task_fingerprint"],
+        metric=benchmark["primary"],
+        value=benchmark["fine_tuned"]["metrics"][benchmark["primary"]],
+        n_test=benchmark["n"],
+        since=now,
+        way="checks",
     )
 
 
@@ -89,10 +98,11 @@ def _shown(entry: Champion) -> dict[str, Any]:
 
 
 def _promoted(region: str, now: Standing) -> dg.AssetCheckResult:
-    if now.candidate:
-        answers = f"{now.champion.model} answers for it" if now.champion else "no model answers for it"
-        words = f"Region {region}: {now.candidate} is not its champion: {'; '.join(now.objections)}. Now {answers}."
-        return PROMOTED.result(False, words)
-    return PROMOTED.result(
-        True, f"Region {region}: {now.champion.model if now.champion else 'no model'} answers for it."
-    )
+    champion = now.champion.model if now.champion else "no model"
+    if not now.candidate:
+        return PROMOTED.result(True, f"Region {region}: {champion} answers for it.")
+    why = "; ".join(now.objections)
+    if now.candidate == champion:
+        return PROMOTED.result(False, f"Region {region}: {champion} answers for it, but by now: {why}.")
+    words = f"{now.candidate} is not its champion: {why}. Now {champion} answers for it."
+    return PROMOTED.result(False, f"Region {region}: {words}")

@@ -15,7 +15,7 @@ from finetune_assets.pipeline.stage import Region
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words
 
 
-def evaluated(project: Project, model: str, outcome: str = "better") -> None:
+def evaluated(project: Project, model: str, outcome: str = "better", slope: float = 1.0) -> None:
     """Leave what the stages before leave of a model."""
     verdict = "these are the numbers"
     made = {
@@ -29,7 +29,7 @@ def evaluated(project: Project, model: str, outcome: str = "better") -> None:
             "fine_tuned": {"metrics": {"accuracy": 0.9}},
         },
         "calibrator": {
-            "calibrator": {"method": "platt", "model": model},
+            "calibrator": {"method": "platt", "model": model, "slope": slope},
             "report": {"outcome": "better", "verdict": verdict},
             "task_fingerprint": "f",
         },
@@ -67,6 +67,16 @@ def test_a_model_that_is_not_better_leaves_the_champion_and_the_check_says_why(t
     assert champion(project) == "ft:first" and project.metadata("champion")["candidate"] == "ft:second"
     said = words(result, "promoted")
     assert "ft:second is not its champion" in said and "these are the numbers. Now ft:first answers for it." in said
+
+
+def test_a_champion_that_its_checks_object_to_by_now_goes_on_with_a_warning(tmp_path: Path) -> None:
+    project = Project(make_task(), tmp_path)
+    evaluated(project, "ft:first")
+    decide(project)
+    evaluated(project, "ft:first", outcome="inconclusive", slope=2.0)
+    said = words(decide(project), "promoted")
+    assert champion(project) == "ft:first"
+    assert said.startswith("Region mono: ft:first answers for it, but by now: it is not shown to be better")
 
 
 def test_where_the_task_asks_for_it_a_person_approves_in_the_launchpad(tmp_path: Path) -> None:
