@@ -158,6 +158,9 @@ Answer = Annotated[BinaryAnswer | ChoiceAnswer | NumberAnswer | TextAnswer, Fiel
 class Filtering(Strict):
     """What the QA filter looks for beyond what is plainly broken. Findings go to the quarantine, each with a reason."""
 
+    doubtful: Literal["quarantine", "keep"] = Field(
+        default="quarantine", description="What to do with examples whose label the experts themselves doubted."
+    )
     near_duplicates: bool = Field(default=True, description="Keep images that look the same in one split.")
     label_errors: Literal["off", "report", "quarantine"] = Field(
         default="report", description="What to do with labels that a cross-validated classifier finds unlikely."

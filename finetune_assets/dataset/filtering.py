@@ -47,7 +47,8 @@ def filter_examples(
 ) -> Filtered:
     """Divide sampled examples into clean and quarantined ones, both in the order of the table.
 
-    An example gets the first reason that applies: the problem it came with, a doubtful label, an answer that is empty,
+    An example gets the first reason that applies: the problem it came with, a doubtful label unless the task keeps
+    these, an answer that is empty,
     none of the task's words or out of range, personal data or another language where the task asks for that, an
     outlier, another answer to the same question about the same image (all of them are set aside), the same example
     before it (the first stays), a likely label error where the task sets these aside (training examples only).
@@ -88,7 +89,7 @@ class _Judge:
         """Judge one row of `_JUDGED` columns, None where a value is missing."""
         if row["problem"] is not None:
             return Reason(row["problem"]), row["detail"] or ""
-        if row["doubt"] is not None:
+        if row["doubt"] is not None and self._filtering.doubtful == "quarantine":
             return Reason.DOUBTFUL_LABEL, row["doubt"]
         return self._answer_fault(row) or self._text_fault(row)
 

@@ -70,6 +70,12 @@ def test_a_doubtful_label_waits_for_a_reviewer_with_its_split() -> None:
     assert result.quarantine["split"].tolist() == ["train"]
 
 
+def test_a_task_may_keep_what_the_experts_doubted() -> None:
+    result = filtered(row("a", doubt="unsure"), row("b", doubt="unsure", answer="Maybe"), doubtful="keep")
+    assert result.clean["example_id"].tolist() == ["a"]
+    assert reasons(result) == {"b": "unparseable_answer"}
+
+
 def test_an_answer_in_other_words_is_unparseable() -> None:
     result = filtered(row("a", answer="Maybe"), row("b", answer=None))
     assert reasons(result) == {"a": "unparseable_answer", "b": "empty_answer"}
