@@ -88,6 +88,8 @@ def _rows(role: str, n_groups: int, size: int, **fields: object) -> pd.DataFrame
         "image": None,
         "question": "?",
         "latency_s": 0.1,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
         "truncated": False,
         "error": None,
     }
