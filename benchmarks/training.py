@@ -43,8 +43,8 @@ from finetune_assets.server.base_models import SHARE, TEXT_MODEL, VISION_MODEL, 
 from finetune_assets.server.model.adapters import LORA_RANK
 from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, encode_example
 from finetune_assets.server.model.network import device_and_dtype, load
-from finetune_assets.server.model.vision import GRID, BundledVision
-from finetune_assets.server.training.hyperparameters import LEARNING_RATE
+from finetune_assets.server.model.vision import PIXELS, BundledVision, patches
+from finetune_assets.server.training.hyperparameters import LEARNING_RATES
 from finetune_assets.server.training.loop import Progress, TrainingRequest, Watcher, train
 
 TEXT = BaseModel(TEXT_MODEL, str(SHARE / TEXT_MODEL), vision=False)
@@ -183,7 +183,8 @@ def theirs(
     """Train with TRL."""
     cuda = torch.cuda.is_available()
     config = SFTConfig(
-        output_dir=tempfile.mkdtemp(), num_train_epochs=options["n_epochs"], learning_rate=LEARNING_RATE["supervised"],
+        output_dir=tempfile.mkdtemp(), num_train_epochs=options["n_epochs"],
+        learning_rate=LEARNING_RATES["supervised"]["lora"],
         per_device_train_batch_size=1 if packing else options["batch_size"], packing=packing,
         max_length=1024 if packing else None, bf16=device_and_dtype()[1] == torch.bfloat16, use_cpu=not cuda,
         gradient_checkpointing=False, report_to=[], save_strategy="no", disable_tqdm=True, logging_steps=1000,
@@ -202,15 +203,14 @@ def theirs(
 
 
 class SeeingDecoder(LlamaModel):
-    """The bundled vision model as one would write it for TRL: pixels in, the frozen tower in every forward pass."""
+    """The bundled vision model as one would write it for TRL: pixels in, the frozen blocks in every forward pass."""
 
     def forward(self, input_ids: Any = None, pixel_values: Any = None, **others: Any) -> Any:  # pyright: ignore
         """Decoder states of ids of which the negative ones are image slots."""
         tower: Any = self.tower
         projector: Any = self.projector
         with torch.no_grad():
-            maps = tower.extract_features(pixel_values)
-            features = torch.nn.functional.adaptive_avg_pool2d(maps, GRID).flatten(2).transpose(1, 2)
+            features = patches(tower(pixel_values))
         embedded = self.get_input_embeddings()(input_ids.clamp(min=0))
         visual = projector(features).to(embedded.dtype)
         others["inputs_embeds"] = embedded.masked_scatter((input_ids < 0).unsqueeze(-1), visual)
@@ -227,11 +227,11 @@ def seeing_model() -> Any:
 
 
 def pixels(url: str) -> torch.Tensor:
-    """What the tower takes `[3, 224, 224]`, prepared as `BundledVision` prepares it."""
+    """What the tower takes `[3, PIXELS, PIXELS]`, prepared as `BundledVision` prepares it."""
     image = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
     values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float() / 255
     values = values.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
-    values = torch.nn.functional.interpolate(values, size=(224, 224), mode="bicubic", antialias=True).clamp(0, 1)
+    values = torch.nn.functional.interpolate(values, size=(PIXELS, PIXELS), mode="bicubic", antialias=True).clamp(0, 1)
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     return ((values[0] - mean.view(3, 1, 1)) / std.view(3, 1, 1)).contiguous()
 

@@ -74,10 +74,10 @@ def report(network: Network, width: int) -> None:
     """Train for some steps and print how fast that was."""
     examples = examples_of(BATCH * STEPS, width)
     decoder = sum(p.numel() for p in network.decoder.parameters()) - network.embedding.weight.numel()  # pyright: ignore
-    lora = adapters.add_trainable(network, None, with_images=False)
+    trained = adapters.add_trainable(network, None, with_images=False)
     objective = Supervised(network, TOKENS_AT_ONCE[network.device.type])
     settings: dict[str, int | float] = {"n_epochs": 1, "batch_size": BATCH, "learning_rate_multiplier": 1.0}
-    optimiser = Optimiser(lora, [], "supervised", 1.0, STEPS)
+    optimiser = Optimiser(trained, "supervised", 1.0, STEPS)
     run = Run(network, objective, examples, [], settings, optimiser, seed=0)
     tokens = learned = 0
     begun = time.perf_counter()

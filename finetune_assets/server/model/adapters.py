@@ -1,5 +1,7 @@
 """The trained part of a fine-tuned model: LoRA layers and, for the bundled vision model, the projector.
 
+The projector begins with the last blocks of the vision tower.
+
 On disk it is a folder in PEFT's own format (`adapter_config.json`, `adapter_model.safetensors`), which other
 tools read as well, plus `projector.safetensors` where a projector was trained.
 """
@@ -7,8 +9,9 @@ tools read as well, plus `projector.safetensors` where a projector was trained.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -16,9 +19,14 @@ from finetune_assets.server.model.network import Network
 
 LORA_RANK = 16
 _PROJECTOR = "projector.safetensors"
+_TOWER = "tower."
+
+Part = Literal["lora", "projector", "tower"]
+Trained = Mapping[Part, list[nn.Parameter]]
+"""What training moves, by where it is: each part learns at a rate of its own."""
 
 
-def add_trainable(network: Network, start_from: Path | None, *, with_images: bool) -> list[nn.Parameter]:
+def add_trainable(network: Network, start_from: Path | None, *, with_images: bool) -> Trained:
     """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves.
 
     LoRA goes to the query and value projections, as in Hu et al. (2021), or to every linear layer of a model that
@@ -34,12 +42,13 @@ def add_trainable(network: Network, start_from: Path | None, *, with_images: boo
         load_projector(network, start_from)
     if network.vision is not None and with_images:
         network.vision.projector.requires_grad_(True)
-    return [p for p in network.model.parameters() if p.requires_grad]
-
-
-def projector_parameters(network: Network) -> list[nn.Parameter]:
-    """The projector's parameters that training moves."""
-    return [p for p in network.vision.projector.parameters() if p.requires_grad] if network.vision else []
+    lora = [p for p in network.model.parameters() if p.requires_grad]
+    seeing = list(network.vision.projector.named_parameters()) if network.vision and with_images else []
+    return {
+        "lora": lora,
+        "projector": [p for name, p in seeing if not name.startswith(_TOWER)],
+        "tower": [p for name, p in seeing if name.startswith(_TOWER)],
+    }
 
 
 def save(network: Network, folder: Path) -> None:

@@ -6,6 +6,8 @@ embeddings of the language model, one per image slot of a prompt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -16,7 +18,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 GRID = 3
-"""The bundled tower's feature map is pooled to GRID x GRID visual tokens."""
+"""The bundled tower gives GRID x GRID visual tokens."""
+_PATCH = 4
+"""Each of them stands for PATCH x PATCH positions of the feature map."""
+PIXELS = 16 * GRID * _PATCH
+"""Width and height at which it looks at an image."""
+_FROZEN_BLOCKS = 11
+_CHANNELS, _LAST_CHANNELS = 112, 1280
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -35,28 +43,90 @@ class Vision(Protocol):
 
 
 class BundledVision:
-    """EfficientNet-Lite0, frozen, pooled to 9 visual tokens, and a two-layer projector (as in LLaVA, Liu et al. 2023).
+    """EfficientNet-Lite0: its first eleven blocks are frozen, the last five train together with the projector.
 
-    The projector's first weights are random but always the same, so that the base model is one model.
+    The last blocks know what ImageNet shows, not what a user's images do. Training them too takes a few milliseconds an
+    image, since the others are computed once. The projector's first weights are random but always the same, so that the
+    base model is one model.
     """
 
     marker = "\ue000image\ue000"
 
     def __init__(self, width: int) -> None:
-        self.tower = _efficientnet_lite0()
-        self.projector = _projector(1280, width)
+        tower = _efficientnet_lite0()
+        self.tower: nn.Module = nn.Sequential(tower._conv_stem, nn.ReLU6(), *tower._blocks[:_FROZEN_BLOCKS])
+        tail = nn.Sequential(*tower._blocks[_FROZEN_BLOCKS:], tower._conv_head, nn.ReLU6())
+        self.projector: nn.Module = Projector(tail, width)
 
     @torch.inference_mode()
     def features(self, image: Image) -> Tensor:
-        """`[9, 1280]`: the last feature map of the image at 224 x 224, average-pooled to 3 x 3."""
+        """`[9, 16 * 112]`: for each visual token the 4 x 4 positions of the frozen blocks' map that it stands for."""
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float() / 255
         pixels = pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
-        pixels = F.interpolate(pixels, size=(224, 224), mode="bicubic", antialias=True).clamp(0, 1)
+        pixels = F.interpolate(pixels, size=(PIXELS, PIXELS), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (_IMAGENET_MEAN, _IMAGENET_STD))
         pixels = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-        device = next(self.tower.parameters()).device
-        pooled = F.adaptive_avg_pool2d(self.tower.extract_features(pixels.to(device)), GRID)
-        return pooled.flatten(2).transpose(1, 2)[0].float().cpu().clone()
+        return patches(self.tower(pixels.to(next(self.tower.parameters()).device))).float().cpu().clone()
+
+
+def patches(maps: Tensor) -> Tensor:
+    """Cut the maps of n images `[n, 112, 12, 12]` into features `[n * 9, 16 * 112]`."""
+    cut = maps.view(-1, _CHANNELS, GRID, _PATCH, GRID, _PATCH).permute(0, 2, 4, 3, 5, 1)
+    return cut.reshape(-1, _PATCH * _PATCH * _CHANNELS)
+
+
+class Projector(nn.Module):
+    """The tower's last blocks, and two linear layers into the language model (as in LLaVA, Liu et al. 2023)."""
+
+    def __init__(self, tower: nn.Sequential, width: int) -> None:
+        super().__init__()
+        self.tower = tower
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(
+                SteadyLayerNorm(_LAST_CHANNELS), nn.Linear(_LAST_CHANNELS, width), nn.GELU(), nn.Linear(width, width)
+            )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features of n images `[n * 9, 16 * 112]` to embeddings `[n * 9, width]`."""
+        cut = features.view(-1, GRID, GRID, _PATCH, _PATCH, _CHANNELS).permute(0, 5, 1, 3, 2, 4)
+        maps = cut.reshape(len(cut), _CHANNELS, GRID * _PATCH, GRID * _PATCH)
+        maps = maps.contiguous(memory_format=torch.channels_last)
+        trained = [parameter for parameter in self.tower.parameters() if parameter.requires_grad]
+        seen = _OnOneThread.apply(self.tower, maps, *trained) if trained and maps.is_cpu else self.tower(maps)
+        return self.layers(F.adaptive_avg_pool2d(seen, GRID).flatten(2).transpose(1, 2).flatten(0, 1))
+
+
+class _OnOneThread(torch.autograd.Function):
+    """Runs a module forwards and backwards on one thread: the bits of convolutions depend on how many there are.
+
+    What lies between is computed again for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, module: nn.Module, given: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.module, ctx.parameters = module, parameters
+        ctx.save_for_backward(given)
+        with one_thread():
+            return module(given)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (given,) = ctx.saved_tensors
+        with one_thread(), torch.enable_grad():
+            made = ctx.module(given)
+            return None, None, *torch.autograd.grad(made, ctx.parameters, gradients[0])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, so that the result is the same bits however many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class HubVision:
@@ -86,14 +156,6 @@ class SteadyLayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (named so by torch)
         """Normalise the last dimension, then scale and shift it in a step of its own."""
         return F.layer_norm(input, self.normalized_shape, eps=self.eps) * self.weight + self.bias
-
-
-def _projector(d_features: int, width: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(
-            SteadyLayerNorm(d_features), nn.Linear(d_features, width), nn.GELU(), nn.Linear(width, width)
-        )
 
 
 def _efficientnet_lite0() -> Any:

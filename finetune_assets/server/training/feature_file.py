@@ -11,8 +11,6 @@ import hashlib
 import math
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from finetune_assets.server.model.chat_encoding import ImageFeatures
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.vision import one_thread
 
 _CACHE_BYTES = 1 << 20
 _ITEM_BYTES = 4
@@ -50,7 +49,7 @@ class FeatureFile:
         key = self._key(url)
         if key in self._places:
             return
-        with _one_thread():
+        with one_thread():  # a job's features must be the same every time
             features = self._made.of(url).contiguous().numpy()
         data = features.tobytes()
         with self._bin.open("ab") as file:
@@ -93,17 +92,6 @@ class FeatureFile:
             for file, size in ((index, kept), (rows, self._end * _ITEM_BYTES)):
                 if file.seek(0, os.SEEK_END) != size:
                     file.truncate(size)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # The bits of a convolution depend on the number of threads, and a job's features must be the same every time.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _complete(line: bytes, rows: Any, start: int) -> dict[str, Any] | None:

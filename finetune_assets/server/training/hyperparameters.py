@@ -8,9 +8,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-LEARNING_RATE = {"supervised": 5e-4, "dpo": 1e-4}
-"""Of the LoRA layers at `learning_rate_multiplier` 1."""
-PROJECTOR_LEARNING_RATE = {"supervised": 1e-3, "dpo": 2e-4}
+from finetune_assets.server.model.adapters import Part, Trained
+
+LEARNING_RATES: dict[str, dict[Part, float]] = {
+    "supervised": {"lora": 5e-4, "projector": 1e-3, "tower": 3e-4},
+    "dpo": {"lora": 1e-4, "projector": 2e-4, "tower": 6e-5},
+}
+"""Of each method and part, at `learning_rate_multiplier` 1."""
 DPO_BETA = 0.1
 """As in the experiments of Rafailov et al. (2023)."""
 _GRADIENT_NORM = 1.0
@@ -48,13 +52,13 @@ def resolve(
 class Optimiser:
     """AdamW with a linear warm-up over the first tenth of the steps and a cosine down to a tenth of the rate."""
 
-    def __init__(
-        self, lora: list[nn.Parameter], projector: list[nn.Parameter], method: str, multiplier: float, total_steps: int
-    ) -> None:
-        rates = [(lora, LEARNING_RATE[method]), (projector, PROJECTOR_LEARNING_RATE[method])]
-        groups = [{"params": moved, "lr": 0.0, "top": rate * multiplier} for moved, rate in rates if moved]
+    def __init__(self, trained: Trained, method: str, multiplier: float, total_steps: int) -> None:
+        rates = LEARNING_RATES[method]
+        groups = [
+            {"params": moved, "lr": 0.0, "top": rates[part] * multiplier} for part, moved in trained.items() if moved
+        ]
         self.adamw = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99), fused=True)
-        self.parameters = [*lora, *projector]
+        self.parameters = [parameter for moved in trained.values() for parameter in moved]
         self._total_steps = total_steps
 
     def step(self, step: int) -> float:

@@ -221,12 +221,11 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
         learning_rate_multiplier=request.learning_rate_multiplier, beta=request.beta,
     )  # fmt: skip
     with_images = any(example.images for item in examples for example in objective.examples(item))
-    lora = adapters.add_trainable(network, request.adapter, with_images=with_images)
+    trained = adapters.add_trainable(network, request.adapter, with_images=with_images)
     objective.prepare([*examples, *held_out], request.state)
     total_steps = math.ceil(len(examples) / settings["batch_size"]) * int(settings["n_epochs"])
     multiplier = settings["learning_rate_multiplier"]
-    projector = adapters.projector_parameters(network)
-    optimiser = Optimiser(lora, projector, request.method, multiplier, total_steps)
+    optimiser = Optimiser(trained, request.method, multiplier, total_steps)
     return Run(network, objective, examples, held_out, settings, optimiser, request.seed)
 
 

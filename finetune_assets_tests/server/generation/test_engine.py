@@ -66,11 +66,11 @@ def trained_at_random(base: BaseModel, folder: Path) -> Path:
     network = load(base)
     with torch.no_grad():
         torch.manual_seed(3)
-        for weight in [
-            *adapters.add_trainable(network, None, with_images=True),
-            *adapters.projector_parameters(network),
-        ]:
+        trained = adapters.add_trainable(network, None, with_images=True)
+        for weight in [*trained["lora"], *trained["projector"]]:
             weight.normal_(std=0.3)
+        for weight in trained["tower"]:
+            weight.mul_(1 + 0.1 * torch.randn_like(weight))
     adapters.save(network, folder)
     return folder
 

