@@ -18,6 +18,7 @@ from finetune_assets.evaluation.statistics import mcnemar, paired_permutation
 from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task_costs import Prices, TokenPrices
 
+from . import experiments
 from .predictions import choices, numbers, predictions, role, texts
 
 
@@ -102,6 +103,12 @@ def test_only_the_test_split_is_judged() -> None:
     other = predictions(base=0.9, fine_tuned=0.1, seed=9).assign(split="calibration")
     other["example_id"] = "other" + other["example_id"]
     assert compare(pd.concat([frame, other])) == compare(frame)
+
+
+@pytest.mark.parametrize("population", [experiments.binary(0.2, 0.9), experiments.numbers(0.4, 0.25)])
+def test_what_the_simulations_draw_is_a_benchmark(population: experiments.Population) -> None:
+    drawn = population.draw(np.random.default_rng(0), 20, 2)
+    assert compare(drawn, population.answer).n == 40
 
 
 def test_row_order_and_parquet_change_nothing() -> None:
