@@ -107,9 +107,11 @@ def add(connection: Connection, item: Row[Any], event: NewEvent, at: float, cont
     """
     _check_answer(item, event)
     _check_undo(connection, item.number, event)
-    row = {**asdict(event), "item": item.number, "at": at, "content": content}
-    number = connection.execute(insert(events).values({c.name: row[c.name] for c in events.c if c.name in row}))
-    return Event(**asdict(event), number=number.inserted_primary_key[0], content=content, at=at)
+    given = asdict(event)
+    row = {column.name: given[column.name] for column in events.c if column.name in given}
+    statement = insert(events).returning(events.c.number)
+    number = connection.scalars(statement.values(**row, item=item.number, at=at, content=content)).one()
+    return Event(**given, number=number, content=content, at=at)
 
 
 def _item(connection: Connection, event: NewEvent) -> Row[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, func, insert, null, or_, select, update
 
 from finetune_assets.dataset.answer_words import read_number
 from finetune_assets.feedback.store.database import FeedbackDatabase
@@ -119,14 +119,13 @@ def offered_regions(db: FeedbackDatabase) -> list[OfferedRegion]:
         return [OfferedRegion(*row) for row in connection.execute(query)]
 
 
-def review_item(row: Mapping[str, Any]) -> ReviewItem:
+def review_item(row: RowMapping) -> ReviewItem:
     """Make an item of its row."""
-    return ReviewItem(
-        **{field.name: row[field.name] for field in fields(ReviewItem)} | {"options": tuple(row["options"])}
-    )
+    values: dict[str, Any] = {field.name: row[field.name] for field in fields(ReviewItem)}
+    return ReviewItem(**{**values, "options": tuple(row["options"])})
 
 
-def model_answer(row: Mapping[str, Any]) -> ModelAnswer | None:
+def model_answer(row: RowMapping) -> ModelAnswer | None:
     """Make the model's answer of an item's row; None where it has said nothing."""
     if row["model"] is None:
         return None

@@ -157,7 +157,7 @@ def progress(
         )
 
 
-def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> Select[tuple[int]]:
+def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> Select[Any]:
     """Select the numbers of the items that a queue holds for a reviewer."""
     if queue not in _QUEUES:
         raise UnknownQueueError(f"queue must be one of {', '.join(_QUEUES)}, got {queue!r}")
@@ -183,11 +183,11 @@ def _word(reviewer: str) -> ColumnElement[bool]:
     return and_(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
 
 
-def _unseen(waiting: Select[tuple[int]], reviewer: str) -> Select[tuple[int]]:
+def _unseen(waiting: Select[Any], reviewer: str) -> Select[tuple[int]]:
     return waiting.where(_none(standings, standings.c.reviewer == reviewer))
 
 
-def _seen(waiting: Select[tuple[int]], reviewer: str) -> Select[tuple[int]]:
+def _seen(waiting: Select[Any], reviewer: str) -> Select[tuple[int]]:
     """Those that the reviewer has skipped (or, of conflicts, judged), the longest ago first."""
     return waiting.join(standings, _word(reviewer)).order_by(standings.c.event)
 
