@@ -94,7 +94,7 @@ def latest(db: FeedbackDatabase, reviewer: str, task: str | None = None, region:
     if region is not None:
         query = query.where(items.c.region == region)
     with db.reading() as connection:
-        row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).first()
+        row = connection.execute(query.order_by(events.c.at.desc(), events.c.number.desc()).limit(1)).first()
     return None if row is None else as_event(row)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, func, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, false, func, insert, null, select, update
 
 from finetune_assets.dataset.answer_words import read_number
 from finetune_assets.feedback.store.database import FeedbackDatabase
@@ -63,7 +63,7 @@ class OfferedRegion:
     n_items: int
 
 
-_OFFERED = (*(field.name for field in fields(ReviewItem)), "offer", "shuffle", *_OF_MODEL)
+_OFFERED = (*(field.name for field in fields(ReviewItem)), "offer", "offered", "shuffle", *_OF_MODEL)
 
 
 def offer(db: FeedbackDatabase, task: str, region: str, offered: Iterable[ReviewItem]) -> int:
@@ -84,9 +84,8 @@ def offer(db: FeedbackDatabase, task: str, region: str, offered: Iterable[Review
         with db.writing() as connection:
             _store(connection, this, part)
         n += len(part)
-    others = _in_region(task, region, or_(items.c.offer != this, items.c.offer.is_(None)))
     with db.writing() as connection:
-        connection.execute(update(items).where(others).values(offer=null()))
+        connection.execute(update(items).where(_in_region(task, region, items.c.offer != this)).values(offered=false()))
     return n
 
 
@@ -114,7 +113,7 @@ def offer_answers(db: FeedbackDatabase, task: str, region: str, answers: Iterabl
 def offered_regions(db: FeedbackDatabase) -> list[OfferedRegion]:
     """List the regions that have items, by task and region."""
     place = (items.c.task, items.c.region)
-    query = select(*place, func.count()).where(items.c.offer.is_not(None)).group_by(*place).order_by(*place)
+    query = select(*place, func.count()).where(items.c.offered).group_by(*place).order_by(*place)
     with db.reading() as connection:
         return [OfferedRegion(*row) for row in connection.execute(query)]
 
@@ -145,7 +144,8 @@ def _store(connection: Connection, this: str, part: Sequence[ReviewItem]) -> Non
     for item in part:
         before = known.get(item.example_id)
         shuffle = hashlib.sha256(item.example_id.encode()).hexdigest()[:16]
-        row = {**dict.fromkeys(_OF_MODEL), **(before or {}), **asdict(item), "offer": this, "shuffle": shuffle}
+        place = {"offer": this, "offered": True, "shuffle": shuffle}
+        row = {**dict.fromkeys(_OF_MODEL), **(before or {}), **asdict(item), **place}
         if before is None:
             new.append(row | _ranks(row))
         elif before["content"] == item.content:
