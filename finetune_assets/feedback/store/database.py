@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -48,6 +49,8 @@ class FeedbackDatabase:
         self._engine = _open(self._url)
         self._for_writing = self._engine.execution_options(writes=True)
         self._for_reading = self._engine
+        # SQLite has writers look again and again whether it is their turn; threads of one process can wait for it.
+        self._turn = Lock()
         if not self._sqlite:
             self._for_reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
         try:
@@ -80,7 +83,7 @@ class FeedbackDatabase:
         Raises:
             FeedbackDatabaseError: the database cannot be reached, or others wrote for too long.
         """
-        with self._telling_of_trouble(), self._for_writing.begin() as connection:
+        with self._turn, self._telling_of_trouble(), self._for_writing.begin() as connection:
             if not self._sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             yield connection
