@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, false, func, insert, null, select, update
 
-from finetune_assets.dataset.answer_words import read_number
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import AT_ONCE, in_parts, refresh
+from finetune_assets.feedback.store.judging import meaning
 from finetune_assets.feedback.store.schema import items
 
 _OF_MODEL = ("model", "model_answer", "probability", "base_answer", "certainty", "disagreement")
@@ -186,14 +186,12 @@ def _ranks(row: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _disagreement(row: Mapping[str, Any]) -> float | None:
     """For words, how certain the model is of its own; for numbers, the difference as a share of the larger one."""
-    answer, label = row["model_answer"], row["label"]
-    if answer is None or label is None:
+    kind, label = row["kind"], row["label"]
+    if row["model_answer"] is None or label is None:
         return None
-    if row["kind"] == "number":
-        said, labelled = read_number(answer), read_number(label)
-        if said is None or labelled is None or said == labelled:
-            return None
+    said, labelled = meaning(row["model_answer"], kind), meaning(label, kind)
+    if said == labelled:
+        return None
+    if isinstance(said, float) and isinstance(labelled, float):
         return abs(said - labelled) / max(abs(said), abs(labelled))
-    if " ".join(answer.split()).casefold() == " ".join(label.split()).casefold():
-        return None
     return row["probability"] or 0.0
