@@ -305,7 +305,11 @@ def import_feedback(
     from finetune_assets.feedback.store.transfer import import_events
 
     with FeedbackDatabase() as db:
-        print(import_events(db, file))
+        found = import_events(db, file)
+    print(f"{found.n_new:,} new events, {found.n_known:,} were here already, {found.n_rejected:,} lines rejected")
+    if found.rejected is not None:
+        print(f"Rejected lines, with their reasons: {found.rejected}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

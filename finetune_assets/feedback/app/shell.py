@@ -12,7 +12,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes import Default
 
-from finetune_assets.feedback.app import comparison
+from finetune_assets.feedback.app.agreement_view import add_agreement
+from finetune_assets.feedback.app.comparison import add_table
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.offers import offered_regions
 
@@ -52,7 +53,9 @@ def make_page(db: FeedbackDatabase) -> gr.Blocks:
             with gr.Tab("Review", elem_id="review-tab"):
                 gr.HTML((_PAGE / "review.html").read_text("utf-8"), js_on_load=_START, apply_default_css=False)
             with gr.Tab("Side by side") as tab:
-                comparison.add_table(db, place, tab)
+                add_table(db, place, tab)
+            with gr.Tab("Agreement") as tab:
+                add_agreement(db, place, tab)
         page.load(arrive, None, [place, account], api_visibility="private")
         place.change(None, place, None, js=_GO)
     return page

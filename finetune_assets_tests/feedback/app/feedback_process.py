@@ -21,6 +21,7 @@ from finetune_assets_tests.dataset.pictures import picture, put
 
 TASK = "cells"
 PASSWORD = "quite long enough"
+_COMMAND = [sys.executable, "-m", "finetune_assets.cli", "feedback"]
 READY = "#review[data-state=ready]"
 
 
@@ -30,12 +31,9 @@ class FeedbackProcess:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         url = f"sqlite:///{folder / 'feedback.sqlite'}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "finetune_assets.cli", "feedback", "--port", str(port)],
-            env=os.environ | {"FINETUNE_ASSETS_FEEDBACK_DB": url},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._environment = os.environ | {"FINETUNE_ASSETS_FEEDBACK_DB": url}
+        command = [*_COMMAND, "--port", str(port)]
+        self.process = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE, text=True)
         self.greeting = self._read_greeting()
         self.url = self.greeting.split()[1]
         self.db = FeedbackDatabase(url)
@@ -56,6 +54,11 @@ class FeedbackProcess:
         answer = {"model": "ft:m", "answer": "No", "probability": 0.87, "base_answer": "Yes"} | (said or {})
         offer_answers(self.db, TASK, region, [ModelAnswer(example_id=name, **answer) for name in names])
         return names
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a sub-command over the same database."""
+        command = [*_COMMAND, *arguments]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
 
     def decided(self, region: str) -> dict[str, Decision]:
         """What the reviewers have decided in a region, by example."""

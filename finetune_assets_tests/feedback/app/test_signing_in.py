@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, expect
 
+from finetune_assets.feedback.store import reviewers
 from finetune_assets_tests.feedback.app.feedback_process import READY, TASK, FeedbackProcess
 
 pytestmark = pytest.mark.xdist_group("feedback_app")
@@ -33,3 +34,11 @@ def test_the_first_start_makes_a_reviewer_who_signs_in_with_the_password_that_is
     page.get_by_role("link", name="Sign out").click()
     expect(page.get_by_label("password")).to_be_visible()
     page.close()
+
+
+def test_a_reviewer_who_is_added_while_the_app_runs_can_sign_in(app: FeedbackProcess) -> None:
+    added = app.command("add-reviewer", "zoe")
+    assert added.returncode == 0
+    password = re.search(r"Reviewer: +zoe\nPassword: +(\S+) +\(shown only now\)", added.stdout)
+    assert password, added.stdout
+    assert reviewers.sign_in(app.db, "zoe", password[1])
