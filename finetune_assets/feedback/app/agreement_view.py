@@ -39,7 +39,7 @@ def _section(name: str, found: Agreement) -> str:
     if not found.n:
         return f"<h3>{escape(name)}</h3><p>No example was judged by two reviewers yet.</p>"
     cells = (
-        (" and ".join(pair.reviewers), f"{pair.n:,}", f"{pair.share:.0%}", _estimate(pair.kappa))
+        (" and ".join(pair.reviewers), f"{pair.n:,}", f"{pair.share * 100:.0f} %", _estimate(pair.kappa))
         for pair in found.pairs
     )
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
@@ -47,7 +47,7 @@ def _section(name: str, found: Agreement) -> str:
     return (
         f"<h3>{escape(name)}</h3><p>Krippendorff's alpha <b>{_estimate(found.alpha)}</b> "
         f"over {found.n:,} examples that at least two have judged.</p>"
-        f'<div class="table-room"><table class="side-by-side"><tr>{heads}</tr>{rows}</table></div>'
+        f'<table class="side-by-side"><tr>{heads}</tr>{rows}</table>'
     )
 
 

@@ -31,12 +31,12 @@ _HEADS = ("", "Question", "Base", "Fine-tuned", "Label", "Reviewers")
 def add_table(db: FeedbackDatabase, place: gr.Dropdown, tab: gr.Tab) -> None:
     """Add filters, paging and table to the open tab; they follow the chosen place."""
     with gr.Row(elem_id="filters"):
-        show = gr.Radio(_SHOWN, value="all", label="Show", show_label=False, container=False, scale=3)
+        show = gr.Radio(_SHOWN, value="all", label="Show", show_label=False, container=False)
         text = gr.Textbox(
-            "", label="Search", placeholder="Search", show_label=False, container=False, max_lines=1, scale=2
+            "", label="Search", placeholder="Search", show_label=False, container=False, max_lines=1, elem_id="search"
         )
-        back, on = (gr.Button(arrow, size="sm", scale=0, min_width=44) for arrow in "←→")
         where = gr.HTML(elem_id="where")
+        back, on = (gr.Button(arrow, size="sm", min_width=44) for arrow in "←→")
     table = gr.HTML(apply_default_css=False)
     first = gr.State(0)
 
@@ -64,14 +64,18 @@ def _enabled(enabled: bool) -> gr.Button:
 def _table(rows: Sequence[Row]) -> str:
     """Return the table as HTML; everything that comes from data is escaped."""
     heads = "".join(f"<th>{head}</th>" for head in _HEADS)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _cells(row))}</tr>" for row in rows)
-    return f'<div class="table-room"><table class="side-by-side"><tr>{heads}</tr>{body}</table></div>'
+    body = "".join(f"<tr>{_cells_of(row)}</tr>" for row in rows)
+    return f'<table class="side-by-side cards"><tr>{heads}</tr>{body}</table>'
+
+
+def _cells_of(row: Row) -> str:
+    return "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(_HEADS, _cells(row), strict=True))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     item, said = row.item, row.model_answer
     base, own = (said.base_answer, said.answer) if said else (None, None)
-    certain = f"right with {said.probability:.0%}" if said and said.probability is not None else ""
+    certain = f"right with {said.probability * 100:.0f} %" if said and said.probability is not None else ""
     return (
         _picture(item),
         f"{escape(item.question)}<small>{escape(item.example_id)} · {escape(item.split)}</small>",

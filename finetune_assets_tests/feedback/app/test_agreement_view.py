@@ -38,7 +38,7 @@ def test_kappa_and_alpha_stand_there_with_their_intervals(app: FeedbackProcess, 
     page.goto(f"/?place={TASK}/kappa&queue=audit")
     page.get_by_role("tab", name="Agreement").click()
     here = page.locator(".agreement")
-    expect(here).to_contain_text("ann and ben\t10\t80%\t0.60 [", use_inner_text=True)
+    expect(here).to_contain_text("ann and ben\t10\t80 %\t0.60 [", use_inner_text=True)
     expect(here).to_contain_text("over 10 examples that at least two have judged")
 
 
