@@ -192,6 +192,27 @@ def for_training(data: bytes, detail: str = "low") -> tuple[bytes, str]:
     return _encode(pixels, "PNG", compress_level=4), "image/png"
 
 
+def for_browser(data: bytes, side: int | None = None) -> tuple[bytes, str]:
+    """Make an image that every browser shows, and name its MIME type; in full, or at most `side` pixels long and high.
+
+    In full, JPEG, PNG and WEBP pass through untouched, others become PNG without losing a pixel.
+
+    Raises:
+        ImageError: as `inspect`, except that of several frames the first is taken.
+    """
+    with _opened(data) as image:
+        if side is None and image.format in MIME_TYPES:
+            image.load()
+            return data, MIME_TYPES[image.format]
+        image.load()
+        pixels = _upright_rgb(image)
+    pixels.info.clear()
+    if side is None:
+        return _encode(pixels, "PNG", compress_level=4), "image/png"
+    pixels.thumbnail((side, side))
+    return _encode(_on_white(pixels), "JPEG", quality=85), "image/jpeg"
+
+
 def data_url(data: bytes, mime: str) -> str:
     """Inline the bytes as a `data:` URL."""
     return b"".join(data_url_parts(data, mime)).decode("ascii")

@@ -282,3 +282,27 @@ def test_only_captions_take_room_below_the_images(tmp_path: Path) -> None:
     missing = tmp_path / "missing.png"
     assert opened(images.contact_sheet([(missing, "")])).size == (104, 104)
     assert opened(images.contact_sheet([(missing, "no image")])).size == (104, 120)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_a_browser_gets_what_it_can_show_untouched(image_format: str) -> None:
+    data = picture(image_format)
+    assert images.for_browser(data) == (data, images.MIME_TYPES[image_format])
+
+
+@pytest.mark.parametrize(("image_format", "mode"), [("TIFF", "L"), ("BMP", "RGB")])
+def test_a_browser_gets_anything_else_as_png_with_every_pixel(image_format: str, mode: str) -> None:
+    data = picture(image_format, mode, (40, 30))
+    shown, mime = images.for_browser(data)
+    assert (mime, opened(shown).format) == ("image/png", "PNG")
+    assert images.decode(shown).tobytes() == images.decode(data).tobytes()
+
+
+def test_a_small_image_for_a_table_keeps_its_shape() -> None:
+    shown, mime = images.for_browser(picture("PNG", "LA", (400, 200)), 100)
+    assert (mime, opened(shown).size) == ("image/jpeg", (100, 50))
+
+
+def test_a_broken_image_is_refused_before_a_browser_gets_it() -> None:
+    with pytest.raises(ImageError):
+        images.for_browser(picture()[:50])

@@ -166,6 +166,16 @@ def progress(
         )
 
 
+def counts(db: FeedbackDatabase, task: str, region: str, reviewer: str) -> dict[Queue, int]:
+    """Say how many examples each queue holds for a reviewer, whoever has them before him now."""
+    found: dict[Queue, int] = {}
+    with db.reading() as connection:
+        for queue in _QUEUES:
+            held = _waiting(task, region, queue, reviewer).subquery()
+            found[queue] = connection.scalar(select(func.count()).select_from(held)) or 0
+    return found
+
+
 def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> Select[Any]:
     """Select the numbers of the items that a queue holds for a reviewer."""
     if queue not in _QUEUES:

@@ -1,0 +1,124 @@
+// The image of an example: loaded before it is shown, zoomed about the pointer, brightness and contrast kept from image to image.
+
+const STEP = 1.25;
+const MOST = 40;
+
+export class Picture {
+  constructor(root) {
+    this.stage = root.querySelector("#stage");
+    this.zoomed = root.querySelector("#zoom");
+    this.sliders = { brightness: root.querySelector("#brightness"), contrast: root.querySelector("#contrast") };
+    this.loaded = new Map();
+    this.pointers = new Map();
+    this.stage.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    this.stage.addEventListener("dblclick", (event) => this.zoom(this.scale > 1 ? 1 / this.scale : 4, event));
+    this.stage.addEventListener("pointerdown", (event) => this.#down(event));
+    this.stage.addEventListener("pointermove", (event) => this.#move(event));
+    for (const end of ["pointerup", "pointercancel"])
+      this.stage.addEventListener(end, (event) => this.pointers.delete(event.pointerId));
+    for (const slider of Object.values(this.sliders)) {
+      slider.addEventListener("input", () => this.#light());
+      slider.addEventListener("change", () => slider.blur());
+    }
+    this.fit();
+  }
+
+  preload(urls) {
+    // Keeps exactly these, decoded, so that showing one costs no time.
+    for (const url of this.loaded.keys()) if (!urls.includes(url)) this.loaded.delete(url);
+    for (const url of urls) if (!this.loaded.has(url)) this.loaded.set(url, load(url));
+  }
+
+  show(url) {
+    if (!this.loaded.has(url)) this.loaded.set(url, load(url));
+    this.image = this.loaded.get(url);
+    this.stage.replaceChildren(this.image);
+    this.fit();
+  }
+
+  fit() {
+    Object.assign(this, { scale: 1, x: 0, y: 0 });
+    this.#place();
+  }
+
+  reset() {
+    for (const slider of Object.values(this.sliders)) slider.value = 1;
+    this.#light();
+    this.fit();
+  }
+
+  light(name, steps) {
+    this.sliders[name].value = Number(this.sliders[name].value) + 0.2 * steps;
+    this.#light();
+  }
+
+  zoom(factor, point) {
+    // The point under the pointer stays where it is; without a pointer, the centre does.
+    const box = this.stage.getBoundingClientRect();
+    const from = point ? [point.clientX - box.left - box.width / 2, point.clientY - box.top - box.height / 2] : [0, 0];
+    const scale = Math.min(Math.max(this.scale * factor, 1), MOST);
+    this.x = from[0] - ((from[0] - this.x) * scale) / this.scale;
+    this.y = from[1] - ((from[1] - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.#place();
+  }
+
+  zoomBy(steps) {
+    this.zoom(STEP ** steps);
+  }
+
+  #place() {
+    const box = this.stage.getBoundingClientRect();
+    const room = [(box.width * (this.scale - 1)) / 2, (box.height * (this.scale - 1)) / 2];
+    this.x = Math.min(Math.max(this.x, -room[0]), room[0]);
+    this.y = Math.min(Math.max(this.y, -room[1]), room[1]);
+    this.zoomed.value = `${Math.round(this.scale * 100)} %`;
+    this.stage.classList.toggle("zoomed", this.scale > 1);
+    if (this.image) this.image.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
+  }
+
+  #light() {
+    for (const [name, slider] of Object.entries(this.sliders)) this.stage.style.setProperty(`--${name}`, slider.value);
+  }
+
+  #wheel(event) {
+    event.preventDefault();
+    this.zoom(STEP ** (-event.deltaY / 100), event);
+  }
+
+  #down(event) {
+    if (this.scale === 1 && event.pointerType === "mouse") return;
+    this.stage.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, event);
+  }
+
+  #move(event) {
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return;
+    const other = [...this.pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
+    this.pointers.set(event.pointerId, event);
+    if (other) this.zoom(distance(event, other) / (distance(before, other) || 1), middle(event, other));
+    else {
+      this.x += event.clientX - before.clientX;
+      this.y += event.clientY - before.clientY;
+      this.#place();
+    }
+  }
+}
+
+function load(url) {
+  const image = new Image();
+  image.src = url;
+  image.alt = "The image that the question is about";
+  image.draggable = false;
+  image.decode().catch(() => image.classList.add("broken"));
+  return image;
+}
+
+function distance(a, b) {
+  return Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+}
+
+function middle(a, b) {
+  return { clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 };
+}
