@@ -93,29 +93,25 @@ class Projector(nn.Module):
         maps = cut.reshape(len(cut), _CHANNELS, GRID * _PATCH, GRID * _PATCH)
         maps = maps.contiguous(memory_format=torch.channels_last)
         trained = [parameter for parameter in self.tower.parameters() if parameter.requires_grad]
-        seen = _OnOneThread.apply(self.tower, maps, *trained) if trained and maps.is_cpu else self.tower(maps)
+        apart = bool(trained) and maps.is_cpu and torch.is_grad_enabled()
+        seen = _OnOneThread.apply(self.tower, maps, *trained) if apart else self.tower(maps)
         return self.layers(F.adaptive_avg_pool2d(seen, GRID).flatten(2).transpose(1, 2).flatten(0, 1))
 
 
 class _OnOneThread(torch.autograd.Function):
-    """Runs a module forwards and backwards on one thread: the bits of convolutions depend on how many there are.
-
-    What lies between is computed again for the backward pass.
-    """
+    """Runs a module forwards and backwards on one thread: the bits of convolutions depend on how many there are."""
 
     @staticmethod
     def forward(ctx: Any, module: nn.Module, given: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.module, ctx.parameters = module, parameters
-        ctx.save_for_backward(given)
-        with one_thread():
-            return module(given)
+        ctx.parameters = parameters
+        with one_thread(), torch.enable_grad():
+            ctx.made = module(given)
+        return ctx.made.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        (given,) = ctx.saved_tensors
-        with one_thread(), torch.enable_grad():
-            made = ctx.module(given)
-            return None, None, *torch.autograd.grad(made, ctx.parameters, gradients[0])
+        with one_thread():
+            return None, None, *torch.autograd.grad(ctx.made, ctx.parameters, gradients[0])
 
 
 @contextmanager
