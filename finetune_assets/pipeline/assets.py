@@ -12,6 +12,8 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from finetune_assets.dataset.corrections import DTYPES as DECISIONS
+from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import read
@@ -79,7 +81,7 @@ def filtered_qa(region: Region, sampled_examples: Table) -> Result:
     """Keep the clean examples; set doubtful and broken ones aside in the quarantine, each with its reason."""
     task = region.task
     filtered = filter_examples(
-        sampled_examples,
+        Reviewed.of(sampled_examples, pd.DataFrame(columns=list(DECISIONS)), task.answer),
         task.answer,
         task.filtering,
         region.path("filtered_qa", ".parquet"),
