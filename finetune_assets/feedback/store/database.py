@@ -1,0 +1,160 @@
+"""The feedback database: SQLite in WAL mode by default, PostgreSQL by URL; transactions that mean the same on both.
+
+One transaction writes at a time. SQLite works that way; on PostgreSQL a lock that all writers take first makes it so.
+Reviewers write a few rows a second, and in return the numbers of events are the order in which they were committed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError
+
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.feedback.store.migrations import migrate
+
+VARIABLE = "FINETUNE_ASSETS_FEEDBACK_DB"
+_WAIT_SECONDS = 60
+"""How long a writer waits for the others."""
+_ADVISORY_LOCK = 7_223_081_502_611
+"""The PostgreSQL lock that makes writers wait for each other; any number that nobody else uses."""
+
+
+class FeedbackDatabaseError(FinetuneAssetsError, RuntimeError):
+    """The feedback database cannot be opened or reached, or does not answer in time."""
+
+
+def url() -> str:
+    """Return the database's SQLAlchemy URL: from FINETUNE_ASSETS_FEEDBACK_DB, else a SQLite file below `var`."""
+    return os.environ.get(VARIABLE) or f"sqlite:///{Path.cwd() / 'var' / 'feedback.sqlite'}"
+
+
+class FeedbackDatabase:
+    """Opens the database and brings it up to date; used by several threads and processes at once.
+
+    Raises:
+        FeedbackDatabaseError: the URL is none, or nobody answers there.
+        DatabaseTooNewError: a later version of this package has written it.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = _parsed(url or globals()["url"]())
+        self._engine = _open(self._url)
+        self._for_writing = self._engine.execution_options(writes=True)
+        self._for_reading = self._engine
+        if not self._sqlite:
+            self._for_reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        try:
+            with self.writing() as connection:
+                migrate(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> FeedbackDatabase:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Begin a transaction that sees one state of the database and changes nothing.
+
+        Raises:
+            FeedbackDatabaseError: the database cannot be reached.
+        """
+        with self._telling_of_trouble(), self._for_reading.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Begin a transaction that is alone in writing from its start, and commits at its end.
+
+        Raises:
+            FeedbackDatabaseError: the database cannot be reached, or others wrote for too long.
+        """
+        with self._telling_of_trouble(), self._for_writing.begin() as connection:
+            if not self._sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @property
+    def _sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def _telling_of_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise FeedbackDatabaseError(
+                f"the feedback database {_without_secrets(self._url)} does not answer ({error.orig}): "
+                f"look whether it runs, and at {VARIABLE}"
+            ) from error
+
+
+def _parsed(text: str) -> URL:
+    try:
+        parsed = make_url(text)
+    except ArgumentError:
+        # What is no URL is not repeated: it may still hold a password.
+        raise FeedbackDatabaseError(f"{VARIABLE} must be a URL such as postgresql://user@host/name") from None
+    # Which driver a bare URL means has changed between versions of SQLAlchemy.
+    if parsed.drivername in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise FeedbackDatabaseError(f"{VARIABLE} must be of sqlite or postgresql, not of {parsed.drivername}")
+    return parsed
+
+
+def _without_secrets(url: URL) -> str:
+    return f"{url.get_backend_name()} {url.database or ''}" + (f" on {url.host}" if url.host else "")
+
+
+def _open(url: URL) -> Engine:
+    # Parameters hold what reviewers wrote, which no log is to repeat.
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() == "sqlite":
+        _make_folder(url)
+        engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS}, **options)
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+        return engine
+    try:
+        # A connection that the server has closed meanwhile is replaced instead of failing a reviewer's answer.
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **options)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise FeedbackDatabaseError(
+            f"the driver of {url.drivername} is not installed ({error}): pip install 'finetune_assets[feedback]'"
+        ) from None
+
+
+def _make_folder(url: URL) -> None:
+    if url.database:
+        try:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"the feedback database {_without_secrets(url)} cannot be made: {error.strerror}"
+            raise FeedbackDatabaseError(f"{reason}; see {VARIABLE}") from None
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    # Python's sqlite3 would begin transactions late and on its own; SQLAlchemy's "begin" event does it instead.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that turns to writing only later fails at once if another process wrote first, whatever the timeout.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")

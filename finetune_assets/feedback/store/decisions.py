@@ -1,0 +1,66 @@
+"""What the reviewers have decided: what the pipeline reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import func, select
+
+from finetune_assets.feedback.store.database import FeedbackDatabase
+from finetune_assets.feedback.store.judging import Decision
+from finetune_assets.feedback.store.schema import decisions as decided
+from finetune_assets.feedback.store.schema import items
+
+__all__ = ["Decision", "RegionFeedback", "decisions", "newest_event", "regions_with_feedback", "version"]
+
+
+@dataclass(frozen=True)
+class RegionFeedback:
+    """How much reviewers have said about a region."""
+
+    n_decisions: int
+    newest_event: int
+    """Number of the newest event, whatever it is."""
+
+
+def decisions(db: FeedbackDatabase, task: str, region: str) -> list[Decision]:
+    """List a region's decisions by the examples' ids, those of examples that are no longer offered among them.
+
+    A decision on a content that has changed since stays until somebody judges the new one: compare `content`.
+    """
+    columns = [column for column in decided.c if column is not decided.c.item]
+    query = select(items.c.example_id, *columns).join_from(decided, items)
+    with db.reading() as connection:
+        rows = connection.execute(query.where(items.c.task == task, items.c.region == region)).mappings().all()
+    found = [Decision(**{**row, "reviewers": tuple(row["reviewers"])}) for row in rows]
+    # Sorted here, because databases have their own ideas of the order of letters.
+    return sorted(found, key=lambda decision: decision.example_id)
+
+
+def version(decisions: Iterable[Decision]) -> str:
+    """Return 16 hex digits that change when what is trained on would: example, content, verdict or answer."""
+    told = sorted([d.example_id, d.content, d.verdict, d.answer or ""] for d in decisions)
+    return hashlib.sha256(orjson.dumps(told)).hexdigest()[:16]
+
+
+def newest_event(db: FeedbackDatabase, task: str, region: str) -> int:
+    """Return the number of the newest event in a region; 0 where there is none."""
+    query = select(func.max(items.c.last_event)).where(items.c.task == task, items.c.region == region)
+    with db.reading() as connection:
+        return connection.scalar(query) or 0
+
+
+def regions_with_feedback(db: FeedbackDatabase, task: str) -> dict[str, RegionFeedback]:
+    """Say of every region that reviewers have worked in how far they are, in one query."""
+    query = (
+        select(items.c.region, func.count(decided.c.item), func.max(items.c.last_event))
+        .join_from(items, decided, isouter=True)
+        .where(items.c.task == task, items.c.last_event.is_not(None))
+        .group_by(items.c.region)
+        .order_by(items.c.region)
+    )
+    with db.reading() as connection:
+        return {region: RegionFeedback(n, newest) for region, n, newest in connection.execute(query)}

@@ -1,0 +1,177 @@
+"""What reviewers do, in the order in which they did it. Events are only added: a mistake is undone by another one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from finetune_assets.dataset.answer_words import read_number
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.feedback.store.database import FeedbackDatabase
+from finetune_assets.feedback.store.derived import refresh
+from finetune_assets.feedback.store.event_rows import as_event, not_undone, read_events, stored_events
+from finetune_assets.feedback.store.judging import JUDGEMENTS, Event, Kind, NewEvent
+from finetune_assets.feedback.store.schema import events, items, leases
+
+__all__ = ["Event", "EventError", "Kind", "NewEvent", "history", "latest", "record"]
+
+_ANSWERING = ("accept", "correct", "adjudicate")
+_ENDS_A_LEASE = (*JUDGEMENTS, "skip", "adjudicate")
+
+
+class EventError(FinetuneAssetsError, ValueError):
+    """An event is refused; nothing of it is stored."""
+
+
+class UnknownExampleError(EventError, LookupError):
+    """The example was never offered to reviewers."""
+
+
+class AnswerError(EventError):
+    """The event's answer or comment is missing, superfluous, or none of the example's."""
+
+
+class ContentChangedError(EventError):
+    """The example is no longer what the reviewer was shown."""
+
+
+class LeasedError(EventError):
+    """Another reviewer has the example before him."""
+
+
+class UndoError(EventError):
+    """There is no such event of this reviewer and example to be undone."""
+
+
+class KeyUsedError(EventError):
+    """The key is that of another event."""
+
+
+def record(db: FeedbackDatabase, event: NewEvent, now: float | None = None) -> Event:
+    """Store what a reviewer did, end his lease, and work out what follows: all of it or nothing.
+
+    An event that is stored already, by its key, is returned as it was stored.
+
+    Raises:
+        UnknownExampleError: the example was never offered.
+        AnswerError: the answer is none of the example's words, or no number, or there should be none.
+        ContentChangedError: question or image have changed since they were shown.
+        LeasedError: another reviewer has the example before him.
+        UndoError: the event that is to be undone is another reviewer's, or is undone already.
+        KeyUsedError: the key is that of another event.
+        FeedbackDatabaseError: the database cannot be reached; the same event may be sent again.
+    """
+    at = time.time() if now is None else now
+    with db.writing() as connection:
+        item = _item(connection, event)
+        stored = _stored(connection, event)
+        if stored is None:
+            _check_lease(connection, item.number, event, at)
+            if event.shown.get("content", item.content) != item.content:
+                raise ContentChangedError(f"{_name(event)} has changed since it was shown: look at it again")
+            stored = add(connection, item, event, at, item.content)
+            if event.kind in _ENDS_A_LEASE:
+                connection.execute(delete(leases).where(leases.c.item == item.number))
+            refresh(connection, [item.number])
+    return stored
+
+
+def history(db: FeedbackDatabase, task: str, region: str, example_id: str) -> list[Event]:
+    """List what was done to an example, the oldest first."""
+    where = (items.c.task == task, items.c.region == region, items.c.example_id == example_id)
+    with db.reading() as connection:
+        return list(read_events(connection, stored_events().where(*where).order_by(events.c.number)))
+
+
+def latest(db: FeedbackDatabase, reviewer: str, task: str | None = None, region: str | None = None) -> Event | None:
+    """Return the reviewer's newest event that can still be undone, or None."""
+    query = stored_events().where(events.c.reviewer == reviewer, events.c.kind != "undo", not_undone())
+    if task is not None:
+        query = query.where(items.c.task == task)
+    if region is not None:
+        query = query.where(items.c.region == region)
+    with db.reading() as connection:
+        row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).first()
+    return None if row is None else as_event(row)
+
+
+def add(connection: Connection, item: Row[Any], event: NewEvent, at: float, content: str) -> Event:
+    """Check an event against its item and add its row; what follows from it is not worked out yet.
+
+    Raises:
+        AnswerError: its answer or comment does not fit.
+        UndoError: what it undoes cannot be undone.
+    """
+    _check_answer(item, event)
+    _check_undo(connection, item.number, event)
+    row = {**asdict(event), "item": item.number, "at": at, "content": content}
+    number = connection.execute(insert(events).values({c.name: row[c.name] for c in events.c if c.name in row}))
+    return Event(**asdict(event), number=number.inserted_primary_key[0], content=content, at=at)
+
+
+def _item(connection: Connection, event: NewEvent) -> Row[Any]:
+    place = (items.c.task == event.task, items.c.region == event.region, items.c.example_id == event.example_id)
+    item = connection.execute(select(items).where(*place)).first()
+    if item is None:
+        raise UnknownExampleError(
+            f"{_name(event)} was never offered to reviewers: the pipeline offers examples when it filters them"
+        )
+    return item
+
+
+def _stored(connection: Connection, event: NewEvent) -> Event | None:
+    row = connection.execute(stored_events().where(events.c.key == event.key)).first()
+    if row is None:
+        return None
+    stored = as_event(row)
+    if (_name(stored), stored.reviewer, stored.kind) != (_name(event), event.reviewer, event.kind):
+        raise KeyUsedError(f"the key {event.key} is that of event {stored.number}: make a new UUID for every event")
+    return stored
+
+
+def _check_lease(connection: Connection, item: int, event: NewEvent, at: float) -> None:
+    if event.kind in _ENDS_A_LEASE:
+        others = (leases.c.item == item, leases.c.reviewer != event.reviewer, leases.c.until > at)
+        if (holder := connection.scalar(select(leases.c.reviewer).where(*others))) is not None:
+            raise LeasedError(f"{_name(event)} is before {holder} now: take another one")
+
+
+def _check_answer(item: Row[Any], event: NewEvent) -> None:
+    name = f"{event.kind} of {_name(event)}"
+    if not event.reviewer.strip():
+        raise AnswerError(f"{name}: reviewer must not be empty")
+    if event.kind == "comment" and not (event.comment or "").strip():
+        raise AnswerError(f"{name}: comment must not be empty")
+    if event.kind not in _ANSWERING:
+        if event.answer is not None:
+            raise AnswerError(f"{name}: answer must be left out")
+    elif event.answer is None:
+        if event.kind != "adjudicate":
+            raise AnswerError(f"{name}: answer must be given")
+    elif item.options and event.answer not in item.options:
+        raise AnswerError(f"{name}: answer must be one of {', '.join(item.options)}, got {event.answer!r}")
+    elif item.kind == "number" and read_number(event.answer) is None:
+        raise AnswerError(f"{name}: answer must be a number, got {event.answer!r}")
+    elif not event.answer.strip():
+        raise AnswerError(f"{name}: answer must not be empty")
+
+
+def _check_undo(connection: Connection, item: int, event: NewEvent) -> None:
+    if event.kind != "undo":
+        if event.undoes is not None:
+            raise UndoError(f"{event.kind} of {_name(event)}: only an undo undoes an event")
+        return
+    undone = connection.execute(select(events).where(events.c.number == event.undoes)).first()
+    if undone is None or undone.item != item or undone.kind == "undo":
+        raise UndoError(f"{_name(event)} has no event {event.undoes} that could be undone")
+    if undone.reviewer != event.reviewer:
+        raise UndoError(f"event {event.undoes} is {undone.reviewer}'s: only he can undo it")
+    if connection.scalar(select(events.c.number).where(events.c.undoes == event.undoes)) is not None:
+        raise UndoError(f"event {event.undoes} is undone already")
+
+
+def _name(event: NewEvent) -> str:
+    return f"{event.task}/{event.region}/{event.example_id}"

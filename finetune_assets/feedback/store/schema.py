@@ -1,0 +1,122 @@
+"""The tables, as the rest of the store sees them.
+
+items      one example that is offered to reviewers, and what the model says about it
+events     what reviewers said, in the order of `number`; rows are only ever added
+standings  what each reviewer's last word on an item's present content is: a judgement, or else a skip
+decisions  what the judgements of an item decide
+leases     who has an item before him, and until when
+reviewers  who may sign in
+
+Standings, decisions and the last columns of items follow from the events: `derived` keeps them, and can make them anew.
+Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import DOUBLE_PRECISION, JSON, BigInteger, Boolean, Column, ForeignKey, Integer, MetaData, Table, Text
+from sqlalchemy import UniqueConstraint as Unique
+
+metadata = MetaData()
+_JSON = JSON(none_as_null=True)
+# SQLite counts by itself only what is an INTEGER.
+_COUNTED = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _item(primary_key: bool = False) -> Column[int]:
+    return Column("item", BigInteger, ForeignKey("items.number"), nullable=False, primary_key=primary_key)
+
+
+items = Table(
+    "items",
+    metadata,
+    Column("number", _COUNTED, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("example_id", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("image", Text),
+    Column("label", Text),
+    Column("label_value", DOUBLE_PRECISION),
+    Column("kind", Text, nullable=False),
+    Column("options", _JSON, nullable=False),
+    Column("doubt", Text),
+    # The offer that it was part of last; NULL where it is withdrawn.
+    Column("offer", Text),
+    # Puts items in an order that has nothing to do with what they are.
+    Column("shuffle", Text, nullable=False),
+    Column("model", Text),
+    Column("model_answer", Text),
+    Column("probability", DOUBLE_PRECISION),
+    Column("base_answer", Text),
+    # 0 where the model is least certain; NULL where it has said nothing.
+    Column("certainty", DOUBLE_PRECISION),
+    # How strongly the model denies the label; NULL where it does not.
+    Column("disagreement", DOUBLE_PRECISION),
+    Column("n_judgements", Integer, nullable=False, default=0),
+    Column("decided", Boolean, nullable=False, default=False),
+    Column("last_event", BigInteger),
+    Unique("task", "region", "example_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", _COUNTED, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    _item(),
+    Column("reviewer", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("answer", Text),
+    Column("comment", Text),
+    Column("undoes", BigInteger, ForeignKey("events.number"), unique=True),
+    Column("content", Text, nullable=False),
+    Column("shown", _JSON, nullable=False),
+    Column("seconds", DOUBLE_PRECISION),
+    Column("at", DOUBLE_PRECISION, nullable=False),
+)
+
+standings = Table(
+    "standings",
+    metadata,
+    _item(primary_key=True),
+    Column("reviewer", Text, primary_key=True),
+    Column("event", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("answer", Text),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    _item(primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("answer", Text),
+    Column("reviewers", _JSON, nullable=False),
+    Column("n_judgements", Integer, nullable=False),
+    Column("decided_at", DOUBLE_PRECISION, nullable=False),
+    Column("last_event", BigInteger, nullable=False),
+    Column("comment", Text),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _item(primary_key=True),
+    Column("reviewer", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    # The order in which a reviewer got his items.
+    Column("place", Integer, nullable=False),
+    Column("until", DOUBLE_PRECISION, nullable=False),
+)
+
+reviewers = Table(
+    "reviewers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password", Text, nullable=False),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("last_failure", DOUBLE_PRECISION, nullable=False, default=0.0),
+)
