@@ -63,6 +63,16 @@ def content(question: str | None, system: str | None, image_sha256: str | None) 
     return hashlib.sha256(orjson.dumps([question, system, image_sha256])).hexdigest()
 
 
+def changed(before: pd.DataFrame, now: pd.DataFrame) -> set[str]:
+    """Name the examples of which something else is decided now than before; columns of both as in `DTYPES`."""
+    columns = ["example_id", "content", "answer"]
+    was, is_now = (
+        {row["example_id"]: (row["content"], row["answer"]) for row in records(table.filter(columns))}
+        for table in (before, now)
+    )
+    return {name for name in was.keys() | is_now.keys() if was.get(name) != is_now.get(name)}
+
+
 @dataclass(frozen=True, slots=True)
 class Reviewed:
     """A region's sampled examples with what was decided about them; read in chunks like their table."""
@@ -97,9 +107,8 @@ class Reviewed:
             if columns is None:
                 own = dict.fromkeys(PROVENANCE) | {"label_from": "source"}
                 chunk = chunk.assign(**own).astype(PROVENANCE)
-            first, last = self.changes.index.searchsorted([chunk.index.start, chunk.index.stop])
-            if last > first:
-                changes = self.changes.iloc[first:last]
+            changes = self.changes.loc[self.changes.index.isin(chunk.index)]
+            if len(changes):
                 names = [name for name in chunk if name in _CHANGED]
                 chunk.loc[changes.index, names] = changes[names]
             yield chunk

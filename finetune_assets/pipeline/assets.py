@@ -1,4 +1,7 @@
-"""The nine assets of a task in order of flow: each calls the part that does the work and shows what came out."""
+"""The assets of a task in order of flow: each calls the part that does the work and shows what came out.
+
+Two of them have modules of their own: `human_feedback`, before `filtered_qa`, and `champion`, the last one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
-from finetune_assets.dataset.corrections import DTYPES as DECISIONS
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
@@ -23,7 +25,7 @@ from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
 from finetune_assets.evaluation.prediction import Role
-from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
+from finetune_assets.pipeline import checks, data_views, model_checks, model_views, reviews, spending, views
 from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.elsewhere import forgotten
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
@@ -77,11 +79,12 @@ def sampled_examples(region: Region) -> Result:
         checks.LIKELY_LABELS,
     ],
 )
-def filtered_qa(region: Region, sampled_examples: Table) -> Result:
-    """Keep the clean examples; set doubtful and broken ones aside in the quarantine, each with its reason."""
+def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.DataFrame) -> Result:
+    """Keep the clean examples, labelled as reviewers decided; set doubtful and broken ones aside in the quarantine."""
     task = region.task
+    reviewed = Reviewed.of(sampled_examples, human_feedback, task.answer)
     filtered = filter_examples(
-        Reviewed.of(sampled_examples, pd.DataFrame(columns=list(DECISIONS)), task.answer),
+        reviewed,
         task.answer,
         task.filtering,
         region.path("filtered_qa", ".parquet"),
@@ -93,6 +96,8 @@ def filtered_qa(region: Region, sampled_examples: Table) -> Result:
         metadata={
             "dagster/row_count": len(filtered.clean),
             **data_views.quarantine(filtered),
+            **data_views.reviewed(reviewed),
+            "offered": reviews.offer_examples(region, filtered),
             "by_split_and_label": views.picture(charts.split_by_label(counts)),
         },
         check_results=[
@@ -344,6 +349,7 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
             "job_id": finetuned_model["job_id"],
             "model": model,
             "task_fingerprint": fingerprint,
+            "offered": reviews.offer_answers(region, benchmark, fitted),
             **({"warning": fitted.warning} if fitted.warning else {}),
         },
         check_results=[checks.calibration_helps(region.name, found)],

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.corrections import Outcome, Reviewed
 from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.table import Table, records
@@ -99,6 +100,17 @@ def quarantine(filtered: Filtered) -> dict[str, Any]:
         "quarantine_file": dg.MetadataValue.path(str(filtered.quarantine.path)),
     }
     return shown | _suspects(filtered)
+
+
+def reviewed(examples: Reviewed) -> dict[str, Any]:
+    """Show what became of reviewers' decisions in each split; nothing where there are none."""
+    found = examples.outcomes
+    if not found:
+        return {}
+    rows = [{"split": split, **{str(one): found[split, one] for one in Outcome}} for split in (*SPLITS, "")]
+    counted = pd.DataFrame(rows).replace({"split": {"": "not sampled"}}).set_index("split")
+    counted = counted.loc[counted.any(axis="columns"), counted.any()]
+    return {"decided_by_reviewers": found.total(), "reviewers_decisions": table(counted.reset_index())}
 
 
 def chats(examples: Table, task: Task) -> dg.MarkdownMetadataValue:

@@ -16,7 +16,7 @@ from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task, words, write_cells
 from finetune_assets_tests.server_process import ServerProcess
 
-UP_TO_REPORT = PREPARE[:4]
+UP_TO_REPORT = PREPARE[:5]
 
 # All tests of this file in one process, so that the finished region is made once.
 pytestmark = pytest.mark.xdist_group("finished_region")
