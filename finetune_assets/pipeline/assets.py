@@ -18,7 +18,7 @@ from pydantic import Field
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
-from finetune_assets.dataset.sources import read
+from finetune_assets.dataset.sources import Digest, read, version
 from finetune_assets.dataset.splits import leaks
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
@@ -27,7 +27,9 @@ from finetune_assets.evaluation.benchmark import compare, to_html
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, reviews, spending, views
 from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.changes import SOURCE_FILES, SOURCE_ROWS
 from finetune_assets.pipeline.elsewhere import forgotten
+from finetune_assets.pipeline.human_feedback import keep_applied
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
@@ -44,9 +46,9 @@ Record = dict[str, Any]
 @stage(io="tables", checks=[checks.SPLIT_SIZES, checks.WHOLE_IMAGES])
 def sampled_examples(region: Region) -> Result:
     """Draw the region's examples into train, validation, calibration and test, and look at their images."""
-    task = region.task
+    task, files, digest = region.task, version(region.task.source), Digest()
     sampled = sample(
-        read(task.source, region.name, task.answer),
+        digest.over(read(task.source, region.name, task.answer)),
         task.sampling,
         region.path("sampled_examples", ".parquet"),
         labels=data_views.answers(task.answer),
@@ -58,6 +60,8 @@ def sampled_examples(region: Region) -> Result:
         metadata={
             "dagster/row_count": len(sampled.table),
             "rows_in_source": sampled.n_source,
+            SOURCE_FILES: files,
+            SOURCE_ROWS: str(digest),
             "by_split_and_label": views.table(counts.reset_index()),
             "answers": data_views.answer_chart(sampled.table, task.answer, counts),
             **data_views.first_examples(sampled.table, sampled.n_near_duplicates),
@@ -90,6 +94,7 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
         region.path("filtered_qa", ".parquet"),
         region.path("filtered_qa", ".quarantine.parquet"),
     )
+    keep_applied(region, human_feedback)
     counts = data_views.counts(filtered.clean, task.answer)
     return dg.MaterializeResult(
         value=filtered.clean,

@@ -13,6 +13,7 @@ from finetune_assets.dataset.corrections import DTYPES, changed
 from finetune_assets.dataset.table import Table
 from finetune_assets.pipeline import reviews, views
 from finetune_assets.pipeline.checks import Check
+from finetune_assets.pipeline.io_manager import write_parquet
 from finetune_assets.pipeline.stage import Region, Result, stage
 
 if TYPE_CHECKING:
@@ -46,9 +47,18 @@ def human_feedback(region: Region) -> Result:
     return _result(region, found, version(found), words, conflicts)
 
 
-def previous(region: Region) -> pd.DataFrame:
-    """Return the decisions that were read last; an empty table where that never happened."""
-    path = region.path("human_feedback", ".parquet")
+def applied(region: Region) -> pd.DataFrame:
+    """Return the decisions that `filtered_qa` has applied; an empty table where it never did."""
+    return _kept(region, ".applied.parquet")
+
+
+def keep_applied(region: Region, decisions: pd.DataFrame) -> None:
+    """Remember what `filtered_qa` has applied, also where a later stage fails."""
+    write_parquet(region.path("human_feedback", ".applied.parquet"), decisions)
+
+
+def _kept(region: Region, ending: str) -> pd.DataFrame:
+    path = region.path("human_feedback", ending)
     return Table(path).frame() if path.exists() else pd.DataFrame(columns=list(DTYPES)).astype(DTYPES)
 
 
@@ -56,7 +66,7 @@ def _result(
     region: Region, found: Sequence[Decision], version: str, words: Mapping[str, Any], conflicts: int
 ) -> dg.MaterializeResult:
     table = reviews.as_table(found)
-    other = changed(previous(region), table)
+    other = changed(_kept(region, ".parquet"), table)
     return dg.MaterializeResult(
         value=table,
         data_version=dg.DataVersion(version),

@@ -56,10 +56,10 @@ def write_cells(folder: Path, n: int = 80, region: str = "mono", extra: Sequence
 class Project:
     """A task in a Dagster instance of its own, its outputs under one folder."""
 
-    def __init__(self, task: Task, root: Path) -> None:
+    def __init__(self, task: Task, root: Path, instance: dg.DagsterInstance | None = None) -> None:
         self.task = task
         self.root = root
-        self.instance = dg.DagsterInstance.ephemeral()
+        self.instance = instance or dg.DagsterInstance.ephemeral()
         self.assets = [build(task) for build in (human_feedback, *ASSETS, champion)]
 
     def run(
