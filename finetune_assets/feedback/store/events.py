@@ -66,8 +66,8 @@ def record(db: FeedbackDatabase, event: NewEvent, now: float | None = None) -> E
     """
     at = time.time() if now is None else now
     with db.writing() as connection:
-        item = _item(connection, event)
-        stored = _stored(connection, event)
+        item = item_of(connection, event)
+        stored = same_event(connection, event)
         if stored is None:
             _check_lease(connection, item.number, event, at)
             if event.shown.get("content", item.content) != item.content:
@@ -94,7 +94,7 @@ def latest(db: FeedbackDatabase, reviewer: str, task: str | None = None, region:
     if region is not None:
         query = query.where(items.c.region == region)
     with db.reading() as connection:
-        row = connection.execute(query.order_by(events.c.number.desc()).limit(1)).first()
+        row = connection.execute(query.order_by(events.c.at.desc(), events.c.number.desc()).limit(1)).first()
     return None if row is None else as_event(row)
 
 
@@ -107,12 +107,19 @@ def add(connection: Connection, item: Row[Any], event: NewEvent, at: float, cont
     """
     _check_answer(item, event)
     _check_undo(connection, item.number, event)
-    row = {**asdict(event), "item": item.number, "at": at, "content": content}
-    number = connection.execute(insert(events).values({c.name: row[c.name] for c in events.c if c.name in row}))
-    return Event(**asdict(event), number=number.inserted_primary_key[0], content=content, at=at)
+    given = asdict(event)
+    row = {column.name: given[column.name] for column in events.c if column.name in given}
+    statement = insert(events).returning(events.c.number)
+    number = connection.scalars(statement.values(**row, item=item.number, at=at, content=content)).one()
+    return Event(**given, number=number, content=content, at=at)
 
 
-def _item(connection: Connection, event: NewEvent) -> Row[Any]:
+def item_of(connection: Connection, event: NewEvent) -> Row[Any]:
+    """Find the row of an event's example.
+
+    Raises:
+        UnknownExampleError: it was never offered.
+    """
     place = (items.c.task == event.task, items.c.region == event.region, items.c.example_id == event.example_id)
     item = connection.execute(select(items).where(*place)).first()
     if item is None:
@@ -122,7 +129,12 @@ def _item(connection: Connection, event: NewEvent) -> Row[Any]:
     return item
 
 
-def _stored(connection: Connection, event: NewEvent) -> Event | None:
+def same_event(connection: Connection, event: NewEvent) -> Event | None:
+    """Find the event as it was stored before, by its key, or None.
+
+    Raises:
+        KeyUsedError: the key is that of another event.
+    """
     row = connection.execute(stored_events().where(events.c.key == event.key)).first()
     if row is None:
         return None

@@ -97,11 +97,11 @@ def standing(events: Sequence[Event], content: str, kind: str) -> Standing:
     return Standing(words, _decision([event for event in stand if event.content == content], kind))
 
 
-def meaning(event: Event, kind: str) -> str | float | None:
-    """Return what two events that say the same have in common; None for a rejection."""
-    if event.answer is None or kind in ("binary", "choice"):
-        return event.answer
-    return read_number(event.answer) if kind == "number" else " ".join(event.answer.split()).casefold()
+def meaning(answer: str | None, kind: str) -> str | float | None:
+    """Return what two answers that say the same have in common; None for a rejection."""
+    if answer is None or kind in ("binary", "choice"):
+        return answer
+    return read_number(answer) if kind == "number" else " ".join(answer.split()).casefold()
 
 
 def _decision(events: Sequence[Event], kind: str) -> Decision | None:
@@ -130,6 +130,6 @@ def _decision(events: Sequence[Event], kind: str) -> Decision | None:
 def _majority(judgements: Sequence[Event], kind: str) -> list[Event]:
     sides: dict[str | float | None, list[Event]] = defaultdict(list)
     for event in judgements:
-        sides[meaning(event, kind)].append(event)
+        sides[meaning(event.answer, kind)].append(event)
     largest = max(sides.values(), key=len)
     return largest if 2 * len(largest) > len(judgements) else []

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, false, func, insert, null, select, update
 
-from finetune_assets.dataset.answer_words import read_number
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import AT_ONCE, in_parts, refresh
+from finetune_assets.feedback.store.judging import meaning
 from finetune_assets.feedback.store.schema import items
 
 _OF_MODEL = ("model", "model_answer", "probability", "base_answer", "certainty", "disagreement")
@@ -63,7 +63,7 @@ class OfferedRegion:
     n_items: int
 
 
-_OFFERED = (*(field.name for field in fields(ReviewItem)), "offer", "shuffle", *_OF_MODEL)
+_OFFERED = (*(field.name for field in fields(ReviewItem)), "offer", "offered", "shuffle", *_OF_MODEL)
 
 
 def offer(db: FeedbackDatabase, task: str, region: str, offered: Iterable[ReviewItem]) -> int:
@@ -84,9 +84,8 @@ def offer(db: FeedbackDatabase, task: str, region: str, offered: Iterable[Review
         with db.writing() as connection:
             _store(connection, this, part)
         n += len(part)
-    others = _in_region(task, region, or_(items.c.offer != this, items.c.offer.is_(None)))
     with db.writing() as connection:
-        connection.execute(update(items).where(others).values(offer=null()))
+        connection.execute(update(items).where(_in_region(task, region, items.c.offer != this)).values(offered=false()))
     return n
 
 
@@ -114,19 +113,18 @@ def offer_answers(db: FeedbackDatabase, task: str, region: str, answers: Iterabl
 def offered_regions(db: FeedbackDatabase) -> list[OfferedRegion]:
     """List the regions that have items, by task and region."""
     place = (items.c.task, items.c.region)
-    query = select(*place, func.count()).where(items.c.offer.is_not(None)).group_by(*place).order_by(*place)
+    query = select(*place, func.count()).where(items.c.offered).group_by(*place).order_by(*place)
     with db.reading() as connection:
         return [OfferedRegion(*row) for row in connection.execute(query)]
 
 
-def review_item(row: Mapping[str, Any]) -> ReviewItem:
+def review_item(row: RowMapping) -> ReviewItem:
     """Make an item of its row."""
-    return ReviewItem(
-        **{field.name: row[field.name] for field in fields(ReviewItem)} | {"options": tuple(row["options"])}
-    )
+    values: dict[str, Any] = {field.name: row[field.name] for field in fields(ReviewItem)}
+    return ReviewItem(**{**values, "options": tuple(row["options"])})
 
 
-def model_answer(row: Mapping[str, Any]) -> ModelAnswer | None:
+def model_answer(row: RowMapping) -> ModelAnswer | None:
     """Make the model's answer of an item's row; None where it has said nothing."""
     if row["model"] is None:
         return None
@@ -146,7 +144,8 @@ def _store(connection: Connection, this: str, part: Sequence[ReviewItem]) -> Non
     for item in part:
         before = known.get(item.example_id)
         shuffle = hashlib.sha256(item.example_id.encode()).hexdigest()[:16]
-        row = {**dict.fromkeys(_OF_MODEL), **(before or {}), **asdict(item), "offer": this, "shuffle": shuffle}
+        place = {"offer": this, "offered": True, "shuffle": shuffle}
+        row = {**dict.fromkeys(_OF_MODEL), **(before or {}), **asdict(item), **place}
         if before is None:
             new.append(row | _ranks(row))
         elif before["content"] == item.content:
@@ -187,14 +186,12 @@ def _ranks(row: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _disagreement(row: Mapping[str, Any]) -> float | None:
     """For words, how certain the model is of its own; for numbers, the difference as a share of the larger one."""
-    answer, label = row["model_answer"], row["label"]
-    if answer is None or label is None:
+    kind, label = row["kind"], row["label"]
+    if row["model_answer"] is None or label is None:
         return None
-    if row["kind"] == "number":
-        said, labelled = read_number(answer), read_number(label)
-        if said is None or labelled is None or said == labelled:
-            return None
+    said, labelled = meaning(row["model_answer"], kind), meaning(label, kind)
+    if said == labelled:
+        return None
+    if isinstance(said, float) and isinstance(labelled, float):
         return abs(said - labelled) / max(abs(said), abs(labelled))
-    if " ".join(answer.split()).casefold() == " ".join(label.split()).casefold():
-        return None
     return row["probability"] or 0.0

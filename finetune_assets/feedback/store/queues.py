@@ -96,11 +96,12 @@ def take(
     at = time.time() if now is None else now
     with db.writing() as connection:
         waiting = _waiting(task, region, queue, reviewer)
-        own = and_(leases.c.item == items.c.number, leases.c.reviewer == reviewer, leases.c.queue == queue)
-        found = list(connection.scalars(waiting.join(leases, own).order_by(leases.c.place).limit(n)))
+        own = _leased(connection, queue, reviewer)
+        still = set(connection.scalars(waiting.where(items.c.number.in_(own))))
+        found = [number for number in own if number in still][:n]
         free = waiting.where(_free(reviewer, at))
         _, order = _QUEUES[queue]
-        for source in (_unseen(free, reviewer).order_by(*order), _seen(free, reviewer)):
+        for source in (_unseen(free, reviewer).order_by(*order), _seen(free, reviewer, queue)):
             if len(found) < n:
                 found += connection.scalars(source.where(items.c.number.not_in(found)).limit(n - len(found)))
         _lease(connection, found, queue, reviewer, at)
@@ -120,9 +121,12 @@ def retake(
     at = time.time() if now is None else now
     place = and_(items.c.task == task, items.c.region == region, items.c.example_id == example_id)
     with db.writing() as connection:
-        found = connection.scalars(select(items.c.number).where(place, _free(reviewer, at))).all()
-        _lease(connection, found, queue, reviewer, at, first=True)
-        return next(iter(_taken(connection, found, queue, at)), None)
+        number = connection.scalar(select(items.c.number).where(place, _free(reviewer, at)))
+        if number is None:
+            return None
+        others = [other for other in _leased(connection, queue, reviewer) if other != number]
+        _lease(connection, [number, *others], queue, reviewer, at)
+        return _taken(connection, [number], queue, at)[0]
 
 
 def release(db: FeedbackDatabase, reviewer: str) -> None:
@@ -146,7 +150,12 @@ def progress(
     judged = and_(items.c.task == task, items.c.region == region, items.c.n_judgements > 0)
     mine = _judged_by(reviewer, task, region)
     today = select(func.count()).select_from(mine.where(events.c.at >= midnight).subquery())
-    timed = mine.where(events.c.seconds > 0).order_by(events.c.number.desc()).limit(_PACE_EVENTS).subquery()
+    timed = (
+        mine.where(events.c.seconds > 0)
+        .order_by(events.c.at.desc(), events.c.number.desc())
+        .limit(_PACE_EVENTS)
+        .subquery()
+    )
     with db.reading() as connection:
         seconds = connection.scalar(select(func.avg(timed.c.seconds)))
         return Progress(
@@ -157,13 +166,12 @@ def progress(
         )
 
 
-def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> Select[tuple[int]]:
+def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> Select[Any]:
     """Select the numbers of the items that a queue holds for a reviewer."""
     if queue not in _QUEUES:
         raise UnknownQueueError(f"queue must be one of {', '.join(_QUEUES)}, got {queue!r}")
     condition, _ = _QUEUES[queue]
-    held = select(items.c.number).where(items.c.task == task, items.c.region == region, condition)
-    held = held.where(items.c.offer.is_not(None))
+    held = select(items.c.number).where(items.c.task == task, items.c.region == region, items.c.offered, condition)
     if queue == "conflicts":
         return held
     return held.where(_none(standings, standings.c.reviewer == reviewer, standings.c.kind.in_(JUDGEMENTS)))
@@ -183,33 +191,27 @@ def _word(reviewer: str) -> ColumnElement[bool]:
     return and_(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
 
 
-def _unseen(waiting: Select[tuple[int]], reviewer: str) -> Select[tuple[int]]:
+def _unseen(waiting: Select[Any], reviewer: str) -> Select[tuple[int]]:
     return waiting.where(_none(standings, standings.c.reviewer == reviewer))
 
 
-def _seen(waiting: Select[tuple[int]], reviewer: str) -> Select[tuple[int]]:
+def _seen(waiting: Select[Any], reviewer: str, queue: Queue) -> Select[Any]:
     """Those that the reviewer has skipped (or, of conflicts, judged), the longest ago first."""
-    return waiting.join(standings, _word(reviewer)).order_by(standings.c.event)
+    seen = waiting.join(standings, _word(reviewer)).order_by(standings.c.event)
+    return seen if queue == "conflicts" else seen.where(standings.c.kind == "skip")
 
 
-def _lease(
-    connection: Connection, numbers: Sequence[int], queue: Queue, reviewer: str, at: float, first: bool = False
-) -> None:
-    places = select(func.coalesce(func.min(leases.c.place) if first else func.max(leases.c.place), 0))
-    place = connection.scalar(places.where(leases.c.reviewer == reviewer)) or 0
-    kept = dict(connection.execute(select(leases.c.item, leases.c.place).where(_held(numbers, queue, reviewer))).all())
+def _leased(connection: Connection, queue: Queue, reviewer: str) -> list[int]:
+    """What the reviewer has before him, in the order in which he got it."""
+    query = select(leases.c.item).where(leases.c.reviewer == reviewer, leases.c.queue == queue)
+    return list(connection.scalars(query.order_by(leases.c.place)))
+
+
+def _lease(connection: Connection, numbers: Sequence[int], queue: Queue, reviewer: str, at: float) -> None:
     connection.execute(delete(leases).where(leases.c.item.in_(numbers)))
-    rows = [
-        {"item": number, "place": place - 1 if first else kept.get(number, place + k)}
-        | {"queue": queue, "reviewer": reviewer, "until": at + LEASE_SECONDS}
-        for k, number in enumerate(numbers, 1)
-    ]
-    if rows:
+    lease = {"queue": queue, "reviewer": reviewer, "until": at + LEASE_SECONDS}
+    if rows := [{"item": number, "place": place, **lease} for place, number in enumerate(numbers)]:
         connection.execute(insert(leases), rows)
-
-
-def _held(numbers: Sequence[int], queue: Queue, reviewer: str) -> ColumnElement[bool]:
-    return and_(leases.c.item.in_(numbers), leases.c.queue == queue, leases.c.reviewer == reviewer)
 
 
 def _taken(connection: Connection, numbers: Sequence[int], queue: Queue, at: float) -> list[Taken]:

@@ -18,8 +18,8 @@ FREE_FAILURES = 5
 """So many wrong passwords in a row are nobody's business; after each further one there is a wait, twice as long."""
 _FIRST_WAIT_SECONDS = 30.0
 _LONGEST_WAIT_SECONDS = 900.0
-# 64 MB and a quarter of a second for every guess.
-_COST, _BLOCK, _PARALLEL = 2**16, 8, 1
+# 32 MB and a tenth of a second for every guess.
+_COST, _BLOCK, _PARALLEL = 2**15, 8, 1
 
 
 class ReviewerError(FinetuneAssetsError, ValueError):

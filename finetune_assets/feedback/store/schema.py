@@ -42,8 +42,9 @@ items = Table(
     Column("kind", Text, nullable=False),
     Column("options", _JSON, nullable=False),
     Column("doubt", Text),
-    # The offer that it was part of last; NULL where it is withdrawn.
-    Column("offer", Text),
+    # The offer that it was part of last, and whether that was the region's last.
+    Column("offer", Text, nullable=False),
+    Column("offered", Boolean, nullable=False),
     # Puts items in an order that has nothing to do with what they are.
     Column("shuffle", Text, nullable=False),
     Column("model", Text),

@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from finetune_assets.feedback.store.database import FeedbackDatabase, FeedbackDatabaseError, url
 from finetune_assets.feedback.store.migrations import MIGRATIONS, DatabaseTooNewError
 from finetune_assets.feedback.store.schema import metadata
 
 
-def columns(engine: Engine) -> dict[str, dict[str, tuple[str, bool]]]:
+def columns(connection: Connection) -> dict[str, dict[str, tuple[str, bool]]]:
     """Type and nullability of every column of every table."""
-    inspector = inspect(engine)
+    inspector = inspect(connection)
     return {
         table: {str(c["name"]): (str(c["type"]), bool(c["nullable"])) for c in inspector.get_columns(table)}
         for table in metadata.tables
     }
 
 
-def test_the_migrations_arrive_at_the_tables_of_the_schema(db: FeedbackDatabase, tmp_path: Path) -> None:
-    drawn = create_engine(f"sqlite:///{tmp_path / 'drawn.sqlite'}")
-    metadata.create_all(drawn)
-    with db.reading() as connection:
-        assert columns(connection.engine) == columns(drawn)
+def test_the_migrations_arrive_at_the_tables_of_the_schema(new_address: Callable[[], str]) -> None:
+    with FeedbackDatabase(new_address()) as db, db.writing() as connection:
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+        expected = columns(connection)
+    with FeedbackDatabase(new_address()) as db, db.reading() as connection:
+        assert columns(connection) == expected
 
 
-def test_opening_a_database_again_changes_nothing(tmp_path: Path) -> None:
+def test_opening_a_database_again_changes_nothing(address: str) -> None:
     for _ in range(2):
-        with FeedbackDatabase(f"sqlite:///{tmp_path / 'f.sqlite'}") as db, db.reading() as connection:
+        with FeedbackDatabase(address) as db, db.reading() as connection:
             assert connection.scalars(text("SELECT version FROM feedback_schema")).all() == [len(MIGRATIONS)]
 
 
-def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
-    with FeedbackDatabase(f"sqlite:///{tmp_path / 'f.sqlite'}") as db, db.writing() as connection:
+def test_a_database_of_a_later_version_is_refused(address: str) -> None:
+    with FeedbackDatabase(address) as db, db.writing() as connection:
         connection.execute(text("UPDATE feedback_schema SET version = 99"))
     with pytest.raises(DatabaseTooNewError, match="version 99"):
-        FeedbackDatabase(f"sqlite:///{tmp_path / 'f.sqlite'}")
+        FeedbackDatabase(address)
+
+
+def open_it(address: str) -> None:
+    FeedbackDatabase(address).close()
+
+
+def test_several_processes_open_a_new_database_at_once(new_address: Callable[[], str]) -> None:
+    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
+        for _ in range(5):
+            list(pool.map(open_it, [new_address()] * 3))
 
 
 def test_without_a_url_it_is_a_file_below_var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
