@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -275,8 +276,9 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
         "cost_usd": pricing.training_cost(task, job.trained_tokens or 0, epochs=1),
     }
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
+    submitted = datetime.fromtimestamp(job.created_at, UTC).isoformat(timespec="seconds")
     return dg.MaterializeResult(
-        value=facts | {"hyperparameters": hyperparameters},
+        value=facts | {"hyperparameters": hyperparameters, "submitted_at": submitted},
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
             **({"deployment": dg.MetadataValue.md(served.note)} if served.note else {}),
@@ -298,7 +300,8 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
     task = region.task
     client = connect(task.provider)
     models: dict[Role, str] = {"base": task.base_model, "fine_tuned": finetuned_model["model"]}
-    if (now := standing(region).champion) and now.model != finetuned_model["model"] and now.provider == task.provider:
+    now = standing(region).champion
+    if now and now.model != finetuned_model["model"] and now.provider == task.provider:
         models["champion"] = now.model
     examples = filtered_qa.frame(split=CALIBRATED)
     with AnswerCache(Path(region.outputs.answers)) as cache:
@@ -306,7 +309,8 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
         elsewhere = forgotten(client, region, finetuned_model["model"], cache)
     found = compare(predictions, task.answer, pricing.prices_of(task))
     chart, png = views.answers_chart(found, predictions, task.answer)
-    note = " ".join([views.base_model_note(task, predictions), *(f"Elsewhere, {one}." for one in elsewhere)]).strip()
+    remarks = [views.base_model_note(task, predictions), data_views.relabelled(filtered_qa, now)]
+    note = " ".join([*filter(None, remarks), *(f"Elsewhere, {one}." for one in elsewhere)])
     page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)
     write_json(region.path("benchmark", ".json"), found.to_dict() | {"elsewhere": [one.to_dict() for one in elsewhere]})
     write_atomically(region.path("benchmark", ".html"), page.encode())

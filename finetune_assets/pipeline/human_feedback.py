@@ -17,11 +17,14 @@ from finetune_assets.pipeline.io_manager import write_parquet
 from finetune_assets.pipeline.stage import Region, Result, stage
 
 if TYPE_CHECKING:
+    from finetune_assets.feedback.store.agreement import Agreement, Estimate
     from finetune_assets.feedback.store.decisions import Decision
 
 NEWEST_EVENT = "newest_event"
 """Metadata: number of the newest thing that reviewers had done here; 0 where nobody had."""
 _NOBODY = "no feedback yet; open `finetune-assets feedback`"
+LOW_ALPHA = 0.667
+"""Below it Krippendorff would draw no conclusion, not even a tentative one."""
 REVIEWERS_AGREE = Check(
     "reviewers_agree",
     "No example is left on which reviewers contradict each other, and they agree more than by chance.",
@@ -33,7 +36,8 @@ def human_feedback(region: Region) -> Result:
     """Read what reviewers decided about the region's examples: corrected, rejected, or no longer in doubt."""
     db = reviews.opened()
     if db is None:
-        return _result(region, [], "", {"feedback": reviews.NOT_INSTALLED, NEWEST_EVENT: 0}, 0)
+        return _result(region, [], "", {"feedback": reviews.NOT_INSTALLED, NEWEST_EVENT: 0}, 0, None)
+    from finetune_assets.feedback.store.agreement import agreement
     from finetune_assets.feedback.store.decisions import decisions, newest_event, version
     from finetune_assets.feedback.store.queues import progress
 
@@ -43,8 +47,9 @@ def human_feedback(region: Region) -> Result:
         newest = newest_event(db, task, region.name)
         found = decisions(db, task, region.name) if newest else []
         conflicts = progress(db, task, region.name, "conflicts", "").left if newest else 0
+        agreed = agreement(db, task, region.name) if newest else None
     words = {"feedback": _words(found) if newest else _NOBODY, NEWEST_EVENT: newest}
-    return _result(region, found, version(found), words, conflicts)
+    return _result(region, found, version(found), words, conflicts, agreed)
 
 
 def applied(region: Region) -> pd.DataFrame:
@@ -63,7 +68,12 @@ def _kept(region: Region, ending: str) -> pd.DataFrame:
 
 
 def _result(
-    region: Region, found: Sequence[Decision], version: str, words: Mapping[str, Any], conflicts: int
+    region: Region,
+    found: Sequence[Decision],
+    version: str,
+    words: Mapping[str, Any],
+    conflicts: int,
+    agreed: Agreement | None,
 ) -> dg.MaterializeResult:
     table = reviews.as_table(found)
     other = changed(_kept(region, ".parquet"), table)
@@ -75,8 +85,9 @@ def _result(
             "changed_since_last_time": len(other),
             **words,
             **_tables(found, table, other),
+            **_agreement(agreed),
         },
-        check_results=[_reviewers_agree(region.name, conflicts)],
+        check_results=[_reviewers_agree(region.name, conflicts, agreed)],
     )
 
 
@@ -96,8 +107,31 @@ def _tables(found: Sequence[Decision], table: pd.DataFrame, other: set[str]) -> 
     }
 
 
-def _reviewers_agree(region: str, conflicts: int) -> dg.AssetCheckResult:
-    words = f"{conflicts} examples are in conflict; decide them in the queue `conflicts` of `finetune-assets feedback`"
-    return REVIEWERS_AGREE.result(
-        not conflicts, f"Region {region}: {words if conflicts else 'reviewers contradict each other nowhere'}."
-    )
+def _agreement(agreed: Agreement | None) -> dict[str, Any]:
+    """Show how far reviewers agree on what several have judged; nothing where one alone works."""
+    if agreed is None or not agreed.pairs:
+        return {}
+    rows = [
+        {
+            "reviewers": " and ".join(pair.reviewers),
+            "both judged": pair.n,
+            "agree": f"{pair.share:.0%}",
+            "kappa": _estimate(pair.kappa),
+        }
+        for pair in agreed.pairs
+    ]
+    return {"agreement": views.table(pd.DataFrame(rows)), "krippendorff_alpha": _estimate(agreed.alpha)}
+
+
+def _estimate(found: Estimate | None) -> str:
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})" if found else "unknown"
+
+
+def _reviewers_agree(region: str, conflicts: int, agreed: Agreement | None) -> dg.AssetCheckResult:
+    wrong = []
+    if conflicts:
+        wrong.append(f"open conflicts: {conflicts}; decide them in the queue `conflicts` of `finetune-assets feedback`")
+    if agreed and agreed.alpha and agreed.alpha.high < LOW_ALPHA:
+        alpha = f"Krippendorff's alpha is {_estimate(agreed.alpha)} over {agreed.n} examples"
+        wrong.append(f"{alpha}: tell reviewers more exactly what to answer")
+    return REVIEWERS_AGREE.result(not wrong, f"Region {region}: {'; '.join(wrong) or 'nothing speaks against it'}.")

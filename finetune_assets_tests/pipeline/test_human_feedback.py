@@ -144,7 +144,17 @@ def test_examples_in_conflict_are_a_warning_that_says_where_to_decide(project: P
     result = project.run("human_feedback")
     found = evaluations(result)["reviewers_agree"]
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "1 examples are in conflict" in words(result, "reviewers_agree")
+    assert "open conflicts: 1; decide them in the queue `conflicts`" in words(result, "reviewers_agree")
+
+
+def test_reviewers_who_agree_no_more_than_by_chance_are_a_warning(project: Project) -> None:
+    clean, _ = tables(project)
+    for place, example_id in enumerate(clean.index[:40]):
+        judge([example_id], "Yes" if place % 2 else "No")
+        judge([example_id], "Yes" if place % 4 < 2 else "No", reviewer="ben")
+    result = project.run("human_feedback")
+    assert "Krippendorff's alpha is " in words(result, "reviewers_agree")
+    assert "| anna and ben | 40 | 50% |" in project.metadata("human_feedback")["agreement"]
 
 
 def test_without_its_database_reading_fails_and_offering_only_says_so(
