@@ -1,4 +1,4 @@
-"""The nine assets, run by Dagster on real pictures against the real server."""
+"""The assets, run by Dagster on real pictures against the real server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tables(project: Project) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     )
 
 
-def test_a_region_goes_through_all_nine_stages(finished: Finished) -> None:
+def test_a_region_goes_through_all_stages(finished: Finished) -> None:
     assert all(finished.project.made(stage) for stage in STAGES)
 
 
