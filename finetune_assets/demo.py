@@ -1,7 +1,7 @@
 """The demo: one task from its source to calibrated models, through a real Dagster and a real fine-tuning server.
 
-A backfill makes the first six stages; the sensor does the rest as the jobs succeed. What an earlier demo made
-for the same task is shown again instead.
+A backfill makes the stages up to the submitted job; the sensor does the rest as the jobs succeed. What an earlier demo
+made for the same task is shown again instead.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Display:
 
 
 def run(task: Task, regions: list[str], console: Console) -> bool:
-    """Make all nine assets of `regions`, show the results, and return whether every region has its calibrator."""
+    """Make all assets of `regions`, show the results, and return whether every region has its calibrator."""
     began = time.time()
     if all(_is_made(task, region) for region in regions):
         console.print("Everything is made already for this task; nothing was sent or trained again.")
@@ -154,7 +154,7 @@ def _is_made(task: Task, region: str) -> bool:
 
 
 def _output(task: Task, stage: str, region: str) -> UPath:
-    tables = ("sampled_examples", "filtered_qa", "benchmark")
+    tables = ("sampled_examples", "human_feedback", "filtered_qa", "benchmark")
     return UPath(default_root()) / task.task / stage / f"{region}.{'parquet' if stage in tables else 'json'}"
 
 

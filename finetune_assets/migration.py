@@ -171,7 +171,12 @@ def _answers(move: Move, region: Region, client: Client, model: str, role: Role)
 
     examples = pd.read_parquet(str(region.path("filtered_qa", ".parquet")))
     test = examples.loc[examples["split"] == "test"]
-    asked = [model, str(client.base_url), move.old.prompt.model_dump(), test["example_id"].tolist()]
+    asked = [
+        model,
+        str(client.base_url),
+        move.old.prompt.model_dump(),
+        test[["example_id", "answer"]].to_numpy().tolist(),
+    ]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     kept = region.path("migration", f"/{digest}.parquet")
     if not kept.exists():

@@ -20,6 +20,15 @@ settings.load_profile("steady")
 pytest_plugins = ["finetune_assets_tests.finished_region"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_reviewers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A reviewers' database in which nobody reviews, instead of the one of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as environment:
+        file = tmp_path_factory.mktemp("reviewers") / "feedback.sqlite"
+        environment.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{file}")
+        yield
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A running server with tiny models. Its files and jobs are shared by all tests: give yours names of their own."""

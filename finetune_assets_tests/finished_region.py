@@ -1,4 +1,4 @@
-"""A region that went through all nine stages against the real server, made once."""
+"""A region that went through all stages against the real server, made once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def vision_model(server: ServerProcess) -> str:
 
 @pytest.fixture(scope="session")
 def finished(server: ServerProcess, vision_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    """Pictures through all nine stages. Look, but change nothing."""
+    """Pictures through all stages. Look, but change nothing."""
     folder = tmp_path_factory.mktemp("finished")
     task = make_task(
         source=write_cells(folder / "cells", n=120),

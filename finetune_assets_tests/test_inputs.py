@@ -16,7 +16,7 @@ from finetune_assets.task import read_task, task_names
 from finetune_assets_tests.pipeline.tasks import Project, failures
 
 INPUTS = Path(__file__).parents[1] / "data" / "inputs"
-STAGES = ("sampled_examples", "filtered_qa", "training_jsonl", "validation_report")
+STAGES = ("sampled_examples", "human_feedback", "filtered_qa", "training_jsonl", "validation_report")
 
 
 def prepared(name: str, region: str, root: Path, folder: Path = INPUTS) -> Project:

@@ -35,15 +35,20 @@ class Repeats:
     """And the first that answers otherwise."""
 
 
-def repeats(asked: np.ndarray, answers: np.ndarray, candidates: np.ndarray) -> Repeats:
+def repeats(asked: np.ndarray, answers: np.ndarray, candidates: np.ndarray, decided: np.ndarray) -> Repeats:
     """Compare rows by their keys. A contradiction has no duplicates: none of its rows stays.
+
+    A row that a reviewer decided is contradicted by none that was not: these are set aside alone.
 
     Args:
         asked: `asked_key` of each row, [n].
         answers: `answer_key` of each row, [n].
         candidates: Numbers of the rows to compare, ascending.
+        decided: Whether a reviewer decided about each row, [n].
     """
     candidates = _asked_again(asked, candidates)
+    overruled, by = _overruled(asked, answers, candidates, decided)
+    candidates = np.setdiff1d(candidates, overruled, assume_unique=True)
     _, firsts, group = np.unique(asked[candidates], return_index=True, return_inverse=True)
     first = candidates[firsts]
     differs = answers[candidates] != answers[first[group]]
@@ -55,7 +60,22 @@ def repeats(asked: np.ndarray, answers: np.ndarray, candidates: np.ndarray) -> R
     result.duplicate_of[candidates[later]] = first[group[later]]
     result.contradicts[candidates[opposed]] = first[group[opposed]]
     result.opposed_by[candidates[opposed]] = opposing[group[opposed]]
+    result.contradicts[overruled], result.opposed_by[overruled] = by, overruled
     return result
+
+
+def _overruled(
+    asked: np.ndarray, answers: np.ndarray, candidates: np.ndarray, decided: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that answer otherwise than a decided row which asks the same, [m], and that row of each, [m]."""
+    settled, others = candidates[decided[candidates]], candidates[~decided[candidates]]
+    if not len(settled):
+        return settled, settled
+    keys, firsts = np.unique(asked[settled], return_index=True)
+    places = np.searchsorted(keys, asked[others]).clip(max=len(keys) - 1)
+    by = settled[firsts][places]
+    differs = (asked[by] == asked[others]) & (answers[by] != answers[others])
+    return others[differs], by[differs]
 
 
 def _asked_again(asked: np.ndarray, candidates: np.ndarray) -> np.ndarray:

@@ -17,13 +17,16 @@ from upath import UPath
 
 from finetune_assets.dataset import language, outliers, personal_data
 from finetune_assets.dataset.comparison import Repeats, answer_key, asked_key, repeats
+from finetune_assets.dataset.corrections import PROVENANCE, Reviewed
 from finetune_assets.dataset.label_errors import LabelErrors, find_label_errors
 from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
 from finetune_assets.dataset.quarantine import Reason, Verdict, quarantined
-from finetune_assets.dataset.sampling import DTYPES
+from finetune_assets.dataset.sampling import DTYPES as SAMPLED_DTYPES
 from finetune_assets.dataset.table import Table, records, writing
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer
 
+DTYPES = SAMPLED_DTYPES | PROVENANCE
+"""Columns of the clean examples and their pandas types."""
 _JUDGED = ["problem", "detail", "doubt", "answer", "score", "question", "system"]
 
 
@@ -32,7 +35,7 @@ class Filtered:
     """A region's examples in two parts that add up: `len(clean) + len(quarantine)` is what went in."""
 
     clean: Table
-    """Columns as in the sampled examples."""
+    """Columns as in `DTYPES`."""
     quarantine: Table
     """Columns as in `quarantine.DTYPES`."""
     by_reason: Counter[str]
@@ -43,23 +46,24 @@ class Filtered:
 
 
 def filter_examples(
-    sampled: Table, answer: Answer, filtering: Filtering, clean_path: UPath, quarantine_path: UPath
+    sampled: Reviewed, answer: Answer, filtering: Filtering, clean_path: UPath, quarantine_path: UPath
 ) -> Filtered:
     """Divide sampled examples into clean and quarantined ones, both in the order of the table.
 
-    An example gets the first reason that applies: the problem it came with, a doubtful label unless the task keeps
-    these, an answer that is empty,
-    none of the task's words or out of range, personal data or another language where the task asks for that, an
-    outlier, another answer to the same question about the same image (all of them are set aside), the same example
-    before it (the first stays), a likely label error where the task sets these aside (training examples only).
+    An example gets the first reason that applies: the problem it came with, or a reviewer's rejection, a doubtful
+    label unless the task keeps these or a reviewer decided, an answer that is empty, none of the task's words or out of
+    range, personal data or another language where the task asks for that, an outlier, another answer to the same
+    question about the same image (all of them are set aside, but for what a reviewer decided), the same example before
+    it (the first stays), a likely label error where the task sets these aside (training examples that no reviewer saw).
     """
     judge = _Judge(answer, filtering, sampled)
     has_fault, asked, answers = _first_pass(sampled, judge)
-    compared = repeats(asked, answers, np.flatnonzero(~has_fault))
+    decided = sampled.decided(len(asked))
+    compared = repeats(asked, answers, np.flatnonzero(~has_fault), decided)
     unfit = has_fault | (compared.duplicate_of >= 0) | (compared.contradicts >= 0)
     suspects = None
     if filtering.label_errors != "off" and isinstance(answer, (BinaryAnswer, ChoiceAnswer)):
-        suspects = find_label_errors(sampled, ~unfit, asked)
+        suspects = find_label_errors(sampled, ~unfit, asked).without(decided)
     aside = suspects.in_training if suspects and filtering.label_errors == "quarantine" else {}
     verdicts = _Verdicts(judge, has_fault, compared, aside, _names(sampled, compared))
     by_reason: Counter[str] = Counter()
@@ -76,7 +80,7 @@ def filter_examples(
 class _Judge:
     """Judges examples one by one."""
 
-    def __init__(self, answer: Answer, filtering: Filtering, sampled: Table) -> None:
+    def __init__(self, answer: Answer, filtering: Filtering, sampled: Reviewed) -> None:
         self._answer = answer
         self._filtering = filtering
         self._limits = outliers.Limits()
@@ -160,7 +164,7 @@ class _Verdicts:
         return Reason.CONTRADICTORY_ANSWERS, ", ".join(f"{name} says {said}" for name, said in pair)
 
 
-def _first_pass(sampled: Table, judge: _Judge) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _first_pass(sampled: Reviewed, judge: _Judge) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether each row has a fault of its own, and the keys of what it asks and answers."""
     parts = [
         (
@@ -174,7 +178,7 @@ def _first_pass(sampled: Table, judge: _Judge) -> tuple[np.ndarray, np.ndarray, 
     return has_fault, asked, answers
 
 
-def _names(sampled: Table, compared: Repeats) -> dict[int, tuple[str, str]]:
+def _names(sampled: Reviewed, compared: Repeats) -> dict[int, tuple[str, str]]:
     """Id and answer of the rows that a verdict on others names."""
     named = np.zeros(len(compared.contradicts), bool)
     for rows in (compared.duplicate_of, compared.contradicts, compared.opposed_by):

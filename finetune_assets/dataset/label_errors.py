@@ -10,13 +10,14 @@ test what a model finds hard would flatter every model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import ImageError
 
@@ -47,6 +48,10 @@ class LabelErrors:
     suspects: pd.DataFrame
     """Suspect labels of all splits, the least likely first: row, example_id, split, answer, likely, chance, image."""
 
+    def without(self, decided: np.ndarray) -> LabelErrors:
+        """Leave out the rows that a reviewer decided, given for each row whether that is so, [n]."""
+        return replace(self, suspects=self.suspects.loc[~decided[self.suspects["row"].to_numpy(int)]])
+
     @property
     def in_training(self) -> dict[int, str]:
         """Detail of each suspect training row."""
@@ -57,7 +62,7 @@ class LabelErrors:
         }
 
 
-def find_label_errors(table: Table, fit: np.ndarray, keys: np.ndarray) -> LabelErrors:
+def find_label_errors(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray) -> LabelErrors:
     """Look for labels that are likely wrong.
 
     Args:
@@ -87,7 +92,7 @@ def find_label_errors(table: Table, fit: np.ndarray, keys: np.ndarray) -> LabelE
     )
 
 
-def _drawn(table: Table, fit: np.ndarray, keys: np.ndarray) -> pd.DataFrame:
+def _drawn(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray) -> pd.DataFrame:
     """The rows to judge, as many as there is time for, under their row numbers."""
     pictured = any(chunk["image_sha256"].notna().any() for chunk in table.chunks(["image_sha256"]))
     wanted, most = np.flatnonzero(fit), MAX_PICTURES if pictured else MAX_EXAMPLES

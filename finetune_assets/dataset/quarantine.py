@@ -41,7 +41,9 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     """Same image, question and answer as an earlier example, which stays."""
     CONTRADICTORY_ANSWERS = "contradictory_answers"
-    """Same image and question with different answers; none of them stays."""
+    """Same image and question with different answers; none of them stays, unless a reviewer decided which is true."""
+    REJECTED_BY_REVIEWER = "rejected_by_reviewer"
+    """A reviewer finds that nobody should learn from it, or be judged by it."""
 
 
 Verdict = tuple[Reason, str]
@@ -53,10 +55,12 @@ DTYPES = {
     "split": "str",
     "reason": "str",
     "detail": "str",
+    "system": "str",
     "question": "str",
     "answer": "str",
     "score": "float64",
     "image": "str",
+    "image_sha256": "str",
     "source": "str",
     "line": "Int64",
 }

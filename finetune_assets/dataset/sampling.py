@@ -51,7 +51,7 @@ DTYPES = {
     "source": "str",
     "line": "Int64",
 }
-"""Columns of the sampled and the clean examples and their pandas types. Where there is no value it is missing
+"""Columns of the sampled examples and their pandas types. Where there is no value it is missing
 (`isna`): `split` of a row with a problem, `answer` and `score` without a label, `image_*` without an image,
 `system` where the prompt's own holds. `image_fit`: a provider takes the image's bytes as they are."""
 _CHUNK_ROWS = 10_000

@@ -35,6 +35,8 @@ class Champion:
     """When it became the champion: ISO 8601, UTC."""
     way: Way
     approved_by: str | None = None
+    trained_at: str | None = None
+    """When its job was submitted: ISO 8601, UTC; None of champions from before this was kept."""
 
 
 @dataclass(frozen=True, slots=True)

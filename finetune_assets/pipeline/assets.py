@@ -1,9 +1,13 @@
-"""The nine assets of a task in order of flow: each calls the part that does the work and shows what came out."""
+"""The assets of a task in order of flow: each calls the part that does the work and shows what came out.
+
+Two of them have modules of their own: `human_feedback`, before `filtered_qa`, and `champion`, the last one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,18 +16,21 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
-from finetune_assets.dataset.sources import read
+from finetune_assets.dataset.sources import Digest, read, version
 from finetune_assets.dataset.splits import leaks
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark import compare, to_html
 from finetune_assets.evaluation.prediction import Role
-from finetune_assets.pipeline import checks, data_views, model_checks, model_views, spending, views
+from finetune_assets.pipeline import checks, data_views, model_checks, model_views, reviews, spending, views
 from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.changes import SOURCE_FILES, SOURCE_ROWS
 from finetune_assets.pipeline.elsewhere import forgotten
+from finetune_assets.pipeline.human_feedback import keep_applied
 from finetune_assets.pipeline.io_manager import write_atomically, write_json, write_parquet
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
@@ -40,9 +47,9 @@ Record = dict[str, Any]
 @stage(io="tables", checks=[checks.SPLIT_SIZES, checks.WHOLE_IMAGES])
 def sampled_examples(region: Region) -> Result:
     """Draw the region's examples into train, validation, calibration and test, and look at their images."""
-    task = region.task
+    task, files, digest = region.task, version(region.task.source), Digest()
     sampled = sample(
-        read(task.source, region.name, task.answer),
+        digest.over(read(task.source, region.name, task.answer)),
         task.sampling,
         region.path("sampled_examples", ".parquet"),
         labels=data_views.answers(task.answer),
@@ -54,6 +61,8 @@ def sampled_examples(region: Region) -> Result:
         metadata={
             "dagster/row_count": len(sampled.table),
             "rows_in_source": sampled.n_source,
+            SOURCE_FILES: files,
+            SOURCE_ROWS: str(digest),
             "by_split_and_label": views.table(counts.reset_index()),
             "answers": data_views.answer_chart(sampled.table, task.answer, counts),
             **data_views.first_examples(sampled.table, sampled.n_near_duplicates),
@@ -75,22 +84,26 @@ def sampled_examples(region: Region) -> Result:
         checks.LIKELY_LABELS,
     ],
 )
-def filtered_qa(region: Region, sampled_examples: Table) -> Result:
-    """Keep the clean examples; set doubtful and broken ones aside in the quarantine, each with its reason."""
+def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.DataFrame) -> Result:
+    """Keep the clean examples, labelled as reviewers decided; set doubtful and broken ones aside in the quarantine."""
     task = region.task
+    reviewed = Reviewed.of(sampled_examples, human_feedback, task.answer)
     filtered = filter_examples(
-        sampled_examples,
+        reviewed,
         task.answer,
         task.filtering,
         region.path("filtered_qa", ".parquet"),
         region.path("filtered_qa", ".quarantine.parquet"),
     )
+    keep_applied(region, human_feedback)
     counts = data_views.counts(filtered.clean, task.answer)
     return dg.MaterializeResult(
         value=filtered.clean,
         metadata={
             "dagster/row_count": len(filtered.clean),
             **data_views.quarantine(filtered),
+            **data_views.reviewed(reviewed),
+            "offered": reviews.offer_examples(region, filtered),
             "by_split_and_label": views.picture(charts.split_by_label(counts)),
         },
         check_results=[
@@ -263,8 +276,9 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
         "cost_usd": pricing.training_cost(task, job.trained_tokens or 0, epochs=1),
     }
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
+    submitted = datetime.fromtimestamp(job.created_at, UTC).isoformat(timespec="seconds")
     return dg.MaterializeResult(
-        value=facts | {"hyperparameters": hyperparameters},
+        value=facts | {"hyperparameters": hyperparameters, "submitted_at": submitted},
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
             **({"deployment": dg.MetadataValue.md(served.note)} if served.note else {}),
@@ -286,7 +300,8 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
     task = region.task
     client = connect(task.provider)
     models: dict[Role, str] = {"base": task.base_model, "fine_tuned": finetuned_model["model"]}
-    if (now := standing(region).champion) and now.model != finetuned_model["model"] and now.provider == task.provider:
+    now = standing(region).champion
+    if now and now.model != finetuned_model["model"] and now.provider == task.provider:
         models["champion"] = now.model
     examples = filtered_qa.frame(split=CALIBRATED)
     with AnswerCache(Path(region.outputs.answers)) as cache:
@@ -294,7 +309,8 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
         elsewhere = forgotten(client, region, finetuned_model["model"], cache)
     found = compare(predictions, task.answer, pricing.prices_of(task))
     chart, png = views.answers_chart(found, predictions, task.answer)
-    note = " ".join([views.base_model_note(task, predictions), *(f"Elsewhere, {one}." for one in elsewhere)]).strip()
+    remarks = [views.base_model_note(task, predictions), data_views.relabelled(filtered_qa, now)]
+    note = " ".join([*filter(None, remarks), *(f"Elsewhere, {one}." for one in elsewhere)])
     page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)
     write_json(region.path("benchmark", ".json"), found.to_dict() | {"elsewhere": [one.to_dict() for one in elsewhere]})
     write_atomically(region.path("benchmark", ".html"), page.encode())
@@ -342,6 +358,7 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
             "job_id": finetuned_model["job_id"],
             "model": model,
             "task_fingerprint": fingerprint,
+            "offered": reviews.offer_answers(region, benchmark, fitted),
             **({"warning": fitted.warning} if fitted.warning else {}),
         },
         check_results=[checks.calibration_helps(region.name, found)],

@@ -71,6 +71,7 @@ def _newest(
         n_test=benchmark["n"],
         since=now,
         way="checks",
+        trained_at=model.get("submitted_at"),
     )
 
 

@@ -10,21 +10,23 @@ from pydantic import BaseModel
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.assets import ASSETS
 from finetune_assets.pipeline.champion import champion
+from finetune_assets.pipeline.feedback_sensor import feedback_sensor
+from finetune_assets.pipeline.human_feedback import human_feedback
 from finetune_assets.pipeline.model_checks import MODEL_STAYS
 from finetune_assets.pipeline.model_watch import model_sensor
 from finetune_assets.pipeline.schedules import rerun_schedule
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.task import Task
 
-_ALL = (*ASSETS, champion)
+_ALL = (human_feedback, *ASSETS, champion)
 
 
 def build_task(task: Task) -> dg.Definitions:
     """Return everything that one task adds to the code location.
 
-    Nine assets and the champion, with their checks; the sensor `<task>_jobs`, with the jobs `<task>_prepare` (up to
-    `finetune_job`) and `<task>_evaluate` (the rest); and, if the task asks for them, the sensors `<task>_models` and
-    `<task>_regions` and the schedule `<task>_rerun`.
+    Ten assets and the champion, with their checks; the sensor `<task>_jobs`, with the jobs `<task>_prepare` (up to
+    `finetune_job`) and `<task>_evaluate` (the rest); and, if the task asks for them, the sensors `<task>_models`,
+    `<task>_regions` and `<task>_feedback` and the schedule `<task>_rerun`.
 
     Raises:
         TaskError: `checks` names one that does not exist.
@@ -36,6 +38,7 @@ def build_task(task: Task) -> dg.Definitions:
             job_sensor(task),
             *([model_sensor(task)] if MODEL_STAYS.asked(task) else []),
             *([region_sensor(task)] if task.regions == "discover" else []),
+            *([feedback_sensor(task, task.rerun)] if task.rerun else []),
         ],
         schedules=[rerun_schedule(task, task.rerun)] if task.rerun else [],
     )

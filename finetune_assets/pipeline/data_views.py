@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.corrections import Outcome, Reviewed
 from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
+from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, picture, start, table
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task, TextAnswer
 from finetune_assets.training_file.chat_format import to_messages
@@ -99,6 +101,31 @@ def quarantine(filtered: Filtered) -> dict[str, Any]:
         "quarantine_file": dg.MetadataValue.path(str(filtered.quarantine.path)),
     }
     return shown | _suspects(filtered)
+
+
+def reviewed(examples: Reviewed) -> dict[str, Any]:
+    """Show what became of reviewers' decisions in each split; nothing where there are none."""
+    found = examples.outcomes
+    if not found:
+        return {}
+    rows = [{"split": split, **{str(one): found[split, one] for one in Outcome}} for split in (*SPLITS, "")]
+    counted = pd.DataFrame(rows).replace({"split": {"": "not sampled"}}).set_index("split")
+    counted = counted.loc[counted.any(axis="columns"), counted.any()]
+    return {"decided_by_reviewers": found.total(), "reviewers_decisions": table(counted.reset_index())}
+
+
+def relabelled(examples: Table, champion: Champion | None) -> str:
+    """Say how many labels of each split reviewers changed since the champion was trained, or in all; "" if none."""
+    since = (champion.trained_at or champion.since) if champion else ""
+    found: Counter[str] = Counter()
+    for chunk in examples.chunks(["split", "answer", "source_answer", "reviewed_at"]):
+        rows = chunk.loc[(chunk["reviewed_at"].fillna("") > since) & (chunk["answer"] != chunk["source_answer"])]
+        found.update(rows["split"])
+    if not found:
+        return ""
+    counted = ", ".join(f"{found[split]} {split}" for split in SPLITS)
+    when = f"Since the champion {champion.model} was trained, reviewers" if champion else "Reviewers"
+    return f"{when} changed these labels: {counted}. All models are judged by the same, corrected test labels."
 
 
 def chats(examples: Table, task: Task) -> dg.MarkdownMetadataValue:

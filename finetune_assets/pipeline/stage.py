@@ -1,4 +1,4 @@
-"""What the nine assets of a task share: their keys, their order, and how a plain function becomes one of them."""
+"""What the assets of a task share: their keys, their order, and how a plain function becomes one of them."""
 
 # No postponed annotations in this file: Dagster reads those of `compute` as it finds them.
 import hashlib
@@ -16,7 +16,15 @@ from finetune_assets.pipeline.partitions import region_partitions
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.task import Task
 
-PREPARE = ("sampled_examples", "filtered_qa", "training_jsonl", "validation_report", "uploaded_file", "finetune_job")
+PREPARE = (
+    "sampled_examples",
+    "human_feedback",
+    "filtered_qa",
+    "training_jsonl",
+    "validation_report",
+    "uploaded_file",
+    "finetune_job",
+)
 """The stages up to the submitted job."""
 EVALUATE = ("finetuned_model", "benchmark", "calibrator", "champion")
 """The stages that need the job's result; the sensor requests them."""

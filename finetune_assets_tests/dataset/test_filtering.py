@@ -1,4 +1,5 @@
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from finetune_assets.dataset.corrections import DTYPES as DECISIONS
+from finetune_assets.dataset.corrections import PROVENANCE, Reviewed, content
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.quarantine import DTYPES, Reason
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED
@@ -32,13 +35,30 @@ class Both:
     by_reason: dict[str, int]
 
 
-def filtered(*rows: dict[str, object], answer: Answer = ANSWER, **filtering: Any) -> Both:
+def decision(example: dict[str, Any], answer: str | None, **fields: object) -> dict[str, object]:
+    """What a reviewer decided about a row; None rejects it."""
+    shown = content(example["question"], example["system"], example["image_sha256"])
+    known = {"example_id": example["example_id"], "content": shown, "answer": answer, "reviewed_by": "anna"}
+    return {**dict.fromkeys(DECISIONS), **known, "n_judgements": 1, **fields}
+
+
+def decisions(*rows: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=list(DECISIONS)).astype(DECISIONS)
+
+
+def filtered(
+    *rows: dict[str, object],
+    answer: Answer = ANSWER,
+    reviewed: Sequence[dict[str, object]] = (),
+    **filtering: Any,
+) -> Both:
     with tempfile.TemporaryDirectory() as folder:
         table = write_table(
             UPath(folder) / "s.parquet", pd.DataFrame(list(rows), columns=list(SAMPLED)).astype(SAMPLED)
         )
         asked = Filtering.model_validate({"label_errors": "off"} | filtering)
-        result = filter_examples(table, answer, asked, UPath(folder) / "c.parquet", UPath(folder) / "q.parquet")
+        examples = Reviewed.of(table, decisions(*reviewed), answer)
+        result = filter_examples(examples, answer, asked, UPath(folder) / "c.parquet", UPath(folder) / "q.parquet")
         assert result.n_sampled == len(rows)
         return Both(result.clean.frame(), result.quarantine.frame(), dict(result.by_reason))
 
@@ -113,7 +133,7 @@ def test_a_doubtful_label_contradicts_nobody() -> None:
 def test_an_empty_frame_gives_two_empty_tables_with_their_columns() -> None:
     result = filtered()
     assert {name: str(kind) for name, kind in result.quarantine.dtypes.items()} == DTYPES
-    assert list(result.clean.columns) == list(SAMPLED)
+    assert list(result.clean.columns) == [*SAMPLED, *PROVENANCE]
 
 
 def test_a_system_message_of_its_own_makes_it_another_question() -> None:
@@ -181,6 +201,28 @@ def test_labels_that_look_wrong_are_set_aside_in_the_training_split_only(asked: 
         rows[wrong]["answer"] = "No"
     result = filtered(*rows, label_errors=asked)
     assert reasons(result) == ({"train-7": "label_error"} if asked == "quarantine" else {})
+    confirmed = filtered(*rows, label_errors=asked, reviewed=[decision(rows[7], "No")])
+    assert reasons(confirmed) == {}
+
+
+def test_a_decided_doubt_comes_in_and_a_rejected_example_goes_out() -> None:
+    doubtful, good = row("a", doubt="unsure"), row("b")
+    result = filtered(doubtful, good, reviewed=[decision(doubtful, "No"), decision(good, None, comment="blurred")])
+    assert result.clean[["example_id", "answer"]].to_numpy().tolist() == [["a", "No"]]
+    assert (reasons(result), details(result)) == ({"b": "rejected_by_reviewer"}, ["rejected by anna: blurred"])
+
+
+def test_what_a_reviewer_decided_is_contradicted_by_nobody_who_did_not_ask_one() -> None:
+    one, other = row("a", image_sha256="x"), row("b", image_sha256="x", answer="No")
+    result = filtered(one, other, reviewed=[decision(other, "No")])
+    assert result.clean["example_id"].tolist() == ["b"]
+    assert (reasons(result), details(result)) == ({"a": "contradictory_answers"}, ["b says No, a says Yes"])
+
+
+def test_reviewers_who_contradict_each_other_have_decided_nothing() -> None:
+    one, other = row("a", image_sha256="x"), row("b", image_sha256="x")
+    result = filtered(one, other, reviewed=[decision(one, "Yes"), decision(other, "No")])
+    assert set(reasons(result).values()) == {"contradictory_answers"} and not len(result.clean)
 
 
 generated = st.builds(
@@ -224,6 +266,7 @@ def test_both_tables_keep_the_order_of_the_examples(rows: list[dict[str, object]
 def test_an_interrupted_filter_leaves_no_table(tmp_path: Path) -> None:
     frame = pd.DataFrame([row("a", problem="no such reason")], columns=list(SAMPLED)).astype(SAMPLED)
     table = write_table(UPath(tmp_path) / "s.parquet", frame)
+    examples = Reviewed.of(table, decisions(), ANSWER)
     with pytest.raises(ValueError, match="no such reason"):
-        filter_examples(table, ANSWER, Filtering(), UPath(tmp_path) / "c.parquet", UPath(tmp_path) / "q.parquet")
+        filter_examples(examples, ANSWER, Filtering(), UPath(tmp_path) / "c.parquet", UPath(tmp_path) / "q.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["s.parquet"]

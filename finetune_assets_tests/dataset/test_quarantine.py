@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import pandas as pd
 from upath import UPath
 
+from finetune_assets.dataset.corrections import DTYPES, Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import read
@@ -25,7 +27,8 @@ def test_a_truncated_line_and_broken_images_end_as_rows_that_name_file_and_line(
     source = ScoredImagesSource.model_validate({"kind": "scored_images", "path": str(table)})
     out = UPath(tmp_path) / "out"
     sampled = sample(read(source, "r1", ANSWER), ALL, out / "sampled.parquet")
-    result = filter_examples(sampled.table, ANSWER, Filtering(), out / "clean.parquet", out / "quarantine.parquet")
+    examples = Reviewed.of(sampled.table, pd.DataFrame(columns=list(DTYPES)), ANSWER)
+    result = filter_examples(examples, ANSWER, Filtering(), out / "clean.parquet", out / "quarantine.parquet")
     quarantine = result.quarantine.frame()
 
     assert sampled.n_source == len(result.clean) + len(result.quarantine) == 5

@@ -11,6 +11,7 @@ import dagster as dg
 
 from finetune_assets.pipeline.assets import ASSETS
 from finetune_assets.pipeline.champion import champion
+from finetune_assets.pipeline.human_feedback import human_feedback
 from finetune_assets.pipeline.resources import output_resources
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.task import Task
@@ -55,11 +56,11 @@ def write_cells(folder: Path, n: int = 80, region: str = "mono", extra: Sequence
 class Project:
     """A task in a Dagster instance of its own, its outputs under one folder."""
 
-    def __init__(self, task: Task, root: Path) -> None:
+    def __init__(self, task: Task, root: Path, instance: dg.DagsterInstance | None = None) -> None:
         self.task = task
         self.root = root
-        self.instance = dg.DagsterInstance.ephemeral()
-        self.assets = [build(task) for build in (*ASSETS, champion)]
+        self.instance = instance or dg.DagsterInstance.ephemeral()
+        self.assets = [build(task) for build in (human_feedback, *ASSETS, champion)]
 
     def run(
         self, *stages: str, region: str = "mono", config: dict[str, dict[str, Any]] | None = None

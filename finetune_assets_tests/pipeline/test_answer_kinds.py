@@ -1,4 +1,4 @@
-"""A choice, a number and a text, each from a table of rows through all nine stages against the real server."""
+"""A choice, a number and a text, each from a table of rows through all stages against the real server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_rows(folder: Path, kind: str) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("local_key")
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_answer_goes_through_all_nine_stages(
+def test_every_kind_of_answer_goes_through_all_stages(
     kind: str, server: Any, client: openai.OpenAI, tmp_path: Path
 ) -> None:
     task = make_task(

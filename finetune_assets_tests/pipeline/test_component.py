@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,6 +16,7 @@ import yaml
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.component import build_task
 from finetune_assets.pipeline.resources import output_resources
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets_tests.pipeline.tasks import STAGES, make_task, write_cells
 
 
@@ -23,6 +25,10 @@ def definitions(tmp_path: Path) -> dg.Definitions:
     task = make_task(regions=["mono", "poly"], rerun={"schedule": "0 2 * * *"})
     shared = dg.Definitions(resources=output_resources(str(tmp_path)), executor=dg.in_process_executor)
     return dg.Definitions.merge(build_task(task), shared)
+
+
+def outputs(folder: Path) -> dict[str, Any]:
+    return {"outputs": output_resources(str(folder))["outputs"]}
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         del sys.modules[name]
 
 
-def test_nine_assets_and_the_champion_are_in_the_task_s_group_partitioned_by_its_regions(
+def test_ten_assets_and_the_champion_are_in_the_task_s_group_partitioned_by_its_regions(
     definitions: dg.Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
@@ -62,7 +68,8 @@ def test_nine_assets_and_the_champion_are_in_the_task_s_group_partitioned_by_its
 
 def test_the_stages_hang_together_in_order(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    for earlier, later in itertools.pairwise(STAGES):
+    sampled, feedback, *rest = STAGES
+    for earlier, later in [(sampled, rest[0]), (feedback, rest[0]), *itertools.pairwise(rest)]:
         above = graph.get_ancestor_asset_keys(dg.AssetKey(["cells", later]))
         assert dg.AssetKey(["cells", earlier]) in above
 
@@ -88,8 +95,8 @@ def test_every_check_has_a_result_for_each_region(definitions: dg.Definitions) -
 
 def test_the_jobs_split_the_stages_at_the_submitted_job(definitions: dg.Definitions) -> None:
     prepare, evaluate = (definitions.resolve_job_def(f"cells_{name}") for name in ("prepare", "evaluate"))
-    assert {key.path[-1] for key in prepare.asset_layer.executable_asset_keys} == set(STAGES[:6])
-    assert {key.path[-1] for key in evaluate.asset_layer.executable_asset_keys} == set(STAGES[6:])
+    assert {key.path[-1] for key in prepare.asset_layer.executable_asset_keys} == set(PREPARE)
+    assert {key.path[-1] for key in evaluate.asset_layer.executable_asset_keys} == set(EVALUATE)
 
 
 def test_sensor_and_schedule_run_by_default(definitions: dg.Definitions) -> None:
@@ -99,12 +106,12 @@ def test_sensor_and_schedule_run_by_default(definitions: dg.Definitions) -> None
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 2 * * *", "UTC")
 
 
-def test_the_schedule_prepares_every_region(definitions: dg.Definitions, tmp_path: Path) -> None:
+def test_the_schedule_prepares_every_region_that_never_was(definitions: dg.Definitions, tmp_path: Path) -> None:
     schedule = definitions.resolve_schedule_def("cells_rerun")
     repository = definitions.get_repository_def()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        dg.build_schedule_context(instance, repository_def=repository) as context,
+        dg.build_schedule_context(instance, resources=outputs(tmp_path), repository_def=repository) as context,
     ):
         requests = schedule.evaluate_tick(context).run_requests or []
     assert [(request.run_key, request.partition_key) for request in requests] == [("mono", "mono"), ("poly", "poly")]
@@ -143,7 +150,8 @@ def test_the_schedule_prepares_the_regions_that_were_registered(tmp_path: Path) 
     schedule = definitions.resolve_schedule_def("cells_rerun")
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         instance.add_dynamic_partitions("cells_regions", ["mono", "poly"])
-        with dg.build_schedule_context(instance, repository_def=definitions.get_repository_def()) as context:
+        repository = definitions.get_repository_def()
+        with dg.build_schedule_context(instance, resources=outputs(tmp_path), repository_def=repository) as context:
             requests = schedule.evaluate_tick(context).run_requests or []
     assert [request.partition_key for request in requests] == ["mono", "poly"]
 

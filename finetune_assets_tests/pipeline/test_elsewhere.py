@@ -33,7 +33,7 @@ def project(server: ServerProcess, tmp_path: Path) -> Project:
     )
     project = Project(task, tmp_path / "outputs")
     for region in REGIONS:
-        done = project.run(*PREPARE[:2], region=region)
+        done = project.run(*PREPARE[:3], region=region)
         assert done.success, failures(done)
     return project
 

@@ -24,7 +24,7 @@ from finetune_assets_tests.server_process import ServerProcess
 
 KILLS = int(os.environ.get("RUN_KILLS", "2"))
 """How many runs are killed; more take longer."""
-FREE, PAID = PREPARE[:4], PREPARE[4:]
+FREE, PAID = PREPARE[:5], PREPARE[5:]
 
 pytestmark = pytest.mark.xdist_group("finished_region")
 

@@ -6,9 +6,12 @@ record. Here is what all of them have in common.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import (
@@ -40,6 +43,7 @@ _MODULES: dict[str, Any] = {
     "table": table,
     "huggingface": huggingface,
 }
+_HASHED = ("system", "question", "answer", "score", "image", "group", "subgroup", "doubt", "problem")
 MAX_REGIONS = 10_000
 """Most regions that are discovered; more are a sign that the wrong column was named."""
 
@@ -102,6 +106,24 @@ def version(source: Source) -> str:
     files = [file for place in located for file in (table_files(place) if place.is_dir() else [place])]
     stats = ((str(file), file.stat().st_size, file.stat().st_mtime) for file in files)
     return key(*(part for stat in stats for part in stat))
+
+
+class Digest:
+    """Hashes a region's examples while they stream by; the same for the same examples, wherever in a file they are."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=8)
+
+    def over(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Yield the examples, hashed."""
+        for example in examples:
+            # Lines move when other regions' rows come and go, and a broken row is named after its line.
+            name = example.id if example.problem is None else None
+            self._hash.update(orjson.dumps([name, *(getattr(example, field) for field in _HASHED)], default=str))
+            yield example
+
+    def __str__(self) -> str:
+        return self._hash.hexdigest()
 
 
 def _name(source: Source) -> str:

@@ -1,0 +1,147 @@
+"""What reviewers decided, applied to a region's sampled examples before they are filtered.
+
+A decision holds for one example and for what was shown of it: where the question, the system message or the image has
+changed since, it is not applied but counted. It changes a label and takes a doubt or the whole example away; never the
+split, which was drawn before anybody reviewed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from finetune_assets.dataset.answer_words import label
+from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.table import Table, records
+from finetune_assets.task import Answer
+
+DTYPES = {
+    "example_id": "str",
+    "content": "str",
+    "answer": "str",
+    "reviewed_by": "str",
+    "reviewed_at": "str",
+    "comment": "str",
+    "n_judgements": "int64",
+}
+"""Columns of a table of decisions, one for each example, and their pandas types. `answer` is the true one in the task's
+words, missing where the example was rejected; `reviewed_at` is ISO 8601 in UTC."""
+PROVENANCE = {"label_from": "str", "source_answer": "str", "reviewed_by": "str", "reviewed_at": "str"}
+"""Columns that say where the label of a clean example is from: `source` or `review`; the others are missing where it is
+the source's own."""
+_LOOKED_AT = ["example_id", "split", "system", "question", "image_sha256", "answer", "score", "doubt", "problem"]
+_CHANGED = {"answer": "str", "score": "float64", "doubt": "str", "problem": "str", "detail": "str", **PROVENANCE}
+
+
+class Outcome(StrEnum):
+    """What became of a decision."""
+
+    CHANGED = "changed"
+    """Another label than the source's."""
+    CONFIRMED = "confirmed"
+    TAKEN_IN = "taken in"
+    """The source's label was in doubt, whichever was found true."""
+    REJECTED = "rejected"
+    OUTDATED = "outdated"
+    """What is asked is no longer what the reviewer saw."""
+    UNREADABLE = "unreadable"
+    """The answer is none of the task's words, which have changed since."""
+    ABSENT = "absent"
+    """The example is not sampled any more."""
+
+
+def content(question: str | None, system: str | None, image_sha256: str | None) -> str:
+    """Name what a reviewer sees of an example, 64 hexadecimal digits: the same for the same texts and image bytes."""
+    return hashlib.sha256(orjson.dumps([question, system, image_sha256])).hexdigest()
+
+
+def changed(before: pd.DataFrame, now: pd.DataFrame) -> set[str]:
+    """Name the examples of which something else is decided now than before; columns of both as in `DTYPES`."""
+    columns = ["example_id", "content", "answer"]
+    was, is_now = (
+        {row["example_id"]: (row["content"], row["answer"]) for row in records(table.filter(columns))}
+        for table in (before, now)
+    )
+    return {name for name in was.keys() | is_now.keys() if was.get(name) != is_now.get(name)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A region's sampled examples with what was decided about them; read in chunks like their table."""
+
+    sampled: Table
+    changes: pd.DataFrame
+    """What is other than in the table, by row number, ascending: columns as in `_CHANGED`."""
+    outcomes: Counter[tuple[str, Outcome]]
+    """Number of decisions by split ("" where the example has none) and outcome; all decisions add up."""
+
+    @classmethod
+    def of(cls, sampled: Table, decisions: pd.DataFrame, answer: Answer) -> Reviewed:
+        """Find the row of each decision, columns as in `DTYPES`, and what it changes there."""
+        waiting = {row["example_id"]: row for row in records(decisions)}
+        outcomes: Counter[tuple[str, Outcome]] = Counter()
+        changes: dict[int, dict[str, Any]] = {}
+        for chunk in sampled.chunks(_LOOKED_AT) if waiting else ():
+            found = chunk.loc[chunk["example_id"].isin(list(waiting))]
+            for number, row in zip(found.index, records(found), strict=True):
+                outcome, change = _decided(row, waiting.pop(row["example_id"]), answer)
+                outcomes[row["split"] or "", outcome] += 1
+                if change is not None:
+                    changes[number] = change
+        if waiting:
+            outcomes["", Outcome.ABSENT] += len(waiting)
+        index = pd.Index(list(changes), dtype="int64")
+        return cls(sampled, pd.DataFrame(list(changes.values()), index, list(_CHANGED)).astype(_CHANGED), outcomes)
+
+    def chunks(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Stream the rows as `Table.chunks`, as reviewers decided; with all columns come those of `PROVENANCE`."""
+        for chunk in self.sampled.chunks(columns):
+            if columns is None:
+                own = dict.fromkeys(PROVENANCE) | {"label_from": "source"}
+                chunk = chunk.assign(**own).astype(PROVENANCE)
+            changes = self.changes.loc[self.changes.index.isin(chunk.index)]
+            if len(changes):
+                names = [name for name in chunk if name in _CHANGED]
+                chunk.loc[changes.index, names] = changes[names]
+            yield chunk
+
+    def decided(self, n: int) -> np.ndarray:
+        """Say of each of n rows whether a reviewer decided about it, [n]."""
+        found = np.zeros(n, bool)
+        found[self.changes.index] = True
+        return found
+
+
+def _decided(row: dict[str, Any], decision: dict[str, Any], answer: Answer) -> tuple[Outcome, dict[str, Any] | None]:
+    """Return what becomes of a decision about a row, and the row's changed columns."""
+    shown = content(row["question"], row["system"], row["image_sha256"])
+    if row["problem"] is not None or shown != decision["content"]:
+        return Outcome.OUTDATED, None
+    change = {name: row.get(name) for name in _CHANGED} | {
+        "label_from": "review",
+        "source_answer": row["answer"],
+        "reviewed_by": decision["reviewed_by"],
+        "reviewed_at": decision["reviewed_at"],
+        "doubt": None,
+        "detail": "",
+    }
+    if decision["answer"] is None:
+        said = f": {decision['comment']}" if decision["comment"] else ""
+        why = {"problem": str(Reason.REJECTED_BY_REVIEWER), "detail": f"rejected by {decision['reviewed_by']}{said}"}
+        return Outcome.REJECTED, change | why
+    read = label(decision["answer"], answer)
+    if read is None:
+        return Outcome.UNREADABLE, None
+    same = read.answer == row["answer"]
+    # A confirmed score stays as the source gives it: it may say more than yes or no.
+    change |= {"answer": read.answer, "score": row["score"] if same else read.score}
+    outcome = Outcome.CONFIRMED if same else Outcome.CHANGED
+    return (Outcome.TAKEN_IN if row["doubt"] is not None else outcome), change

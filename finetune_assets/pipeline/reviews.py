@@ -1,0 +1,155 @@
+"""The reviewers' side of a region: what they decided is read, and what they are to look at is offered.
+
+Decisions are needed to go on, so a database that does not answer fails whoever reads them. Offers are not: a run that
+costs money is not lost because reviewers have to wait for the next one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+
+from finetune_assets.dataset.corrections import DTYPES, content
+from finetune_assets.dataset.filtering import Filtered
+from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.table import records
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.evaluation.answers import options_of
+from finetune_assets.evaluation.calibration import Calibrator
+from finetune_assets.evaluation.conformal import ConformalCalibrator
+from finetune_assets.evaluation.prediction import Prediction, read_predictions
+from finetune_assets.pipeline.predictions import CALIBRATED
+from finetune_assets.pipeline.stage import Region
+from finetune_assets.task import BinaryAnswer, ChoiceAnswer, Task
+
+if TYPE_CHECKING:
+    from finetune_assets.feedback.store.database import FeedbackDatabase
+    from finetune_assets.feedback.store.decisions import Decision
+    from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem
+
+NOT_INSTALLED = "reviewers need the extra feedback: pip install 'finetune_assets[feedback]'"
+_TO_DECIDE = (Reason.DOUBTFUL_LABEL, Reason.LABEL_ERROR, Reason.CONTRADICTORY_ANSWERS)
+_TO_SHOW = (*_TO_DECIDE, Reason.REJECTED_BY_REVIEWER)
+"""Reasons of quarantine that reviewers can do something about; a rejection may have been a mistake."""
+
+
+def opened() -> FeedbackDatabase | None:
+    """Open the reviewers' database, made where there is none; None where its packages are not installed.
+
+    Raises:
+        FeedbackDatabaseError: it cannot be reached.
+    """
+    if importlib.util.find_spec("sqlalchemy") is None:
+        return None
+    from finetune_assets.feedback.store.database import FeedbackDatabase
+
+    return FeedbackDatabase()
+
+
+def as_table(decisions: Iterable[Decision]) -> pd.DataFrame:
+    """Return decisions as `dataset.corrections` applies them, columns as in its `DTYPES`."""
+    rows = [
+        {
+            "example_id": decision.example_id,
+            "content": decision.content,
+            "answer": decision.answer if decision.verdict == "answer" else None,
+            "reviewed_by": ", ".join(decision.reviewers),
+            "reviewed_at": datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds"),
+            "comment": decision.comment,
+            "n_judgements": decision.n_judgements,
+        }
+        for decision in decisions
+    ]
+    return pd.DataFrame(rows, columns=list(DTYPES)).astype(DTYPES)
+
+
+def offer_examples(region: Region, filtered: Filtered) -> str:
+    """Lay the region's examples before the reviewers; say in words how many they are, or why they are not."""
+
+    def offer(db: FeedbackDatabase) -> int:
+        from finetune_assets.feedback.store import offers
+
+        return offers.offer(db, region.task.task, region.name, _items(region.task, filtered))
+
+    return _offered(offer, "examples")
+
+
+def offer_answers(region: Region, predictions: pd.DataFrame, calibrator: Calibrator) -> str:
+    """Lay what the model says about the held-out examples beside them; say in words how many, or why not."""
+
+    def offer(db: FeedbackDatabase) -> int:
+        from finetune_assets.feedback.store import offers
+
+        answers = _answers(region.task, predictions, calibrator)
+        return offers.offer_answers(db, region.task.task, region.name, answers)
+
+    return _offered(offer, "answers of the model")
+
+
+def _offered(offer: Callable[[FeedbackDatabase], int], what: str) -> str:
+    try:
+        db = opened()
+        if db is None:
+            return NOT_INSTALLED
+        with db:
+            return f"{offer(db):,} {what} are open to reviewers: `finetune-assets feedback`"
+    except FinetuneAssetsError as error:
+        dg.get_dagster_logger().warning(f"no {what} could be offered to reviewers: {error}")
+        return f"NOT offered to reviewers: {error}"
+
+
+def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
+    """Stream the clean examples, then those in quarantine about which a reviewer can say something."""
+    from finetune_assets.feedback.store.offers import ReviewItem
+
+    options = options_of(task.answer) if isinstance(task.answer, BinaryAnswer | ChoiceAnswer) else ()
+    shown = [str(reason) for reason in _TO_SHOW]
+    waiting = (chunk.loc[chunk["reason"].isin(shown)] for chunk in filtered.quarantine.chunks())
+    for row in chain.from_iterable(map(records, chain(filtered.clean.chunks(), waiting))):
+        yield ReviewItem(
+            task=task.task,
+            region=row["region"],
+            example_id=row["example_id"],
+            content=content(row["question"], row["system"], row["image_sha256"]),
+            split=row["split"],
+            question=row["question"] or "",
+            image=row["image"],
+            label=row["answer"],
+            label_value=row["score"],
+            kind=task.answer.kind,
+            options=options,
+            doubt=row["detail"] if row.get("reason") in _TO_DECIDE else None,
+        )
+
+
+def _answers(task: Task, predictions: pd.DataFrame, calibrator: Calibrator) -> Iterator[ModelAnswer]:
+    from finetune_assets.feedback.store.offers import ModelAnswer
+
+    base = {row.example_id: row.predicted for row in read_predictions(predictions, "test", "base")}
+    for split in CALIBRATED:
+        for row in read_predictions(predictions, split, "fine_tuned"):
+            yield ModelAnswer(
+                example_id=row.example_id,
+                model=row.model,
+                answer=row.predicted,
+                probability=_chance(task, row, calibrator),
+                base_answer=base.get(row.example_id),
+            )
+
+
+def _chance(task: Task, row: Prediction, calibrator: Calibrator) -> float | None:
+    """Return the calibrated probability that a model's answer is right; numbers have none."""
+    if isinstance(calibrator, ConformalCalibrator):
+        return None
+    answer = task.answer
+    score = row.p_positive if isinstance(answer, BinaryAnswer) else row.p_predicted
+    if score is None or row.predicted is None:
+        return None
+    p = float(calibrator.apply([score], model=row.model)[0])
+    return 1 - p if isinstance(answer, BinaryAnswer) and row.predicted == answer.negative else p

@@ -1,0 +1,50 @@
+"""Reviewers for the tests of the pipeline: they judge what it has offered, in a real database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from finetune_assets.feedback.store.database import FeedbackDatabase
+from finetune_assets.feedback.store.events import Event, Kind, NewEvent, latest, record
+
+
+def judge(
+    ids: Iterable[str], answer: str | None, *, region: str = "mono", reviewer: str = "anna", task: str = "cells"
+) -> list[Event]:
+    """Give the true answer of examples, or reject them; returns what was stored."""
+    kind: Kind = "reject" if answer is None else "correct"
+    with FeedbackDatabase() as db:
+        return [
+            record(
+                db,
+                NewEvent(
+                    key=str(uuid.uuid4()),
+                    task=task,
+                    region=region,
+                    example_id=example_id,
+                    reviewer=reviewer,
+                    kind=kind,
+                    answer=answer,
+                ),
+            )
+            for example_id in ids
+        ]
+
+
+def undo(n: int, *, region: str = "mono", reviewer: str = "anna", task: str = "cells") -> None:
+    """Take a reviewer's newest n judgements back."""
+    with FeedbackDatabase() as db:
+        for _ in range(n):
+            last = latest(db, reviewer, task, region)
+            assert last is not None
+            event = NewEvent(
+                key=str(uuid.uuid4()),
+                task=task,
+                region=region,
+                example_id=last.example_id,
+                reviewer=reviewer,
+                kind="undo",
+                undoes=last.number,
+            )
+            record(db, event)
