@@ -42,7 +42,7 @@ def running_postgres(*settings: str) -> Iterator[str]:
         options = [part for setting in ("listen_addresses=", *settings) for part in ("-c", setting)]
         serve = [programs / "postgres", "-D", data, "-k", data, *options]
         with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(serve, stdout=log, stderr=log, cwd="/", **user)
+            server: Any = subprocess.Popen(serve, stdout=log, stderr=log, cwd="/", **user)
         try:
             _await([programs / "pg_isready", "-h", data], server, folder / "log")
             yield f"postgresql://ann@/postgres?host={data}"

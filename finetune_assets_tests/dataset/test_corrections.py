@@ -63,7 +63,7 @@ def test_a_confirmed_label_keeps_its_score() -> None:
 def test_a_decided_doubt_is_none() -> None:
     one = row("a", doubt="the experts were unsure")
     after, outcomes = apply([one], [decision(one, "Yes")])
-    assert after["doubt"].isna().all()
+    assert after["doubt"].isna().tolist() == [True]
     assert outcomes == {("train", Outcome.TAKEN_IN): 1}
 
 
@@ -155,7 +155,7 @@ def test_everything_is_somewhere_once_in_its_split_and_every_decision_is_counted
     assert reviewed.outcomes.total() == len(made)
     changed = clean.loc[(clean["label_from"] == "review") & (clean["answer"] != clean["source_answer"])]
     assert set(changed["example_id"]) <= set(made["example_id"])
-    rejected = (quarantine["reason"] == "rejected_by_reviewer").sum()
+    rejected = quarantine["reason"].tolist().count("rejected_by_reviewer")
     assert rejected == sum(n for (_, outcome), n in reviewed.outcomes.items() if outcome is Outcome.REJECTED)
 
 
@@ -168,7 +168,8 @@ def test_a_column_reads_the_same_by_itself_and_with_the_others(
     with tempfile.TemporaryDirectory() as folder:
         made = pd.DataFrame(decided(rows, said), columns=list(DTYPES)).astype(DTYPES)
         reviewed = Reviewed.of(table(folder, rows), made, ANSWER)
-        whole = pd.concat(reviewed.chunks())
+        whole: Any = pd.concat(reviewed.chunks())
         for name in ("answer", "score", "doubt", "problem"):
-            pd.testing.assert_frame_equal(pd.concat(reviewed.chunks([name])), whole[[name]])
+            alone = pd.concat(reviewed.chunks([name]))
+            assert alone.equals(whole.filter([name]))
     assert len(whole) == len(rows)

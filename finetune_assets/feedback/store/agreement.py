@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +140,7 @@ def _interval(units: Sequence[Sequence[Value]]) -> _Sums:
     example = np.repeat(np.arange(len(units)), [len(unit) for unit in units])
     # Differences do not change, and sums of squares of large numbers do not cancel.
     values -= values.mean()
-    sizes, sums, squares = (np.bincount(example, power) for power in (values**0, values, values**2))
+    sizes, sums, squares = (np.bincount(example, power).astype(float) for power in (values**0, values, values**2))
 
     def among(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         whole = 2 * (weights @ sizes) * (weights @ squares) - 2 * (weights @ sums) ** 2
@@ -191,5 +191,5 @@ def cohens_kappa(values: Sequence[tuple[Value, Value]]) -> Estimate | None:
         return None
     # Its test that kappa is 0 divides by 0 where one of the two says one word only.
     with np.errstate(invalid="ignore"):
-        found = of_table([[counts[a, b] for b in words] for a in words])
+        found: Any = of_table([[counts[a, b] for b in words] for a in words])
     return Estimate(float(found.kappa), max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp)))

@@ -103,7 +103,8 @@ def take(
         _, order = _QUEUES[queue]
         for source in (_unseen(free, reviewer).order_by(*order), _seen(free, reviewer, queue)):
             if len(found) < n:
-                found += connection.scalars(source.where(items.c.number.not_in(found)).limit(n - len(found)))
+                more = source.where(items.c.number.not_in(found)).limit(n - len(found))
+                found += list(connection.scalars(more))
         _lease(connection, found, queue, reviewer, at)
         return _taken(connection, found, queue, at)
 
@@ -201,7 +202,7 @@ def _word(reviewer: str) -> ColumnElement[bool]:
     return and_(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
 
 
-def _unseen(waiting: Select[Any], reviewer: str) -> Select[tuple[int]]:
+def _unseen(waiting: Select[Any], reviewer: str) -> Select[Any]:
     return waiting.where(_none(standings, standings.c.reviewer == reviewer))
 
 

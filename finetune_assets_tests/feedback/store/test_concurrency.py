@@ -34,7 +34,7 @@ NAMES = [f"e{k}" for k in range(100)]
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def by_all_writers(work: Callable[[str, int], list[str]], address: str) -> list[list[str]]:
+def by_all_writers(work: Callable[[FeedbackDatabase, int], list[str]], address: str) -> list[list[str]]:
     """Let 16 writers work at once, 4 in each process; what each says."""
     with ProcessPoolExecutor(PROCESSES, SPAWN) as pool:
         results = pool.map(in_threads, [work] * PROCESSES, [address] * PROCESSES, range(PROCESSES))
