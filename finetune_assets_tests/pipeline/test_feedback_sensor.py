@@ -152,6 +152,8 @@ def test_a_failed_run_is_asked_for_again_after_pauses_that_grow(
     assert len(keys) == MAX_ATTEMPTS == 6
     assert watched.said == "mono: attempt 6 failed, look at its run"
     judge(watched.ids("No")[5:6], "Yes")
+    assert not watched.tick(), "the pause after the last attempt is not over"
+    now += 300
     assert len(watched.tick()) == 1
 
 

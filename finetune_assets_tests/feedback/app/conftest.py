@@ -13,14 +13,14 @@ from finetune_assets_tests.feedback.app.feedback_process import FeedbackProcess,
 Arrive = Callable[..., Reviewer]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedbackProcess]:
     """The app, at its first start over an empty database."""
     with FeedbackProcess(tmp_path_factory.mktemp("feedback")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The browser that is installed on this machine."""
     with sync_playwright() as playwright:
@@ -29,12 +29,12 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _ann(app: FeedbackProcess, browser: Browser) -> Reviewer:
     return Reviewer(browser, app, "ann")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _ben(app: FeedbackProcess, browser: Browser) -> Reviewer:
     return Reviewer(browser, app, "ben")
 
