@@ -22,7 +22,7 @@ from finetune_assets_tests.pipeline.killed_runs import MOMENTS
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.server_process import ServerProcess
 
-KILLS = int(os.environ.get("RUN_KILLS", "2"))
+KILLS = int(os.environ.get("RUN_KILLS", "1"))
 """How many runs are killed; more take longer."""
 FREE, PAID = PREPARE[:5], PREPARE[5:]
 

@@ -27,8 +27,8 @@ from finetune_assets.feedback.store.schema import events
 from finetune_assets_tests.feedback.store.builders import REGION, TASK, event, offer_names
 from finetune_assets_tests.feedback.store.derived_rows import assert_rebuilt_equal
 
-EVENTS = int(os.environ.get("FEEDBACK_EVENTS", "320"))
-KILLS = int(os.environ.get("FEEDBACK_KILLS", "3"))
+EVENTS = int(os.environ.get("FEEDBACK_EVENTS", "160"))
+KILLS = int(os.environ.get("FEEDBACK_KILLS", "2"))
 PROCESSES, THREADS = 4, 4
 NAMES = [f"e{k}" for k in range(100)]
 SPAWN = multiprocessing.get_context("spawn")

@@ -82,7 +82,7 @@ def do(db: FeedbackDatabase, model: Model, region: str, act: Act) -> None:
         model.said.append((who or "", what, value, name, model.content[name]))
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ACTS, max_size=25))
 def test_decisions_and_queues_follow_from_the_events(db: FeedbackDatabase, acts: list[Act]) -> None:
     model, region = Model(), uuid.uuid4().hex
@@ -102,7 +102,7 @@ def test_decisions_and_queues_follow_from_the_events(db: FeedbackDatabase, acts:
     assert (feedback.n_decisions, feedback.newest_event) == (len(found), newest_event(db, TASK, region))
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ACTS, min_size=10, max_size=40))
 def test_all_can_be_made_anew_from_the_events(db: FeedbackDatabase, acts: list[Act]) -> None:
     model, region = Model(), uuid.uuid4().hex
