@@ -1,6 +1,6 @@
 """Many reviewers at once: nothing is lost, nothing is doubled, and nobody gets another's example.
 
-`FEEDBACK_EVENTS=10000` stores as many events, by 16 writers in 4 processes, instead of the first few hundred, and
+`FEEDBACK_EVENTS=10000` stores as many events, by 16 writers in 4 processes, instead of the first few, and
 `FEEDBACK_KILLS=30` kills a writer as often.
 """
 
