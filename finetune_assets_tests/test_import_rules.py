@@ -36,7 +36,15 @@ def test_the_layers_hold() -> None:
         ("py3langid", ("dataset/language.py",)),
         ("matplotlib", ("evaluation/charts.py",)),
         ("sklearn", ("evaluation", "dataset/label_errors.py")),
-        ("scipy", ("evaluation", "dataset/label_errors.py", "dataset/sources/science_facts.py", "feedback/store/agreement.py")),
+        (
+            "scipy",
+            (
+                "evaluation",
+                "dataset/label_errors.py",
+                "dataset/sources/science_facts.py",
+                "feedback/store/agreement.py",
+            ),
+        ),
         ("sqlalchemy", ("feedback/store", "server/database")),
     ],
 )

