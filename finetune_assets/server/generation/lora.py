@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finetune_assets.errors import BaseModelError
+from finetune_assets.server.model.adapters import read_projector
 from finetune_assets.server.model.network import Network
 
 _WEIGHTS = "adapter_model.safetensors"
-_PROJECTOR = "projector.safetensors"
 _REFUSED = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication")
 """Settings of PEFT that this server's training never makes, and that would change what the matrices mean."""
 
@@ -154,9 +154,9 @@ def _read(folder: Path, key: str, network: Network, modules: dict[str, Any]) -> 
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         weights = load_file(folder / _WEIGHTS)
-        projector = load_file(folder / _PROJECTOR) if (folder / _PROJECTOR).exists() else None
     except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelError(f"{folder}: the fine-tuned model cannot be read: {error}") from error
+    projector = read_projector(network, folder)
     refused = [name for name in _REFUSED if config.get(name)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or refused:
         kind = ", ".join(refused) or config.get("peft_type")
@@ -169,8 +169,7 @@ def _read(folder: Path, key: str, network: Network, modules: dict[str, Any]) -> 
         name: (down.to(**place), (up * scale).to(**place))
         for name, (down, up) in _pairs(folder, weights, modules).items()
     }
-    state = {k: v.to(network.device) for k, v in projector.items()} if projector and network.vision else None
-    return Adapter(key, layers, state)
+    return Adapter(key, layers, projector)
 
 
 def _pairs(folder: Path, weights: dict[str, Tensor], modules: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:

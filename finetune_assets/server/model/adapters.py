@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from finetune_assets.errors import BaseModelError
 from finetune_assets.server.model.network import Network
 
 LORA_RANK = 16
-_PROJECTOR = "projector.safetensors"
+PROJECTOR = "projector.safetensors"
 _TOWER = "tower."
 
 Part = Literal["lora", "projector", "tower"]
@@ -39,7 +40,8 @@ def add_trainable(network: Network, start_from: Path | None, *, with_images: boo
         network.model = get_peft_model(network.model, config)
     else:
         network.model = PeftModel.from_pretrained(network.model, str(start_from), is_trainable=True)
-        load_projector(network, start_from)
+        if network.vision is not None and (state := read_projector(network, start_from)):
+            network.vision.projector.load_state_dict(state)
     if network.vision is not None and with_images:
         network.vision.projector.requires_grad_(True)
     lora = [p for p in network.model.parameters() if p.requires_grad]
@@ -57,15 +59,28 @@ def save(network: Network, folder: Path) -> None:
 
     network.model.save_pretrained(str(folder))
     if network.vision is not None and (weights := network.vision.projector.state_dict()):
-        save_file(weights, folder / _PROJECTOR)
+        save_file(weights, folder / PROJECTOR)
 
 
-def load_projector(network: Network, folder: Path) -> None:
-    """Give the network the projector saved in `folder`, if one is."""
+def read_projector(network: Network, folder: Path) -> dict[str, Tensor] | None:
+    """Read the state of the projector saved in `folder`; None where none is, or the network has none.
+
+    Raises:
+        BaseModelError: it cannot be read, or belongs to another vision tower.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if network.vision is not None and (folder / _PROJECTOR).exists():
-        network.vision.projector.load_state_dict(load_file(folder / _PROJECTOR, device=str(network.device)))
+    if network.vision is None or not (folder / PROJECTOR).exists():
+        return None
+    try:
+        state = load_file(folder / PROJECTOR, device=str(network.device))
+    except (OSError, SafetensorError) as error:
+        raise BaseModelError(f"{folder}: the fine-tuned model cannot be read: {error}") from error
+    own = {name: weight.shape for name, weight in network.vision.projector.state_dict().items()}
+    if {name: weight.shape for name, weight in state.items()} != own:
+        raise BaseModelError(f"{folder}: its projector is of another vision tower than this version's; train it again")
+    return state
 
 
 def _targets(network: Network) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from finetune_assets.errors import BaseModelError
 from finetune_assets.server.generation.lora import AdapterShelf, RowLora
 from finetune_assets.server.model.network import Network, load
 from finetune_assets_tests.server.generation.test_engine import a_lora
-from finetune_assets_tests.server.networks import text_base
+from finetune_assets_tests.server.networks import bundled_vision_base, text_base
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,14 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, network: Network)
     save_file({name: weight.repeat(1, 2) for name, weight in weights.items()}, folder / "adapter_model.safetensors")
     with pytest.raises(BaseModelError, match="does not fit the base model"):
         AdapterShelf(network, 10**9).acquire(folder)
+
+
+def test_a_projector_of_another_tower_is_refused(tmp_path: Path) -> None:
+    seeing = load(bundled_vision_base(tmp_path))
+    folder = a_lora(text_base(tmp_path), tmp_path / "one", 1)
+    save_file({"0.weight": torch.ones(1280)}, folder / "projector.safetensors")
+    with pytest.raises(BaseModelError, match="its projector is of another vision tower"):
+        AdapterShelf(seeing, 10**9).acquire(folder)
 
 
 def test_weights_that_diverged_are_refused_before_they_spoil_a_batch(tmp_path: Path, network: Network) -> None:
