@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from finetune_assets.errors import FinetuneAssetsError, JobFailedError, TaskError
-from finetune_assets.evaluation.benchmark import BenchmarkReport, compare
+from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.statistics import verdict
 from finetune_assets.pipeline import spending, views

@@ -19,7 +19,7 @@ from finetune_assets.dataset.sources import regions_of
 from finetune_assets.errors import EvaluationError, ImageError, TaskError
 from finetune_assets.evaluation import answers, calibration
 from finetune_assets.evaluation.calibration import Calibrator
-from finetune_assets.evaluation.conformal import ConformalCalibrator
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.predictions import settings

@@ -11,7 +11,7 @@ from upath import UPath
 
 from finetune_assets import demo
 from finetune_assets.evaluation import calibration
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.pipeline.io_manager import write_json
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from finetune_assets.errors import ProviderError, TaskError
-from finetune_assets.evaluation.benchmark import BenchmarkReport
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.migration import migrate, show, successor
 from finetune_assets.pipeline.stage import PREPARE
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task

@@ -11,7 +11,7 @@ import pytest
 
 from finetune_assets.errors import EvaluationError, TaskError
 from finetune_assets.evaluation import calibration
-from finetune_assets.evaluation.conformal import ConformalCalibrator
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.stage import Region

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.benchmark_report import MetricComparison
+from finetune_assets.evaluation.benchmark.report import MetricComparison
+from finetune_assets.evaluation.calibration.reliability import ReliabilityBin, calibration_error, reliability_bins
 from finetune_assets.evaluation.leaderboard import Row
 from finetune_assets.evaluation.prediction import Prediction
-from finetune_assets.evaluation.reliability import ReliabilityBin, calibration_error, reliability_bins
 from finetune_assets.evaluation.retrieval_costs import Comparison
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.scoring.number import NumberScoring

@@ -24,7 +24,8 @@ from finetune_assets.dataset.splits import leaks
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
-from finetune_assets.evaluation.benchmark import compare, to_html
+from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, reviews, spending, views
 from finetune_assets.pipeline.champion import standing

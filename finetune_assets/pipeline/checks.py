@@ -18,10 +18,10 @@ import pandas as pd
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import Table
+from finetune_assets.evaluation.benchmark.forgetting import Forgetting
 from finetune_assets.evaluation.calibration import evidence
-from finetune_assets.evaluation.calibration_report import CalibrationReport
-from finetune_assets.evaluation.conformal import CoverageReport
-from finetune_assets.evaluation.forgetting import Forgetting
+from finetune_assets.evaluation.calibration.conformal import CoverageReport
+from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning

@@ -9,7 +9,7 @@ import pandas as pd
 from upath import UPath
 
 from finetune_assets.dataset.table import Table
-from finetune_assets.evaluation.forgetting import Forgetting, forgetting, general_questions
+from finetune_assets.evaluation.benchmark.forgetting import Forgetting, forgetting, general_questions
 from finetune_assets.pipeline.predictions import ask_models
 from finetune_assets.pipeline.stage import Region
 from finetune_assets.provider.answer_cache import AnswerCache

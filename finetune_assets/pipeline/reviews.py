@@ -22,7 +22,7 @@ from finetune_assets.dataset.table import records
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.evaluation.answers import options_of
 from finetune_assets.evaluation.calibration import Calibrator
-from finetune_assets.evaluation.conformal import ConformalCalibrator
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.pipeline.stage import Region

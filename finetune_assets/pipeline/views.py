@@ -12,12 +12,12 @@ import pandas as pd
 
 from finetune_assets.dataset import images
 from finetune_assets.evaluation import charts
-from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport, MetricComparison, ModelResult
 from finetune_assets.evaluation.calibration import Calibrator, Evidence
-from finetune_assets.evaluation.calibration_report import CalibrationReport
-from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, CoverageReport
+from finetune_assets.evaluation.calibration.report import CalibrationReport
+from finetune_assets.evaluation.calibration.score_calibrator import EVENTS, ScoreCalibrator
 from finetune_assets.evaluation.prediction import read_predictions
-from finetune_assets.evaluation.score_calibrator import EVENTS, ScoreCalibrator
 from finetune_assets.evaluation.statistics import in_words, p_words, signed_parts
 from finetune_assets.task import Answer, NumberAnswer, Task
 from finetune_assets.training_file.findings import Report

@@ -10,14 +10,13 @@ from scipy.special import expit
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation import charts
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.leaderboard import leaderboard
 from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.task import NumberAnswer, TextAnswer
-
-from .predictions import numbers, texts
-from .test_leaderboard import evaluated
+from finetune_assets_tests.evaluation.predictions import numbers, texts
+from finetune_assets_tests.evaluation.test_leaderboard import evaluated
 
 RNG = np.random.default_rng(1)
 LOGITS = RNG.normal(0, 2, 400)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.leaderboard import Evaluated, leaderboard, summary, to_html
 from finetune_assets_tests.evaluation.predictions import predictions
 

@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets_tests.evaluation.experiments import Population, binary, numbers
 
 N = int(os.environ.get("RUN_SIMULATIONS", "0"))

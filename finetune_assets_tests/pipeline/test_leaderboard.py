@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 from upath import UPath
 
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.pipeline.io_manager import write_json
 from finetune_assets.pipeline.leaderboard import KEY, gains_by_region
 from finetune_assets.pipeline.resources import Outputs

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finetune_assets.evaluation import calibrator_choice
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.calibration import choice
 from finetune_assets.pipeline import views
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
-from finetune_assets_tests.evaluation.test_platt import oversure
+from finetune_assets_tests.evaluation.calibration.test_platt import oversure
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
@@ -75,7 +75,7 @@ def test_subgroups_are_a_table_where_there_are_any() -> None:
 
 def test_a_calibrator_says_what_it_was_chosen_by() -> None:
     p, y = oversure(1, 400)
-    few, many = (calibrator_choice.choose(p[:n], y[:n], model="ft:a") for n in (40, 400))
+    few, many = (choice.choose(p[:n], y[:n], model="ft:a") for n in (40, 400))
     assert views.calibration_method(few) == "platt"
     assert re.fullmatch(
         r"\w+; log loss on held-out folds of the calibration split: platt 0\.\d{4}, temperature 0\.\d{4}, "

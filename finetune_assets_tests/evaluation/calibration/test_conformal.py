@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.conformal import ConformalCalibrator, judge_coverage
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, judge_coverage
 from finetune_assets.task import NumberAnswer
 
 ANSWER = NumberAnswer(kind="number")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.statistics import Interval, Outcome, p_words, signed_parts
 from finetune_assets.task import Answer
 
@@ -73,7 +73,9 @@ def general_questions() -> pd.DataFrame:
     """Return questions that any language model can answer by Yes or No, as examples of a test split, in fixed order."""
     import pandas as pd
 
-    probe = yaml.safe_load(files("finetune_assets.evaluation").joinpath("general_probe.yaml").read_text("utf-8"))
+    probe = yaml.safe_load(
+        files("finetune_assets.evaluation.benchmark").joinpath("general_probe.yaml").read_text("utf-8")
+    )
     frame = pd.DataFrame(probe)
     frame["example_id"] = frame["group"] = [f"general-{number}" for number in range(1, len(frame) + 1)]
     return frame.assign(split="test", image=None)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from finetune_assets.evaluation.calibration import load
-from finetune_assets.evaluation.calibrator_choice import METHODS, N_FOLDS, choose
-from finetune_assets.evaluation.platt import PlattCalibrator
-from finetune_assets.evaluation.reliability import log_loss
-from finetune_assets_tests.evaluation.test_platt import oversure
+from finetune_assets.evaluation.calibration.choice import METHODS, N_FOLDS, choose
+from finetune_assets.evaluation.calibration.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.reliability import log_loss
+from finetune_assets_tests.evaluation.calibration.test_platt import oversure
 
 
 def one_sided(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:

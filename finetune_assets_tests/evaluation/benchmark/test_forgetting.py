@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.forgetting import forgetting, general_questions
+from finetune_assets.evaluation.benchmark.forgetting import forgetting, general_questions
 from finetune_assets.task import BinaryAnswer
 from finetune_assets_tests.evaluation.predictions import predictions
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_assets.evaluation.benchmark_report import ModelResult
+from finetune_assets.evaluation.benchmark.report import ModelResult
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring import Scoring
 from finetune_assets.evaluation.scoring.metric import confusion

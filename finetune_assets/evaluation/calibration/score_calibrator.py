@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finetune_assets.evaluation.fitted import Fitted
-from finetune_assets.evaluation.reliability import checked, checked_probabilities, clip
+from finetune_assets.evaluation.calibration.fitted import Fitted
+from finetune_assets.evaluation.calibration.reliability import checked, checked_probabilities, clip
 from finetune_assets.evaluation.statistics import FloatArray
 
 EVENTS = {"binary": "positive", "choice": "right", "text": "right"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_assets.evaluation.benchmark_report import Baseline, MetricComparison
+from finetune_assets.evaluation.benchmark.report import Baseline, MetricComparison
 from finetune_assets.evaluation.sample_size import POWER
 from finetune_assets.evaluation.scoring import Scoring
 from finetune_assets.evaluation.statistics import Interval, Outcome, outcome, p_words, signed_parts, verdict

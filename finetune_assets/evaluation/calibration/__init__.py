@@ -1,6 +1,6 @@
 """Make a score mean what it says: fitted on the calibration split, judged on the test split, never both on one.
 
-A number gets an interval around it (`conformal`), every other answer a probability (`calibrator_choice`): that the
+A number gets an interval around it (`conformal`), every other answer a probability (`choice`): that the
 positive answer is true (binary), or that the model's answer is right (choice, text).
 """
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_assets.evaluation.calibration_report import CalibrationReport, judge_probabilities
-from finetune_assets.evaluation.calibrator_choice import METHODS, choose
-from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport, judge_coverage
-from finetune_assets.evaluation.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.choice import METHODS, choose
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, CoverageReport, judge_coverage
+from finetune_assets.evaluation.calibration.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.report import CalibrationReport, judge_probabilities
+from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
-from finetune_assets.evaluation.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.evaluation.statistics import FloatArray
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, Split

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from finetune_assets.evaluation.score_calibrator import ScoreCalibrator
+from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.statistics import FloatArray
 
 

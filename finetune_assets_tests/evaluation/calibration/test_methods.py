@@ -13,14 +13,14 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.beta import BetaCalibrator
-from finetune_assets.evaluation.calibrator_choice import METHODS
-from finetune_assets.evaluation.isotonic import IsotonicCalibrator
-from finetune_assets.evaluation.platt import PlattCalibrator
-from finetune_assets.evaluation.reliability import CLIP
-from finetune_assets.evaluation.score_calibrator import ScoreCalibrator
-from finetune_assets.evaluation.temperature import TemperatureCalibrator
-from finetune_assets_tests.evaluation.test_platt import Logit, oversure
+from finetune_assets.evaluation.calibration.beta import BetaCalibrator
+from finetune_assets.evaluation.calibration.choice import METHODS
+from finetune_assets.evaluation.calibration.isotonic import IsotonicCalibrator
+from finetune_assets.evaluation.calibration.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.reliability import CLIP
+from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
+from finetune_assets.evaluation.calibration.temperature import TemperatureCalibrator
+from finetune_assets_tests.evaluation.calibration.test_platt import Logit, oversure
 
 GRID = np.linspace(0.01, 0.99, 50)
 methods = pytest.mark.parametrize("method", METHODS)

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from finetune_assets.evaluation.benchmark import BenchmarkReport, compare, to_html
+from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.benchmark.page import to_html
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.task import ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task_costs import Prices, TokenPrices
-
-from .predictions import choices, numbers, predictions, texts
+from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
 
 
 class Page(HTMLParser):

@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from finetune_assets.evaluation.beta import BetaCalibrator
-from finetune_assets.evaluation.isotonic import IsotonicCalibrator
-from finetune_assets.evaluation.platt import PlattCalibrator
-from finetune_assets.evaluation.reliability import checked, log_losses
-from finetune_assets.evaluation.score_calibrator import FEW, ScoreCalibrator
+from finetune_assets.evaluation.calibration.beta import BetaCalibrator
+from finetune_assets.evaluation.calibration.isotonic import IsotonicCalibrator
+from finetune_assets.evaluation.calibration.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.reliability import checked, log_losses
+from finetune_assets.evaluation.calibration.score_calibrator import FEW, ScoreCalibrator
+from finetune_assets.evaluation.calibration.temperature import TemperatureCalibrator
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.evaluation.temperature import TemperatureCalibrator
 
 METHODS: tuple[type[ScoreCalibrator], ...] = (
     PlattCalibrator,

@@ -13,8 +13,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.platt import PlattCalibrator
-from finetune_assets.evaluation.score_calibrator import FEW
+from finetune_assets.evaluation.calibration.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.score_calibrator import FEW
 
 
 def oversure(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:

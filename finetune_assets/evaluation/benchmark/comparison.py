@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.benchmark_page import to_html
-from finetune_assets.evaluation.benchmark_report import (
+from finetune_assets.evaluation.benchmark.model_result import estimates, model_result
+from finetune_assets.evaluation.benchmark.report import (
     Baseline,
     BenchmarkReport,
     ChampionComparison,
     MetricComparison,
     WorstExample,
 )
-from finetune_assets.evaluation.benchmark_words import against_trivial, judged, to_be_sure
-from finetune_assets.evaluation.model_result import estimates, model_result
+from finetune_assets.evaluation.benchmark.subgroups import by_subgroup
+from finetune_assets.evaluation.benchmark.words import against_trivial, judged, to_be_sure
 from finetune_assets.evaluation.prediction import Prediction, Role, read_predictions
 from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.scoring import Scoring, scoring_of
@@ -39,14 +39,11 @@ from finetune_assets.evaluation.statistics import (
     percentile_interval,
     verdict,
 )
-from finetune_assets.evaluation.subgroups import by_subgroup
 from finetune_assets.task import Answer
 from finetune_assets.task_costs import Prices
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["BenchmarkReport", "compare", "to_html"]
 
 N_WORST = 12
 UNKNOWN = Prices()

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from finetune_assets.evaluation.reliability import clip
-from finetune_assets.evaluation.score_calibrator import ScoreCalibrator, log_odds_of_events, logistic_fit
+from finetune_assets.evaluation.calibration.reliability import clip
+from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator, log_odds_of_events, logistic_fit
 from finetune_assets.evaluation.statistics import FloatArray
 
 

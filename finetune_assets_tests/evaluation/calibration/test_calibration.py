@@ -12,17 +12,17 @@ from scipy.special import expit, logit
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.calibration import Evidence, evidence, fit, judge, load
-from finetune_assets.evaluation.calibration_report import judge_probabilities
-from finetune_assets.evaluation.calibrator_choice import choose
-from finetune_assets.evaluation.conformal import ConformalCalibrator, CoverageReport
-from finetune_assets.evaluation.platt import PlattCalibrator
-from finetune_assets.evaluation.reliability import log_losses
+from finetune_assets.evaluation.calibration.choice import choose
+from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, CoverageReport
+from finetune_assets.evaluation.calibration.platt import PlattCalibrator
+from finetune_assets.evaluation.calibration.reliability import log_losses
+from finetune_assets.evaluation.calibration.report import judge_probabilities
+from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.sample_size import needed_examples
-from finetune_assets.evaluation.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.statistics import p_words, paired_permutation
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets_tests.evaluation.calibration.test_platt import oversure
 from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
-from finetune_assets_tests.evaluation.test_platt import oversure
 
 YES_NO = BinaryAnswer(kind="binary")
 CHOICE = ChoiceAnswer(kind="choice", options=["a", "b", "c"])

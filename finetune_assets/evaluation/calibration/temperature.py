@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from finetune_assets.evaluation.score_calibrator import ScoreCalibrator, logistic_fit, logits
+from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator, logistic_fit, logits
 from finetune_assets.evaluation.statistics import FloatArray
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.reliability import (
+from finetune_assets.evaluation.calibration.reliability import (
     CLIP,
     brier_score,
     calibration_error,

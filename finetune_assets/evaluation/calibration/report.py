@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finetune_assets.evaluation.reliability import (
+from finetune_assets.evaluation.calibration.reliability import (
     brier_score,
     calibration_error,
     checked,

@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from finetune_assets.evaluation.benchmark_report import BenchmarkReport, MetricComparison, ModelResult, WorstExample
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport, MetricComparison, ModelResult, WorstExample
+from finetune_assets.evaluation.benchmark.subgroups import Subgroup
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, p_words, signed_parts
-from finetune_assets.evaluation.subgroups import Subgroup
 
 HEADLINES = {
     "better": "Fine-tuning helped",

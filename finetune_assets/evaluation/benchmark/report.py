@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finetune_assets.evaluation.benchmark.subgroups import Subgroup
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, Outcome
-from finetune_assets.evaluation.subgroups import Subgroup
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.fitted import Fitted
+from finetune_assets.evaluation.calibration.fitted import Fitted
 from finetune_assets.evaluation.shares import accuracy_interval
 from finetune_assets.evaluation.statistics import (
     FloatArray,

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from finetune_assets.evaluation.benchmark import compare
+from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.benchmark.subgroups import by_subgroup
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
 from finetune_assets.evaluation.statistics import holm, mcnemar
-from finetune_assets.evaluation.subgroups import by_subgroup
-
-from .predictions import prediction, predictions
+from finetune_assets_tests.evaluation.predictions import prediction, predictions
 
 
 def rows(subgroups: Sequence[str | None]) -> list[Prediction]:
