@@ -383,6 +383,12 @@ def main() -> NoReturn:
     except FinetuneAssetsError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "finetune_assets").startswith("finetune_assets"):
+            raise
+        extra = "feedback" if error.name == "gradio" else "server"
+        print(f"Error: {error.name} is not installed; run: pip install 'finetune_assets[{extra}]'", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)

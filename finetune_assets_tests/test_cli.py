@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import orjson
+import pytest
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -126,3 +127,14 @@ def test_status_says_which_provider_is_silent_and_how_to_reach_it(tmp_path: Path
     assert done.returncode == 1
     assert "There are no jobs yet." in done.stdout
     assert "local: " in done.stderr and "finetune-assets serve" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "library", "extra"), [("feedback", "gradio", "feedback"), ("serve", "fastapi", "server")]
+)
+def test_what_an_extra_brings_is_named_where_it_is_missing(command: str, library: str, extra: str) -> None:
+    without = f"import sys; sys.modules['{library}'] = None; sys.argv[1:] = ['{command}']"
+    code = f"{without}; from finetune_assets import cli; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: {library} is not installed; run: pip install 'finetune_assets[{extra}]'\n"
