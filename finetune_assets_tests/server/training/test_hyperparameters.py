@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from finetune_assets.server.training import hyperparameters
 from finetune_assets.server.training.hyperparameters import Optimiser, resolve
 
 
@@ -55,3 +56,25 @@ def test_the_norm_is_that_of_all_gradients_together() -> None:
     assert Optimiser({"lora": [lora], "projector": [projector]}, "dpo", 1.0, total_steps=1).step(1) == pytest.approx(
         expected
     )
+
+
+def moved(total_steps: int) -> list[list[float]]:
+    """A weight after each step along gradients that are always the same ones."""
+    weight, unused = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.ones(2))
+    optimiser = Optimiser({"lora": [weight], "projector": [unused]}, "supervised", 1.0, total_steps)
+    generator = torch.Generator().manual_seed(0)
+    after = []
+    for step in range(1, total_steps + 1):
+        weight.grad = torch.randn(4, generator=generator)
+        optimiser.step(step)
+        after.append(weight.tolist())
+    assert unused.tolist() == [1, 1]
+    return after
+
+
+def test_in_the_end_the_weights_are_the_means_over_the_last_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged = moved(total_steps=9)
+    monkeypatch.setattr(hyperparameters, "_AVERAGED", 1e-9)
+    own = moved(total_steps=9)
+    assert averaged[:-1] == own[:-1]
+    assert averaged[-1] == pytest.approx(torch.tensor(own[-3:]).mean(0).tolist(), rel=1e-5)
