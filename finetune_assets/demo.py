@@ -17,13 +17,14 @@ from rich.table import Table
 from upath import UPath
 
 from finetune_assets.dagster_client import DagsterClient
+from finetune_assets.pipeline.leaderboard import write_leaderboard
 from finetune_assets.pipeline.partitions import register_regions
 from finetune_assets.pipeline.resources import default_root
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, task_fingerprint
 from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, free_port
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, connect
-from finetune_assets.task import Task
+from finetune_assets.task import Task, read_task, task_names
 
 STAGES = [*PREPARE, *EVALUATE]
 SUMMARY = VAR / "demo" / "summary.json"
@@ -43,7 +44,7 @@ class RegionState:
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
-        return self.failure is not None or "calibrator" in self.made
+        return self.failure is not None or self.made.issuperset(STAGES)
 
     @property
     def now(self) -> str:
@@ -104,6 +105,8 @@ def run(task: Task, regions: list[str], console: Console) -> bool:
         states = [RegionState(region, made=set(STAGES)) for region in regions]
     else:
         states = _make(task, regions, console)
+    # The sensor that keeps it may not have seen the last region before Dagster was stopped.
+    write_leaderboard([read_task(name) for name in task_names()], UPath(default_root()))
     summary = {"task": task.task, "wall_seconds": round(time.time() - began, 1), "regions": []}
     summary["regions"] = [_results(task, state.region) for state in states if not state.failure]
     succeeded = not any(state.failure for state in states)
@@ -223,6 +226,7 @@ def _print_results(summary: dict[str, Any], states: list[RegionState], console: 
             console.print(f"[red]{state.region} failed:[/red] {state.failure}", highlight=False)
     where = f" Summary: {SUMMARY}." if SUMMARY.exists() else ""
     console.print(f"{summary['wall_seconds']} s.{where} `make ui` shows all of it.", highlight=False)
+    console.print(f"In the browser, without Dagster: {UPath(default_root()) / 'leaderboard.html'}", highlight=False)
 
 
 def _change(before: float | None, after: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the demo's summary says of each kind of answer."""
+"""When the demo ends, and what its summary says of each kind of answer."""
 
 from __future__ import annotations
 
@@ -72,3 +72,10 @@ def test_the_summary_of_texts_is_about_whether_they_hold_the_answer(
 ) -> None:
     row = results(tmp_path, TextAnswer(kind="text"), built.texts(), monkeypatch)
     assert (row["metric"], None in row.values()) == ("contains_answer", False)
+
+
+def test_a_region_has_ended_with_its_last_stage_or_a_failure() -> None:
+    almost = demo.RegionState("mono", made=set(demo.STAGES) - {"champion"})
+    assert (almost.ended, almost.now) == (False, "champion")
+    assert demo.RegionState("mono", made=set(demo.STAGES)).ended
+    assert demo.RegionState("mono", failure="no memory").ended

@@ -37,7 +37,7 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
         description="What fine-tuning gained in every region, adjusted for their number, and each region's champion.",
     )
     def compute(outputs: Outputs) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=_made(tasks, UPath(outputs.root)))
+        return dg.MaterializeResult(metadata=write_leaderboard(tasks, UPath(outputs.root)))
 
     @dg.sensor(
         name="leaderboard",
@@ -50,13 +50,14 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
         seen = str(max((record.timestamp for record in newest.values() if record), default=0))
         if seen in ("0", context.cursor):
             return dg.SensorResult(skip_reason="no region was evaluated since", cursor=context.cursor)
-        made = dg.AssetMaterialization(KEY, metadata=_made(tasks, UPath(outputs.root)))
+        made = dg.AssetMaterialization(KEY, metadata=write_leaderboard(tasks, UPath(outputs.root)))
         return dg.SensorResult(asset_events=[made], cursor=seen)
 
     return dg.Definitions(assets=[compute], sensors=[keep_leaderboard])
 
 
-def _made(tasks: Sequence[Task], root: UPath) -> dict[str, Any]:
+def write_leaderboard(tasks: Sequence[Task], root: UPath) -> dict[str, Any]:
+    """Write `leaderboard.json` and its page from what the stages left under `root`; return what Dagster shows of it."""
     rows = leaderboard(list(_evaluated(tasks, root)))
     write_json(root / "leaderboard.json", {"rows": [row.to_dict() for row in rows]})
     if not rows:
