@@ -2,9 +2,9 @@
 
     python benchmarks/feedback_queue.py --events 100000 --items 50000
 
-All items are of one region, as is worst for a queue; five reviewers have judged, skipped, commented and undone so far,
-most of it by one of them, who then takes two examples at a time from every queue, answers them, and takes the next.
-`take` is what must be below the target, 300 ms; `first` is a queue's first `take`, `seen` all of a reviewer's progress.
+All items are of one region, as is worst for a queue; five reviewers have judged, skipped and commented so far, half of
+it by one of them, who then takes two examples at a time from every queue, answers them, and takes the next. A sixth has
+judged every item, so that a queue is looked through to its end for him. `take` and `counts` must take less than 300 ms.
 PostgreSQL is a real one, started for this, that writes to disk before it answers.
 """
 
@@ -29,13 +29,15 @@ from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import rebuild
 from finetune_assets.feedback.store.events import Kind, NewEvent, record
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, offer, offer_answers
-from finetune_assets.feedback.store.queues import Queue, progress, release, take
+from finetune_assets.feedback.store.queues import Queue, counts, progress, release, take
 from finetune_assets.feedback.store.schema import events, items
 
 TARGET_MS = 300.0
 TASK, REGION = "cells", "mono"
 REVIEWERS = ("ann", "bob", "cy", "dee", "eve")
 SHARES = (0.5, 0.2, 0.1, 0.1, 0.1)
+DONE = "fay"
+"""Has judged everything."""
 KINDS: tuple[Kind, ...] = ("accept", "correct", "reject", "skip", "comment")
 
 
@@ -65,7 +67,10 @@ DATABASES: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
 
 
 def fill(db: FeedbackDatabase, n_items: int, n_events: int) -> None:
-    """Offer the items and store the events; these by rows, as one after the other would take minutes."""
+    """Offer the items and store the events, these by rows, as one after the other would take minutes.
+
+    One event an item is of who has judged them all.
+    """
     drawn = random.Random(0)
     given: dict[str, Any] = {"task": TASK, "region": REGION, "split": "train", "question": "Is this cell defective?"}
     given |= {"kind": "binary", "options": ("Yes", "No")}
@@ -83,7 +88,9 @@ def fill(db: FeedbackDatabase, n_items: int, n_events: int) -> None:
     offer_answers(db, TASK, REGION, answers)
     with db.writing() as connection:
         rows = connection.execute(select(items.c.number, items.c.content).order_by(items.c.number)).all()
-        connection.execute(insert(events), [event_row(drawn, *drawn.choice(rows)) for _ in range(n_events)])
+        drawn_ones = [event_row(drawn, *drawn.choice(rows)) for _ in range(n_events - n_items)]
+        all_items = [event_row(drawn, *row) | {"reviewer": DONE, "kind": "accept", "answer": "Yes"} for row in rows]
+        connection.execute(insert(events), [*drawn_ones, *all_items])
     rebuild(db)
 
 
@@ -140,12 +147,18 @@ def main() -> int:
         with DATABASES[name]() as url, FeedbackDatabase(url) as db:
             milliseconds, _ = timed(lambda: fill(db, arguments.items, arguments.events))
             print(f"{name}: {arguments.items:,} items, {arguments.events:,} events ({milliseconds / 1000:.0f} s)")
-            print("queue              left  first take  take, median  take, slowest  record, median  progress   (ms)")
+            milliseconds, _ = timed(lambda: counts(db, TASK, REGION, "ann"))
+            slowest = max(slowest, milliseconds)
+            print(f"counts of all queues: {milliseconds:.1f} ms")
+            print(
+                "queue              left  take, median  take, slowest  take, emptied  record, median  progress   (ms)"
+            )
             for queue in get_args(Queue):
                 takes, records, seen, left = work(db, queue, arguments.rounds)
-                slowest = max(slowest, *takes)
+                emptied, _ = timed(lambda q=queue: take(db, TASK, REGION, q, DONE))
+                slowest = max(slowest, emptied, *takes)
                 print(
-                    f"{queue:15} {left:7,}  {takes[0]:10.1f}  {median(takes):12.1f}  {max(takes):13.1f}"
+                    f"{queue:15} {left:7,}  {median(takes):12.1f}  {max(takes):13.1f}  {emptied:13.1f}"
                     f"  {median(records or [0]):14.1f}  {seen:8.1f}",
                     flush=True,
                 )

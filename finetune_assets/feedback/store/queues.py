@@ -35,7 +35,7 @@ _QUEUES: dict[Queue, tuple[ColumnElement[bool], tuple[ColumnElement[Any], ...]]]
         (items.c.disagreement.desc(), items.c.number.desc()),
     ),
     "audit": (items.c.shuffle.is_not(None), (items.c.shuffle,)),
-    "second_opinion": (items.c.n_judgements == 1, (items.c.shuffle,)),
+    "second_opinion": (items.c.n_judgements == 1, (items.c.decided, items.c.shuffle)),
     "conflicts": (and_(not_(items.c.decided), items.c.n_judgements >= 2), (items.c.shuffle,)),
 }
 """What is in a queue, for whoever has not judged it, and in which order."""
@@ -97,13 +97,11 @@ def take(
     with db.writing() as connection:
         waiting = _waiting(task, region, queue, reviewer)
         own = _leased(connection, queue, reviewer)
-        still = set(connection.scalars(waiting.where(items.c.number.in_(own))))
+        still = {n for part in waiting for n in connection.scalars(part.where(items.c.number.in_(own)))}
         found = [number for number in own if number in still][:n]
-        free = waiting.where(_free(reviewer, at))
-        _, order = _QUEUES[queue]
-        for source in (_unseen(free, reviewer).order_by(*order), _seen(free, reviewer, queue)):
+        for part in waiting:
             if len(found) < n:
-                more = source.where(items.c.number.not_in(found)).limit(n - len(found))
+                more = part.where(_free(reviewer, at), items.c.number.not_in(found)).limit(n - len(found))
                 found += list(connection.scalars(more))
         _lease(connection, found, queue, reviewer, at)
         return _taken(connection, found, queue, at)
@@ -147,7 +145,6 @@ def progress(
     """
     at = datetime.now() if now is None else datetime.fromtimestamp(now)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    waiting = _waiting(task, region, queue, reviewer)
     judged = and_(items.c.task == task, items.c.region == region, items.c.n_judgements > 0)
     mine = _judged_by(reviewer, task, region)
     today = select(func.count()).select_from(mine.where(events.c.at >= midnight).subquery())
@@ -160,7 +157,7 @@ def progress(
     with db.reading() as connection:
         seconds = connection.scalar(select(func.avg(timed.c.seconds)))
         return Progress(
-            left=connection.scalar(select(func.count()).select_from(waiting.subquery())) or 0,
+            left=_count(connection, task, region, queue, reviewer),
             done_today=connection.scalar(today) or 0,
             done_by_all=connection.scalar(select(func.count()).where(judged)) or 0,
             per_hour=3600 / seconds if seconds else None,
@@ -169,23 +166,30 @@ def progress(
 
 def counts(db: FeedbackDatabase, task: str, region: str, reviewer: str) -> dict[Queue, int]:
     """Say how many examples each queue holds for a reviewer, whoever has them before him now."""
-    found: dict[Queue, int] = {}
     with db.reading() as connection:
-        for queue in _QUEUES:
-            held = _waiting(task, region, queue, reviewer).subquery()
-            found[queue] = connection.scalar(select(func.count()).select_from(held)) or 0
-    return found
+        return {queue: _count(connection, task, region, queue, reviewer) for queue in _QUEUES}
 
 
-def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> Select[Any]:
-    """Select the numbers of the items that a queue holds for a reviewer."""
+def _count(connection: Connection, task: str, region: str, queue: Queue, reviewer: str) -> int:
+    parts = (part.order_by(None).subquery() for part in _waiting(task, region, queue, reviewer))
+    return sum(connection.scalar(select(func.count()).select_from(part)) or 0 for part in parts)
+
+
+def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> tuple[Select[Any], Select[Any]]:
+    """Select the numbers of the items that a queue holds for a reviewer.
+
+    First those he has not seen; then those he has skipped (or, of conflicts, judged), the longest ago first.
+    """
     if queue not in _QUEUES:
         raise UnknownQueueError(f"queue must be one of {', '.join(_QUEUES)}, got {queue!r}")
-    condition, _ = _QUEUES[queue]
+    condition, order = _QUEUES[queue]
     held = select(items.c.number).where(items.c.task == task, items.c.region == region, items.c.offered, condition)
-    if queue == "conflicts":
-        return held
-    return held.where(_none(standings, standings.c.reviewer == reviewer, standings.c.kind.in_(JUDGEMENTS)))
+    his = select(standings.c.item).where(standings.c.reviewer == reviewer)
+    word = select(standings.c.event).where(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
+    # Each of the two in the way that takes least when everything has been judged, and all that is held is looked at.
+    unseen = held.where(_none(standings, standings.c.reviewer == reviewer)).order_by(*order)
+    seen = held.where(items.c.number.in_(his if queue == "conflicts" else his.where(standings.c.kind == "skip")))
+    return unseen, seen.order_by(word.scalar_subquery())
 
 
 def _none(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -196,20 +200,6 @@ def _none(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]
 
 def _free(reviewer: str, at: float) -> ColumnElement[bool]:
     return _none(leases, leases.c.reviewer != reviewer, leases.c.until > at)
-
-
-def _word(reviewer: str) -> ColumnElement[bool]:
-    return and_(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
-
-
-def _unseen(waiting: Select[Any], reviewer: str) -> Select[Any]:
-    return waiting.where(_none(standings, standings.c.reviewer == reviewer))
-
-
-def _seen(waiting: Select[Any], reviewer: str, queue: Queue) -> Select[Any]:
-    """Those that the reviewer has skipped (or, of conflicts, judged), the longest ago first."""
-    seen = waiting.join(standings, _word(reviewer)).order_by(standings.c.event)
-    return seen if queue == "conflicts" else seen.where(standings.c.kind == "skip")
 
 
 def _leased(connection: Connection, queue: Queue, reviewer: str) -> list[int]:
