@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from upath import UPath
 
-from finetune_assets.dataset.filtering import Filtered
+from finetune_assets.dataset.filtering import DTYPES, Filtered
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
-from finetune_assets.dataset.sampling import DTYPES
 from finetune_assets.dataset.table import Table, write_table
+from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline import data_views
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
@@ -27,6 +27,12 @@ def table(folder: Path, *rows: Mapping[str, object]) -> Table:
     known = {"example_id": "a", "split": "train", "question": "Bright?", "answer": "Yes"}
     frame = pd.DataFrame([{**dict.fromkeys(DTYPES), **known, **row} for row in rows], columns=list(DTYPES))
     return write_table(UPath(folder) / "t.parquet", frame.astype(DTYPES))
+
+
+def champion(since: str, trained_at: str | None) -> Champion:
+    kept = {"model": "ft:a", "provider": "local", "base_model": "m", "job_id": "j", "calibrator": {}, "value": 0.9}
+    kept |= {"task_fingerprint": "f", "metric": "accuracy", "n_test": 9, "way": "checks"}
+    return Champion(**kept, since=since, trained_at=trained_at)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,33 @@ def test_numbers_and_lengths_of_texts_are_histograms_and_words_are_bars(tmp_path
         "![answers](data:image/png;base64,"
     )
     assert binary.startswith("![examples by split and answer](data:image/png;base64,")
+
+
+def test_labels_that_reviewers_changed_are_counted_by_split(tmp_path: Path) -> None:
+    changed = {"source_answer": "No", "reviewed_at": "2026-03-02T00:00:00+00:00"}
+    confirmed = changed | {"source_answer": "Yes"}
+    rows = table(tmp_path, changed, changed | {"split": "test"}, confirmed, {"source_answer": "Yes"})
+    told = data_views.relabelled(rows, None)
+    assert told.startswith("Reviewers changed these labels: 1 train, 0 validation, 0 calibration, 1 test.")
+    assert data_views.relabelled(table(tmp_path, confirmed), None) == ""
+
+
+@pytest.mark.parametrize(
+    ("since", "trained_at", "counts"),
+    [
+        ("2026-03-03", "2026-03-01", True),  # reviewed after it was trained, before it became the champion
+        ("2026-03-03", "2026-03-03", False),
+        ("2026-03-01", None, True),
+        ("2026-03-03", None, False),
+    ],
+)
+def test_a_champion_knew_the_labels_at_the_time_it_was_trained(
+    tmp_path: Path, since: str, trained_at: str | None, counts: bool
+) -> None:
+    rows = table(tmp_path, {"source_answer": "No", "reviewed_at": "2026-03-02T00:00:00+00:00"})
+    told = data_views.relabelled(rows, champion(since, trained_at))
+    assert told.startswith("Since the champion ft:a was trained, reviewers changed") is counts
+    assert bool(told) is counts
 
 
 def test_examples_without_images_are_shown_as_texts(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_assets.dataset.sources import MAX_REGIONS, discover, read, version
+from finetune_assets.dataset.sources import MAX_REGIONS, Digest, discover, read, version
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer
 from finetune_assets.task_sources import ElpvSource, HuggingFaceSource, ImageQaSource, ScoredImagesSource
@@ -72,3 +72,21 @@ def test_the_version_of_a_source_changes_with_its_files(tmp_path: Path) -> None:
     assert version(source) != first
     assert version(ElpvSource(kind="elpv")) == "elpv"
     assert version(HuggingFaceSource(kind="huggingface", name="allenai/sciq")).startswith("allenai/sciq 20")
+
+
+def digest(source: ScoredImagesSource, region: str) -> str:
+    found = Digest()
+    assert all(found.over(read(source, region, ANSWER)))
+    return str(found)
+
+
+def test_the_digest_of_a_region_is_of_its_own_rows_wherever_they_are(tmp_path: Path) -> None:
+    rows, others = "a.png,0,r1\nb.png,9,r1\n", "c.png,1,r2\n"
+    before = digest(scored(tmp_path, rows), "r1")
+    assert digest(scored(tmp_path, others + rows + others), "r1") == before
+
+
+@pytest.mark.parametrize("rows", ["a.png,1,r1\nb.png,9,r1\n", "a.png,0,r1\n", "z.png,0,r1\nb.png,9,r1\n"])
+def test_the_digest_of_a_region_changes_with_a_label_a_row_or_an_image(tmp_path: Path, rows: str) -> None:
+    before = digest(scored(tmp_path, "a.png,0,r1\nb.png,9,r1\n"), "r1")
+    assert digest(scored(tmp_path, rows), "r1") != before
