@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import rebuild
@@ -92,6 +92,8 @@ def fill(db: FeedbackDatabase, n_items: int, n_events: int) -> None:
         all_items = [event_row(drawn, *row) | {"reviewer": DONE, "kind": "accept", "answer": "Yes"} for row in rows]
         connection.execute(insert(events), [*drawn_ones, *all_items])
     rebuild(db)
+    with db.writing() as connection:
+        connection.execute(text("ANALYZE"))  # a server does so by itself while events come in one by one
 
 
 def event_row(drawn: random.Random, item: int, content: str) -> dict[str, Any]:

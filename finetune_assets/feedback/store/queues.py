@@ -184,12 +184,12 @@ def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> tuple[Selec
         raise UnknownQueueError(f"queue must be one of {', '.join(_QUEUES)}, got {queue!r}")
     condition, order = _QUEUES[queue]
     held = select(items.c.number).where(items.c.task == task, items.c.region == region, items.c.offered, condition)
-    his = select(standings.c.item).where(standings.c.reviewer == reviewer)
-    word = select(standings.c.event).where(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
-    # Each of the two in the way that takes least when everything has been judged, and all that is held is looked at.
     unseen = held.where(_none(standings, standings.c.reviewer == reviewer)).order_by(*order)
-    seen = held.where(items.c.number.in_(his if queue == "conflicts" else his.where(standings.c.kind == "skip")))
-    return unseen, seen.order_by(word.scalar_subquery())
+    word = and_(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
+    seen = held.join(standings, word).order_by(standings.c.event)
+    # As a list, which SQLite makes once; for a condition on `word` it would look up every item that is held.
+    skipped = select(standings.c.item).where(standings.c.reviewer == reviewer, standings.c.kind == "skip")
+    return unseen, seen if queue == "conflicts" else seen.where(items.c.number.in_(skipped))
 
 
 def _none(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
