@@ -7,6 +7,8 @@ Reviewers write a few rows a second, and in return the numbers of events are the
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,7 +157,16 @@ def _make_folder(url: URL) -> None:
 def _configure(connection: Any, _record: Any) -> None:
     # Python's sqlite3 would begin transactions late and on its own; SQLAlchemy's "begin" event does it instead.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    until = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # SQLite itself does not wait for whoever else switches a new file to the write-ahead log.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _begin(connection: Connection) -> None:
