@@ -1,7 +1,7 @@
 """Runs that are killed at chosen moments, each in a process forked from one that has imported everything.
 
-A process of its own, started by the test: `python -m finetune_assets_tests.pipeline.killed_runs REQUEST`, with REQUEST
-as JSON: the task, the folder of its outputs, and runs of a region, stages and the moment to die at. For each run a line
+A process of its own, started by the tests: `python -m finetune_assets_tests.pipeline.killed_runs`. A line of JSON is a
+request: the task, the folder of its outputs, and runs of a region, stages and the moment to die at. For each run a line
 of JSON comes back: whether it was killed, and how many moments of the kind there were.
 """
 
@@ -63,13 +63,14 @@ def run(task: Task, root: Path, region: str, stages: Sequence[str], fate: Fate) 
 
 
 def main() -> None:
-    """Do what the request asks for."""
+    """Do what the requests ask for."""
     for name in SLOW:
         importlib.import_module(name)
-    request = json.loads(sys.argv[1])
-    task = Task.model_validate(request["task"])
-    for region, stages, kind, n in request["runs"]:
-        print(json.dumps(run(task, Path(request["root"]), region, stages, Fate(kind, n))), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        task = Task.model_validate(request["task"])
+        for region, stages, kind, n in request["runs"]:
+            print(json.dumps(run(task, Path(request["root"]), region, stages, Fate(kind, n))), flush=True)
 
 
 if __name__ == "__main__":

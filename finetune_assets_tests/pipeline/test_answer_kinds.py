@@ -14,6 +14,7 @@ import pytest
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.provider import fine_tuning
 from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task
+from finetune_assets_tests.server_process import ServerProcess
 
 # In the process that runs the other pipeline tests, beside the server that it has started.
 pytestmark = pytest.mark.xdist_group("finished_region")
@@ -43,24 +44,36 @@ def write_rows(folder: Path, kind: str) -> dict[str, Any]:
     return {"kind": "table", "path": str(table), "region": "mono"}
 
 
+@pytest.fixture(scope="module")
+def projects(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    """A project of each kind, whose job was submitted."""
+    made = {}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+        for kind in KINDS:
+            folder = tmp_path_factory.mktemp(kind)
+            task = make_task(
+                source=write_rows(folder, kind),
+                answer=KINDS[kind]["answer"],
+                prompt={"user": "{question}"},
+                sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
+                filtering={"label_errors": "off", "outliers": False},
+                base_model="tiny-text",
+                method={"n_epochs": 5, "batch_size": 2, "learning_rate_multiplier": 10},
+                provider=server.base_url,
+            )
+            made[kind] = Project(task, folder / "outputs")
+            prepared = made[kind].run(*PREPARE)
+            assert prepared.success, failures(prepared)
+    return made
+
+
 @pytest.mark.usefixtures("local_key")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_answer_goes_through_all_stages(
-    kind: str, server: Any, client: openai.OpenAI, tmp_path: Path
+    kind: str, projects: dict[str, Project], client: openai.OpenAI
 ) -> None:
-    task = make_task(
-        source=write_rows(tmp_path, kind),
-        answer=KINDS[kind]["answer"],
-        prompt={"user": "{question}"},
-        sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
-        filtering={"label_errors": "off", "outliers": False},
-        base_model="tiny-text",
-        method={"n_epochs": 5, "batch_size": 2, "learning_rate_multiplier": 10},
-        provider=server.base_url,
-    )
-    project = Project(task, tmp_path / "outputs")
-    prepared = project.run(*PREPARE)
-    assert prepared.success, failures(prepared)
+    project = projects[kind]
     job_id = project.metadata("finetune_job")["job_id"]
     while fine_tuning.retrieve(client, job_id).finished_at is None:
         time.sleep(0.2)

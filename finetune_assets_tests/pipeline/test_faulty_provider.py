@@ -28,6 +28,7 @@ def test_every_region_ends_with_one_file_of_each_content_one_job_and_its_model(
 ) -> None:
     source = write_questions(tmp_path, list(PROVIDERS))
     jobs: list[openai.types.fine_tuning.FineTuningJob] = []
+    projects: dict[str, Project] = {}
     with faulty_line(server.base_url, silence_s=0.1) as line:
         monkeypatch.setenv("OPENAI_API_KEY", server.key)
         monkeypatch.setenv("OPENAI_BASE_URL", line.base_url)
@@ -43,9 +44,10 @@ def test_every_region_ends_with_one_file_of_each_content_one_job_and_its_model(
                 benchmark={"elsewhere": 4},
                 provider=provider,
             )
-            project = Project(task, tmp_path / "outputs")
-            prepared = project.run(*PREPARE, region=region)
+            projects[region] = Project(task, tmp_path / "outputs")
+            prepared = projects[region].run(*PREPARE, region=region)
             assert prepared.success, failures(prepared)
+        for region, project in projects.items():
             job_id = json.loads(project.output("finetune_job", ".json", region).read_text())["job_id"]
             while (job := client.fine_tuning.jobs.retrieve(job_id)).finished_at is None:
                 time.sleep(0.2)

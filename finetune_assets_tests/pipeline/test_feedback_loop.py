@@ -69,24 +69,26 @@ class Loop:
         return clean.loc[wanted, "example_id"].tolist()[:n]
 
 
-@pytest.fixture
-def loop(server: ServerProcess, vision_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
-    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{tmp_path / 'reviews.sqlite'}")
+@pytest.fixture(scope="module")
+def loop(server: ServerProcess, vision_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """Both tests review it, each from where it finds it."""
+    folder = tmp_path_factory.mktemp("loop")
     for region in ("mono", "poly"):
-        source = write_cells(tmp_path / "cells", n=120, region=region)
-        Path(source["path"]).rename(tmp_path / f"cells/of_{region}.jsonl")
+        source = write_cells(folder / "cells", n=120, region=region)
+        Path(source["path"]).rename(folder / f"cells/of_{region}.jsonl")
     task = make_task(
         regions=["mono", "poly"],
-        source=source | {"path": str(tmp_path / "cells/of_*.jsonl")},
+        source=source | {"path": str(folder / "cells/of_*.jsonl")},
         sampling={"train": 0.4, "validation": 0.1, "calibration": 0.25, "test": 0.25},
         base_model=vision_model,
         method={"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 60},
         provider=server.base_url,
         benchmark={"elsewhere": 0},
     )
-    with dg.DagsterInstance.ephemeral() as instance:
-        found = Loop(Project(task, tmp_path / "outputs", instance), server.client())
+    with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+        environment.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{folder / 'reviews.sqlite'}")
+        found = Loop(Project(task, folder / "outputs", instance), server.client())
         found.prepare("mono")
         found.evaluate("mono")
         yield found

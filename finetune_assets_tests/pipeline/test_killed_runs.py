@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,26 @@ def write_questions(folder: Path, regions: list[str]) -> dict[str, Any]:
     return {"kind": "table", "path": str(path)}
 
 
-def do(task: Task, root: Path, runs: Sequence[tuple[str, Sequence[str], str, int]]) -> list[dict[str, Any]]:
-    request = json.dumps({"task": task.model_dump(mode="json"), "root": str(root), "runs": runs})
-    command = [sys.executable, "-m", "finetune_assets_tests.pipeline.killed_runs", request]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+Run = tuple[str, Sequence[str], str, int]
+Do = Callable[[Task, Path, Sequence[Run]], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def do(server: ServerProcess) -> Iterator[Do]:
+    """Runs of a region, stages and the moment to die at, and what became of each."""
+    command = [sys.executable, "-m", "finetune_assets_tests.pipeline.killed_runs"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"FINETUNE_ASSETS_API_KEY": server.key}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        asked, said = process.stdin, process.stdout
+        assert asked and said
+
+        def ask(task: Task, root: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+            request = {"task": task.model_dump(mode="json"), "root": str(root), "runs": runs}
+            print(json.dumps(request), file=asked, flush=True)
+            return [json.loads(said.readline()) for _ in runs]
+
+        yield ask
 
 
 def even_or_odd(name: str, folder: Path, regions: list[str], server: ServerProcess) -> Task:
@@ -65,8 +80,9 @@ def draw(counted: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     return random.Random(0).sample(moments, min(KILLS, len(moments)))
 
 
-@pytest.mark.usefixtures("local_key")
-def test_every_run_is_finished_by_the_next_one(server: ServerProcess, client: openai.OpenAI, tmp_path: Path) -> None:
+def test_every_run_is_finished_by_the_next_one(
+    do: Do, server: ServerProcess, client: openai.OpenAI, tmp_path: Path
+) -> None:
     regions = [f"r{number}" for number in range(len(MOMENTS) + KILLS)]
     task = even_or_odd("killed", tmp_path, regions, server)
     whole = [(region, PAID, kind, 0) for region, kind in zip(regions, MOMENTS, strict=False)]
@@ -93,9 +109,8 @@ def test_every_run_is_finished_by_the_next_one(server: ServerProcess, client: op
     assert all(list(names.values()).count(name) == 1 for name in used)
 
 
-@pytest.mark.usefixtures("local_key")
 def test_a_model_whose_run_was_killed_is_taken_by_the_next_one(
-    server: ServerProcess, client: openai.OpenAI, tmp_path: Path
+    do: Do, server: ServerProcess, client: openai.OpenAI, tmp_path: Path
 ) -> None:
     task = even_or_odd("taken", tmp_path, ["whole"], server)
     assert [run["failures"] for run in do(task, tmp_path, [("whole", PREPARE, "event", 0)])] == [""]

@@ -24,7 +24,7 @@ from openai.types.fine_tuning import FineTuningJob
 from finetune_assets_tests.server.conftest import FINAL, training_lines, wait
 from finetune_assets_tests.server_process import ServerProcess
 
-KILLS = int(os.environ.get("CRASH_KILLS", "3"))
+KILLS = int(os.environ.get("CRASH_KILLS", "2"))
 PATIENCE_S = 120
 LONGEST_WAIT_S = 0.4
 """The kill comes up to this long after the moment."""
