@@ -226,7 +226,8 @@ def _print_results(summary: dict[str, Any], states: list[RegionState], console: 
             console.print(f"[red]{state.region} failed:[/red] {state.failure}", highlight=False)
     where = f" Summary: {SUMMARY}." if SUMMARY.exists() else ""
     console.print(f"{summary['wall_seconds']} s.{where} `make ui` shows all of it.", highlight=False)
-    console.print(f"In the browser, without Dagster: {UPath(default_root()) / 'leaderboard.html'}", highlight=False)
+    if (page := UPath(default_root()) / "leaderboard.html").exists():
+        console.print(f"In the browser, without Dagster: {page}", highlight=False)
 
 
 def _change(before: float | None, after: float | None) -> str:
