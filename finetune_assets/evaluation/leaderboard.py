@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from finetune_assets.evaluation.html_page import fill
 from finetune_assets.evaluation.statistics import Interval, Outcome, holm, outcome, p_words, signed_parts
 
 HEADLINES: dict[Outcome, str] = {"better": "gain", "worse": "loss", "inconclusive": "no significant gain"}
@@ -83,7 +83,8 @@ def to_html(rows: Sequence[Row], picture: str, link: Callable[[Row], str | None]
         picture: The heat map, as a data URL.
         link: The address of a region's own page, or None.
     """
-    return Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8")).substitute(
+    return fill(
+        Path(__file__).with_suffix(".html"),
         picture=picture,
         summary=escape(summary(rows)),
         rows="".join(_table_row(row, link(row)) for row in rows),

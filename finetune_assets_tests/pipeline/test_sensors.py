@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,9 +13,9 @@ from finetune_assets.pipeline import following
 from finetune_assets.pipeline.following import MAX_PROGRESS_PER_TICK, MAX_RUNS_PER_TICK
 from finetune_assets.pipeline.jobs_overview import KEY as JOBS_KEY
 from finetune_assets.pipeline.learning import REMOTE_PACE_S, Memory, Outage
-from finetune_assets.pipeline.sensors import job_sensor, region_sensor
+from finetune_assets.pipeline.sensors import job_sensor
 from finetune_assets.task import Task
-from finetune_assets_tests.pipeline.tasks import make_task, write_cells
+from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
 
 JOB_KEY = dg.AssetKey(["cells", "finetune_job"])
@@ -426,49 +425,6 @@ def test_a_job_of_a_discovered_region_is_followed(provider: ScriptedProvider, in
     submit(instance, "mono", "ftjob-1")
 
     assert [request.partition_key for request in tick(task, instance).run_requests or []] == ["mono"]
-
-
-def look_for_regions(task: Task, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    result = region_sensor(task)(dg.build_sensor_context(instance, cursor=cursor))
-    assert isinstance(result, dg.SensorResult)
-    return result
-
-
-def test_regions_that_come_into_the_data_are_registered_and_nothing_is_launched(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    source = write_cells(tmp_path, n=2)
-    task = make_task(regions="discover", source=source)
-
-    first = look_for_regions(task, instance)
-    instance.add_dynamic_partitions("cells_regions", ["mono"])
-    with Path(source["path"]).open("a") as table:
-        table.write('{"image_url": "x.png", "score": 1, "region": "New Land"}\n')
-    second = look_for_regions(task, instance, first.cursor)
-
-    [request] = first.dynamic_partitions_requests or []
-    assert (request.partitions_def_name, list(request.partition_keys)) == ("cells_regions", ["mono"])
-    [request] = second.dynamic_partitions_requests or []
-    assert list(request.partition_keys) == ["new-land"]
-    assert not first.run_requests and not second.run_requests
-
-
-def test_data_that_has_not_changed_is_not_read_again(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    task = make_task(regions="discover", source=write_cells(tmp_path, n=2))
-    first = look_for_regions(task, instance)
-
-    result = region_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
-
-    assert isinstance(result, dg.SkipReason) and result.skip_message == "the data has not changed"
-
-
-def test_data_that_cannot_be_read_is_said(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    source = {"kind": "scored_images", "path": str(tmp_path / "none.csv")}
-
-    result = region_sensor(make_task(regions="discover", source=source))(dg.build_sensor_context(instance))
-
-    assert isinstance(result, dg.SkipReason)
-    assert "cannot be read" in (result.skip_message or "") and "none.csv" in (result.skip_message or "")
 
 
 def test_a_region_that_the_task_no_longer_has_is_left_alone(

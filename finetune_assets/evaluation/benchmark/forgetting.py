@@ -73,9 +73,7 @@ def general_questions() -> pd.DataFrame:
     """Return questions that any language model can answer by Yes or No, as examples of a test split, in fixed order."""
     import pandas as pd
 
-    probe = yaml.safe_load(
-        files("finetune_assets.evaluation.benchmark").joinpath("general_probe.yaml").read_text("utf-8")
-    )
-    frame = pd.DataFrame(probe)
+    probe = files("finetune_assets.evaluation.benchmark").joinpath("general_probe.yaml").read_text("utf-8")
+    frame = pd.DataFrame(yaml.safe_load(probe))
     frame["example_id"] = frame["group"] = [f"general-{number}" for number in range(1, len(frame) + 1)]
     return frame.assign(split="test", image=None)

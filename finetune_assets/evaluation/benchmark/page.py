@@ -6,10 +6,10 @@ import base64
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
-from string import Template
 
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport, MetricComparison, ModelResult, WorstExample
 from finetune_assets.evaluation.benchmark.subgroups import Subgroup
+from finetune_assets.evaluation.html_page import fill
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, p_words, signed_parts
 
@@ -46,7 +46,8 @@ def to_html(
     """
     outcome = "useless" if report.outcome == "better" and report.over_baseline.low <= 0 else report.outcome
     shown = {name: png for name, png in (charts or {}).items() if name != "confusion_matrix" or not _is_drawn(report)}
-    return Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8")).substitute(
+    return fill(
+        Path(__file__).with_suffix(".html"),
         title=escape(title),
         outcome=outcome,
         headline=HEADLINES[outcome],
