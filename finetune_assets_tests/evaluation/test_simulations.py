@@ -21,9 +21,12 @@ pytestmark = [
 ]
 SLACK = 2 * np.sqrt(0.05 * 0.95 / max(N, 1))
 """What chance adds to a share of 5 % in so many benchmarks."""
-BOUNDS = {"mae": (0.9, 0.97), "rmse": (0.8, 0.97), "outlier_share": (0.93, 1)}
-"""Known limits. Guesses that are off by a log-normal factor have a few wild errors, which most samples of 120 lack: the
-intervals of errors' sizes are too short there. Of a share of 3 in 1,000 there are too few counts for 95 %."""
+HELD = (0.93, 0.97)
+LIMITS = {"outlier_share": (0.93, 1.0)}
+"""Of a share of 3 in 1,000 there are too few counts for 95 %."""
+WILD = LIMITS | {"rmse": (0.8, 0.97)}
+"""A known limit. Guesses that are off by a log-normal factor have a few wild errors that most samples of 120 lack, and
+squared they are most of the mean: no interval from the sample can know of them."""
 designs = pytest.mark.parametrize(("n_groups", "size"), [(120, 1), (40, 3)], ids=["independent", "in groups"])
 
 
@@ -37,9 +40,13 @@ def test_a_gain_that_is_none_is_claimed_in_at_most_5_percent(population: Populat
 
 
 @designs
-@pytest.mark.parametrize("population", [binary(0.2, 0.9), numbers(0.4, 0.25)], ids=["binary", "number"])
+@pytest.mark.parametrize(
+    ("population", "limits"),
+    [(binary(0.2, 0.9), LIMITS), (numbers(0.4, 0.25, wild=False), LIMITS), (numbers(0.4, 0.25), WILD)],
+    ids=["binary", "number", "number with wild errors"],
+)
 def test_95_percent_intervals_hold_the_true_difference_in_93_to_97_percent(
-    population: Population, n_groups: int, size: int
+    population: Population, limits: dict[str, tuple[float, float]], n_groups: int, size: int
 ) -> None:
     rng, true, held = np.random.default_rng(2), population.true_differences(), Counter[str]()
     for _ in range(N):
@@ -48,5 +55,5 @@ def test_95_percent_intervals_hold_the_true_difference_in_93_to_97_percent(
     shares = {name: round(held[name] / N, 3) for name in true}
     print(f"\n{population.answer.kind}, {n_groups} x {size}, intervals that hold the truth: {shares}")
     for name, share in shares.items():
-        low, high = BOUNDS.get(name, (0.93, 0.97))
+        low, high = limits.get(name, HELD)
         assert low - SLACK <= share <= high + SLACK, name

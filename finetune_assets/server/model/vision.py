@@ -43,7 +43,7 @@ class Vision(Protocol):
 
 
 class BundledVision:
-    """EfficientNet-Lite0: its first eleven blocks are frozen, the last five train together with the projector.
+    """EfficientNet-Lite0: its first eleven blocks are frozen, the last five train before the projector or with it.
 
     The last blocks know what ImageNet shows, not what a user's images do. Training them too takes a few milliseconds an
     image, since the others are computed once. The projector's first weights are random but always the same, so that the
@@ -78,6 +78,8 @@ def patches(maps: Tensor) -> Tensor:
 class Projector(nn.Module):
     """The tower's last blocks, and two linear layers into the language model (as in LLaVA, Liu et al. 2023)."""
 
+    seen_width = _LAST_CHANNELS
+
     def __init__(self, tower: nn.Sequential, width: int) -> None:
         super().__init__()
         self.tower = tower
@@ -89,13 +91,17 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features of n images `[n * 9, 16 * 112]` to embeddings `[n * 9, width]`."""
+        return self.layers(self.seen(features).flatten(0, 1))
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Features of n images `[n * 9, 16 * 112]` to what the tower sees at each visual token `[n, 9, seen_width]`."""
         cut = features.view(-1, GRID, GRID, _PATCH, _PATCH, _CHANNELS).permute(0, 5, 1, 3, 2, 4)
         maps = cut.reshape(len(cut), _CHANNELS, GRID * _PATCH, GRID * _PATCH)
         maps = maps.contiguous(memory_format=torch.channels_last)
+        apart = maps.is_cpu and torch.is_grad_enabled()
         trained = [parameter for parameter in self.tower.parameters() if parameter.requires_grad]
-        apart = bool(trained) and maps.is_cpu and torch.is_grad_enabled()
         seen = _OnOneThread.apply(self.tower, maps, *trained) if apart else self.tower(maps)
-        return self.layers(F.adaptive_avg_pool2d(seen, GRID).flatten(2).transpose(1, 2).flatten(0, 1))
+        return F.adaptive_avg_pool2d(seen, GRID).flatten(2).transpose(1, 2)
 
 
 class _OnOneThread(torch.autograd.Function):

@@ -26,7 +26,7 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network, load
-from finetune_assets.server.training import hyperparameters
+from finetune_assets.server.training import first_look, hyperparameters
 from finetune_assets.server.training.examples import Reader, batches
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser
@@ -222,9 +222,11 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     )  # fmt: skip
     with_images = any(example.images for item in examples for example in objective.examples(item))
     trained = adapters.add_trainable(network, request.adapter, with_images=with_images)
+    multiplier = settings["learning_rate_multiplier"]
+    if request.method == "supervised" and request.adapter is None and trained["tower"]:
+        trained = first_look.look(network, trained, examples, multiplier, request.seed, request.state, watch.note)
     objective.prepare([*examples, *held_out], request.state)
     total_steps = math.ceil(len(examples) / settings["batch_size"]) * int(settings["n_epochs"])
-    multiplier = settings["learning_rate_multiplier"]
     optimiser = Optimiser(trained, request.method, multiplier, total_steps)
     return Run(network, objective, examples, held_out, settings, optimiser, request.seed)
 
