@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -21,6 +22,7 @@ from finetune_assets_tests.server.training.test_loop import training_request, wr
 from finetune_assets_tests.server.watchers import Recorder
 
 TOLD = "The vision tower learns alone"
+pytestmark = pytest.mark.xdist_group("first_look")
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,23 @@ def shapes_request(folder: Path, base: BaseModel, n: int = 2 * SHARED, **changes
     return training_request(folder, base, **usual | changes)
 
 
-def looks(request: TrainingRequest, recorder: Recorder | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Trained:
+    """A job that nothing disturbed."""
+
+    folder: Path
+    told: list[str]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, base: BaseModel) -> Trained:
+    folder = tmp_path_factory.mktemp("whole")
+    return Trained(folder, looks(shapes_request(folder, base)))
+
+
+def looks(request: TrainingRequest) -> list[str]:
     """Train, and return what was said of the tower."""
-    recorder = recorder or Recorder()
+    recorder = Recorder()
     train(request, recorder)
     return [note for note in recorder.notes if note.startswith(TOLD)]
 
@@ -61,20 +77,17 @@ def weights(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((folder / "out/model").glob("*.safetensors"))]
 
 
-def test_the_tower_learns_to_tell_answers_apart_and_says_how_well(tmp_path: Path, base: BaseModel) -> None:
-    told = looks(shapes_request(tmp_path, base))
-    assert [note.split(":")[0] for note in told] == [f"{TOLD}, pass {k} of 20" for k in range(1, 21)]
-    assert told[-1].endswith(": 100% of 20 images had the right one of 2 answers")
+def test_the_tower_learns_to_tell_answers_apart_and_says_how_well(whole: Trained) -> None:
+    assert [note.split(":")[0] for note in whole.told] == [f"{TOLD}, pass {k} of 20" for k in range(1, 21)]
+    assert whole.told[-1].endswith(": 100% of 20 images had the right one of 2 answers")
 
 
 def test_answers_that_too_few_examples_share_are_not_learned_alone(tmp_path: Path, base: BaseModel) -> None:
     assert not looks(shapes_request(tmp_path, base, n=2 * SHARED - 2))
 
 
-def test_a_model_that_was_fine_tuned_before_keeps_its_tower(tmp_path: Path, base: BaseModel) -> None:
-    looks(shapes_request(tmp_path / "first", base))
-    request = shapes_request(tmp_path / "second", base, adapter=tmp_path / "first/out/model")
-    assert not looks(request)
+def test_a_model_that_was_fine_tuned_before_keeps_its_tower(tmp_path: Path, base: BaseModel, whole: Trained) -> None:
+    assert not looks(shapes_request(tmp_path, base, adapter=whole.folder / "out/model"))
 
 
 class DiesLooking(Recorder):
@@ -86,22 +99,15 @@ class DiesLooking(Recorder):
             raise KeyboardInterrupt
 
 
-def test_a_job_that_dies_while_its_tower_learns_gives_the_same_model(tmp_path: Path, base: BaseModel) -> None:
-    whole, broken = shapes_request(tmp_path / "whole", base), shapes_request(tmp_path / "broken", base)
-    train(whole, Recorder())
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, DiesLooking())
-    train(broken, Recorder())
-    assert weights(tmp_path / "broken") == weights(tmp_path / "whole") != []
-
-
-def test_a_job_that_dies_later_takes_the_tower_that_has_learned(tmp_path: Path, base: BaseModel) -> None:
-    whole, broken = shapes_request(tmp_path / "whole", base), shapes_request(tmp_path / "broken", base)
-    train(whole, Recorder())
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, Recorder(die_after=1))
-    assert not looks(broken)
-    assert weights(tmp_path / "broken") == weights(tmp_path / "whole") != []
+def test_a_job_that_dies_while_its_tower_learns_and_after_it_gives_the_same_model(
+    tmp_path: Path, base: BaseModel, whole: Trained
+) -> None:
+    request = shapes_request(tmp_path, base)
+    for dies in (DiesLooking(), Recorder(die_after=1)):
+        with pytest.raises(KeyboardInterrupt):
+            train(request, dies)
+    assert not looks(request)  # it takes the tower that has learned
+    assert weights(tmp_path) == weights(whole.folder) != []
 
 
 def example(question: str, answer: str, n_images: int = 1) -> Example:
