@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from finetune_assets.server.durable import sync
 from finetune_assets.server.model.adapters import Trained
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.vision import GRID, Projector, one_thread
@@ -54,18 +55,17 @@ def look(
     Where the examples are not of that kind, that is all of `trained`. `folder` keeps the tower for a resumed job, and
     `note` is told how it goes.
     """
-    projector, seen, kept = (
-        network.vision and network.vision.projector,
-        labelled(examples),
-        folder / "tower.safetensors",
-    )
+    projector = network.vision and network.vision.projector
+    seen = labelled(examples)
     if not isinstance(projector, Projector) or not seen:
         return trained
+    kept = folder / "tower.safetensors"
     if not kept.exists():
         with one_thread():
             _learn(projector, trained["tower"], seen, multiplier, seed, note)
         scratch = kept.with_suffix(".partial")
         save_file(projector.tower.state_dict(), scratch)
+        sync(scratch)
         scratch.rename(kept)
     projector.tower.load_state_dict(load_file(kept))
     projector.tower.requires_grad_(False)
@@ -77,7 +77,7 @@ def labelled(examples: list[Example]) -> list[Seen]:
 
     An example's question is whatever it does not learn. One answer alone teaches nothing, so there are two at least.
     """
-    kinds = [(tuple(e.ids[~e.learned].tolist()), tuple(e.ids[e.learned].tolist())) for e in examples]
+    kinds = [(e.ids[~e.learned].numpy().tobytes(), e.ids[e.learned].numpy().tobytes()) for e in examples]
     pictured = [(e.images[0], kind) for e, kind in zip(examples, kinds, strict=True) if len(e.images) == 1]
     shared = sorted(kind for kind, count in Counter(kind for _, kind in pictured).items() if count >= SHARED)
     answers = Counter(question for question, _ in shared)
