@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any, Literal
 
-from finetune_assets.task_costs import Costs, Prices, TokenPrices
+from finetune_assets.task.costs import Costs, Prices, TokenPrices
 
 HOURS_PER_MONTH = 8766 / 12
 Advice = Literal["fine-tune", "retrieve", "both"]

@@ -15,7 +15,7 @@ from finetune_assets.evaluation.retrieval_costs import Comparison
 from finetune_assets.pipeline.views import picture, table
 from finetune_assets.provider.losses import Checkpoint
 from finetune_assets.task import Task
-from finetune_assets.task_costs import Prices
+from finetune_assets.task.costs import Prices
 
 N_STEPS = 20
 """Rows of the table of losses."""

@@ -23,7 +23,7 @@ from finetune_assets.errors import ProviderError
 from finetune_assets.provider.client import is_loopback
 from finetune_assets.provider.pricing import prices_of
 from finetune_assets.task import Task
-from finetune_assets.task_provider import Deployment
+from finetune_assets.task.provider import Deployment
 
 TOKEN = "AZURE_MANAGEMENT_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with an access token for the control plane."""

@@ -10,7 +10,7 @@ import yaml
 
 from finetune_assets.provider.lifecycle import base_of
 from finetune_assets.task import Task
-from finetune_assets.task_costs import Prices, TokenPrices
+from finetune_assets.task.costs import Prices, TokenPrices
 
 FREE = TokenPrices(input=0, cached_input=0, output=0)
 LOCAL = Prices(training=0, base=FREE, fine_tuned=FREE, source="the local server, whose machine is yours")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.evaluation.retrieval_costs import HOURS_PER_MONTH, Comparison, compare
-from finetune_assets.task_costs import Costs, Prices, TokenPrices
+from finetune_assets.task.costs import Costs, Prices, TokenPrices
 
 MINI = Prices(training=3, base=TokenPrices(input=0.15, output=0.60), fine_tuned=TokenPrices(input=0.30, output=1.20))
 

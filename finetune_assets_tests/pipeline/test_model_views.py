@@ -9,7 +9,7 @@ from finetune_assets.evaluation.retrieval_costs import compare
 from finetune_assets.pipeline import model_views
 from finetune_assets.provider.losses import LOSS_COLUMNS, Checkpoint
 from finetune_assets.provider.pricing import prices_of
-from finetune_assets.task_costs import Prices
+from finetune_assets.task.costs import Prices
 from finetune_assets_tests.pipeline.tasks import make_task
 
 COSTS = {"requests_per_month": 100_000, "retrieved_tokens": 1500}

@@ -30,7 +30,7 @@ from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import table_files
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, Task
-from finetune_assets.task_sources import FileSource, HuggingFaceSource, Source
+from finetune_assets.task.sources import FileSource, HuggingFaceSource, Source
 
 _MODULES: dict[str, Any] = {
     "elpv": elpv,

@@ -21,7 +21,7 @@ from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the
 from finetune_assets.dataset.sources.records import opening, table_files
 from finetune_assets.dataset.sources.region_names import region_matched, region_name
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer
-from finetune_assets.task_sources import ChatJsonlSource
+from finetune_assets.task.sources import ChatJsonlSource
 
 
 def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Example]:

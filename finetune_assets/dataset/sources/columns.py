@@ -14,7 +14,7 @@ from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the
 from finetune_assets.dataset.sources.records import Cells, cell, text
 from finetune_assets.dataset.sources.region_names import region_name
 from finetune_assets.task import Answer, TextAnswer
-from finetune_assets.task_sources import Columns, columns_in
+from finetune_assets.task.sources import Columns, columns_in
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
 

@@ -15,7 +15,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
 from finetune_assets.dataset.sources.packages import data_folder
 from finetune_assets.task import Answer, NumberAnswer
-from finetune_assets.task_sources import DiamondsSource, TableSource
+from finetune_assets.task.sources import DiamondsSource, TableSource
 
 
 def read(source: DiamondsSource, region: str, answer: Answer) -> Iterator[Example]:

@@ -17,7 +17,7 @@ from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.packages import data_folder
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
-from finetune_assets.task_sources import ElpvSource
+from finetune_assets.task.sources import ElpvSource
 
 
 def read(source: ElpvSource, region: str, answer: Answer) -> Iterator[Example]:

@@ -21,7 +21,7 @@ from finetune_assets.dataset.sources import image_qa
 from finetune_assets.dataset.sources.kept_files import VAR, write
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
-from finetune_assets.task_sources import GeneratedSource, ImageQaSource
+from finetune_assets.task.sources import GeneratedSource, ImageQaSource
 
 _PHRASES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 _SIDE = 224

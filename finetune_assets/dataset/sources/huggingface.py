@@ -19,7 +19,7 @@ from finetune_assets.dataset.sources.places import locate
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
-from finetune_assets.task_sources import HuggingFaceSource
+from finetune_assets.task.sources import HuggingFaceSource
 
 
 def read(source: HuggingFaceSource, region: str, answer: Answer) -> Iterator[Example]:

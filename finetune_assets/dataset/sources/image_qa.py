@@ -27,7 +27,7 @@ from finetune_assets.dataset.sources.records import entries_of, json_value, tabl
 from finetune_assets.dataset.sources.region_names import matched, region_matched, region_name
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
-from finetune_assets.task_sources import ImageQaSource
+from finetune_assets.task.sources import ImageQaSource
 
 
 def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example]:

@@ -22,7 +22,7 @@ from finetune_assets.dataset.sources.packages import INSTALL
 from finetune_assets.dataset.sources.records import text
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, TextAnswer
-from finetune_assets.task_sources import ScienceFactsSource
+from finetune_assets.task.sources import ScienceFactsSource
 
 
 @dataclass(frozen=True, slots=True)

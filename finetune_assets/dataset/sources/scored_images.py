@@ -18,7 +18,7 @@ from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.task import Answer, BinaryAnswer
-from finetune_assets.task_sources import ScoredImagesSource, columns_in
+from finetune_assets.task.sources import ScoredImagesSource, columns_in
 
 
 def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Example]:

@@ -10,7 +10,7 @@ from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.task import Answer
-from finetune_assets.task_sources import TableSource
+from finetune_assets.task.sources import TableSource
 
 
 def read(source: TableSource, region: str, answer: Answer) -> Iterator[Example]:

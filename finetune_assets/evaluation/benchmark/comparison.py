@@ -40,7 +40,7 @@ from finetune_assets.evaluation.statistics import (
     verdict,
 )
 from finetune_assets.task import Answer
-from finetune_assets.task_costs import Prices
+from finetune_assets.task.costs import Prices
 
 if TYPE_CHECKING:
     import pandas as pd

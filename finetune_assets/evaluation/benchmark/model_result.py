@@ -11,7 +11,7 @@ from finetune_assets.evaluation.benchmark.report import ModelResult
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring import Scoring
 from finetune_assets.evaluation.scoring.metric import confusion
-from finetune_assets.task_costs import TokenPrices
+from finetune_assets.task.costs import TokenPrices
 
 
 def model_result(

@@ -2,7 +2,7 @@ import pytest
 
 from finetune_assets.dataset.sources import diamonds
 from finetune_assets.task import NumberAnswer
-from finetune_assets.task_sources import DiamondsSource
+from finetune_assets.task.sources import DiamondsSource
 
 ANSWER = NumberAnswer(kind="number", template="Price is ${} thousand", decimals=1)
 SOURCE = DiamondsSource(kind="diamonds")

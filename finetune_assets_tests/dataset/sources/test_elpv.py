@@ -7,7 +7,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import elpv
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer
-from finetune_assets.task_sources import ElpvSource
+from finetune_assets.task.sources import ElpvSource
 
 
 def cells(region: str) -> list[Example]:

@@ -8,7 +8,7 @@ from finetune_assets.dataset import images
 from finetune_assets.dataset.sources import generated
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer
-from finetune_assets.task_sources import GeneratedSource
+from finetune_assets.task.sources import GeneratedSource
 
 ANSWER = BinaryAnswer(kind="binary")
 RELATIONS = ("left", "right", "above", "below")

@@ -9,7 +9,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import huggingface
 from finetune_assets.errors import SourceError
 from finetune_assets.task import TextAnswer
-from finetune_assets.task_sources import HuggingFaceSource
+from finetune_assets.task.sources import HuggingFaceSource
 
 
 def read(**settings: object) -> list[Example]:

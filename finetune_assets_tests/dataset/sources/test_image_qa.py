@@ -8,7 +8,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import image_qa
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer
-from finetune_assets.task_sources import ImageQaSource
+from finetune_assets.task.sources import ImageQaSource
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 

@@ -6,7 +6,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import science_facts
 from finetune_assets.errors import SourceError
 from finetune_assets.task import TextAnswer
-from finetune_assets.task_sources import ScienceFactsSource
+from finetune_assets.task.sources import ScienceFactsSource
 
 SOURCE = ScienceFactsSource(kind="science_facts")
 SCIENCES = ("physics", "chemistry", "biology")

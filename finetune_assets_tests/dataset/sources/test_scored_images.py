@@ -9,7 +9,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import scored_images
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer, NumberAnswer
-from finetune_assets.task_sources import ScoredImagesSource
+from finetune_assets.task.sources import ScoredImagesSource
 
 HEADER = "image_url,score,region\n"
 

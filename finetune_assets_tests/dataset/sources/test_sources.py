@@ -5,7 +5,7 @@ import pytest
 from finetune_assets.dataset.sources import MAX_REGIONS, Digest, discover, read, version
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer
-from finetune_assets.task_sources import ElpvSource, HuggingFaceSource, ImageQaSource, ScoredImagesSource
+from finetune_assets.task.sources import ElpvSource, HuggingFaceSource, ImageQaSource, ScoredImagesSource
 
 INPUTS = Path(__file__).parents[3] / "data" / "inputs"
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from finetune_assets.errors import TaskError
 from finetune_assets.task import SPLITS, BinaryAnswer, Prompt, Sampling, Task, read_task, task_names
-from finetune_assets.task_sources import ElpvSource, LocatedSource
+from finetune_assets.task.sources import ElpvSource, LocatedSource
 
 MINIMAL = """
 task: solar_cells

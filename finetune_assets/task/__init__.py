@@ -15,9 +15,9 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationErr
 from pydantic_core import ErrorDetails
 
 from finetune_assets.errors import TaskError
-from finetune_assets.task_costs import Budget, Costs, Prices
-from finetune_assets.task_provider import Deployment, Method, Wandb
-from finetune_assets.task_sources import (
+from finetune_assets.task.costs import Budget, Costs, Prices
+from finetune_assets.task.provider import Deployment, Method, Wandb
+from finetune_assets.task.sources import (
     Columns,
     DiamondsSource,
     ElpvSource,
@@ -30,7 +30,7 @@ from finetune_assets.task_sources import (
     Word,
 )
 
-DEFS = Path(__file__).parent / "defs"
+DEFS = Path(__file__).parents[1] / "defs"
 """One folder per task, each with a `defs.yaml`."""
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
