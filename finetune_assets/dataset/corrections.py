@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from finetune_assets.dataset.answer_words import label
+from finetune_assets.dataset.answer_reading import label
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.task import Answer

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from finetune_assets.dataset.answer_words import begun_with, mentioned, normal, read_number, render, spelled
+from finetune_assets.dataset.answer_reading import begun_with, mentioned, normal, read_number, render, spelled
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 _WORD = re.compile(r"[^\W_]")

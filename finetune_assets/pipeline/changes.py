@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from finetune_assets.dataset.answer_words import label
+from finetune_assets.dataset.answer_reading import label
 from finetune_assets.dataset.corrections import changed
 from finetune_assets.dataset.sources import Digest, read, version
 from finetune_assets.dataset.table import Table, records

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_assets.dataset.answer_words import mentioned
+from finetune_assets.dataset.answer_reading import mentioned
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from finetune_assets.dataset.answer_words import render
+from finetune_assets.dataset.answer_reading import render
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
 from finetune_assets.dataset.sources.packages import data_folder

@@ -8,7 +8,7 @@ from typing import Any
 
 from upath import UPath
 
-from finetune_assets.dataset.answer_words import label, wanted
+from finetune_assets.dataset.answer_reading import label, wanted
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason

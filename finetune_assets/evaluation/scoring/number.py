@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune_assets.dataset.answer_words import render
+from finetune_assets.dataset.answer_reading import render
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.metric import Constant, Metric, Scoring, mean_of, share_of

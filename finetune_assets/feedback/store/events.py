@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
-from finetune_assets.dataset.answer_words import read_number
+from finetune_assets.dataset.answer_reading import read_number
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import refresh

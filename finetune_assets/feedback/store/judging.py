@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from finetune_assets.dataset.answer_words import read_number
+from finetune_assets.dataset.answer_reading import read_number
 
 Kind = Literal["accept", "correct", "reject", "skip", "comment", "undo", "adjudicate"]
 JUDGEMENTS = ("accept", "correct", "reject")

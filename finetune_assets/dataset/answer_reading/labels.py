@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 _ALIASES = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
@@ -41,10 +42,11 @@ class Label(NamedTuple):
     """The number itself; 1 and 0 for the positive and the negative word; None for a choice or a text."""
 
 
-def label(found: object, answer: Answer) -> Label | None:
+def label(found: object, answer: Answer, numbers: NumberFormat | None = None) -> Label | None:
     """Read what a source gives as the answer (text, number, true or false), or None where it is none of the task's.
 
-    A number beyond the task's `minimum` and `maximum` is still read; whoever takes it decides.
+    A number beyond the task's `minimum` and `maximum` is still read; whoever takes it decides. Texts of a column whose
+    number format is known are read by it, as whole cells.
     """
     match answer:
         case BinaryAnswer():
@@ -54,7 +56,8 @@ def label(found: object, answer: Answer) -> Label | None:
             option = read_choice(found, answer)
             return None if option is None else Label(option, None)
         case NumberAnswer():
-            value = _only_number(found, answer)
+            by_format = numbers is not None and isinstance(found, str)
+            value = parse_number(found, numbers) if by_format else _only_number(found, answer)
             return None if value is None else Label(render(value, answer), value)
         case TextAnswer():
             text = read_text(found)

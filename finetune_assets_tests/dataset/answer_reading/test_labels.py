@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.dataset.answer_words import (
+from finetune_assets.dataset.answer_reading import (
     Label,
     begun_with,
     label,
