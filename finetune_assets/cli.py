@@ -48,7 +48,7 @@ class Format(StrEnum):
 
 @app.command()
 def demo(
-    task: Annotated[str, typer.Option(help="A folder under finetune_assets/defs.")] = "solar_cells",
+    task: Annotated[str, typer.Option(help="Its name: a folder under tasks/, or one that is shipped.")] = "solar_cells",
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
 ) -> None:
     """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server."""
@@ -151,9 +151,9 @@ def status(
 ) -> None:
     """Show the newest fine-tuning jobs of every provider that the tasks use: what runs, and what failed."""
     from finetune_assets.provider.overview import overview
-    from finetune_assets.task import read_task, task_names
+    from finetune_assets.task import read_task, readable_tasks
 
-    tasks = [read_task(name) for name in task or task_names()]
+    tasks = [read_task(name) for name in task] if task else readable_tasks()
     found = overview([described.provider for described in tasks], newest)
     jobs = [job for job in found.jobs if not task or job.task in task]
     if output is Format.json:
@@ -168,7 +168,7 @@ def status(
 
 @app.command()
 def predict(
-    task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs.")],
+    task: Annotated[str, typer.Argument(help="Its name: a folder under tasks/, or one that is shipped.")],
     region: Annotated[str, typer.Argument(help="Whose champion is asked.")],
     image: Annotated[Path | None, typer.Option(help="An image to ask about.", exists=True, dir_okay=False)] = None,
     text: Annotated[str | None, typer.Option(help="The question; by default the task's own about an image.")] = None,
@@ -224,7 +224,7 @@ def webhooks(
 
 @app.command()
 def migrate(
-    task: Annotated[str, typer.Argument(help="A folder under finetune_assets/defs, already trained.")],
+    task: Annotated[str, typer.Argument(help="Its name, such as solar_cells; already trained.")],
     to: Annotated[str, typer.Option(help="The new provider: local, openai, or a base URL.")] = "local",
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
     base_model: Annotated[

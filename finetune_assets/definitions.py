@@ -1,23 +1,35 @@
-"""The one code location: every task under `defs/`, the tables over all of them, and what they share."""
+"""The one code location: every task that is found, the tables over all of them, and what they share."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 
 import dagster as dg
 
+from finetune_assets.errors import TaskError
+from finetune_assets.pipeline.component import broken_task, build_task
 from finetune_assets.pipeline.jobs_overview import jobs_overview
 from finetune_assets.pipeline.leaderboard import gains_by_region
 from finetune_assets.pipeline.resources import output_resources
-from finetune_assets.task import read_task, task_names
+from finetune_assets.task import Task, read_task, task_names
+
+_log = logging.getLogger(__name__)
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Load the tasks' YAML files."""
-    tasks = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    described = [read_task(name) for name in task_names()]
-    overviews = (jobs_overview(described), gains_by_region(described))
+    """Load the tasks' YAML files. One that is wrong is shown as that, and leaves the others alone."""
+    tasks: list[Task] = []
+    built: list[dg.Definitions] = []
+    for name in task_names():
+        try:
+            task = read_task(name)
+            built.append(build_task(task))
+            tasks.append(task)
+        except TaskError as error:
+            _log.error("task %s is left out: %s", name, error)
+            built.append(broken_task(name, error))
+    overviews = (jobs_overview(tasks), gains_by_region(tasks))
     # A process for each step would cost seconds where the step takes milliseconds.
     shared = dg.Definitions(executor=dg.in_process_executor, resources=output_resources())
-    return dg.Definitions.merge(tasks, *overviews, shared)
+    return dg.Definitions.merge(*built, *overviews, shared)

@@ -24,7 +24,7 @@ from finetune_assets.pipeline.stage import EVALUATE, PREPARE, task_fingerprint
 from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, free_port
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, connect
-from finetune_assets.task import Task, read_task, task_names
+from finetune_assets.task import Task, readable_tasks
 
 STAGES = [*PREPARE, *EVALUATE]
 SUMMARY = VAR / "demo" / "summary.json"
@@ -106,7 +106,7 @@ def run(task: Task, regions: list[str], console: Console) -> bool:
     else:
         states = _make(task, regions, console)
     # The sensor that keeps it may not have seen the last region before Dagster was stopped.
-    write_leaderboard([read_task(name) for name in task_names()], UPath(default_root()))
+    write_leaderboard(readable_tasks(), UPath(default_root()))
     summary = {"task": task.task, "wall_seconds": round(time.time() - began, 1), "regions": []}
     summary["regions"] = [_results(task, state.region) for state in states if not state.failure]
     succeeded = not any(state.failure for state in states)

@@ -22,6 +22,7 @@ from finetune_assets.provider import lifecycle
 from finetune_assets.provider.client import connect, explained, is_gone
 from finetune_assets.server import base_models
 from finetune_assets.task import Task, read_task, task_names
+from finetune_assets.task.places import task_files
 
 State = Literal["good", "warning", "bad"]
 LIBRARIES = ("dagster", "openai", "torch", "transformers", "scikit-learn", "pandas")
@@ -109,7 +110,10 @@ def _task(name: str) -> tuple[Task | None, Finding]:
         regions = regions_of(task)
     except FinetuneAssetsError as error:
         return None, Finding(what, "bad", str(error))
-    return task, Finding(what, "good", f"{len(regions)} regions, {task.base_model} at {task.provider}")
+    words = f"{len(regions)} regions, {task.base_model} at {task.provider}"
+    if note := task_files()[name].note:
+        return task, Finding(what, "warning", f"{words}; {note}")
+    return task, Finding(what, "good", words)
 
 
 def _provider(name: str) -> Finding:

@@ -51,6 +51,13 @@ def _require_known_checks(task: Task) -> None:
         raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
 
 
+def broken_task(name: str, error: TaskError) -> dg.Definitions:
+    """Return what is shown of a task that cannot be built: an asset that nobody can make and that says why."""
+    key = dg.AssetKey([name, "broken"])
+    spec = dg.AssetSpec(key, group_name="broken", description=f"This task is left out until it is mended.\n\n{error}")
+    return dg.Definitions(assets=[spec])
+
+
 class FineTuningTask(dg.Component):
     """One fine-tuning task: labelled examples per region in, a calibrated fine-tuned model per region out."""
 

@@ -7,6 +7,7 @@ in a YAML file cannot silently change what is trained.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from finetune_assets.errors import TaskError
 from finetune_assets.task.costs import Budget, Costs, Prices
+from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, Wandb
 from finetune_assets.task.sources import (
     Columns,
@@ -29,9 +31,6 @@ from finetune_assets.task.sources import (
     Strict,
     Word,
 )
-
-DEFS = Path(__file__).parents[1] / "defs"
-"""One folder per task, each with a `defs.yaml`."""
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Dagster's jobs and sensors are named after it, and allow no other characters."""
@@ -299,20 +298,39 @@ class Task(Strict):
         return Task.model_validate(self.model_dump(), context={"folder": folder})
 
 
-def task_names(folder: Path = DEFS) -> list[str]:
-    """Names of all tasks, in alphabetical order."""
-    return sorted(path.parent.name for path in folder.glob("*/defs.yaml"))
+def task_names(folder: Path | None = None) -> list[str]:
+    """Names of all tasks of one folder, or of all there are, in alphabetical order."""
+    return list(task_files(folder))
 
 
-def read_task(name: str, folder: Path = DEFS) -> Task:
-    """The task that `<folder>/<name>/defs.yaml` describes.
+def read_task(name: str, folder: Path | None = None) -> Task:
+    """The task of this name: that of one folder, or wherever it is (see `places`).
 
     Raises:
         TaskError: there is no such file, or what it says is wrong; the message names the file and each field.
     """
-    path = folder / name / "defs.yaml"
-    if not path.is_file():
-        raise TaskError(f"there is no task {name!r}; {folder} has {', '.join(task_names(folder)) or 'none'}")
+    files = task_files(folder)
+    if (found := files.get(name)) is None:
+        where = "" if folder is None else f"in {folder} "
+        raise TaskError(f"there is no task {name!r}; {where}there are {', '.join(files) or 'none'}")
+    if found.twin is not None:
+        raise TaskError(f"two tasks are called {name}, {found.path} and {found.twin}: rename the folder of one")
+    task = _read(found.path)
+    if folder is None and task.task != name:
+        raise TaskError(f"{found.path}: task: must be the folder's name, {name}, got {task.task!r}; change one of them")
+    return task
+
+
+def readable_tasks() -> list[Task]:
+    """All tasks but those whose files are wrong."""
+    found: list[Task] = []
+    for name in task_names():
+        with suppress(TaskError):
+            found.append(read_task(name))
+    return found
+
+
+def _read(path: Path) -> Task:
     try:
         written = yaml.safe_load(path.read_text())
         return Task.model_validate(written["attributes"], context={"folder": path.parent})
