@@ -20,6 +20,7 @@ check: $(READY)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg check defs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(READY)
 	@for claim in benchmarks/[a-z]*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done

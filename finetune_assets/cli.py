@@ -46,6 +46,9 @@ class Format(StrEnum):
     json = "json"
 
 
+_Output = Annotated[Format, typer.Option("--format", help="A table for people, or JSON for programs.")]
+
+
 @app.command()
 def demo(
     task: Annotated[str, typer.Option(help="Its name: a folder under tasks/, or one that is shipped.")] = "solar_cells",
@@ -122,7 +125,7 @@ def validate(
     html: Annotated[
         Path | None, typer.Option(help="Also write the report here, as a web page.", dir_okay=False)
     ] = None,
-    output: Annotated[Format, typer.Option("--format")] = Format.table,
+    output: _Output = Format.table,
 ) -> None:
     """Check training files as a provider would, before a cent is spent."""
     from finetune_assets.training_file.validation import validate as check
@@ -147,7 +150,7 @@ def validate(
 def status(
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
     newest: Annotated[int, typer.Option(min=1, help="How many jobs of each provider.")] = 20,
-    output: Annotated[Format, typer.Option("--format")] = Format.table,
+    output: _Output = Format.table,
 ) -> None:
     """Show the newest fine-tuning jobs of every provider that the tasks use: what runs, and what failed."""
     from finetune_assets.provider.overview import overview
@@ -181,7 +184,7 @@ def predict(
             dir_okay=False,
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--format")] = Format.table,
+    output: _Output = Format.table,
 ) -> None:
     """Ask the model that answers for a region, and say how likely its answer is true.
 
@@ -230,7 +233,7 @@ def migrate(
     base_model: Annotated[
         str | None, typer.Option(help="What is trained there; by default the task's own base model.")
     ] = None,
-    output: Annotated[Format, typer.Option("--format")] = Format.table,
+    output: _Output = Format.table,
 ) -> None:
     """Train a task's models again at another provider, and compare old and new while the old ones can be asked.
 
@@ -313,7 +316,7 @@ def import_feedback(
 
 
 @app.command()
-def doctor(output: Annotated[Format, typer.Option("--format")] = Format.table) -> None:
+def doctor(output: _Output = Format.table) -> None:
     """Look at what is installed, reachable and misconfigured, before anything is run."""
     from finetune_assets.doctor import examine
 

@@ -44,11 +44,12 @@ class Sampling(Strict):
     `train` and `validation` are sent to the provider, `calibration` fits the calibrator, `test` judges everything.
     """
 
-    train: int | float = Field(gt=0)
-    validation: int | float = Field(gt=0)
-    calibration: int | float = Field(gt=0)
-    test: int | float = Field(gt=0)
+    train: int | float = Field(gt=0, description="The model learns from these.")
+    validation: int | float = Field(gt=0, description="Their loss shows when learning turns into memorising.")
+    calibration: int | float = Field(gt=0, description="These fit what turns scores into probabilities.")
+    test: int | float = Field(gt=0, description="These judge everything, and nothing else sees them.")
     seed: int = 42
+    """Another seed draws other splits."""
 
     @property
     def amounts(self) -> dict[Split, int | float]:
@@ -70,15 +71,17 @@ class Sampling(Strict):
 class Shot(Strict):
     """One question with its answer that every prompt shows the model before it asks (few-shot)."""
 
-    question: str = Field(min_length=1)
-    answer: str = Field(min_length=1)
+    question: str = Field(min_length=1, description="What is asked.")
+    answer: str = Field(min_length=1, description="What is answered, in the task's own words.")
 
 
 class Prompt(Strict):
     """What every example is wrapped in, in training and ever after. `{question}` is filled from the example."""
 
     system: str = ""
+    """The system message; an example's own takes its place."""
     user: str = "{question}"
+    """The user's message; it must hold `{question}`."""
     shots: list[Shot] = Field(default=[])
 
     @model_validator(mode="after")
@@ -93,7 +96,9 @@ class BinaryAnswer(Strict):
 
     kind: Literal["binary"]
     positive: Word = "Yes"
+    """The word whose probability is told."""
     negative: Word = "No"
+    """The other word."""
 
     @model_validator(mode="after")
     def _told_apart(self) -> BinaryAnswer:
@@ -106,7 +111,7 @@ class ChoiceAnswer(Strict):
     """One of several words or short phrases."""
 
     kind: Literal["choice"]
-    options: list[Word] = Field(min_length=2)
+    options: list[Word] = Field(min_length=2, description="All answers there are.")
 
     @model_validator(mode="after")
     def _told_apart(self) -> ChoiceAnswer:
@@ -120,9 +125,11 @@ class NumberAnswer(Strict):
 
     kind: Literal["number"]
     template: str = Field(default="{}", description='How the answer is written, such as "Price is ${}".')
-    decimals: int = Field(default=2, ge=0, le=9)
+    decimals: int = Field(default=2, ge=0, le=9, description="Digits after the point that are written.")
     minimum: float | None = None
+    """Labels below it are set aside."""
     maximum: float | None = None
+    """Labels above it are set aside."""
     tolerance: float = Field(
         default=0.2, gt=0, description="An answer off by less than this share of the truth is good."
     )
@@ -222,18 +229,22 @@ class Task(Strict):
     """One problem: its source, prompt, kind of answer, model and provider."""
 
     task: TaskName
+    """Its name: lower case, digits and `_`. Assets, jobs, sensors and the folder of its outputs are called so."""
     description: str = ""
+    """A sentence for people, shown in Dagster."""
     regions: Regions
-    """`discover`: those found in the data; a sensor registers new ones."""
+    """Names, each a partition of its own; or `discover`: those found in the data, and a sensor registers new ones."""
     source: Source
+    """Where the labelled examples come from."""
     sampling: Sampling
     prompt: Prompt = Prompt()
     answer: Answer
+    """What an answer is: one of two words, one of several, a number or a text."""
     filtering: Filtering = Filtering()
     checks: dict[str, Literal["off", "warn", "error"]] = Field(
         default={}, description="Severity of asset checks by name; `error` blocks what follows."
     )
-    base_model: str = Field(min_length=1)
+    base_model: str = Field(min_length=1, description="What is fine-tuned, as the provider calls it.")
     method: Method = Method()
     benchmark: Benchmark = Benchmark()
     provider: str = Field(

@@ -24,8 +24,10 @@ class TokenPrices(Strict):
     """Of answers, in USD for one million tokens."""
 
     input: Usd
+    """Of the question."""
     cached_input: Usd | None = Field(default=None, description="Of input that the provider has seen shortly before.")
     output: Usd
+    """Of the answer."""
 
 
 class Prices(Strict):
@@ -47,7 +49,7 @@ class Costs(Strict):
     the data and is asked the bare question.
     """
 
-    requests_per_month: int = Field(ge=0)
+    requests_per_month: int = Field(ge=0, description="Questions that the model will answer.")
     retrieved_tokens: int = Field(ge=0, description="Tokens of context that retrieval adds to each request.")
     prompt_tokens: Amount | None = Field(
         default=None, description="Tokens of a request without that context; by default as in the training file."
@@ -55,7 +57,7 @@ class Costs(Strict):
     answer_tokens: Amount | None = Field(
         default=None, description="Tokens of an answer; by default as in the training file."
     )
-    horizon_months: int = Field(default=12, ge=1, le=120)
+    horizon_months: int = Field(default=12, ge=1, le=120, description="Over how long costs are compared.")
     data: Literal["static", "dynamic"] = Field(
         default="static", description="Whether the data stays true for years, or changes all the time."
     )
@@ -65,5 +67,6 @@ class Costs(Strict):
     storage_gb: Amount = Field(default=0, description="Data that retrieval stores at the beginning.")
     new_gb_per_month: Amount = Field(default=0, description="Data that is added to it.")
     storage_usd_per_gb_month: Usd = 0
+    """What storing that data costs."""
     embedding_usd_per_gb: Usd = Field(default=0, description="To make data searchable, once.")
     retrieval_usd_per_thousand_requests: Usd = Field(default=0, description="To find the pieces of a request.")

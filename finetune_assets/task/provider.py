@@ -20,19 +20,26 @@ class Method(Strict):
     """How the provider trains; `auto` leaves a value to the provider."""
 
     type: Literal["supervised"] = "supervised"
+    """Learns from the right answers."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
+    """How often each training example is seen."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    """Examples of one step."""
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+    """Multiplies the provider's own learning rate."""
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="The same seed and data give the same job.")
 
 
 class Wandb(Strict):
     """Where the provider logs training to Weights & Biases."""
 
-    project: str = Field(min_length=1)
+    project: str = Field(min_length=1, description="Project to which runs are added.")
     name: str | None = None
+    """Display name of the run; by default the job's id."""
     entity: str | None = None
+    """Team or user; by default that of the key."""
     tags: list[str] | None = None
+    """Tags of the run."""
 
 
 class Deployment(Strict):

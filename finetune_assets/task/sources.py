@@ -43,9 +43,9 @@ Name = Annotated[str, AfterValidator(_a_name), BeforeValidator(_a_text)]
 
 
 class Strict(BaseModel):
-    """Immutable, and closed to keys it does not know."""
+    """Immutable, and closed to keys it does not know. What stands under a key is its description in the schema."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _with_a_group(pattern: str) -> str:
@@ -88,6 +88,7 @@ class ElpvSource(Strict):
 
     kind: Literal["elpv"]
     question: str = "Is this cell defective?"
+    """What is asked about every image."""
 
 
 class DiamondsSource(Strict):
@@ -98,6 +99,7 @@ class DiamondsSource(Strict):
 
     kind: Literal["diamonds"]
     question: str = "How much does this diamond cost?"
+    """What follows every description."""
 
 
 class ScienceFactsSource(Strict):
@@ -118,8 +120,9 @@ class GeneratedSource(Strict):
 
     kind: Literal["generated"]
     what: Literal["markers"]
+    """Which images are drawn."""
     count: int = Field(default=400, ge=1, le=100_000, description="Images for each region.")
-    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="Another seed draws other images.")
 
 
 class LocatedSource(Strict):
@@ -152,6 +155,7 @@ class ScoredImagesSource(FileSource):
     kind: Literal["scored_images"]
     image: OfColumns = Field(default="{image_url}", description="Path of an image, relative to the table's folder.")
     score: OfColumns = "{score}"
+    """Column of the score, from 0 to 1."""
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
     group: OfColumns = Field(
         default="{group}", description="Rows for which this is the same stay in one split; the column may be missing."
@@ -160,6 +164,7 @@ class ScoredImagesSource(FileSource):
         default="{subgroup}", description="The benchmark is also reported apart for each value; may be missing too."
     )
     question: str = "Is the finding present?"
+    """What is asked about every image."""
     threshold: float = Field(default=0.5, ge=0, le=1, description="Scores above it count as the positive answer.")
     doubtful_between: tuple[float, float] | None = Field(
         default=None, description="Scores strictly between these two are set aside for a reviewer."
@@ -224,6 +229,7 @@ class Columns(Strict):
     image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
     question: str = Field(default="{question}", description="Or one question that is asked about every image.")
     answer: OfColumns = "{answer}"
+    """The true answer: one of the task's words, a number, or a text."""
     support: OfColumns | None = Field(
         default=None, description="Explanation that follows a text answer, after the answer's separator."
     )
