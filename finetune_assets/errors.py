@@ -12,6 +12,14 @@ class TaskError(FinetuneAssetsError, ValueError):
     """A task's YAML says something that cannot be done."""
 
 
+class TaskFileError(TaskError):
+    """What a task's file says is wrong in one or more places; `faults` has a line for each, as the message has."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
 class SourceError(FinetuneAssetsError, ValueError):
     """A task's labelled data cannot be read at all (a single bad row is quarantined instead)."""
 

@@ -11,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Discriminator, Field, StringConstraints, Tag, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from finetune_assets.errors import TaskError
+from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import Budget, Costs, Prices
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, Wandb
@@ -215,7 +214,7 @@ _KINDS_OF_ANSWER: dict[type[Strict], tuple[str, ...]] = {
 
 
 def _regions_tag(found: object) -> str:
-    return "discover" if isinstance(found, str) else "names"
+    return "discover" if isinstance(found, str) and found.startswith("disc") else "names"
 
 
 Regions = Annotated[
@@ -318,7 +317,7 @@ def read_task(name: str, folder: Path | None = None) -> Task:
     """The task of this name: that of one folder, or wherever it is (see `places`).
 
     Raises:
-        TaskError: there is no such file, or what it says is wrong; the message names the file and each field.
+        TaskError: there is no such file, or what it says is wrong; the message has a line for each fault.
     """
     files = task_files(folder)
     if (found := files.get(name)) is None:
@@ -326,7 +325,7 @@ def read_task(name: str, folder: Path | None = None) -> Task:
         raise TaskError(f"there is no task {name!r}; {where}there are {', '.join(files) or 'none'}")
     if found.twin is not None:
         raise TaskError(f"two tasks are called {name}, {found.path} and {found.twin}: rename the folder of one")
-    task = _read(found.path)
+    task = read_attributes(found.path, Task, {"folder": found.path.parent})
     if folder is None and task.task != name:
         raise TaskError(f"{found.path}: task: must be the folder's name, {name}, got {task.task!r}; change one of them")
     return task
@@ -339,19 +338,3 @@ def readable_tasks() -> list[Task]:
         with suppress(TaskError):
             found.append(read_task(name))
     return found
-
-
-def _read(path: Path) -> Task:
-    try:
-        written = yaml.safe_load(path.read_text())
-        return Task.model_validate(written["attributes"], context={"folder": path.parent})
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise TaskError(f"{path}: not a task file ({error}); it needs `type` and `attributes`") from error
-    except ValidationError as error:
-        raise TaskError(f"{path}: {'; '.join(map(_wrong, error.errors()))}") from error
-
-
-def _wrong(error: ErrorDetails) -> str:
-    """Say which field is wrong, how, and what was found, unless that is a whole block of the file."""
-    found = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg'].removeprefix('Value error, ')}{found}"

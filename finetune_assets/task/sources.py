@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,20 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, found: Any) -> Any:
+        # To pydantic `Yes`, which YAML reads as true, is the number 1; as a text it is none.
+        if not isinstance(found, dict):
+            return found
+        numbers = {name for name, field in cls.model_fields.items() if _takes_a_number(field.annotation)}
+        return {key: str(value).lower() if type(value) is bool and key in numbers else value
+                for key, value in found.items()}  # fmt: skip
+
+
+def _takes_a_number(kind: Any) -> bool:
+    return kind in (int, float) or any(map(_takes_a_number, get_args(kind)))
+
 
 def _with_a_group(pattern: str) -> str:
     try:
@@ -64,7 +78,9 @@ Pattern = Annotated[str, AfterValidator(_with_a_group)]
 
 def _holds_a_column(text: str, info: ValidationInfo) -> str:
     if not columns_in(text):
-        raise ValueError(f'{info.field_name} must hold a column in braces, such as "{{{text.strip() or "name"}}}"')
+        one_word = re.fullmatch(r"[\w.-]+", text.strip())
+        example = text.strip() if one_word else {"image": "file"}.get(str(info.field_name), info.field_name)
+        raise ValueError(f'{info.field_name} must name a column in braces, such as "{{{example}}}"')
     return text
 
 

@@ -185,7 +185,7 @@ def test_a_yaml_file_makes_the_task(load: Callable[..., dg.Definitions]) -> None
     ("changes", "field"),
     [
         ({"tsak": 1}, "tsak"),
-        ({"regions": "mono"}, "regions.discover"),
+        ({"regions": "mono"}, "regions.names"),
         ({"source": {"kind": "table", "path": "t.csv", "question": "title"}}, "source.table.question"),
         ({"method": {"n_epochs": "soon"}}, "method.n_epochs"),
         ({"source": {"kind": "elpv", "treshold": 0.5}}, "source.elpv.treshold"),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from finetune_assets.errors import TaskError
 from finetune_assets.task import SPLITS, BinaryAnswer, Prompt, Sampling, Task, read_task, task_names
+from finetune_assets.task.component_file import TYPE
 from finetune_assets.task.sources import ElpvSource, LocatedSource
 
 MINIMAL = """
@@ -138,7 +139,8 @@ def test_hyperparameters_outside_the_protocols_bounds_are_refused(method: dict[s
 
 def test_regions_may_be_discovered_in_the_data() -> None:
     assert task(regions="discover").regions == "discover"
-    assert refused(regions="mono") == "regions.discover: Input should be 'discover'"
+    assert refused(regions="discovered") == "regions.discover: Input should be 'discover'"
+    assert refused(regions="mono") == "regions.names: Input should be a valid list"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_the_yaml_file_s_folder_is_remembered_and_is_no_part_of_what_the_task_sa
 def test_a_task_is_read_from_its_folder(tmp_path: Path) -> None:
     (tmp_path / "cells").mkdir()
     attributes = yaml.safe_load(MINIMAL) | {"source": {"kind": "scored_images", "path": "t.csv"}}
-    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": "x", "attributes": attributes}))
+    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": TYPE, "attributes": attributes}))
     read = read_task("cells", tmp_path)
     assert isinstance(read.source, LocatedSource) and read.source.folder == tmp_path / "cells"
     assert task_names(tmp_path) == ["cells"]
@@ -186,18 +188,25 @@ def test_a_wrong_file_is_named_with_the_field_and_not_repeated_whole(tmp_path: P
     (tmp_path / "cells").mkdir()
     attributes = yaml.safe_load(MINIMAL) | {"regions": ["Mono"]}
     del attributes["answer"]
-    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": "x", "attributes": attributes}))
+    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": TYPE, "attributes": attributes}))
     with pytest.raises(TaskError) as caught:
         read_task("cells", tmp_path)
-    first, second = str(caught.value).split("; ")
-    assert first.startswith(f"{tmp_path}/cells/defs.yaml: regions.names.0: must be lower case")
-    assert first.endswith(", got 'Mono'")
-    assert second == "answer: Field required"
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{tmp_path}/cells/defs.yaml:1: answer: is missing; write `answer: {{kind: ...}}`")
+    assert second.startswith(f"{tmp_path}/cells/defs.yaml:4: regions[0]: must be lower case")
+    assert second.endswith(", got 'Mono'")
 
 
 def test_a_task_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         task().provider = "openai"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_true_and_false_are_no_numbers() -> None:
+    assert "sampling.seed: Input should be a valid integer" in refused(
+        sampling={"train": 9, "validation": 9, "calibration": 9, "test": 9, "seed": True}
+    )
+    assert task(filtering={"personal_data": True}).filtering.personal_data
 
 
 ACCOUNT = "/subscriptions/s/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"

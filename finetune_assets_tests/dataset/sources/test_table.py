@@ -143,7 +143,7 @@ def test_the_same_question_has_the_same_id_wherever_it_stands(tmp_path: Path) ->
 
 
 def test_a_text_without_a_column_is_refused_with_what_was_meant() -> None:
-    with pytest.raises(ValidationError, match=r'question must hold a column in braces, such as "\{title\}"'):
+    with pytest.raises(ValidationError, match=r'question must name a column in braces, such as "\{title\}"'):
         TableSource(kind="table", path="t.csv", question="title")
     with pytest.raises(ValidationError, match="region must be a column in braces"):
         TableSource(kind="table", path="t.csv", region="All of them")

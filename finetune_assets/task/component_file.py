@@ -1,0 +1,63 @@
+"""Reads a Dagster component's `defs.yaml`: its type, and its attributes as a model of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from finetune_assets.task import faults, yaml_file
+from finetune_assets.task.yaml_file import Fault, YamlFile
+
+TYPE = "finetune_assets.pipeline.FineTuningTask"
+_KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
+"""What Dagster takes beside each other in such a file."""
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_attributes(path: Path, model: type[M], context: dict[str, Any]) -> M:
+    """Read what a file says under `attributes`.
+
+    Raises:
+        TaskError: it cannot be read, or something in it is wrong; the message has a line for each fault, in the order
+            of the file.
+    """
+    written = yaml_file.read(path)
+    wrong = [*written.faults, *_around(written)]
+    attributes = written.value.get("attributes") if isinstance(written.value, dict) else None
+    if isinstance(attributes, dict):
+        try:
+            made = model.model_validate(attributes, context=context)
+        except ValidationError as error:
+            wrong += faults.of(error, written, model, ("attributes",))
+        else:
+            if not wrong:
+                return made
+    raise yaml_file.refusal(path, [_without_attributes(one) for one in wrong])
+
+
+def _around(written: YamlFile) -> list[Fault]:
+    """Judge what stands around the attributes."""
+    found = written.value
+    if not isinstance(found, dict):
+        what = "a list" if isinstance(found, list) else "a text"
+        return [Fault(1, "", f"must be a mapping with `type: {TYPE}` and `attributes:`, found {what}")]
+    wrong = [
+        written.fault((key,), f"there is no such key{faults.nearest(key, _KEYS)}; a file has `type` and `attributes`, "
+                              "and all that a task says stands indented under `attributes`")
+        for key in found if key not in _KEYS
+    ]  # fmt: skip
+    kind = found.get("type")
+    if kind != TYPE:
+        said = f"is {kind!r}" if kind else "is missing"
+        wrong.append(written.fault(("type",), f"{said}; a task is of `type: {TYPE}`"))
+    if not isinstance(found.get("attributes"), dict):
+        said = "is missing" if "attributes" not in found else "must be a mapping of `key: value`"
+        wrong.append(written.fault(("attributes",), f"{said}; all that a task says stands indented under it"))
+    return wrong
+
+
+def _without_attributes(fault: Fault) -> Fault:
+    """Name a key as the README does: `source.path`."""
+    return Fault(fault.line, fault.key.removeprefix("attributes."), fault.words)
