@@ -9,7 +9,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from finetune_assets.dataset import images
+from finetune_assets.dataset.contact_sheets import contact_sheet
 from finetune_assets.dataset.corrections import Outcome, Reviewed
 from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.label_errors import LabelErrors
@@ -171,11 +171,11 @@ def _label_errors(found: LabelErrors) -> dg.MarkdownMetadataValue:
 
 
 def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
-    return picture(images.contact_sheet(pictured, thumb=THUMB), "examples")
+    return picture(contact_sheet(pictured, thumb=THUMB), "examples")
 
 
 def _picture(path: str) -> str:
-    return picture(images.contact_sheet([(path, "")], thumb=CHAT_THUMB)).value or ""
+    return picture(contact_sheet([(path, "")], thumb=CHAT_THUMB)).value or ""
 
 
 def _n_words(texts: list[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ import dagster as dg
 import pandas as pd
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.contact_sheets import contact_sheet
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport, MetricComparison, ModelResult
 from finetune_assets.evaluation.calibration import Calibrator, Evidence
@@ -163,7 +164,7 @@ def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
 def thumbnails(report: BenchmarkReport) -> dict[str, str]:
     """Return small pictures of the worst examples, as data URLs by example id."""
     return {
-        worst.example_id: images.data_url(images.contact_sheet([(worst.image, "")], thumb=THUMB), "image/png")
+        worst.example_id: images.data_url(contact_sheet([(worst.image, "")], thumb=THUMB), "image/png")
         for worst in report.worst
         if worst.image is not None
     }
@@ -221,7 +222,7 @@ def start(text: str | None, length: int = 200) -> str | None:
 
 
 def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
-    return picture(images.contact_sheet(pictured, thumb=THUMB), "examples")
+    return picture(contact_sheet(pictured, thumb=THUMB), "examples")
 
 
 def _line(values: Iterable[Any]) -> str:

@@ -165,4 +165,7 @@ def _retold(tile: Any, rawmodes: dict[str, str]) -> Any:
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """The pixels of a decoded image turned as its EXIF data say; Pillow turns those of TIFF files itself."""
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    return pixels if turn is None else pixels.transpose(turn)
+    upright = pixels if turn is None else pixels.transpose(turn)
+    # Pillow would turn it once more, and write comments and profiles into a new file.
+    upright.info.clear()
+    return upright

@@ -7,8 +7,9 @@ A value of more than 8 bits means nothing until a range is chosen that is shown 
 3. the smallest and the largest value that the image holds
 4. the same without the thousandth, and without the hundredth part at either end, so that a hot pixel blackens nothing
 
-The first that keeps the image's greys is taken: 200 of them, or half of fewer than 400. An image for which none does so
-is refused, and never shown nearly black. Values outside the range are as black or white as its ends.
+The first that keeps the image's greys is taken: 200 of them, or half of fewer than 400; the task's own may make do with
+32, since whoever names a range knows dark images from light ones by it. An image for which none does so is refused, and
+never shown nearly black. Values outside the range are as black or white as its ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from finetune_assets.errors import ImageError
 
 KEPT_GREYS = 200
 """Grey levels of an image that are still told apart in 8 bits, if it holds twice as many or more."""
+KEPT_IN_A_WINDOW = 32
+"""The same for a range that the task names: with fewer it is that of other images."""
 Window = tuple[float, float]
 """Smallest and largest stored value that are told apart; the one becomes black, the other white."""
 _SEEN = 1_000_000
@@ -104,8 +107,9 @@ def _scale(flat: np.ndarray, bits: int, window: Window | None, declared: Window 
         greys = np.unique(_mapped(inside, scale))
         if window and len(greys) < 2:
             raise ImageError("image_blank", f"{_words(scale)} tells none of its values from {low:g} to {high:g} apart")
+        wanted = KEPT_IN_A_WINDOW if window else KEPT_GREYS
         spans = window is not None or int(greys[-1]) - int(greys[0]) >= KEPT_GREYS
-        if spans and len(greys) >= min(KEPT_GREYS, max(len(inside) // 2, min(len(inside), _FEW))):
+        if spans and len(greys) >= min(wanted, max(len(inside) // 2, min(len(inside), _FEW))):
             return scale
         most = max(most, len(greys))
     where = _words(Scale(bits, *window, "task")) if window else "no range"

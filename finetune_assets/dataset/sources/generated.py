@@ -15,8 +15,8 @@ from pathlib import Path
 
 import orjson
 
+from finetune_assets.dataset.contact_sheets import draw_texts
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.images import draw_texts
 from finetune_assets.dataset.sources import image_qa
 from finetune_assets.dataset.sources.kept_files import VAR, write
 from finetune_assets.errors import SourceError

@@ -68,6 +68,11 @@ def test_an_image_whose_greys_no_range_keeps_is_refused_with_the_remedy() -> Non
     assert len(np.unique(greys(values, (29_999, 30_100)))) == 101
 
 
+def test_a_dark_image_in_the_window_of_all_others_stays_dark() -> None:
+    shown = greys((RAMP / 5).astype(np.uint16), (0, 4095))
+    assert shown.max() == 51
+
+
 def test_a_window_that_loses_the_greys_is_refused() -> None:
     with pytest.raises(ImageError, match="image_few_greys: the window from 0 to 65535 keeps 17 of its 4,096 greys"):
         to_eight_bits(RAMP.astype(np.uint16), (0, 65535))
