@@ -42,7 +42,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 from finetune_assets.server.base_models import SHARE, TEXT_MODEL, VISION_MODEL, BaseModel
 from finetune_assets.server.model.adapters import LORA_RANK
 from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, encode_example
-from finetune_assets.server.model.network import device_and_dtype, load
+from finetune_assets.server.model.network import load
+from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import PIXELS, BundledVision, patches
 from finetune_assets.server.training.hyperparameters import LEARNING_RATES
 from finetune_assets.server.training.loop import Progress, TrainingRequest, Watcher, train

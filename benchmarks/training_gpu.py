@@ -15,7 +15,8 @@ import torch
 
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model import adapters
-from finetune_assets.server.model.network import Network, device_and_dtype
+from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.training.examples import Example
 from finetune_assets.server.training.hyperparameters import Optimiser
 from finetune_assets.server.training.loop import TOKENS_AT_ONCE, Run, learn

@@ -67,3 +67,7 @@ class EvaluationError(FinetuneAssetsError, ValueError):
 
 class BaseModelError(FinetuneAssetsError, RuntimeError):
     """A base model is unknown, cannot be fetched, or its bytes are not the published ones."""
+
+
+class PrecisionError(FinetuneAssetsError, ValueError):
+    """`FINETUNE_ASSETS_DTYPE` names no precision that models compute in."""

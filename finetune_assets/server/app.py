@@ -29,7 +29,7 @@ from finetune_assets.server.api.metrics import CONTENT_TYPE, Measured, Metrics
 from finetune_assets.server.api.wire import ErrorAnswer, WireRoute
 from finetune_assets.server.database.batches import STATUSES
 from finetune_assets.server.database.jobs import FINAL, OPEN, PAUSED
-from finetune_assets.server.devices import threads_per_process
+from finetune_assets.server.devices import threads_per_process, wanted_precision
 from finetune_assets.server.generation.vllm import Vllm, key_from_environment
 from finetune_assets.server.home import api_key, locked
 from finetune_assets.server.jobs.batch_runner import BatchRunner
@@ -110,7 +110,9 @@ def serve(
         HomeInUseError: another server runs on this folder.
         DatabaseTooNewError: a later version of this package has used this folder.
         AddressInUseError: the address cannot be listened on.
+        PrecisionError: `FINETUNE_ASSETS_DTYPE` names no precision.
     """
+    wanted_precision()  # the first job or answer would be late to refuse it
     # Read when torch is first imported, here and in the workers.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(jobs)))
     # Threads that spin while they wait for one that another process has displaced bring everything to a crawl.

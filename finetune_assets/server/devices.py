@@ -5,6 +5,28 @@ from __future__ import annotations
 import os
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal, get_args
+
+from finetune_assets.errors import PrecisionError
+
+PRECISION = "FINETUNE_ASSETS_DTYPE"
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def wanted_precision() -> Precision:
+    """Return what `FINETUNE_ASSETS_DTYPE` says of the precision in which models compute; `auto` where it is not set.
+
+    Raises:
+        PrecisionError: it names none.
+    """
+    said = os.environ.get(PRECISION) or "auto"
+    for precision in get_args(Precision):
+        if precision == said:
+            return precision
+    raise PrecisionError(
+        f"{PRECISION} is {said!r}, which is no precision that models compute in here; "
+        f"set it to {', '.join(get_args(Precision)[:-1])} or {get_args(Precision)[-1]}"
+    )
 
 
 def cores() -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import openai
 import orjson
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from finetune_assets_tests.server.networks import computing_in
 from finetune_assets_tests.server_process import ServerProcess
 
 FINAL = ("succeeded", "failed", "cancelled")
@@ -42,6 +44,13 @@ def wait(client: openai.OpenAI, job_id: str, *statuses: str, timeout_s: float = 
         assert job.status not in FINAL, f"{job.status}: {job.error}"
         time.sleep(0.05)
     return job
+
+
+@pytest.fixture
+def in_float32() -> Iterator[None]:
+    """For tests of arithmetic, where what is compared differs by no more than float32's rounding."""
+    with computing_in("float32"):
+        yield
 
 
 @pytest.fixture(scope="session")

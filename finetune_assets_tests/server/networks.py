@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+from finetune_assets.server.devices import PRECISION, Precision
 from finetune_assets_tests.tiny_models import CHAT_TEMPLATE, write_text_model
+
+
+@contextmanager
+def computing_in(precision: Precision) -> Iterator[None]:
+    """Models that are loaded meanwhile have this precision, whatever this machine is faster with."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(PRECISION, precision)
+        yield
 
 
 def text_base(folder: Path, seed: int = 0) -> BaseModel:

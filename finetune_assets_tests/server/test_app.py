@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from finetune_assets.errors import AddressInUseError
+from finetune_assets.errors import AddressInUseError, PrecisionError
 from finetune_assets.server.app import serve
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.devices import PRECISION
 from finetune_assets.server.home import HomeInUseError
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server_process import ServerProcess
@@ -53,6 +54,14 @@ def test_the_start_message_says_where_to_find_everything(home: Path) -> None:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(timeout=60) == 0
         assert server.errors.read_text() == ""
+
+
+def test_a_precision_that_is_none_is_refused_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PRECISION, "half")
+    with pytest.raises(PrecisionError, match="FINETUNE_ASSETS_DTYPE is 'half'"):
+        serve(home)
 
 
 def test_a_second_server_on_the_same_folder_is_refused(server: ServerProcess) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_assets.server.devices import cores, cuda_devices, jobs_per_device, threads_per_process
+from finetune_assets.errors import PrecisionError
+from finetune_assets.server.devices import (
+    PRECISION,
+    cores,
+    cuda_devices,
+    jobs_per_device,
+    threads_per_process,
+    wanted_precision,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +42,25 @@ def test_jobs_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert jobs_per_device() == 1
     assert threads_per_process() == max(1, cores() // 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("", "auto"), ("auto", "auto"), ("float32", "float32"), ("bfloat16",) * 2]
+)
+def test_the_precision_is_the_one_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, said: str, wanted: str
+) -> None:
+    monkeypatch.setenv(PRECISION, said)
+    assert wanted_precision() == wanted
+
+
+def test_without_a_named_precision_the_machine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PRECISION, raising=False)
+    assert wanted_precision() == "auto"
+
+
+@pytest.mark.parametrize("said", ["float16", "bf16", "Float32", " "])
+def test_any_other_precision_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(PRECISION, said)
+    with pytest.raises(PrecisionError, match=f"FINETUNE_ASSETS_DTYPE is '{said}'.* auto, float32 or bfloat16"):
+        wanted_precision()

@@ -10,15 +10,8 @@ generation loop serve them all, and allows two savings that a whole model's `for
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import re
-import time
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,11 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError
-from finetune_assets.server.base_models import SHARE, VISION_MODEL, BaseModel
+from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import BundledVision, HubVision, Vision
-
-_CPU_INFO = Path("/proc/cpuinfo")
-_DECIDED = SHARE / "cpu_dtype.json"
 
 
 @dataclass
@@ -203,45 +194,3 @@ def _network(base: BaseModel, tokenizer: Any, model: Any, decoder: Any, vision: 
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     longest = getattr(decoder.config, "max_position_embeddings", 4096)
     return Network(base, model, tokenizer, embedding, decoder, head, vision, longest)
-
-
-def device_and_dtype() -> tuple[torch.device, torch.dtype]:
-    """Where models compute, and in which precision: bfloat16 on a GPU, and on CPUs that are faster with it."""
-    if torch.cuda.is_available():
-        return torch.device("cuda"), torch.bfloat16
-    return torch.device("cpu"), getattr(torch, _cpu_dtype())
-
-
-@cache
-def _cpu_dtype() -> str:
-    """`bfloat16` or `float32`, decided once for a processor and written down, so that a seed keeps its weights."""
-    processor = re.search(r"model name\s*:\s*(.+)", _CPU_INFO.read_text()) if _CPU_INFO.exists() else None
-    name = f"{processor[1] if processor else platform.processor()}, torch {torch.__version__}"
-    decided: dict[str, str] = json.loads(_DECIDED.read_text()) if _DECIDED.exists() else {}
-    if name not in decided:
-        decided[name] = "bfloat16" if _bfloat16_is_faster() else "float32"
-        with suppress(OSError):  # an environment that cannot be written to measures each time
-            scratch = _DECIDED.with_name(f".{_DECIDED.name}.{os.getpid()}")
-            scratch.write_text(json.dumps(decided, indent=1))
-            scratch.replace(_DECIDED)
-    return decided[name]
-
-
-def _bfloat16_is_faster() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices clearly faster than float32.
-
-    Measured, because the feature flags do not tell: of two CPUs with avx512_bf16, one was twice as fast
-    in bfloat16 and the other a third slower. The best of many short rounds on one thread is the same on a
-    busy machine as on an idle one.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for _ in range(25):
-        for dtype in best:
-            x, w = torch.ones(64, 576, dtype=dtype), torch.ones(576, 576, dtype=dtype)
-            start = time.perf_counter()
-            nn.functional.linear(x, w)
-            best[dtype] = min(best[dtype], time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    return best[torch.bfloat16] * 1.3 < best[torch.float32]

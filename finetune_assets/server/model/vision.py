@@ -144,7 +144,8 @@ class HubVision:
     @torch.inference_mode()
     def features(self, image: Image) -> Tensor:
         """`[slots, d_model]`, as many rows as the model's processor gives the image slots."""
-        inputs = self.processor(text=self.marker, images=[image], return_tensors="pt").to(self.model.device)
+        inputs = self.processor(text=self.marker, images=[image], return_tensors="pt")
+        inputs = inputs.to(self.model.device, self.model.dtype)  # pixels too: not every tower casts them itself
         inputs = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", "token_type_ids")}
         found = self.model.get_image_features(**inputs)
         found = getattr(found, "pooler_output", found)

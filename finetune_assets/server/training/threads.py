@@ -36,7 +36,7 @@ def same_bits(threads: int) -> bool:
     """Whether matrix products of a model's shapes are equal, bit by bit, on one thread and on `threads`."""
     import torch
 
-    from finetune_assets.server.model.network import device_and_dtype
+    from finetune_assets.server.model.precision import device_and_dtype
 
     _device, dtype = device_and_dtype()
     generator = torch.Generator().manual_seed(0)

@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.generation.lora import AdapterShelf, RowLora
 from finetune_assets.server.model.network import Network, load
-from finetune_assets_tests.server.generation.test_engine import a_lora
-from finetune_assets_tests.server.networks import bundled_vision_base, text_base
+from finetune_assets_tests.server.generation.asking import a_lora
+from finetune_assets_tests.server.networks import bundled_vision_base, computing_in, text_base
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    return load(text_base(tmp_path_factory.mktemp("models")))
+    with computing_in("float32"):  # what a row gets is compared number by number
+        return load(text_base(tmp_path_factory.mktemp("models")))
 
 
 def changed(folder: Path, **settings: Any) -> Path:

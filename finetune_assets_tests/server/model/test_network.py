@@ -11,12 +11,13 @@ from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_example
 from finetune_assets.server.model.network import Network, common_prefix, load
-from finetune_assets_tests.server.networks import chat, hub_vision_base, picture, text_base
+from finetune_assets_tests.server.networks import chat, computing_in, hub_vision_base, picture, text_base
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    return load(text_base(tmp_path_factory.mktemp("models")))
+    with computing_in("float32"):  # states and gradients are compared number by number
+        return load(text_base(tmp_path_factory.mktemp("models")))
 
 
 def test_a_shared_prefix_changes_no_state(network: Network) -> None:
@@ -39,6 +40,7 @@ def test_gradients_flow_through_a_shared_prefix(network: Network) -> None:
     torch.testing.assert_close(shared_way[0, :4], own_way[:, :4].sum(0), atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.usefixtures("in_float32")
 @torch.inference_mode()
 def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
     network = load(text_base(tmp_path))
@@ -53,6 +55,7 @@ def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
     assert "forward" in vars(decoder.norm)  # the faster one is in use
 
 
+@pytest.mark.precision
 def test_a_hub_vision_model_taken_apart_gives_the_logits_of_its_own_forward(tmp_path: Path) -> None:
     base = hub_vision_base(tmp_path)
     network = load(base)

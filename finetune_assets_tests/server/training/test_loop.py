@@ -10,14 +10,17 @@ import torch
 
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.devices import Precision
 from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_example
 from finetune_assets.server.model.network import load
 from finetune_assets.server.training import loop as training
 from finetune_assets.server.training.examples import truncate
 from finetune_assets.server.training.loop import Progress, TrainingError, TrainingRequest, TrainingResult, train
 from finetune_assets.server.training.objectives import learned_logits
-from finetune_assets_tests.server.networks import bundled_vision_base, chat, picture, text_base
+from finetune_assets_tests.server.networks import bundled_vision_base, chat, computing_in, picture, text_base
 from finetune_assets_tests.server.watchers import Recorder
+
+pytestmark = pytest.mark.precision
 
 
 def write_examples(path: Path, examples: Sequence[tuple[Any, ...]]) -> Path:
@@ -87,6 +90,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path, base: BaseModel) -
     assert losses("c", 4) != losses("d", 3)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_the_loss_is_transformers_own_over_the_answer_alone(base: BaseModel) -> None:
     network = load(base)
     examples = [
@@ -138,6 +142,7 @@ def test_an_example_beyond_the_context_is_cut_at_its_end(tmp_path: Path, base: B
     assert result.trained_tokens == 512 + 9 * short
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_batch_too_large_for_one_pass_gives_the_same_step(
     tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,10 +159,13 @@ def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path:
         run(training_request(tmp_path, base, learning_rate_multiplier=1e30))
 
 
-def test_device_and_precision_are_told(tmp_path: Path, base: BaseModel) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_device_and_precision_are_told(tmp_path: Path, base: BaseModel, precision: Precision) -> None:
     recorder = Recorder()
-    train(training_request(tmp_path, base), recorder)
-    assert recorder.notes[0] in ("Training on the CPU in float32", "Training on the CPU in bfloat16")
+    with computing_in(precision):
+        train(training_request(tmp_path, base), recorder)
+    assert recorder.notes[0].startswith("Training on ")
+    assert recorder.notes[0].endswith(f" in {precision}")
 
 
 def test_examples_without_a_token_to_learn_are_counted_and_told(tmp_path: Path, base: BaseModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from finetune_assets.server.training.objectives import Preference
 from finetune_assets_tests.server.networks import bundled_vision_base, chat, picture, text_base
 from finetune_assets_tests.server.training.test_loop import training_request
 from finetune_assets_tests.server.watchers import Recorder
+
+pytestmark = pytest.mark.precision
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,7 @@ def logprob(network: Network, example: Example) -> float:
     return float(sum(logprobs[place - 1, ids[place]] for place in places))
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_the_dpo_loss_is_equation_7_of_the_paper(tmp_path: Path, base: BaseModel) -> None:
     network = load(base)
     reader = Reader(network, FeatureFile(network, tmp_path / "features"))
@@ -80,9 +84,16 @@ def test_preferred_answers_win_after_training(tmp_path: Path, base: BaseModel) -
         tmp_path, base, method="dpo", training_file=file, validation_file=file, n_epochs=4, beta=0.1
     )
     train(request, recorder)
-    assert recorder.steps[0].train_loss == pytest.approx(0.6931, abs=1e-3)  # log 2: nothing has moved yet
     assert recorder.steps[-1].full_valid_accuracy == 1.0
     assert (recorder.steps[-1].full_valid_loss or 1) < 0.65
+
+
+@pytest.mark.usefixtures("in_float32")
+def test_the_dpo_loss_is_log_2_before_anything_has_moved(tmp_path: Path, base: BaseModel) -> None:
+    file = write_pairs(tmp_path / "p.jsonl", [(f"Is {n} fine?", "Yes", "No") for n in range(12)])
+    recorder = Recorder(stop_after=1)
+    train(training_request(tmp_path, base, method="dpo", training_file=file, validation_file=None), recorder)
+    assert recorder.steps[0].train_loss == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_a_resumed_dpo_training_keeps_its_reference(tmp_path: Path, base: BaseModel) -> None:

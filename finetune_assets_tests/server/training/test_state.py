@@ -16,6 +16,8 @@ from finetune_assets_tests.server.networks import bundled_vision_base, picture, 
 from finetune_assets_tests.server.training.test_loop import training_request, write_examples
 from finetune_assets_tests.server.watchers import Recorder
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:

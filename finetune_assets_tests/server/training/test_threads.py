@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from finetune_assets.server.devices import PRECISION
 from finetune_assets.server.model.vision import BundledVision, SteadyLayerNorm
 from finetune_assets.server.training import threads
 
@@ -26,7 +27,7 @@ def test_products_are_the_same_bits_in_mkls_strict_mode() -> None:
         pytest.skip("this torch computes with another library")
     code = "from finetune_assets.server.training.threads import same_bits; print(same_bits(2))"
     variable, value = threads.SAME_BITS
-    environment = os.environ | {variable: value}
+    environment = os.environ | {variable: value, PRECISION: "float32"}  # other libraries multiply bfloat16
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 
