@@ -6,6 +6,7 @@ A relative path is looked for beside the YAML file first, then in the folder tha
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -31,8 +32,20 @@ def _a_text(found: object) -> object:
     return found
 
 
+MAX_NAME = 64
+"""Characters of a region's name."""
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can name a region: lower-case letters, marks, digits of any script, and `_`, `.`, `-`."""
+    if not text or not text[0].isalnum() or len(text) > MAX_NAME or ".." in text:
+        return False
+    as_compared = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return text == as_compared and all(char in "_.-" or unicodedata.category(char)[0] in "LMN" for char in text)
+
+
 def _a_name(found: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", found):
+    if not is_name(found):
         raise ValueError("must be lower case without spaces: `R2A` in the data is r2a here, `Left lung` is left-lung")
     return found
 
@@ -85,7 +98,7 @@ def _holds_a_column(text: str, info: ValidationInfo) -> str:
 
 
 def _a_column_or_a_name(text: str) -> str:
-    if not columns_in(text) and not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", text):
+    if not columns_in(text) and not is_name(text):
         raise ValueError(f'region must be a column in braces, such as "{{region}}", or a name, got {text!r}')
     return text
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from finetune_assets.dataset.answer_reading import mentioned
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.identity import region_matched, region_name
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.kept_files import data_url_bytes, keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
 from finetune_assets.dataset.sources.records import opening, table_files
-from finetune_assets.dataset.sources.region_names import region_matched, region_name
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer
 from finetune_assets.task.sources import ChatJsonlSource
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from functools import cache
 
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.identity import region_name
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.kept_files import keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web
 from finetune_assets.dataset.sources.records import Cells, cell, text
-from finetune_assets.dataset.sources.region_names import region_name
 from finetune_assets.task import Answer, TextAnswer
 from finetune_assets.task.sources import Columns, columns_in
 

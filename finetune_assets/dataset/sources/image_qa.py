@@ -19,12 +19,12 @@ from typing import Any
 from upath import UPath
 
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.identity import matched, region_matched, region_name
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import beside, locate_all
 from finetune_assets.dataset.sources.records import entries_of, json_value, table_files
-from finetune_assets.dataset.sources.region_names import matched, region_matched, region_name
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
 from finetune_assets.task.sources import ImageQaSource

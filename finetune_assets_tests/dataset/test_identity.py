@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.dataset.sources.region_names import region_name
+from finetune_assets.dataset.identity import region_name
 
 
 @pytest.mark.parametrize(
