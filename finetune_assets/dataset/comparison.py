@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,21 @@ _ASKED = ["image_sha256", "system", "question"]
 
 
 def asked_key(chunk: pd.DataFrame) -> np.ndarray:
-    """Hash what each row asks, 64 bits: image, system message and question; case and white space do not count."""
-    folded = chunk["question"].fillna("").str.normalize("NFC").str.replace(r"\s+", " ", regex=True)
-    return hashes(chunk.filter(_ASKED).assign(question=folded.str.strip().str.casefold()))
+    """Hash what each row asks, 64 bits: image, system message and question; white space does not count.
+
+    Letter case does: whether 'A' lies left of 'b' is another question than whether 'a' lies left of 'B'.
+    """
+    texts = {name: _as_compared(chunk[name]) for name in ("system", "question") if name in chunk}
+    return hashes(chunk.filter(_ASKED).assign(**texts))
 
 
 def answer_key(chunk: pd.DataFrame) -> np.ndarray:
-    """Hash each row's answer, 64 bits."""
-    return hashes(pd.DataFrame({"answer": chunk["answer"].fillna("").str.strip().str.casefold()}))
+    """Hash each row's answer, 64 bits; white space does not count, letter case does: CO is not Co."""
+    return hashes(pd.DataFrame({"answer": _as_compared(chunk["answer"])}))
+
+
+def _as_compared(texts: Any) -> Any:
+    return texts.fillna("").str.normalize("NFC").str.replace(r"\s+", " ", regex=True).str.strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """What reviewers decided, applied to a region's sampled examples before they are filtered.
 
 A decision holds for one example and for what was shown of it: where the question, the system message or the image has
-changed since, it is not applied but counted. It changes a label and takes a doubt or the whole example away; never the
-split, which was drawn before anybody reviewed.
+changed since, it is not applied but counted. Where there is no example of its id any more (files were moved, or ids are
+made otherwise than before), it holds for the first example that shows the same. It changes a label and takes a doubt or
+the whole example away; never the split, which was drawn before anybody reviewed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 
 from finetune_assets.dataset.answer_reading import label
+from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.task import Answer
@@ -58,11 +58,6 @@ class Outcome(StrEnum):
     """The example is not sampled any more."""
 
 
-def content(question: str | None, system: str | None, image_sha256: str | None) -> str:
-    """Name what a reviewer sees of an example, 64 hexadecimal digits: the same for the same texts and image bytes."""
-    return hashlib.sha256(orjson.dumps([question, system, image_sha256])).hexdigest()
-
-
 def changed(before: pd.DataFrame, now: pd.DataFrame) -> set[str]:
     """Name the examples of which something else is decided now than before; columns of both as in `DTYPES`."""
     columns = ["example_id", "content", "answer"]
@@ -86,18 +81,16 @@ class Reviewed:
     @classmethod
     def of(cls, sampled: Table, decisions: pd.DataFrame, answer: Answer) -> Reviewed:
         """Find the row of each decision, columns as in `DTYPES`, and what it changes there."""
-        waiting = {row["example_id"]: row for row in records(decisions)}
         outcomes: Counter[tuple[str, Outcome]] = Counter()
         changes: dict[int, dict[str, Any]] = {}
-        for chunk in sampled.chunks(_LOOKED_AT) if waiting else ():
-            found = chunk.loc[chunk["example_id"].isin(list(waiting))]
-            for number, row in zip(found.index, records(found), strict=True):
-                outcome, change = _decided(row, waiting.pop(row["example_id"]), answer)
-                outcomes[row["split"] or "", outcome] += 1
-                if change is not None:
-                    changes[number] = change
-        if waiting:
-            outcomes["", Outcome.ABSENT] += len(waiting)
+        found, absent = _found(sampled, decisions)
+        for number, (row, decision) in found.items():
+            outcome, change = _decided(row, decision, answer)
+            outcomes[row["split"] or "", outcome] += 1
+            if change is not None:
+                changes[number] = change
+        if absent:
+            outcomes["", Outcome.ABSENT] += absent
         index = pd.Index(list(changes), dtype="int64")
         return cls(sampled, pd.DataFrame(list(changes.values()), index, list(_CHANGED)).astype(_CHANGED), outcomes)
 
@@ -118,6 +111,31 @@ class Reviewed:
         found = np.zeros(n, bool)
         found[self.changes.index] = True
         return found
+
+
+_Found = dict[int, tuple[dict[str, Any], dict[str, Any]]]
+"""Row and decision by the row's number, ascending."""
+
+
+def _found(sampled: Table, decisions: pd.DataFrame) -> tuple[_Found, int]:
+    """Find the row of each decision by its id, else by what was shown; and the number of those of which there is none.
+
+    Of rows that show the same, the first is taken: the others are its duplicates.
+    """
+    waiting = {row["example_id"]: row for row in records(decisions)}
+    found: _Found = {}
+    for chunk in sampled.chunks(_LOOKED_AT) if waiting else ():
+        named = chunk.loc[chunk["example_id"].isin(list(waiting))]
+        for number, row in zip(named.index, records(named), strict=True):
+            found[number] = row, waiting.pop(row["example_id"])
+    shown = {decision["content"]: decision for decision in waiting.values()}
+    for chunk in sampled.chunks(_LOOKED_AT) if shown else ():
+        for number, row in zip(chunk.index, records(chunk), strict=True):
+            seen = content(row["question"], row["system"], row["image_sha256"])
+            if seen in shown and number not in found:
+                found[number] = row, shown.pop(seen)
+                del waiting[found[number][1]["example_id"]]
+    return dict(sorted(found.items())), len(waiting)
 
 
 def _decided(row: dict[str, Any], decision: dict[str, Any], answer: Answer) -> tuple[Outcome, dict[str, Any] | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from finetune_assets.task import Split
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
@@ -14,7 +16,9 @@ class Example:
     """
 
     id: str
-    """Unique in its task and the same on every read: derived from the source's own key, not from its position."""
+    """Unique in its task and the same on every read: derived from the source's own key, not from its position.
+
+    Empty where the key would not be the same elsewhere: the example is then named after what it shows."""
     region: str
     source: str
     """The file it was read from."""
@@ -31,6 +35,8 @@ class Example:
     """Path of the image, or any fsspec URL."""
     group: str | None = None
     """Examples that share it (one patient, one panel) never fall into two splits; None stands alone."""
+    published: Split | None = None
+    """The split that it was published in, where the source says so: it is used as published."""
     subgroup: str | None = None
     """What the benchmark is also reported by, such as the camera; None where the source names nothing."""
     doubt: str | None = None

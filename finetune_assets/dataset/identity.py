@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import posixpath
 import re
 import unicodedata
 from functools import lru_cache
 
 import orjson
 
-from finetune_assets.task_sources import MAX_NAME, is_name
+from finetune_assets.task.sources import MAX_NAME, is_name
 
 MISSING = frozenset(
     ("", "nan", "nat", "none", "null", "nil", "n/a", "na", "<na>", "#n/a", "n.a.", "-", "--", "?", "unknown")
@@ -109,6 +110,18 @@ def ascii_name(region: str) -> str:
         return region
     digest = hashlib.blake2b(region.encode(), digest_size=3).hexdigest()
     return f"{plain}-{digest}" if plain else digest
+
+
+def file_name(written: str) -> str:
+    """Return the path of a file as a table names it, the same on every machine and in every spelling.
+
+    Empty where it is absolute: then it says where the file lies, not which one it is. A URL is taken as it is.
+    """
+    if "://" in written or written.startswith("data:"):
+        return written
+    if written.startswith(("/", "\\", "~")) or re.match(r"[A-Za-z]:[\\/]", written):
+        return ""
+    return posixpath.normpath(unicodedata.normalize("NFC", written.replace("\\", "/")))
 
 
 def content(question: str | None, system: str | None, image_sha256: str | None) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from upath import UPath
 from finetune_assets.dataset import near_duplicates, splits
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.groups import UNKNOWN, Groups, linked
+from finetune_assets.dataset.identity import example_id
 from finetune_assets.dataset.image_looks import Look, Looker
 from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.dataset.table import Table, TableWriter, read_chunks, writing
@@ -148,6 +150,7 @@ def _first_pass(examples: Iterable[Example], scratch: Any, thumbnails: Any, seed
         unread = iter(examples)
         while rows := list(islice(unread, _CHUNK_ROWS)):
             looks = looker.looks(rows)
+            rows = [_identified(row, look) for row, look in zip(rows, looks, strict=True)]
             table.write(_records(rows, looks))
             parts.append(_Rows.of(rows, looks, seed, labels))
     return _Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__slots__})
@@ -197,6 +200,15 @@ def _completed(chunk: pd.DataFrame, groups: Groups, split: np.ndarray, times_see
         numbers = pd.Series(times_seen[at[repeated]] + 1, at[repeated])
         chunk.loc[repeated, "example_id"] += "#" + numbers.astype("str")
     return chunk.loc[chunk["split"].notna() | chunk["problem"].notna()]
+
+
+def _identified(row: Example, look: Look) -> Example:
+    """The example with an id: that of its source, else one of what it shows."""
+    if row.id:
+        return row
+    if look.facts is None:
+        return replace(row, id=f"{PurePath(row.source).name}:{row.line}")
+    return replace(row, id=example_id(row.region, row.question, row.system, look.facts.sha256))
 
 
 def _group(row: Example, facts: ImageFacts | None) -> str:

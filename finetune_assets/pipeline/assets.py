@@ -18,6 +18,7 @@ from pydantic import Field
 
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
+from finetune_assets.dataset.identity import ascii_name
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import Digest, read, version
 from finetune_assets.dataset.splits import leaks
@@ -192,7 +193,7 @@ def job_request(
         training_file=uploaded["train"],
         validation_file=uploaded["validation"],
         method=task.method,
-        suffix=f"{task.task}-{region}"[: find_provider(task.provider).suffix_length],
+        suffix=f"{task.task}-{ascii_name(region)}"[: find_provider(task.provider).suffix_length],
         labels={"task": task.task, "region": region},
         attempt=attempt,
         wandb=task.wandb,

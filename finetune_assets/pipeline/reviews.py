@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from finetune_assets.dataset.corrections import DTYPES, content
+from finetune_assets.dataset.corrections import DTYPES
 from finetune_assets.dataset.filtering import Filtered
+from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import FinetuneAssetsError

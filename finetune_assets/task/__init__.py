@@ -27,13 +27,13 @@ from finetune_assets.task.sources import (
     ScienceFactsSource,
     ScoredImagesSource,
     Source,
+    Split,
     Strict,
     Word,
 )
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Dagster's jobs and sensors are named after it, and allow no other characters."""
-Split = Literal["train", "validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,7 @@ def _a_text(found: object) -> object:
     return found
 
 
+Split = Literal["train", "validation", "calibration", "test"]
 MAX_NAME = 64
 """Characters of a region's name."""
 
@@ -109,6 +110,12 @@ RegionOfColumns = Annotated[str, AfterValidator(_a_column_or_a_name)]
 """As `OfColumns`, or the one region of all rows."""
 
 
+GROUP_PATTERN: Any = Field(
+    default=None, description="Regular expression on what group is; the first of its groups is meant instead of all."
+)
+SPLIT_WORDS: Any = Field(default=None, description="What the data's own words for splits mean, such as {fold_9: test}.")
+
+
 class ElpvSource(Strict):
     """Solar cells of the package `elpv-dataset`; its regions are the module types `mono` and `poly`.
 
@@ -178,7 +185,37 @@ class FileSource(LocatedSource):
     )
 
 
-class ScoredImagesSource(FileSource):
+_M = TypeVar("_M", bound=Strict)
+
+
+def _with_its_group(source: _M, group: str | None) -> _M:
+    if getattr(source, "group_pattern", None) is not None and group is None:
+        raise ValueError('group_pattern looks into the group: name that too, such as group: "{image}"')
+    return source
+
+
+def _with_its_split(source: _M, split: str | None) -> _M:
+    if getattr(source, "splits", None) is not None and split is None:
+        raise ValueError("splits says what the data's words for splits mean: name also where they stand")
+    return source
+
+
+class OwnSplits(Strict):
+    """Splits that the data was published with: they are used as published."""
+
+    split: OfColumns | None = Field(
+        default=None,
+        description="The split that a row was published in. Calibration, and validation where there is none, are cut "
+        "out of the published validation or train.",
+    )
+    splits: dict[str, Split] | None = SPLIT_WORDS
+
+    @model_validator(mode="after")
+    def _words_of_a_split(self) -> OwnSplits:
+        return _with_its_split(self, self.split)
+
+
+class ScoredImagesSource(FileSource, OwnSplits):
     """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
 
     kind: Literal["scored_images"]
@@ -186,9 +223,11 @@ class ScoredImagesSource(FileSource):
     score: OfColumns = "{score}"
     """Column of the score, from 0 to 1."""
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
-    group: OfColumns = Field(
-        default="{group}", description="Rows for which this is the same stay in one split; the column may be missing."
+    group: OfColumns | None = Field(
+        default=None,
+        description="Rows for which this is the same stay in one split. By default the column `group`, where it is.",
     )
+    group_pattern: Pattern | None = GROUP_PATTERN
     subgroup: OfColumns = Field(
         default="{subgroup}", description="The benchmark is also reported apart for each value; may be missing too."
     )
@@ -198,6 +237,10 @@ class ScoredImagesSource(FileSource):
     doubtful_between: tuple[float, float] | None = Field(
         default=None, description="Scores strictly between these two are set aside for a reviewer."
     )
+
+    @model_validator(mode="after")
+    def _a_pattern_of_a_group(self) -> ScoredImagesSource:
+        return _with_its_group(self, self.group)
 
 
 class _OneWayToTheRegion(FileSource):
@@ -232,6 +275,16 @@ class ImageQaSource(_OneWayToTheRegion):
     group_pattern: Pattern | None = Field(
         default=None, description="Regular expression on the file name; images with one group stay in one split."
     )
+    same_names: Literal["together", "apart"] = Field(
+        default="together",
+        description="Images of the same name in the folders of several files stay in one split, or need not.",
+    )
+    split_field: str | None = Field(default=None, description="Key of an entry: the split that it was published in.")
+    splits: dict[str, Split] | None = SPLIT_WORDS
+
+    @model_validator(mode="after")
+    def _words_of_a_split(self) -> ImageQaSource:
+        return _with_its_split(self, self.split_field)
 
     @model_validator(mode="after")
     def _stars_in_pairs(self) -> ImageQaSource:
@@ -250,6 +303,15 @@ class ChatJsonlSource(_OneWayToTheRegion):
     group_field: str | None = Field(
         default=None, description="Key of a line, or of its metadata; lines that share it stay in one split."
     )
+    group_pattern: Pattern | None = GROUP_PATTERN
+    split_field: str | None = Field(
+        default=None, description="Key of a line, or of its metadata: the split that it was published in."
+    )
+    splits: dict[str, Split] | None = SPLIT_WORDS
+
+    @model_validator(mode="after")
+    def _words_of_a_split(self) -> ChatJsonlSource:
+        return _with_its_group(_with_its_split(self, self.split_field), self.group_field)
 
 
 class Columns(Strict):
@@ -264,9 +326,14 @@ class Columns(Strict):
     )
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
     group: OfColumns | None = Field(default=None, description="Rows for which this is the same stay in one split.")
+    group_pattern: Pattern | None = GROUP_PATTERN
     subgroup: OfColumns | None = Field(
         default=None, description="The benchmark is also reported apart for each value of this, such as {camera}."
     )
+
+    @model_validator(mode="after")
+    def _a_pattern_of_a_group(self) -> Columns:
+        return _with_its_group(self, self.group)
 
     @field_validator("question")
     @classmethod
@@ -274,7 +341,7 @@ class Columns(Strict):
         return text if info.data.get("image") else _holds_a_column(text, info)
 
 
-class TableSource(FileSource, Columns):
+class TableSource(FileSource, Columns, OwnSplits):
     """Any CSV, TSV, JSON, JSONL or Parquet table, or a folder of them, one example a row."""
 
     kind: Literal["table"]
@@ -287,8 +354,10 @@ class HuggingFaceSource(LocatedSource, Columns):
     name: str | None = Field(default=None, description="Name on the hub, such as allenai/sciq.")
     config: str | None = Field(default=None, description="Which of the dataset's configurations (subsets).")
     path: str | None = Field(default=None, description="A local folder, or any fsspec URL, instead of a name.")
-    splits: list[str] | None = Field(
-        default=None, description="The dataset's own splits to take examples from; all where not given."
+    splits: list[str] | dict[str, Split] | None = Field(
+        default=None,
+        description="The dataset's own splits and what each is here, such as {train: train, dev: validation, "
+        "test: test}. A list of them is taken together and cut anew. By default all, as their names say.",
     )
 
     @model_validator(mode="after")

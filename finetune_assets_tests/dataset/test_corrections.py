@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from finetune_assets.dataset.corrections import DTYPES, PROVENANCE, Outcome, Reviewed, content
+from finetune_assets.dataset.corrections import DTYPES, PROVENANCE, Outcome, Reviewed
 from finetune_assets.dataset.filtering import filter_examples
+from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED
 from finetune_assets.dataset.table import Table, write_table
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, Filtering, NumberAnswer, TextAnswer
@@ -50,6 +51,13 @@ def test_a_corrected_label_replaces_the_source_s_and_says_by_whom() -> None:
     ]
     assert after.loc["b", ["answer", "score", "label_from"]].tolist() == ["Yes", 1.0, "source"]
     assert after.loc["b", ["source_answer", "reviewed_by", "reviewed_at"]].isna().all()
+    assert outcomes == {("train", Outcome.CHANGED): 1}
+
+
+def test_a_decision_finds_its_example_under_another_id_by_what_was_shown() -> None:
+    one = row("a")
+    after, outcomes = apply([one | {"example_id": "new"}, row("b")], [decision(one, "No")])
+    assert after["answer"].to_dict() == {"new": "No", "b": "Yes"}
     assert outcomes == {("train", Outcome.CHANGED): 1}
 
 
@@ -154,7 +162,8 @@ def test_everything_is_somewhere_once_in_its_split_and_every_decision_is_counted
     assert dict(zip(both["example_id"], both["split"], strict=True)) == splits
     assert reviewed.outcomes.total() == len(made)
     changed = clean.loc[(clean["label_from"] == "review") & (clean["answer"] != clean["source_answer"])]
-    assert set(changed["example_id"]) <= set(made["example_id"])
+    shown = {content(one["question"], one["system"], one["image_sha256"]) for one in rows}
+    assert len(changed) <= made["content"].isin(shown).sum()
     rejected = quarantine["reason"].tolist().count("rejected_by_reviewer")
     assert rejected == sum(n for (_, outcome), n in reviewed.outcomes.items() if outcome is Outcome.REJECTED)
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from finetune_assets.dataset.comparison import answer_key
 from finetune_assets.dataset.corrections import DTYPES as DECISIONS
-from finetune_assets.dataset.corrections import PROVENANCE, Reviewed, content
+from finetune_assets.dataset.corrections import PROVENANCE, Reviewed
 from finetune_assets.dataset.filtering import filter_examples
+from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import DTYPES, Reason
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED
 from finetune_assets.dataset.table import write_table
@@ -103,9 +105,17 @@ def test_an_answer_in_other_words_is_unparseable() -> None:
 
 
 def test_of_exact_duplicates_the_first_stays() -> None:
-    result = filtered(row("a", image_sha256="x"), row("b", image_sha256="x", question=" defective? "), row("c"))
+    result = filtered(row("a", image_sha256="x"), row("b", image_sha256="x", question=" Defective? "), row("c"))
     assert result.clean["example_id"].tolist() == ["a", "c"]
     assert (reasons(result), details(result)) == ({"b": "duplicate"}, ["the same as a"])
+
+
+def test_letters_of_another_case_ask_and_answer_something_else() -> None:
+    seen = {"image_sha256": "x"}
+    asked = filtered(row("a", question="Is 'A' left of 'b'?", **seen), row("b", question="Is 'a' left of 'B'?", **seen))
+    assert asked.clean["example_id"].tolist() == ["a", "b"]
+    answered = answer_key(pd.DataFrame({"answer": ["CO", "Co", " CO", "C\u0327O", "\u00c7O"]}))
+    assert len(set(answered[:3])) == 2 and answered[0] == answered[2] and answered[3] == answered[4]
 
 
 def test_of_contradictory_answers_none_stays() -> None:
@@ -247,7 +257,6 @@ def test_counts_always_add_up_and_what_stays_is_unique_and_parseable(rows: list[
     kept = result.clean.assign(
         image_sha256=result.clean["image_sha256"].fillna(""),
         system=result.clean["system"].fillna(""),
-        question=lambda f: f["question"].str.lower(),
     )
     assert not kept.duplicated(["image_sha256", "system", "question"]).any()
     assert set(kept["answer"]) <= {"Yes", "No"}

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_assets.dataset.answer_reading import mentioned
+from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.identity import region_matched, region_name
+from finetune_assets.dataset.identity import file_name, region_matched, region_name
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.kept_files import data_url_bytes, keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
-from finetune_assets.dataset.sources.records import opening, table_files
+from finetune_assets.dataset.sources.records import opening, table_files, text
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer
 from finetune_assets.task.sources import ChatJsonlSource
 
@@ -30,6 +31,8 @@ def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Examp
     Raises:
         SourceError: a file cannot be opened.
     """
+    groups = Named("source.group_field", source.group_field, source.group_pattern)
+    splits = Named("source.split_field", source.split_field)
     for origin, line in _lines(source, region):
         if isinstance(line, JsonProblem):
             yield origin.problem(Reason.MALFORMED_LINE, line.message)
@@ -43,7 +46,17 @@ def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Examp
         elif not found_region:
             yield origin.missing(source.region_field or f"question that matches {source.region_from_question!r}")
         else:
-            yield _example(source, origin, line, chat, answer)
+            group, split = _named(line, source.group_field, groups), _named(line, source.split_field, splits)
+            if source.group_field and not group:
+                lacks = f"has no {source.group_field}, so nobody knows which lines it belongs to"
+                yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
+            elif source.split_field and not split:
+                yield origin.missing(source.split_field)
+            else:
+                was = published(split, source.splits, "source.split_field")
+                yield _example(origin, chat, answer, group=group or None, published=was)
+    groups.require(source.path)
+    splits.require(source.path)
 
 
 def regions(source: ChatJsonlSource) -> Iterator[str]:
@@ -125,13 +138,21 @@ def _field(line: dict[str, Any], name: str) -> object:
     return line[name] if name in line else metadata.get(name) if type(metadata) is dict else None
 
 
-def _example(source: ChatJsonlSource, origin: Origin, line: dict[str, Any], chat: _Chat, answer: Answer) -> Example:
-    group = _field(line, source.group_field) if source.group_field else None
-    fields = {
-        "id": f"{origin.region}/{key(chat.system, chat.question, chat.image)}",
+def _named(line: dict[str, Any], field: str | None, named: Named) -> str:
+    """Name what a line holds under a key that the task names, "" where it holds nothing."""
+    if field is None:
+        return ""
+    metadata = line.get("metadata")
+    return named.name(text(_field(line, field)), [*line, *(metadata if type(metadata) is dict else ())])
+
+
+def _example(origin: Origin, chat: _Chat, answer: Answer, **belongs: object) -> Example:
+    name = None if chat.image is None else file_name(chat.image)
+    fields: dict[str, Any] = {
+        "id": "" if name == "" else f"{origin.region}/{key(chat.system, chat.question, name)}",
         "system": chat.system,
         "question": chat.question,
-        "group": None if group is None else str(group),
+        **belongs,
     }
     image = chat.image
     if image is not None and is_on_the_web(image):

@@ -6,22 +6,26 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.identity import region_name
+from finetune_assets.dataset.identity import file_name, group_name, region_name
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.kept_files import keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web
 from finetune_assets.dataset.sources.records import Cells, cell, text
-from finetune_assets.task import Answer, TextAnswer
-from finetune_assets.task.sources import Columns, columns_in
+from finetune_assets.task import Answer, Split, TextAnswer
+from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
 
 
 def needed(source: Columns) -> list[str]:
     """List the columns that the source's texts name, each once."""
-    texts = (source.region, source.question, source.answer, source.support, source.group, source.image, source.subgroup)
+    texts = (
+        *(source.region, source.question, source.answer, source.support),
+        *(source.group, source.image, source.subgroup, own_split(source)),
+    )
     return list(dict.fromkeys(column for written in texts if written for column in columns_in(written)))
 
 
@@ -30,7 +34,8 @@ def read_rows(source: Columns, rows: Iterator[tuple[Origin, Cells | str]], answe
     images = columns_in(source.image) if source.image else ()
     columns = [column for column in needed(source) if column not in images]
     # An answer without an explanation is still an answer, and an example without a subgroup still an example.
-    asked = needed(source.model_copy(update={"support": None, "subgroup": None}))
+    asked = needed(source.model_copy(update={"support": None, "subgroup": None, "group": None, "split": None}))
+    belongs = Belongs(source)
     for origin, row in rows:
         if isinstance(row, str):
             yield origin.problem(Reason.MALFORMED_LINE, row)
@@ -47,8 +52,70 @@ def read_rows(source: Columns, rows: Iterator[tuple[Origin, Cells | str]], answe
             elif not region:
                 found = _filled(source.region, texts)
                 yield origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {found!r} cannot be a region's name")
+            elif lacks := belongs.lacks(row):
+                yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
             else:
-                yield _example(source, origin, row, texts, answer)
+                yield _example(source, origin, row, texts, answer, belongs)
+    belongs.require(getattr(source, "path", None) or getattr(source, "name", ""))
+
+
+def own_split(source: object) -> str | None:
+    """Return the text that says in which split a row was published, where the task names one."""
+    return getattr(source, "split", None)
+
+
+class Belongs:
+    """What rows say of their group and of the split that they were published in."""
+
+    def __init__(self, source: Columns | ScoredImagesSource, group: str | None = None) -> None:
+        self._group = source.group or group
+        self._split = own_split(source)
+        self._splits = source.splits if isinstance(source, OwnSplits) else None
+        self._groups = Named("source.group", source.group, source.group_pattern)
+        self._published = Named("source.split", self._split)
+
+    def lacks(self, row: Cells) -> str:
+        """Say what is missing for a row to be in a split with those it belongs to; "" for nothing."""
+        if self._group is not None and not self.group(row):
+            return f"has no {_words(self._group)}, so nobody knows which rows it belongs to"
+        if self._split is not None and self.split(row) is None:
+            return f"has no {_words(self._split)}, so nobody knows which split it was published in"
+        return ""
+
+    def group(self, row: Cells) -> str | None:
+        """Name a row's group; None where the task names none."""
+        if self._group is None:
+            return None
+        cells = {column: text(cell(row, column)) for column in columns_in(self._group)}
+        if self._groups.by_pattern:
+            return self._groups.name(_filled(self._group, cells), row)
+        names = {column: group_name(found) for column, found in cells.items()}
+        return self._groups.name(_filled(self._group, names) if all(names.values()) else "", row)
+
+    def split(self, row: Cells) -> Split | None:
+        """Return the split that a row was published in.
+
+        Raises:
+            SourceError: the task does not know the word.
+        """
+        if self._split is None:
+            return None
+        written = filled(self._split, row)
+        self._published.name(written, row)
+        return published(written, self._splits, "source.split")
+
+    def require(self, path: object) -> None:
+        """Refuse a source that has no group, or no published split, in any row though the task names one.
+
+        Raises:
+            SourceError: so it is.
+        """
+        self._groups.require(path)
+        self._published.require(path)
+
+
+def _words(written: str) -> str:
+    return " and ".join(columns_in(written))
 
 
 def row_regions(source: Columns, rows: Iterator[tuple[Origin, Cells | str]]) -> Iterator[str]:
@@ -58,14 +125,17 @@ def row_regions(source: Columns, rows: Iterator[tuple[Origin, Cells | str]]) -> 
             yield region_of(source.region, row)
 
 
-def _example(source: Columns, origin: Origin, row: Cells, texts: dict[str, str], answer: Answer) -> Example:
+def _example(
+    source: Columns, origin: Origin, row: Cells, texts: dict[str, str], answer: Answer, belongs: Belongs
+) -> Example:
     question = _filled(source.question, texts)
-    image = _image(source, origin, row)
+    name, image = _image(source, origin, row)
     fields = {
-        "id": f"{origin.region}/{key(question, image)}",
+        "id": f"{origin.region}/{key(question, name)}" if name or image is None else "",
         "question": question,
         "image": image,
-        "group": _filled(source.group, texts) if source.group else None,
+        "group": belongs.group(row),
+        "published": belongs.split(row),
         "subgroup": (_filled(source.subgroup, texts) or None) if source.subgroup else None,
     }
     if source.image and image is None:
@@ -87,19 +157,20 @@ def _answer(source: Columns, row: Cells, texts: dict[str, str], answer: Answer) 
     return f"{given} {separator} {_filled(source.support, texts)}"
 
 
-def _image(source: Columns, origin: Origin, row: Cells) -> str | None:
-    """Find the row's image: a path in the cell, or bytes that the table holds inside (a dataset's image feature)."""
+def _image(source: Columns, origin: Origin, row: Cells) -> tuple[str | None, str | None]:
+    """Find the row's image: a path in the cell, or bytes that the table holds inside (a dataset's image feature).
+
+    Returns:
+        Its name, the same on every machine ("" where it has none), and its path; None for neither.
+    """
     if source.image is None:
-        return None
-    columns = columns_in(source.image)
-    found = cell(row, columns[0])
-    if isinstance(found, dict):
-        data, path = found.get("bytes"), text(found.get("path"))
-        return keep_image(data) if isinstance(data, bytes) else beside(origin.path.parent, path) if path else None
-    if isinstance(found, bytes):
-        return keep_image(found)
-    path = filled(source.image, row)
-    return beside(origin.path.parent, path) if path else None
+        return None, None
+    found = cell(row, columns_in(source.image)[0])
+    data = found.get("bytes") if isinstance(found, dict) else found
+    if isinstance(data, bytes):
+        return "", keep_image(data)
+    path = text(found.get("path")) if isinstance(found, dict) else filled(source.image, row)
+    return (file_name(path), beside(origin.path.parent, path)) if path else (None, None)
 
 
 @cache

@@ -1,24 +1,26 @@
 """Datasets of the Hugging Face hub by name, through the optional package `datasets`, or a local folder of that layout.
 
 A local folder holds tables whose file or folder names begin with the split: `train-00000-of-00002.parquet`,
-`data/test.jsonl`, `validation/part1.csv`. Code that a dataset brings along is never run.
+`data/test.jsonl`, `validation/part1.csv`. The splits are used as published, unless the task lists those that it takes
+together. Code that a dataset brings along is never run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from upath import UPath
 
+from finetune_assets.dataset.belonging.named import split_called
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.places import locate
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
+from finetune_assets.task import Answer, Split
 from finetune_assets.task.sources import HuggingFaceSource
 
 
@@ -43,28 +45,43 @@ def _rows(source: HuggingFaceSource, region: str) -> Iterator[tuple[Origin, Cell
         return
     folder = locate(source.path, source.folder)
     files = [file for file in table_files(folder) if file.name not in ("dataset_info.json", "dataset_infos.json")]
-    for file in _of_splits(folder, files, source.splits):
+    for file, published in _of_splits(folder, files, source.splits):
         record = record_name(file)
         for number, row in rows(file, columns.needed(source)):
-            yield Origin(region, file, number, record), row
+            yield Origin(region, file, number, record, published), row
 
 
-def _of_splits(folder: UPath, files: list[UPath], splits: list[str] | None) -> list[UPath]:
+def _of_splits(
+    folder: UPath, files: list[UPath], splits: list[str] | dict[str, Split] | None
+) -> list[tuple[UPath, Split | None]]:
+    """List the files of the wanted splits, each with what it was published as; None where all is cut anew."""
     if splits is None:
-        return files
-    chosen: list[UPath] = []
+        names: list[Split | None] = [_published_as(str(file)[len(str(folder)) :]) for file in files]
+        if None in names or len(set(names)) < 2:
+            names = [None] * len(files)
+        return list(zip(files, names, strict=True))
+    chosen: list[tuple[UPath, Split | None]] = []
     for split in splits:
         named = re.compile(rf"(?:^|/){re.escape(split)}(?:[-_.0-9/]|$)")
-        found = [file for file in files if named.search(str(file)[len(str(folder)) :])]
-        if not found:
-            names = ", ".join(file.name for file in files[:5])
-            raise SourceError(f"{folder}: no file belongs to the split {split!r}; there are {names}")
-        chosen += found
+        of_it = [file for file in files if named.search(str(file)[len(str(folder)) :])]
+        if not of_it:
+            there = ", ".join(file.name for file in files[:5])
+            raise SourceError(f"{folder}: no file belongs to the split {split!r}; there are {there}")
+        for file in of_it:
+            chosen.append((file, splits[split] if isinstance(splits, dict) else None))
     return chosen
 
 
+def _published_as(path: str) -> Split | None:
+    """Return the split that a file's path, from the dataset's folder on, names first."""
+    words = (re.split(r"[-_.0-9]", part, maxsplit=1)[0] for part in path.split("/"))
+    return next((split for word in words if (split := split_called(word))), None)
+
+
 def _hub_rows(source: HuggingFaceSource, name: str, region: str) -> Iterator[tuple[Origin, Cells | str]]:
-    for split, dataset in _loaded(source, name).items():
+    loaded = _loaded(source, name)
+    as_published = _as_published(source, loaded)
+    for split, dataset in loaded.items():
         origin_path = UPath(f"{name}/{split}")
         found = list(dataset.features or columns.needed(source))
         if missing := [column for column in columns.needed(source) if column not in found]:
@@ -72,10 +89,19 @@ def _hub_rows(source: HuggingFaceSource, name: str, region: str) -> Iterator[tup
         labels = {column: kind for column, kind in (dataset.features or {}).items() if hasattr(kind, "int2str")}
         try:
             for number, row in enumerate(dataset, 1):
-                named = {column: kind.int2str(row[column]) for column, kind in labels.items() if _is_label(row[column])}
-                yield Origin(region, origin_path, number, "row"), row | named
+                words = {column: kind.int2str(row[column]) for column, kind in labels.items() if _is_label(row[column])}
+                yield Origin(region, origin_path, number, "row", as_published.get(split)), row | words
         except OSError as error:
             raise SourceError(f"{name}: reading the split {split} failed: {error}") from error
+
+
+def _as_published(source: HuggingFaceSource, names: Collection[str]) -> dict[str, Split]:
+    """Return what each of the hub's splits is used as; nothing where all is cut anew."""
+    if isinstance(source.splits, dict):
+        return source.splits
+    known: dict[str, Split] = {name: split for name in names if (split := split_called(name))}
+    several = len(set(known.values())) > 1 and len(known) == len(names)
+    return known if source.splits is None and several else {}
 
 
 def _is_label(value: object) -> bool:

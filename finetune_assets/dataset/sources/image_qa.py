@@ -5,12 +5,12 @@ also be a list of the two, one alone may do without the list around it or stand 
 an object of them (by relation). So may the entries: by file name, or in lists by any name.
 This is the layout of the MIRP benchmark (Wolf et al., MICCAI 2025). Answers may be 1 and 0, true and false,
 yes and no, or the task's own words. All questions about one image stay in one split, because they share its bytes;
-an entry's `group`, or a pattern on the file name, keeps several images together.
+an entry's `group`, or a pattern on the file name, keeps several images together. Where the folders are several, images
+of the same name in them (a slice as it is, the same slice rotated) stay together too, unless `same_names: apart`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +18,16 @@ from typing import Any
 
 from upath import UPath
 
+from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.identity import matched, region_matched, region_name
+from finetune_assets.dataset.identity import folded, group_name, region_matched, region_name
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import beside, locate_all
-from finetune_assets.dataset.sources.records import entries_of, json_value, table_files
+from finetune_assets.dataset.sources.records import entries_of, json_value, table_files, text
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
+from finetune_assets.task import Answer, Split
 from finetune_assets.task.sources import ImageQaSource
 
 
@@ -36,6 +37,7 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
     Raises:
         SourceError: a JSON file cannot be opened, or is no list, or there is no image folder.
     """
+    belongs = _Belongs(source)
     for path, images in _files(source):
         if not images.is_dir():
             raise SourceError(
@@ -49,15 +51,19 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
                         yield origin.problem(asked.reason, f"{origin.words} {asked.detail}")
                 elif not asked.region:
                     yield origin.missing(_wanted(source))
+                elif asked.region == region and (lacks := belongs.lacks(entry)):
+                    yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} ({asked.filename}) {lacks}")
                 elif asked.region == region:
                     yield origin.example(
                         asked.answer,
                         answer,
                         id=f"{asked.filename}:{key(asked.question, images.name if '*' in source.images else '')[:8]}",
                         question=asked.question,
-                        group=_group(source, entry),
+                        group=belongs.group(entry),
+                        published=belongs.split(entry),
                         image=str(images / asked.filename),
                     )
+    belongs.require()
 
 
 def regions(source: ImageQaSource) -> Iterator[str]:
@@ -159,11 +165,43 @@ def _region(
     return region_matched(source.region_from_question or "()", question)
 
 
-def _group(source: ImageQaSource, entry: dict[str, Any]) -> str | None:
-    if (group := entry.get("group")) is not None:
-        return str(group)
-    match = re.search(source.group_pattern, entry["filename"]) if source.group_pattern else None
-    return matched(match) or None if match else None
+class _Belongs:
+    """What entries say of their group and of the split that they were published in."""
+
+    def __init__(self, source: ImageQaSource) -> None:
+        self._source = source
+        self._groups = Named("source.group_pattern", source.group_pattern, source.group_pattern)
+        self._published = Named("source.split_field", source.split_field)
+
+    def lacks(self, entry: dict[str, Any]) -> str:
+        """Say what is missing for an entry to be in a split with those it belongs to; "" for nothing."""
+        if self._source.group_pattern is not None and self.group(entry) is None:
+            return f"has no group: its name does not match {self._source.group_pattern!r}"
+        if self._source.split_field is not None and self.split(entry) is None:
+            return f"has no {self._source.split_field}, so nobody knows which split it was published in"
+        return ""
+
+    def group(self, entry: dict[str, Any]) -> str | None:
+        """Name an entry's group: its own, else that of its file's name, else where folders are several the name."""
+        if own := group_name(entry.get("group")):
+            return own
+        if self._source.group_pattern is not None:
+            return self._groups.name(entry["filename"], entry) or None
+        several = "*" in self._source.images and self._source.same_names == "together"
+        return folded(entry["filename"].replace("\\", "/")) if several else None
+
+    def split(self, entry: dict[str, Any]) -> Split | None:
+        """Return the split that an entry was published in."""
+        if self._source.split_field is None:
+            return None
+        found = entry.get(self._source.split_field)
+        self._published.name(text(found), entry)
+        return published(found, self._source.splits, "source.split_field")
+
+    def require(self) -> None:
+        """Refuse files of which no entry has what the task names."""
+        self._groups.require(self._source.path)
+        self._published.require(self._source.path)
 
 
 def _wanted(source: ImageQaSource) -> str:

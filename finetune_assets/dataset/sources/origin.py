@@ -12,7 +12,7 @@ from finetune_assets.dataset.answer_reading import label, wanted
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
-from finetune_assets.task import Answer, NumberAnswer
+from finetune_assets.task import Answer, NumberAnswer, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Origin:
     """Of the record, from 1."""
     record: str = "line"
     """What the format calls it: line, row or entry. Entries of a JSON list have no line number."""
+    published: Split | None = None
+    """The split that its file was published as, which is used as published."""
 
     @property
     def words(self) -> str:
@@ -57,6 +59,7 @@ class Origin:
     def make(self, **fields: Any) -> Example:
         """Build an example of this record and region from its other fields."""
         line = None if self.record == "entry" else self.number
+        fields["published"] = fields.get("published") or self.published
         return Example(region=self.region, source=str(self.path), line=line, **fields)
 
 

@@ -1,6 +1,7 @@
 """Scored images: a table with the columns `image_url`, `score` (0 to 1) and `region`, or others that the task names.
 
-A column `group` is honoured where there is one: rows that share it (one patient, one panel) stay in one split.
+Rows of one group (one patient, one panel) stay in one split: that of the column which the task names, else of a column
+`group`, where there is one.
 """
 
 from __future__ import annotations
@@ -8,17 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 from upath import UPath
 
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.identity import file_name
 from finetune_assets.dataset.quarantine import Reason
-from finetune_assets.dataset.sources.columns import filled, region_of
+from finetune_assets.dataset.sources.columns import Belongs, filled, own_split, region_of
 from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
 from finetune_assets.task import Answer, BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource, columns_in
+
+_GROUP = "group"
+_UNNAMED = f"{{{_GROUP}}}"
+"""What says the group where the task does not."""
+_FIRST_RECORDS = 100
 
 
 def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Example]:
@@ -27,9 +35,11 @@ def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Ex
     Raises:
         SourceError: a table cannot be opened, is of another format, or lacks a column.
     """
-    needed = [*columns_in(source.image), *columns_in(source.score), *columns_in(source.region)]
+    texts = (source.image, source.score, source.region, source.group, own_split(source))
+    needed = [column for text in texts if text for column in columns_in(text)]
     for path in _tables(source):
-        for number, row in rows(path, needed, [*columns_in(source.group), *columns_in(source.subgroup)]):
+        belongs = Belongs(source, group=_UNNAMED if _has_a_group(path) else None)
+        for number, row in rows(path, needed, [_GROUP, *columns_in(source.subgroup)]):
             origin = Origin(region, path, number, record_name(path))
             if isinstance(row, str):
                 yield origin.problem(Reason.MALFORMED_LINE, row)
@@ -37,8 +47,11 @@ def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Ex
             found_region = region_of(source.region, row)
             if not found_region:
                 yield origin.missing(_words(source.region))
+            elif found_region == region and (lacks := belongs.lacks(row)):
+                yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
             elif found_region == region:
-                yield _example(source, origin, row, answer)
+                yield _example(source, origin, row, answer, belongs)
+        belongs.require(path)
 
 
 def regions(source: ScoredImagesSource) -> Iterator[str]:
@@ -53,15 +66,22 @@ def _tables(source: ScoredImagesSource) -> list[UPath]:
     return [table for place in locate_all(source.path, source.folder) for table in table_files(place)]
 
 
-def _example(source: ScoredImagesSource, origin: Origin, row: Cells, answer: Answer) -> Example:
+def _has_a_group(path: UPath) -> bool:
+    """Whether one of the table's first records has a column `group`."""
+    found = (row for _, row in islice(rows(path, (), (_GROUP,)), _FIRST_RECORDS))
+    return any(_GROUP in row for row in found if not isinstance(row, str))
+
+
+def _example(source: ScoredImagesSource, origin: Origin, row: Cells, answer: Answer, belongs: Belongs) -> Example:
     image_url = filled(source.image, row)
     if not image_url:
         return origin.missing(_words(source.image))
     make = partial(
         origin.make,
-        id=f"{origin.region}/{image_url}",
+        id=f"{origin.region}/{name}" if (name := file_name(image_url)) else "",
         question=source.question,
-        group=filled(source.group, row) or None,
+        group=belongs.group(row),
+        published=belongs.split(row),
         subgroup=filled(source.subgroup, row) or None,
         image=beside(origin.path.parent, image_url),
     )

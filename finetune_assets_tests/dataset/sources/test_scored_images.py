@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -132,8 +133,36 @@ def test_a_truncated_json_line_is_reported_with_file_and_line(tmp_path: Path) ->
 def test_parquet_rows_are_read_with_groups(tmp_path: Path) -> None:
     rows = {"image_url": ["a.png", "b.png"], "score": [0.0, 1.0], "region": ["r1", "r1"], "group": ["p1", None]}
     pd.DataFrame(rows).to_parquet(tmp_path / "table.parquet")
-    found = [(e.id, e.answer, e.line, e.group) for e in read(tmp_path / "table.parquet")]
-    assert found == [("r1/a.png", "No", 1, "p1"), ("r1/b.png", "Yes", 2, None)]
+    found = [(e.id, e.answer, e.line, e.group, e.problem) for e in read(tmp_path / "table.parquet")]
+    assert found == [("r1/a.png", "No", 1, "p1", None), ("table.parquet:row-2", None, 2, None, "missing_field")]
+
+
+def test_a_group_that_no_row_has_is_refused_with_the_nearest_column(tmp_path: Path) -> None:
+    rows = [{"image_url": f"{n}.png", "score": 1, "region": "r1", "patient_id": n} for n in range(3)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    refused = r"source.group is '\{patientid\}', and no record has patientid; did you mean 'patient_id'"
+    with pytest.raises(SourceError, match=refused):
+        read(tmp_path / "t.jsonl", group="{patientid}")
+
+
+def test_spellings_of_one_group_are_one_and_rows_without_it_are_set_aside(tmp_path: Path) -> None:
+    patients = [12, 12.0, " 012 ", "12", "N/A", "", None, "P1", "p1 "]
+    rows = [
+        {"image_url": f"{n}.png", "score": 1, "region": "r1", "patient": patient} for n, patient in enumerate(patients)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read(tmp_path / "t.jsonl", group="{patient}")
+    assert [e.group for e in found] == ["12"] * 4 + [None] * 3 + ["p1"] * 2
+    assert [e.problem for e in found] == [None] * 4 + ["missing_field"] * 3 + [None] * 2
+    assert "line 5 has no patient, so nobody knows which rows it belongs to" in found[4].detail
+
+
+def test_a_pattern_names_the_group_and_a_column_the_published_split(tmp_path: Path) -> None:
+    table = csv(tmp_path, "image_url,score,region,set\nP1_a.png,1,r1,training\nP1_b.png,0,r1,Dev\nP2_a.png,1,r1,")
+    found = read(table, group="{image_url}", group_pattern="^(P[0-9]+)_", split="{set}")
+    assert [(e.group, e.published) for e in found] == [("p1", "train"), ("p1", "validation"), (None, None)]
+    with pytest.raises(SourceError, match="'Dev', which is none of training"):
+        read(table, split="{set}", splits={"training": "train"})
 
 
 def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path) -> None:

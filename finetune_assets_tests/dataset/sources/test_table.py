@@ -42,7 +42,7 @@ def test_every_part_may_be_made_of_several_columns(tmp_path: Path) -> None:
         group="{maker}/{title}",
     )
     assert made.question == "How much is Pen?\nblue,\nnew"
-    assert (made.answer, made.score, made.group) == ("Price is $1.20", 1.2, "Acme/Pen")
+    assert (made.answer, made.score, made.group) == ("Price is $1.20", 1.2, "acme/pen")
 
 
 def test_a_subgroup_is_made_of_columns_and_may_be_empty(tmp_path: Path) -> None:
