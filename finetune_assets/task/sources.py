@@ -215,7 +215,7 @@ class OwnSplits(Strict):
         return _with_its_split(self, self.split)
 
 
-class ScoredImagesSource(FileSource, OwnSplits):
+class ScoredImagesSource(OwnSplits, FileSource):
     """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
 
     kind: Literal["scored_images"]
@@ -341,7 +341,7 @@ class Columns(Strict):
         return text if info.data.get("image") else _holds_a_column(text, info)
 
 
-class TableSource(FileSource, Columns, OwnSplits):
+class TableSource(OwnSplits, FileSource, Columns):
     """Any CSV, TSV, JSON, JSONL or Parquet table, or a folder of them, one example a row."""
 
     kind: Literal["table"]
