@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.training_file.target import Method
 
 if TYPE_CHECKING:
     from finetune_assets.provider.overview import JobRow
@@ -109,12 +110,16 @@ def serve(
 
 @app.command()
 def validate(
-    file: Annotated[
-        Path,
-        typer.Argument(help="Training file (JSONL) in the chat or preference format.", exists=True, dir_okay=False),
-    ],
-    validation: Annotated[
-        Path | None, typer.Option(help="Its validation file; also checked for leaks.", exists=True, dir_okay=False)
+    file: Annotated[str, typer.Argument(help="Training file (JSONL): a path, or an address such as s3://bucket/key.")],
+    validation: Annotated[str | None, typer.Option(help="Its validation file; also checked for leaks.")] = None,
+    provider: Annotated[
+        str, typer.Option(help="Whose limits hold: openai, azure, local, nebius, crusoe, or a base URL.")
+    ] = "openai",
+    model: Annotated[
+        str | None, typer.Option(help="The base model, for its limits; by default those that all models have.")
+    ] = None,
+    method: Annotated[
+        Method | None, typer.Option(help="What the file is to train; by default what most of its lines are for.")
     ] = None,
     structure_only: Annotated[
         bool,
@@ -127,10 +132,23 @@ def validate(
     ] = None,
     output: _Output = Format.table,
 ) -> None:
-    """Check training files as a provider would, before a cent is spent."""
+    """Check training files as a provider would, before a cent is spent.
+
+    Tokens of declared functions are an estimate. Beside equal questions and images, a validation file may share none
+    with the training file that merely look alike.
+    """
+    from finetune_assets.errors import TargetError
+    from finetune_assets.training_file.target import find_target
     from finetune_assets.training_file.validation import validate as check
 
-    found = check(file, validation, method=None, structure_only=structure_only)
+    for path in filter(None, (file, validation)):
+        if "://" not in path and not Path(path).is_file():
+            raise typer.BadParameter(f"there is no file {path!r}")
+    try:
+        target = find_target(provider, model)
+    except TargetError as error:
+        raise typer.BadParameter(str(error)) from error
+    found = check(file, validation, target, method, structure_only=structure_only)
     if html is not None:
         from finetune_assets.dataset.json_lines import lines
         from finetune_assets.training_file.report import to_html
@@ -369,11 +387,18 @@ def _print_report(report: dict) -> None:
         for code, n in shown.items():
             if n > MAX_ROWS:
                 console.print(f"{n - MAX_ROWS:,} more {code}: see --format json")
-        tokens = f"{checked['tokens']['total']:,} tokens" if checked["tokens"] else "tokens not counted"
+        tokens = _tokens(checked["tokens"])
         console.print(
             f"{checked['path']}: {checked['n_examples']} examples in {checked['n_lines']} lines, {tokens}, "
             f"{len(checked['errors'])} errors, {len(checked['warnings'])} warnings"
         )
+
+
+def _tokens(counted: dict[str, int] | None) -> str:
+    if counted is None:
+        return "tokens not counted"
+    estimated = counted.get("tools_estimated")
+    return f"{counted['total']:,} tokens" + (f" (about {estimated:,} of them for functions)" if estimated else "")
 
 
 def main() -> NoReturn:

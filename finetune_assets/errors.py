@@ -37,6 +37,10 @@ class TrainingFileError(FinetuneAssetsError, ValueError):
     """A training file breaks the chat format."""
 
 
+class TargetError(FinetuneAssetsError, ValueError):
+    """A provider or model is named whose limits nobody knows."""
+
+
 class ProviderError(FinetuneAssetsError, RuntimeError):
     """A provider refused a request, or does not answer."""
 

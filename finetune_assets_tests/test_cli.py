@@ -87,8 +87,8 @@ def test_what_looks_like_markup_in_a_file_is_printed_as_it_is(tmp_path: Path) ->
 
 
 def test_many_findings_of_one_kind_are_cut_in_the_table_and_counted(tmp_path: Path) -> None:
-    file = tmp_path / "train.jsonl"
-    file.write_text("{\n" * 50)
+    file = write_chat(tmp_path / "train.jsonl", 60)
+    file.write_bytes(file.read_bytes() + b"{\n" * 50)
     assert "30 more invalid_json: see --format json" in run("validate", file).stdout
 
 

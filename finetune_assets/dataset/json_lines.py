@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import orjson
+
+from finetune_assets.errors import TrainingFileError
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -16,6 +20,18 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """Longest line that is read: ten inlined images of 10 MiB are 134 MiB; more is not an example but an attack."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NO_JSON = re.compile(r"-?(?:NaN|nan|Infinity|inf)\b|\b(?:None|True|False|undefined)\b")
+_QUOTES = "\u2018\u2019\u201a\u201c\u201d\u201e\u2033\u00ab\u00bb\u300c\u300d\uff02"
+_SUGGESTED = {"None": "null", "True": "true", "False": "false"}
+_DRIVERS = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +52,10 @@ def lines(path: str | Path | UPath) -> Iterator[tuple[int, dict[str, Any] | Json
     Raises:
         OSError: the file cannot be opened.
     """
-    # These take longer to load than a small file takes to be validated, and validation needs neither.
+    # It takes longer to load than a small file takes to be validated, and validation does not need it.
     import jsonlines
-    from upath import UPath
 
-    with UPath(path).open("rb") as file:
+    with opened(path) as file:
         reader = jsonlines.Reader(raw_lines(file), loads=orjson.loads)  # pyright: ignore[reportCallIssue]
         number = 0
         while True:
@@ -54,6 +69,52 @@ def lines(path: str | Path | UPath) -> Iterator[tuple[int, dict[str, Any] | Json
                 yield number, explain(line)
             else:
                 yield number, value if type(value) is dict else not_an_object(value)
+
+
+def opened(path: str | Path | UPath) -> BinaryIO:
+    """Open a local file, or one at an fsspec address, for reading.
+
+    Raises:
+        OSError: it cannot be opened.
+        TrainingFileError: nothing that is installed reads such addresses, or the store refuses.
+    """
+    if "://" not in str(path):
+        return Path(str(path)).open("rb")
+    # fsspec takes as long to load as 100,000 lines take to be checked.
+    from upath import UPath
+
+    scheme = str(path).partition("://")[0]
+    try:
+        file = UPath(path).open("rb")
+    except ImportError as error:
+        driver = _DRIVERS.get(scheme, f"an fsspec driver for {scheme}")
+        told = f"{path}: reading {scheme}:// needs {driver}, which is not installed; run: pip install {driver}"
+        raise TrainingFileError(told) from error
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        # Drivers raise what the libraries of their stores do.
+        raise TrainingFileError(f"{path}: cannot be read: {error}") from error
+    return file if isinstance(file, io.BufferedIOBase) else cast("BinaryIO", io.BufferedReader(_Unbuffered(file)))
+
+
+class _Unbuffered(io.RawIOBase):
+    """A file of fsspec as the standard library's: not all of them limit the length of the lines they read."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def raw_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -81,10 +142,33 @@ def explain(line: bytes) -> JsonProblem:
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        near = text[max(0, error.pos - 20) : error.pos + 20].strip()
-        hint = "the line seems cut off" if error.pos >= len(text.rstrip()) else "write one JSON object on the line"
-        return JsonProblem("invalid_json", f"{error.msg} at column {error.pos + 1}, near {near!r}; {hint}")
+        return JsonProblem("invalid_json", _wrong_json(text, error))
     return JsonProblem("invalid_json", "the line cannot be parsed; write one JSON object on the line")
+
+
+def _wrong_json(text: str, error: orjson.JSONDecodeError) -> str:
+    """Name the cause of an error where it is a usual one, else what the parser says of it."""
+    at = error.pos
+    before, rest = text[:at].rstrip(), text[at:].lstrip()
+    near = text[max(0, at - 20) : at + 20].strip()
+    if rest.startswith(",") or (before.endswith(",") and rest.startswith(("}", "]"))):
+        column = text.index(",", at) if rest.startswith(",") else len(before) - 1
+        follows = text[column + 1 :].lstrip()[:1]
+        where = f" before {follows}" if follows in ("}", "]") else "" if follows else " after the object"
+        return f"there is a comma{where} at column {column + 1}, near {near!r}, too many for JSON; remove it"
+    start = at - before.endswith("-")
+    if word := _NO_JSON.match(text[start:].lstrip()):
+        instead = _SUGGESTED.get(word[0], "null, or leave the key out")
+        return f"{word[0]} at column {start + 1}, near {near!r}, is no JSON; write {instead}"
+    if rest[:1] and rest[0] in _QUOTES:
+        return f'the quote {rest[0]} at column {at + 1}, near {near!r}, is none of JSON; write the straight "'
+    if rest.startswith("'"):
+        told = f"the quote ' at column {at + 1}, near {near!r}, is none of JSON"
+        return f'{told}; write ", which json.dumps does and str does not'
+    if rest.startswith("{") and before.endswith("}"):
+        return f"a second object begins at column {at + 1}, near {near!r}; write each on a line of its own"
+    hint = "the line seems cut off" if at >= len(text.rstrip()) else "write one JSON object on the line"
+    return f"{error.msg} at column {at + 1}, near {near!r}; {hint}"
 
 
 def not_an_object(value: object) -> JsonProblem:

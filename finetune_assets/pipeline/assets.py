@@ -42,6 +42,7 @@ from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.task import Task
 from finetune_assets.training_file import jsonl, report, validation
+from finetune_assets.training_file.target import nearest_target
 
 Record = dict[str, Any]
 
@@ -137,7 +138,13 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
             "first_examples": data_views.chats(filtered_qa, region.task),
             "tokens_per_example": data_views.token_histogram(filtered_qa, region.task),
         },
-        check_results=[checks.small_enough(region.name, [file.bytes for file in built.values()])],
+        check_results=[
+            checks.small_enough(
+                region.name,
+                [file.bytes for file in built.values()],
+                nearest_target(region.task.provider, region.task.base_model),
+            )
+        ],
     )
 
 
@@ -145,7 +152,8 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
 def validation_report(region: Region, training_jsonl: Record) -> Result:
     """Say what a provider would refuse in the files, what a reviewer should know, and what training will cost."""
     task, train = region.task, region.training_file("train")
-    found = validation.validate(train, region.training_file("validation"), task.base_model)
+    target = nearest_target(task.provider, task.base_model)
+    found = validation.validate(train, region.training_file("validation"), target, task.method.type)
     n_examples = training_jsonl["train"]["n_examples"]
     estimate = spending.estimate(task, found.files[0].tokens_total, n_examples)
     compared = spending.against_retrieval(task, estimate, train, n_examples)

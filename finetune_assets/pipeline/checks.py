@@ -27,7 +27,7 @@ from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Task
 from finetune_assets.training_file.findings import Report
-from finetune_assets.training_file.tally import MAX_FILE_BYTES
+from finetune_assets.training_file.target import Target
 
 MIN_TRAINING_EXAMPLES = 10
 """What OpenAI asks of a training file; below it a job is refused."""
@@ -96,7 +96,7 @@ LITTLE_QUARANTINE = Check(
     "little_quarantine", f"At most {MAX_QUARANTINE_SHARE:.0%} of the sampled examples were set aside."
 )
 LIKELY_LABELS = Check("likely_labels", "No label looks wrong beside the examples like it.")
-SMALL_ENOUGH = Check("small_enough", "Each training file is within the 512 MB that providers take.", blocking=True)
+SMALL_ENOUGH = Check("small_enough", "Each training file is as small as the provider takes it.", blocking=True)
 VALID_FORMAT = Check("valid_format", "The training files hold nothing that a provider refuses.", blocking=True)
 WITHIN_BUDGET = Check("within_budget", "The estimated cost of training is within the task's budget.", blocking=True)
 JOB_SUCCEEDED = Check("job_succeeded", "The fine-tuning job ended with a model.", blocking=True)
@@ -224,12 +224,12 @@ def likely_labels(region: str, found: LabelErrors | None) -> dg.AssetCheckResult
     return LIKELY_LABELS.result(False, f"Region {region}: labels that look wrong: {words}; {found.note}. Look at them.")
 
 
-def small_enough(region: str, sizes: Sequence[int]) -> dg.AssetCheckResult:
+def small_enough(region: str, sizes: Sequence[int], target: Target) -> dg.AssetCheckResult:
     """Judge the size of the training files in bytes."""
-    largest = max(sizes)
-    advice = "" if largest <= MAX_FILE_BYTES else "; use fewer or smaller images"
-    words = f"Region {region}: the largest file has {largest:,} bytes, {MAX_FILE_BYTES:,} are taken{advice}."
-    return SMALL_ENOUGH.result(largest <= MAX_FILE_BYTES, words)
+    largest, most = max(sizes), target.max_file_bytes
+    advice = "" if largest <= most else "; use fewer or smaller images"
+    words = f"Region {region}: the largest file has {largest:,} bytes, {most:,} are taken{advice}."
+    return SMALL_ENOUGH.result(largest <= most, words)
 
 
 def valid_format(region: str, report: Report) -> dg.AssetCheckResult:

@@ -5,7 +5,6 @@ The models endpoint is asked first; dated announcements in `lifecycle.yaml` say 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -16,8 +15,7 @@ import openai
 import yaml
 
 from finetune_assets.provider.client import Client, explained, is_lacking
-
-_AZURE_TUNED = re.compile(r"(.+)\.ft-[0-9a-f]{32}.*")
+from finetune_assets.training_file.target import base_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +37,6 @@ class Ending:
         if days <= 0:
             return f"{self.what} ended on {self.day}, {-days} day{plural} ago ({self.source})"
         return f"{self.what} ends on {self.day}, in {days} day{plural} ({self.source})"
-
-
-def base_of(model: str) -> str:
-    """Return the base model in a fine-tuned model's name, as OpenAI and Azure write it; another name is a base model.
-
-    OpenAI writes `ft:<base>:<organisation>:<suffix>:<id>`, where the base may have colons of its own, and
-    `:ckpt-step-<n>` behind a checkpoint's; Azure writes `<base>.ft-<job>[:<suffix>]`.
-    """
-    if model.startswith("ft:"):
-        parts = model.removeprefix("ft:").split(":")
-        kept = parts[:-1] if parts[-1].startswith("ckpt-step-") else parts
-        return ":".join(kept[:-3]) or parts[0]
-    azure = _AZURE_TUNED.fullmatch(model)
-    return azure[1] if azure else model
 
 
 def shutdown(client: Client, provider: str, *models: str) -> Ending | None:

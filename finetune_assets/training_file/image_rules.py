@@ -1,4 +1,4 @@
-"""The rules for the images of one example: RGB JPEG, PNG or WEBP of at most 10 MiB, inlined or behind https.
+"""The rules for the images of one example: what a target takes, inlined or behind a public address.
 
 Inlined images are decoded from base64 and checked by their headers and checksums, not pixel by pixel; addresses
 are not fetched.
@@ -6,22 +6,21 @@ are not fetched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 import pybase64
 
 from finetune_assets.errors import ImageError
 from finetune_assets.training_file.findings import Problem
+from finetune_assets.training_file.messages import ImagePart, Message
+from finetune_assets.training_file.target import Target
 from finetune_assets.training_file.tokens import ASSUMED_SIZE
 
-MAX_IMAGES = 10
 _FORMATS = {"image/jpeg": "JPEG", "image/jpg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
-_MODES = ("RGB", "RGBA")
 _OTHER_ENDINGS = frozenset({"gif", "bmp", "tif", "tiff", "svg", "ico", "heic", "avif", "pdf", "mp4"})
 _PRIVATE_ENDINGS = (".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".corp")
 
@@ -34,48 +33,33 @@ class CheckedImage:
     size: tuple[int, int]
     asked: bool
     """Whether it belongs to the last message with images, the one that the learnt answer is about."""
+    data: bytes
+    """Of an inlined image; empty of one behind an address."""
 
 
-def check_images(messages: list[Any], found: list[Problem], field: str = "messages") -> list[CheckedImage]:
-    """Check the images of the users' messages, in their order; those with a problem are left out of the result.
-
-    What is no message or no image is passed over: the rules for messages name it.
-    """
-    parts = list(_images(messages, field))
-    if not parts:
+def check_images(messages: Sequence[Message], target: Target, found: list[Problem]) -> list[CheckedImage]:
+    """Check the images of the users' messages, in their order; those with a problem are left out of the result."""
+    shown = [message.images for message in messages if message.images]
+    if not shown:
         return []
-    if len(parts) > MAX_IMAGES:
-        message = f"{len(parts)} images in one example, at most {MAX_IMAGES} are taken; split it"
+    n_images = sum(map(len, shown))
+    if n_images > target.max_images:
+        message = f"{n_images} images in one example, at most {target.max_images} are taken; split it"
         found.append(("too_many_images", message))
-    last_shown = parts[-1][0]
     checked: list[CheckedImage] = []
-    for index, where, url in parts:
-        try:
-            key, size = _check_url(url, where, found)
-        except ImageError as error:
-            found.append((error.reason, f"{where} {error.detail}"))
-        else:
-            checked.append(CheckedImage(key, size, asked=index == last_shown))
+    for images in shown:
+        for image in images:
+            try:
+                key, size, data = _check_url(image, target, found)
+            except ImageError as error:
+                found.append((error.reason, f"{image.where} {error.detail}"))
+            else:
+                checked.append(CheckedImage(key, size, images is shown[-1], data))
     return checked
 
 
-def _is_user(message: Any) -> bool:
-    return type(message) is dict and message.get("role") == "user"
-
-
-def _images(messages: list[Any], field: str) -> Iterator[tuple[int, str, str]]:
-    """Number of the message, name of the field and URL of each image."""
-    for index, message in enumerate(messages):
-        if not _is_user(message) or type(message.get("content")) is not list:
-            continue
-        for position, part in enumerate(message["content"]):
-            image = part.get("image_url") if type(part) is dict and part.get("type") == "image_url" else None
-            if type(image) is dict and type(url := image.get("url")) is str:
-                yield index, f"{field}[{index}].content[{position}].image_url", url
-
-
-def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[int, int]]:
-    """Hash and size of an image.
+def _check_url(image: ImagePart, target: Target, found: list[Problem]) -> tuple[int, tuple[int, int], bytes]:
+    """Hash, size and, where it is inlined, bytes of an image.
 
     Raises:
         ImageError: with the finding's code as its reason.
@@ -83,36 +67,41 @@ def _check_url(url: str, where: str, found: list[Problem]) -> tuple[int, tuple[i
     # Pillow takes a while to load, and most files have no images.
     from finetune_assets.dataset import images
 
-    if not url.startswith("data:"):
-        _check_address(url, where, found)
-        return hash(url), ASSUMED_SIZE
-    mime, data = _decode(url)
-    if len(data) > images.MAX_TRAINING_BYTES:
-        raise ImageError("image_too_large", f"has {len(data):,} bytes, at most 10 MiB are taken; make it smaller")
+    if not image.url.startswith("data:"):
+        _check_address(image, target, found)
+        return hash(image.url), ASSUMED_SIZE, b""
+    mime, data = _decode(image.url)
+    if len(data) > target.max_image_bytes:
+        most = target.max_image_bytes // 2**20
+        raise ImageError("image_too_large", f"has {len(data):,} bytes, at most {most} MiB are taken; make it smaller")
     try:
         header = images.header(data)
     except ImageError as error:
         code = "image_invalid" if error.reason == "image_unreadable" else error.reason
         raise ImageError(code, f"is damaged: {error.detail}; replace the image or drop the line") from error
-    if header.format not in _FORMATS.values():
+    if header.format not in target.image_formats:
         raise ImageError("image_format", f"is {header.format}; convert it to PNG, JPEG or WEBP")
     if _is_animated(data):
         raise ImageError("image_animated", "has several frames; export the one that is meant")
-    if header.mode not in _MODES:
+    if header.mode not in target.image_modes:
         raise ImageError("image_mode", f"has Pillow mode {header.mode}; convert it to RGB")
     if header.format != _FORMATS[mime]:
-        found.append(("image_mime", f"{where} says {mime} but holds {header.format}; correct the data URL"))
-    return hash(data), (header.width, header.height)
+        found.append(("image_mime", f"{image.where} says {mime} but holds {header.format}; correct the data URL"))
+    return hash(data), (header.width, header.height), data
 
 
-def _check_address(url: str, where: str, found: list[Problem]) -> None:
+def _check_address(image: ImagePart, target: Target, found: list[Problem]) -> None:
+    url, where = image.url, image.where
     try:
         address = urlsplit(url)
         scheme, host, path = address.scheme, address.hostname, address.path
     except ValueError:
         scheme, host, path = None, None, ""
-    if scheme != "https" or not host or " " in url:
+    if scheme not in (("https", "http") if target.plain_http else ("https",)) or not host or " " in url:
         raise ImageError("image_invalid", f"must be a data URL or an https address, found {url[:60]!r}")
+    if scheme == "http":
+        message = f"{where} is a plain http address, on whose way anybody may change the image; use https, or inline it"
+        found.append(("image_plain_http", message))
     if (ending := path[-5:].rpartition(".")[2].lower()) in _OTHER_ENDINGS:
         message = f"{where} is a {ending} file by its name; providers leave out all but PNG, JPEG and WEBP"
         found.append(("image_mime", f"{message}, so convert it"))
@@ -147,5 +136,22 @@ def _decode(url: str) -> tuple[str, bytes]:
     try:
         return mime, pybase64.b64decode(payload, validate=True)
     except ValueError as error:
-        why = "it is cut off" if len(payload) % 4 else "it holds other characters"
-        raise ImageError("image_invalid", f"its base64 is damaged ({why}); encode the image again") from error
+        raise ImageError("image_invalid", f"its base64 is damaged: {_wrong_base64(payload)}") from error
+
+
+def _wrong_base64(payload: str) -> str:
+    """Say why base64 cannot be decoded, and what to do."""
+    if any(space in payload for space in "\r\n"):
+        return "it holds line breaks, as base64.encodebytes and `base64 -w 76` write them; use base64.b64encode"
+    if "-" in payload or "_" in payload:
+        return "it is in the alphabet for addresses, with - and _; use base64.b64encode, which writes + and /"
+    if " " in payload:
+        return "it holds spaces, which were + before somebody decoded them as in a form; encode the image again"
+    if "%" in payload:
+        return "it holds %, as addresses do; take the base64 as it is, without urllib.parse.quote"
+    rest = payload.rstrip("=")
+    if not rest.isascii() or not rest.replace("+", "").replace("/", "").isalnum():
+        return "it holds other characters than those of base64; encode the image again"
+    if len(rest) % 4 != 1 and len(payload) % 4:
+        return "it is cut off, or the = at its end are missing; encode the image again"
+    return "it is cut off; encode the image again"

@@ -1,9 +1,10 @@
-"""The rules for keys: those that the format does not know, and those of which parsers silently keep one of two."""
+"""The rules for keys: those that the format does not know, that hold null, or of which parsers keep one of two."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from finetune_assets.training_file.findings import Problem
@@ -11,6 +12,14 @@ from finetune_assets.training_file.findings import Problem
 MAX_DEPTH = 100
 """Objects and lists in each other. Real examples reach a dozen; what looks at them goes down by itself, level by level,
 and Python ends that at some 1,000 steps."""
+
+
+def given_keys(where: str, value: dict[str, Any], found: list[Problem], but: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys of an object that hold something. Null is noted, but for the keys that may hold it."""
+    if None not in value.values():
+        return value
+    found += [("null_key", f"{where}.{key}") for key, held in value.items() if held is None and key not in but]
+    return {key: held for key, held in value.items() if held is not None}
 
 
 def check_keys(where: str, value: dict[str, Any], known: set[str] | frozenset[str], found: list[Problem]) -> None:

@@ -8,20 +8,25 @@ in each process, so that no file can be made to collide). Among a million exampl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 from unicodedata import normalize
 
 import orjson
 
+from finetune_assets.training_file.example import Example
 from finetune_assets.training_file.findings import Findings
 from finetune_assets.training_file.image_rules import CheckedImage
+from finetune_assets.training_file.messages import Call, Message
 
 _ANSWER_BITS = 32
 _ANSWER_MASK = (1 << _ANSWER_BITS) - 1
 _SHORT = 100
 _LETTER = re.compile(r"""['"`][A-Z]['"`]|\b[A-Z]\W*$""")
 """A letter that is spoken of, in a short text: the code of 'A' is not that of 'a'."""
+_PARTNERS = 3
+"""Different images beside which one stands that is there for comparison."""
+_REFERENCE_SHARE = 0.1
+"""Share of the examples with images in which it then stands."""
 
 
 class SeenExamples:
@@ -31,50 +36,44 @@ class SeenExamples:
         # One integer a prompt, line and answer's hash packed: a tuple would take four times the memory.
         self._prompts: dict[int, int] = {}
         self._images: dict[int, int] = {}
+        self._beside: dict[int, set[int]] = {}
+        """Of images that do not stand alone, some of those they stand beside."""
+        self._n_beside: dict[int, int] = {}
+        self._n_with_images = 0
         self._contradicted: set[int] = set()
 
-    def add(
-        self,
-        line: int,
-        asked: dict[str, Any],
-        images: list[CheckedImage],
-        found: Findings,
-        pair: list[dict[str, Any]] | None = None,
-    ) -> int:
+    def add(self, line: int, example: Example, images: Sequence[CheckedImage], found: Findings) -> int:
         """Remember a well-formed example and report an earlier one with the same prompt.
 
         Two answers to one prompt are reported on both lines, since either may be the wrong one. Those of a preference
         pair may differ from those of other pairs, as long as no pair prefers what another does not.
 
-        Args:
-            line: Number of the example's line.
-            asked: The object that holds the messages, of which the last one is the answer, and the functions declared.
-            images: Of the messages.
-            found: Findings are added.
-            pair: The preferred answer and the other one, where these are not among the messages.
-
         Returns:
             The prompt's hash.
         """
-        keys = iter(images)
-        said = [_key(message, keys) for message in asked["messages"]]
-        answers = [_key(answer, keys) for answer in pair] if pair else [said.pop()]
-        prompt, answer = hash(tuple(said)), hash(tuple(answers)) & _ANSWER_MASK
-        if pair or len(asked) > 1:
-            # The same question with other functions at hand may well be answered otherwise.
-            declared = [bool(pair), asked.get("tools") or None, asked.get("functions") or None]
-            prompt = hash((prompt, orjson.dumps(declared, option=orjson.OPT_SORT_KEYS)))
+        prompt, answers = _hashes(example, images)
+        answer = hash(answers) & _ANSWER_MASK
         first = self._prompts.setdefault(prompt, line << _ANSWER_BITS | answer)
         first_line, first_answer = first >> _ANSWER_BITS, first & _ANSWER_MASK
         if first_line != line:
             if first_answer == answer:
                 found.add(line, "duplicate_example", f"the same example as line {first_line}; keep one of them")
-            elif not pair or first_answer == hash(tuple(answers[::-1])) & _ANSWER_MASK:
+            elif len(answers) == 1 or first_answer == hash(answers[::-1]) & _ANSWER_MASK:
                 self._contradiction(first_line, line, found)
-        for image in images:
-            if image.asked:
-                self._images.setdefault(image.key, line)
+        if images:
+            self._add_images(line, [image.key for image in images if image.asked])
         return prompt
+
+    def _add_images(self, line: int, keys: list[int]) -> None:
+        self._n_with_images += 1
+        for key in keys:
+            self._images.setdefault(key, line)
+        if len(keys) > 1:
+            for key in set(keys):
+                self._n_beside[key] = self._n_beside.get(key, 0) + 1
+                others = self._beside.setdefault(key, set())
+                if len(others) < _PARTNERS:
+                    others.update(set(keys) - {key})
 
     def _contradiction(self, first_line: int, line: int, found: Findings) -> None:
         told = "the same question as line {} with another answer; keep the right one"
@@ -83,37 +82,60 @@ class SeenExamples:
             self._contradicted.add(first_line)
             found.add(first_line, "contradictory_answers", told.format(line))
 
-    def find_leak(self, prompt: int, images: list[CheckedImage]) -> str | None:
+    def find_leak(self, prompt: int, images: Sequence[CheckedImage]) -> str | None:
         """Say what a held-out example shares with this file, the training file; None where it shares nothing."""
         if (first := self._prompts.get(prompt)) is not None:
             return f"the same question is in line {first >> _ANSWER_BITS} of the training file; remove it from one"
-        for image in images:
-            if image.asked and (line := self._images.get(image.key)) is not None:
+        for image in self.judged(images):
+            if (line := self._images.get(image.key)) is not None:
                 return f"its image is in line {line} of the training file too; keep an image's questions in one file"
         return None
 
+    def judged(self, images: Sequence[CheckedImage]) -> list[CheckedImage]:
+        """The images that a held-out example is about.
 
-def _key(message: dict[str, Any], images: Iterator[CheckedImage]) -> tuple[object, ...]:
-    content = message.get("content")
-    if type(content) is str:
-        content = _plain(content)
-    elif type(content) is list:
-        # Whether the image comes first or the text does, and a single text in a list or by itself, is the same.
-        texts = [_plain(part[part["type"]]) for part in content if part["type"] != "image_url"]
-        shown = tuple([next(images).key for part in content if part["type"] == "image_url"])
-        content = (*texts, shown) if shown or len(texts) != 1 else texts[0]
-    if len(message) == 2:
-        return message["role"], content
-    return message["role"], content, _others(message)
+        Left out are those that it only shows for comparison, as a part without fault beside the one to be judged: they
+        stand beside several different images, and in many examples of the training file.
+        """
+        asked = [image for image in images if image.asked]
+        return [image for image in asked if not self._is_reference(image.key)] if len(asked) > 1 else asked
+
+    def _is_reference(self, key: int) -> bool:
+        many = self._n_beside.get(key, 0) >= _REFERENCE_SHARE * self._n_with_images
+        return many and len(self._beside.get(key, ())) >= _PARTNERS
 
 
-def _others(message: dict[str, Any]) -> bytes | None:
-    """What a message holds besides its text, but for the names of its calls, which differ from run to run."""
-    unlike = ("role", "content", "weight", "tool_call_id")
-    others = {key: value for key, value in message.items() if key not in unlike and value is not None}
-    if "tool_calls" in others:
-        others["tool_calls"] = [call["function"] for call in others["tool_calls"]]
-    return orjson.dumps(others, option=orjson.OPT_SORT_KEYS) if others else None
+def _hashes(example: Example, images: Sequence[CheckedImage]) -> tuple[int, tuple[object, ...]]:
+    """Hash of what is asked, and what is answered: one answer, or two of a preference pair, or none."""
+    keys = iter(images)
+    said = [_key(message, keys) for message in example.messages]
+    if example.outputs:
+        answers = tuple([_key(output, keys) for output in example.outputs])
+    else:
+        answers = (said.pop(),) if example.messages[-1].role == "assistant" else ((),)
+    prompt = hash(tuple(said))
+    if example.outputs or example.tools.key:
+        # The same question with other functions at hand may well be answered otherwise.
+        prompt = hash((prompt, bool(example.outputs), example.tools.key))
+    return prompt, answers
+
+
+def _key(message: Message, images: Iterator[CheckedImage]) -> tuple[object, ...]:
+    # Whether the image comes first or the text does is the same.
+    texts = tuple([_plain(text) for text in message.texts])
+    if not (message.images or message.calls or message.name or message.refused):
+        return message.role, texts
+    shown = tuple([next(images).key for _ in message.images])
+    # A tool's name only repeats that of the call, and the ids of calls differ from run to run.
+    name = None if message.role == "tool" else message.name
+    return message.role, texts, shown, tuple(map(_called, message.calls)), name, message.refused
+
+
+def _called(call: Call) -> tuple[str, bytes | str]:
+    try:
+        return call.name, orjson.dumps(orjson.loads(call.arguments), option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # orjson reads deeper than it writes
+        return call.name, call.arguments
 
 
 def _plain(text: str) -> str:

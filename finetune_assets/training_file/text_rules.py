@@ -7,9 +7,10 @@ rules, each appends `(code, message)` to `found`. No secret is repeated in a mes
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
 
 from finetune_assets.training_file.findings import Problem
+from finetune_assets.training_file.messages import Message
 
 _SECRETS = (  # A character that it needs, how it begins, and all of it: the search for one character costs nothing.
     ("an OpenAI or Anthropic key", "-", "sk-", re.compile(r"(?<![\w-])sk-[A-Za-z0-9_-]{20,}")),
@@ -39,18 +40,10 @@ _INVISIBLE = re.compile("[\x80-\x9f\u2060\u202d\u202e\ufeff\ufffe\uffff]"
 """Not among them: joiners, which emoji and several scripts need, and the breaks between words of Thai and Khmer."""
 
 
-def texts_of(messages: list[Any]) -> str:
-    """Join the texts of messages, well-formed or not, and the arguments of their calls."""
-    texts: list[str] = []
-    for message in messages:
-        content = message.get("content") if type(message) is dict else None
-        if type(content) is str:
-            texts.append(content)
-        elif type(content) is list:
-            texts += [part["text"] for part in content if type(part) is dict and type(part.get("text")) is str]
-        if type(message) is dict and type(calls := message.get("tool_calls")) is list:
-            functions = [call.get("function") for call in calls if type(call) is dict]
-            texts += [str(function.get("arguments")) for function in functions if type(function) is dict]
+def texts_of(messages: Sequence[Message]) -> str:
+    """Join the texts of messages and the arguments of their calls."""
+    texts = [text for message in messages for text in message.texts]
+    texts += [call.arguments for message in messages for call in message.calls]
     return "\n".join(texts)
 
 

@@ -2,30 +2,27 @@
 
 Text is counted exactly in o200k_base (gpt-4o, gpt-4.1 and later). Around it come OpenAI's fixed costs: 3 tokens
 a message besides its role, and 3 that open the answer (OpenAI cookbook, "How to count tokens with tiktoken").
-Images follow the tables of OpenAI's vision guide.
+Images cost what their model asks for (`image_cost`).
 """
 
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from typing import Any
 
-import orjson
+from finetune_assets.training_file.image_cost import Patches, Tiles, image_cost
+from finetune_assets.training_file.messages import Message, read_messages
 
 PER_MESSAGE = 3
 PER_NAME = 1
 PER_ANSWER = 3
-LOW_DETAIL_TOKENS = 85
-"""An image at detail low in training, on every model (vision fine-tuning guide)."""
+PER_CALL = 3
+"""What a call costs besides its name and arguments: an estimate, as is that of the functions (`tool_tokens`)."""
 ASSUMED_SIZE = (1024, 1024)
 """Width and height of an image behind a URL, which is not fetched to be counted."""
-DEFAULT_CONTEXT = 65_536
-"""Longest example in tokens; a provider cuts off what is beyond. gpt-3.5-turbo has less."""
-
 Talk = tuple[int, list[str]]
 """The tokens of a conversation besides its texts, and its texts."""
 _SHORT = 1_000
@@ -34,15 +31,6 @@ _UNKNOWN = 1 << 40
 _LONGEST_WORD = 32
 _MAX_WORDS = 100_000
 """Words that are remembered: some 20 MB."""
-_TILES = {  # model prefix: tokens of the base, tokens of each 512 px tile
-    "gpt-4o-mini": (2833, 5667),
-    "gpt-5": (70, 140),
-    "o1": (75, 150),
-    "o3": (75, 150),
-}
-_TILES_OTHERWISE = (85, 170)
-_PATCHES = {"gpt-4.1-mini": 1.62, "gpt-4.1-nano": 2.46, "o4-mini": 1.72}
-_MAX_PATCHES = 1536
 
 
 def count(text: str) -> int:
@@ -96,69 +84,39 @@ def _counter() -> Callable[[str], int]:
 _WORDS = _Words()
 
 
-def context_limit(model: str | None) -> int:
-    """Look up the longest example, in tokens, that the model trains on in full."""
-    return 16_385 if model is not None and model.startswith("gpt-3.5") else DEFAULT_CONTEXT
-
-
-def image_tokens(model: str | None, detail: str, width: int, height: int) -> int:
-    """Count the tokens of one image of `width` x `height` pixels.
-
-    `low` costs 85. `high` and `auto`: the image is fitted into 2048 x 2048, then its shorter side into 768, and each
-    512 px tile counts on top of a base; the small 4.1 and o4 models count 32 px patches, at most 1536, times a factor.
-    Unknown models count as gpt-4o. Source: OpenAI's vision guide.
-    """
-    name = model or ""
-    factor = next((value for prefix, value in _PATCHES.items() if name.startswith(prefix)), None)
-    if factor is not None:
-        return math.ceil(min(math.ceil(width / 32) * math.ceil(height / 32), _MAX_PATCHES) * factor)
-    if detail == "low":
-        return LOW_DETAIL_TOKENS
-    base, per_tile = next((value for prefix, value in _TILES.items() if name.startswith(prefix)), _TILES_OTHERWISE)
-    scale = min(1, 2048 / max(width, height))
-    scale *= min(1, 768 / (min(width, height) * scale))
-    # A side that comes out as 512.0000001 is still one tile.
-    across, down = (max(1, math.ceil(side * scale / 512 - 1e-9)) for side in (width, height))
-    return base + per_tile * across * down
-
-
 def example_tokens(
     messages: list[dict[str, Any]], model: str | None = None, sizes: Iterable[tuple[int, int]] = ()
 ) -> int:
-    """Count the tokens of one well-formed example in training; the arguments are those of `talk`."""
-    fixed, texts = talk(messages, model, sizes)
+    """Count the tokens of one well-formed example in training, written as in a file.
+
+    Args:
+        messages: In the chat format.
+        model: Decides what images cost.
+        sizes: As in `talk`.
+    """
+    fixed, texts = talk(read_messages("messages", messages, []), image_cost(model or ""), sizes)
     return fixed + sum(map(count, texts))
 
 
-def talk(messages: list[dict[str, Any]], model: str | None = None, sizes: Iterable[tuple[int, int]] = ()) -> Talk:
+def talk(messages: Sequence[Message], images: Tiles | Patches, sizes: Iterable[tuple[int, int]] = ()) -> Talk:
     """Take apart what is counted in one well-formed example.
 
     Args:
-        messages: In the chat format; calls of functions are counted by their names and arguments.
-        model: Decides what images cost.
+        messages: Calls of functions are counted by their names and arguments.
+        images: What an image costs.
         sizes: Width and height of the images in the order of the messages; where they run out, 1024 x 1024 is assumed.
     """
     fixed, texts = PER_ANSWER, []
     remaining = iter(sizes)
     for message in messages:
-        content = message.get("content")
-        fixed += PER_MESSAGE + _count_repeated(message["role"])
-        if type(content) is str:
-            texts.append(content)
-        else:
-            for part in content or ():
-                if part["type"] == "image_url":
-                    width, height = next(remaining, ASSUMED_SIZE)
-                    fixed += image_tokens(model, part["image_url"].get("detail", "auto"), width, height)
-                else:
-                    texts.append(part[part["type"]])
-        if len(message) > 2:
-            fixed += PER_NAME if message.get("name") else 0
-            texts += _extra_texts(message)
+        fixed += PER_MESSAGE + _count_repeated(message.role)
+        texts += message.texts
+        for image in message.images:
+            fixed += images.tokens(image.detail, *next(remaining, ASSUMED_SIZE))
+        if message.name is not None:
+            fixed += PER_NAME
+            texts.append(message.name)
+        for call in message.calls:
+            fixed += PER_CALL
+            texts += (call.name, call.arguments)
     return fixed, texts
-
-
-def _extra_texts(message: dict[str, Any]) -> list[str]:
-    texts = [message["name"]] if message.get("name") else []
-    calls = [message[key] for key in ("tool_calls", "function_call") if message.get(key)]
-    return texts + [orjson.dumps(call).decode() for call in calls]

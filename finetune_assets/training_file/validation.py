@@ -1,33 +1,38 @@
 """Says, line by line, what a provider would refuse in a training file and what a reviewer should know of it.
 
 One pass, streaming: of the lines that went by only 64-bit hashes stay in memory (some 150 bytes an example).
-Nothing in a file raises; whatever is wrong becomes a finding with its line, a code and what to do. A file that is all
-in the format of the other method is one finding, not one a line. Imports neither
-pandas nor anything that knows tasks, because the fine-tuning server checks uploaded files with it too.
+Nothing in a file raises; whatever is wrong becomes a finding with its line, a code and what to do. What is wrong with
+all of a file, as another format or encoding, is one finding, not one a line. Imports neither pandas nor anything that
+knows tasks, because the fine-tuning server checks uploaded files with it too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, explain, not_an_object, raw_lines
+from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, explain, not_an_object, opened, raw_lines
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.training_file.counting import Counting
+from finetune_assets.training_file.example import Example
+from finetune_assets.training_file.file_shape import file_problem
 from finetune_assets.training_file.findings import WARNINGS, FileReport, Findings, Problem, Report, has_error
-from finetune_assets.training_file.formats import Formats, Method
+from finetune_assets.training_file.formats import Formats
 from finetune_assets.training_file.image_rules import CheckedImage, check_images
 from finetune_assets.training_file.key_rules import check_repeated_keys
-from finetune_assets.training_file.message_rules import check_example
-from finetune_assets.training_file.preference_rules import INPUT_FIELD, check_pair, input_of, outputs_of
+from finetune_assets.training_file.message_rules import read_chat
+from finetune_assets.training_file.preference_rules import read_pair
+from finetune_assets.training_file.reinforcement_rules import References, read_task
 from finetune_assets.training_file.seen import SeenExamples
-from finetune_assets.training_file.tally import MIN_EXAMPLES, Tally
+from finetune_assets.training_file.tally import Tally
+from finetune_assets.training_file.target import METHODS, OPENAI, Method, Target
 from finetune_assets.training_file.text_rules import check_text, texts_of
-from finetune_assets.training_file.tokens import context_limit, talk
+from finetune_assets.training_file.tokens import talk
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -35,12 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["FileReport", "Method", "Report", "validate"]
 
 _BUFFER_BYTES = 1 << 20
+_READ = {"supervised": read_chat, "dpo": read_pair, "reinforcement": read_task}
 
 
 def validate(
     path: str | Path | UPath,
     validation_path: str | Path | UPath | None = None,
-    model: str | None = None,
+    target: Target = OPENAI,
     method: Method | None = "supervised",
     *,
     structure_only: bool = False,
@@ -48,9 +54,9 @@ def validate(
     """Check a training file and, where given, its validation file.
 
     Args:
-        path: JSONL, one example a line, in the chat format or, for the method `dpo`, in the preference format.
+        path: JSONL at any fsspec location, one example a line, in the format of the method.
         validation_path: The file whose examples are held back; what it shares with the training file is a leak.
-        model: The base model, for image tokens and the context limit; None counts as gpt-4o.
+        target: The provider and model whose limits hold.
         method: What the files are to train; None takes what most of a file's lines are for.
         structure_only: Check JSON, keys, roles, weights and tools alone: count no tokens, look at no inlined image,
             search no text and compare no examples.
@@ -58,10 +64,11 @@ def validate(
     Raises:
         TrainingFileError: a file cannot be opened. Nothing in the contents raises.
     """
-    training = _FileCheck(model, method, structure_only)
+    training = _FileCheck(target, method, structure_only)
     files = [training.run(path)]
     if validation_path is not None:
-        files.append(_FileCheck(model, method, structure_only, training.seen).run(validation_path))
+        held_out = replace(target, min_examples=1)
+        files.append(_FileCheck(held_out, method, structure_only, training.seen).run(validation_path))
     return Report(files)
 
 
@@ -88,57 +95,74 @@ class _FileCheck:
     """One file's pass. `held_out_from` is what the training file holds, where this is the validation file."""
 
     def __init__(
-        self, model: str | None, method: Method | None, structure_only: bool, held_out_from: SeenExamples | None = None
+        self, target: Target, method: Method | None, structure_only: bool, held_out_from: SeenExamples | None = None
     ) -> None:
-        self.model = model
+        self.target = target
         self.structure_only = structure_only
         self.held_out_from = held_out_from
         self.seen = SeenExamples()
         self.formats = Formats(method)
-        self.tallies: dict[Method, Tally] = {"supervised": Tally(), "dpo": Tally()}
+        self.graded = method == "reinforcement"
+        self.references = References()
+        self.tallies: dict[Method, Tally] = {method: Tally() for method in METHODS}
         self.errors = Findings()
         self.warnings = Findings()
-        self.n_lines = 0
+        self.n_lines = self.n_broken = 0
         self.counting = Counting(self._counted)
 
     def run(self, path: str | Path | UPath) -> FileReport:
         try:
-            with _open(path) as file, self.counting:
-                reader = _HashingReader(file)
-                for line in raw_lines(io.BufferedReader(reader, _BUFFER_BYTES)):
-                    self._line(line)
+            with opened(path) as file, self.counting:
+                hashing = _HashingReader(file)
+                reader = io.BufferedReader(hashing, _BUFFER_BYTES)
+                if (whole := file_problem(reader)) is None:
+                    for line in raw_lines(reader):
+                        self._line(line)
+                else:
+                    problem, self.n_lines = whole
+                    self.errors.add(None, *problem)
         except OSError as error:
             raise TrainingFileError(f"{path}: cannot be read: {error.strerror or error}") from error
         tally = self.tallies[self.formats.method]
-        self.formats.report(self.errors)
-        if not self.formats.all_wrong:
-            least = 1 if self.held_out_from is not None else MIN_EXAMPLES
-            tally.report(reader.n_bytes, least, self.errors, self.warnings)
+        if whole is None:
+            self._report(tally, hashing.n_bytes)
         return FileReport(
             path=str(path),
-            sha256=reader.sha256.hexdigest(),
-            bytes=reader.n_bytes,
+            sha256=hashing.sha256.hexdigest(),
+            bytes=hashing.n_bytes,
             n_lines=self.n_lines,
             n_examples=tally.n_examples,
             n_images=tally.n_images,
             tokens_total=tally.tokens_total,
             tokens_max=tally.tokens_max,
+            tool_tokens=tally.tool_tokens,
             token_histogram=dict(sorted(tally.token_histogram.items())),
             message_histogram=dict(sorted(tally.message_histogram.items())),
             answers=dict(tally.answers.most_common()) if tally.answers else {},
             structure_only=self.structure_only,
-            errors=self.errors.closed(),
-            warnings=self.warnings.closed(),
+            errors=self.errors.closed(self.n_lines),
+            warnings=self.warnings.closed(self.n_lines),
             error_counts=dict(self.errors.counts),
             warning_counts=dict(self.warnings.counts),
         )
+
+    def _report(self, tally: Tally, n_bytes: int) -> None:
+        """Report what is seen at the end of the file."""
+        method = self.formats.method
+        if method not in self.target.methods:
+            known = ", ".join(self.target.methods)
+            told = f"{self.target.name} is not trained by the method {method!r}, only by {known}; choose another"
+            self.errors.add(None, "method_not_supported", told)
+        self.formats.report(self.errors)
+        self.references.report(self.warnings)
+        if not self.formats.all_wrong:
+            tally.report(n_bytes, self.n_broken, self.target, self.errors, self.warnings)
 
     def _line(self, line: bytes) -> None:
         self.n_lines += 1
         found: list[Problem] = []
         if line.startswith(BYTE_ORDER_MARK):
-            message = "it begins with a byte order mark; save the file as UTF-8 without one"
-            self.errors.add(self.n_lines, "byte_order_mark", message)
+            self._check_mark(found)
             line = line[len(BYTE_ORDER_MARK) :]
         try:
             example = orjson.loads(line)
@@ -152,53 +176,61 @@ class _FileCheck:
             else:
                 problem = not_an_object(example)
                 found.append((problem.code, problem.message))
-        for code, message in found:
-            (self.warnings if code in WARNINGS else self.errors).add(self.n_lines, code, message)
+        if found:
+            self.n_broken += has_error(found)
+            for code, message in found:
+                (self.warnings if code in WARNINGS else self.errors).add(self.n_lines, code, message)
 
-    def _example(self, line: bytes, example: dict[str, Any], found: list[Problem]) -> None:
+    def _check_mark(self, found: list[Problem]) -> None:
+        """Judge a byte order mark, which Azure's guide asks for, at the beginning of a file."""
+        if self.n_lines > 1:
+            told = "it begins with a byte order mark, as files that were joined do; take it out"
+            found.append(("invalid_encoding", told))
+        elif not self.target.byte_order_mark:
+            told = "the file begins with a byte order mark, which not every reader takes; save it as UTF-8 without one"
+            found.append(("byte_order_mark", told))
+
+    def _example(self, line: bytes, raw: dict[str, Any], found: list[Problem]) -> None:
         """Check one object; where it is well-formed, count it and compare it with those before."""
-        method = self.formats.add(self.n_lines, example)
-        if method == "dpo":
-            check_pair(example, found)
-            asked, answers, field = input_of(example), outputs_of(example), INPUT_FIELD
-        else:
-            check_example(example, found)
-            asked, answers, field = example, [], "messages"
-        messages, images = asked.get("messages"), []
-        if not self.structure_only and type(messages) is list:
-            images = check_images(messages, found, field)
-            check_text(texts_of([*messages, *answers]), line, found)
+        method = self.formats.add(self.n_lines, raw)
+        example = _READ[method](raw, self.target, found)
+        images: list[CheckedImage] = []
+        if not self.structure_only:
+            images = check_images(example.messages, self.target, found)
+            check_text(texts_of(example.every_message), line, found)
+        if method == "reinforcement":
+            self.references.add(self.n_lines, raw)
+            if not self.graded:
+                return
         if found and has_error(found):
             return
         if self.structure_only:
             self.tallies[method].n_examples += 1
         else:
-            self._count(asked, answers, images, method)
+            self._count(example, images, method)
 
-    def _count(
-        self, asked: dict[str, Any], answers: list[dict[str, Any]], images: list[CheckedImage], method: Method
-    ) -> None:
+    def _count(self, example: Example, images: list[CheckedImage], method: Method) -> None:
         """Count a well-formed example and compare it. A preference pair has two answers to what is asked."""
-        messages, sizes = asked["messages"], [image.size for image in images]
-        talks = [[*messages, answer] for answer in answers] or [messages]
-        self.counting.add(self.n_lines, [talk(each, self.model, sizes) for each in talks])
-        prompt = self.seen.add(self.n_lines, asked, images, self.warnings, answers)
+        messages, sizes = example.messages, [image.size for image in images]
+        talks = [[*messages, answer] for answer in example.outputs] or [messages]
+        counted = [talk(each, self.target.image_cost, sizes) for each in talks]
+        tally, n_tool_tokens = self.tallies[method], example.tools.tokens
+        if n_tool_tokens:
+            counted = [(fixed + n_tool_tokens, texts) for fixed, texts in counted]
+            tally.tool_tokens += n_tool_tokens * len(counted)
+        self.counting.add(self.n_lines, counted)
+        prompt = self.seen.add(self.n_lines, example, images, self.warnings)
         if self.held_out_from is not None and (told := self.held_out_from.find_leak(prompt, images)):
             self.errors.add(self.n_lines, "leak", told)
-        said = [message.get("content") for message in messages if message["role"] == "assistant"]
-        self.tallies[method].add(len(messages), len(images), said if method == "supervised" else [])
+        said = [message.label for message in messages if message.role == "assistant"]
+        tally.add(len(messages), len(images), said if method == "supervised" else [])
 
     def _counted(self, line: int, tokens: list[int]) -> None:
         """Take an example's tokens, which may come later than those of the next."""
-        if (most := max(tokens)) > (limit := context_limit(self.model)):
-            self.warnings.add(line, "too_long", f"{most:,} tokens; what is beyond {limit:,} is cut off, so shorten it")
-        self.tallies["dpo" if len(tokens) == 2 else "supervised"].add_tokens(sum(tokens))
-
-
-def _open(path: str | Path | UPath) -> BinaryIO:
-    if "://" in str(path):
-        # fsspec takes as long to load as 100,000 lines take to be checked.
-        from upath import UPath
-
-        return cast("BinaryIO", UPath(path).open("rb"))
-    return Path(str(path)).open("rb")
+        tally = self.tallies["reinforcement" if self.graded else "dpo" if len(tokens) == 2 else "supervised"]
+        limit = self.target.max_tokens
+        if limit is not None and (most := max(tokens)) > limit:
+            estimated = ", those of the functions estimated" if tally.tool_tokens else ""
+            told = f"{most:,} tokens{estimated}; what is beyond {limit:,} is cut off, so shorten it"
+            self.warnings.add(line, "too_long", told)
+        tally.add_tokens(sum(tokens))

@@ -16,6 +16,7 @@ from finetune_assets.dataset.table import write_table
 from finetune_assets.evaluation import calibration
 from finetune_assets.pipeline import checks
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, TextAnswer
+from finetune_assets.training_file.target import OPENAI
 from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.evaluation import predictions as built
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -105,8 +106,8 @@ def test_labels_that_look_wrong_are_counted_by_split() -> None:
 
 
 def test_a_file_above_512_mb_is_not_uploaded() -> None:
-    assert checks.small_enough("mono", [100, 512 * 1024 * 1024]).passed
-    result = checks.small_enough("mono", [100, 512 * 1024 * 1024 + 1])
+    assert checks.small_enough("mono", [100, 512 * 1024 * 1024], OPENAI).passed
+    result = checks.small_enough("mono", [100, 512 * 1024 * 1024 + 1], OPENAI)
     assert not result.passed and "use fewer or smaller images" in (result.description or "")
 
 

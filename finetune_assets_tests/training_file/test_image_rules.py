@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from finetune_assets.dataset.images import MAX_TRAINING_BYTES, data_url
+from finetune_assets.training_file.target import AZURE, LOCAL
+from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.dataset.pictures import picture
-from finetune_assets_tests.training_file.chats import assistant, chat, checked, codes, image, text, user
+from finetune_assets_tests.training_file.chats import assistant, chat, checked, codes, good, image, text, user, write
 
 
 def animated(image_format: str) -> bytes:
@@ -39,13 +41,21 @@ def test_a_fit_image_has_no_finding(tmp_path: Path, url: str) -> None:
     ("url", "code", "words"),
     [
         ("images/a.png", "image_invalid", "must be a data URL or an https address, found 'images/a.png'"),
-        ("http://example.com/a.png", "image_invalid", "must be a data URL or an https address"),
         ("https://", "image_invalid", "must be a data URL or an https address"),
         ("data:image/png," + PNG, "image_invalid", "must begin like data:image/png;base64"),
         ("data:image/png;base64" + PNG, "image_invalid", "must begin like data:image/png;base64"),
         ("data:image/gif;base64," + PNG, "image_format", "has the type 'image/gif'"),
-        ("data:image/png;base64," + PNG[:-3], "image_invalid", "its base64 is damaged"),
-        ("data:image/png;base64," + PNG[:40] + "\n" + PNG[40:], "image_invalid", "its base64 is damaged"),
+        ("data:image/png;base64," + PNG[:-3], "image_invalid", "its base64 is damaged: it is cut off"),
+        (
+            "data:image/png;base64," + PNG[:40] + "\n" + PNG[40:],
+            "image_invalid",
+            "it holds line breaks, as base64.encod",
+        ),
+        ("data:image/png;base64," + PNG[:40] + "\r\n" + PNG[40:], "image_invalid", "use base64.b64encode"),
+        ("data:image/png;base64,-_" + PNG[2:], "image_invalid", "in the alphabet for addresses"),
+        ("data:image/png;base64, " + PNG[1:], "image_invalid", "which were + before"),
+        ("data:image/png;base64,%2B" + PNG[3:], "image_invalid", "without urllib.parse.quote"),
+        ("data:image/png;base64,\u00e9" + PNG[1:], "image_invalid", "other characters than those of base64"),
         ("data:image/png;base64,", "image_invalid", "0 bytes"),
         ("https://192.168.0.5/a.png", "image_private_host", "at '192.168.0.5', which no provider reaches"),
         ("https://localhost:8000/a.png", "image_private_host", "inline the image instead"),
@@ -76,6 +86,21 @@ def test_an_address_that_ends_like_another_format_is_a_warning(tmp_path: Path) -
     report = checked(tmp_path, chat(user([text(), image("https://example.com/a.GIF?size=3")]), assistant()))
     assert (codes(report), report.errors) == ([(11, "image_mime")], [])
     assert "is a gif file by its name" in report.warnings[0].message
+
+
+def test_a_plain_http_address_is_a_warning_where_the_provider_takes_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *good(10), chat(user([text(), image("http://example.com/a.png")]), assistant()))
+    assert codes(validate(path).files[0]) == [(11, "image_plain_http")]
+    assert validate(path).ok
+    assert codes(validate(path, target=LOCAL).files[0]) == [(11, "image_invalid")]
+
+
+def test_azure_takes_64_images_an_example(tmp_path: Path) -> None:
+    def found(n: int) -> list[tuple[int | None, str]]:
+        path = write(tmp_path / f"{n}.jsonl", *good(10), chat(user([image()] * n), assistant()))
+        return codes(validate(path, target=AZURE).files[0])
+
+    assert (found(64), found(65)) == ([], [(11, "too_many_images")])
 
 
 def test_ten_images_an_example_are_taken_and_eleven_are_not(tmp_path: Path) -> None:

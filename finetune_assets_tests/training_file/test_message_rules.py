@@ -22,6 +22,15 @@ REFUSED = {"type": "refusal", "refusal": "I cannot say."}
         chat(user([image(detail="high"), text()]), assistant()),
         chat(user([image("https://example.com/a.png")]), assistant()),
         chat(user(), assistant([REFUSED])),
+        chat(SYSTEM, user("What is it?"), user([image()]), assistant()),
+        chat(user([image()]), user("What is it?"), assistant()),
+        chat(
+            user(),
+            {"role": "assistant", "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "name": "look_up", "content": "4"},
+            assistant(),
+            tools=[TOOL],
+        ),
         chat(user(), assistant(), parallel_tool_calls=None, tools=[]),
         chat(
             user(),
@@ -50,8 +59,8 @@ def test_a_well_formed_example_has_no_finding(tmp_path: Path, example: dict[str,
         (chat({"content": "hi"}, assistant()), "missing_role", "messages[0] has no role"),
         (chat({"role": "bot", "content": "hi"}, assistant()), "unknown_role", "found the text 'bot'"),
         (chat({"role": ["user"], "content": "hi"}, assistant()), "unknown_role", "found a list of 1"),
-        (chat({"role": "user"}, assistant()), "missing_content", "messages[0].content (user) is missing"),
-        (chat(user(), assistant(None)), "missing_content", "messages[1].content (assistant) is null"),
+        (chat({"role": "user"}, assistant()), "missing_content", "messages[0].content (user) is missing or null"),
+        (chat(user(), assistant(None)), "missing_content", "messages[1].content (assistant) is missing or null"),
         (chat(user(), assistant("")), "empty_content", "messages[1].content (assistant) is empty"),
         (chat(user(" \n"), assistant()), "empty_content", "messages[0].content (user) is empty"),
         (chat(user([]), assistant()), "empty_content", "is an empty list"),
@@ -68,7 +77,6 @@ def test_a_well_formed_example_has_no_finding(tmp_path: Path, example: dict[str,
         (chat(SYSTEM, user()), "missing_assistant", "end with the answer to be learnt"),
         (chat(user(), assistant(), user("And?")), "last_not_assistant", "the last message is from user"),
         (chat(user(), assistant(weight=2)), "invalid_weight", "must be 0 or 1, found a number (2)"),
-        (chat(user(), assistant(weight=None)), "invalid_weight", "must be 0 or 1, found null"),
         (chat(user(), assistant(weight=True)), "invalid_weight", "found true"),
         (chat(user(weight=1), assistant()), "invalid_weight", "does not belong in a user message"),
         (chat(user(), assistant(weight=0)), "nothing_to_train", "every assistant message has weight 0"),
@@ -115,7 +123,7 @@ def test_every_problem_of_a_line_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_bad_field_hides_neither_the_order_nor_the_images_nor_the_texts_of_its_line(tmp_path: Path) -> None:
-    asked = user([image("http://example.com/a.png"), text("caf\ufffd")], name="a b")
+    asked = user([image("ftp://example.com/a.png"), text("caf\ufffd")], name="a b")
     report = checked(tmp_path, chat(asked, assistant(5), user("And?")))
     assert codes(report) == [
         (11, "invalid_name"), (11, "invalid_content"), (11, "last_not_assistant"), (11, "image_invalid"),

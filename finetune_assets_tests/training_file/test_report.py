@@ -111,11 +111,12 @@ def test_a_preview_that_is_no_conversation_does_no_harm(tmp_path: Path) -> None:
 
 
 def test_long_lists_of_findings_are_cut_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = page(tmp_path, *[b"{"] * (MAX_ROWS + 50))
+    others = good(2 * MAX_ROWS, start=100)
+    found = page(tmp_path, *others, *[b"{"] * (MAX_ROWS + 50))
     assert f"{MAX_ROWS + 50} invalid_json" in found.text
     assert "50 more; the JSON report lists them." in found.text
     assert found.text.count("unexpected end of data") == MAX_ROWS
     monkeypatch.setattr(findings, "MAX_FINDINGS", MAX_ROWS + 20)
-    found = page(tmp_path, *[b"{"] * (MAX_ROWS + 50))
+    found = page(tmp_path, *others, *[b"{"] * (MAX_ROWS + 50))
     assert "50 more; the JSON report lists the first 20 of them." in found.text
     assert "more_findings" not in found.text

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.training_file import tokens
-from finetune_assets.training_file.tokens import context_limit, count, example_tokens, image_tokens
+from finetune_assets.training_file.image_cost import image_cost
+from finetune_assets.training_file.tokens import count, example_tokens
 from finetune_assets_tests.training_file.chats import assistant, image, text, user
 
 SPACING = [" ", " ", " ", "  ", "\n", "\r\n", "\t", "\x0b", "\x1c", "\x85", "\xa0", "\u2003", "\u3000"]
@@ -85,7 +86,10 @@ def test_an_image_without_a_known_size_counts_as_1024_square() -> None:
 
 def test_calls_of_functions_are_counted() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
-    assert example_tokens([user(), assistant(None, tool_calls=[call])]) > example_tokens([user(), assistant("")]) + 10
+    bare = example_tokens([user(), assistant("")])
+    assert example_tokens([user(), assistant(None, tool_calls=[call])]) == bare + 3 + count("look_up") + count("{}")
+    older = {"role": "assistant", "function_call": call["function"]}
+    assert example_tokens([user(), older]) == bare + 3 + count("look_up") + count("{}")
 
 
 @pytest.mark.parametrize(
@@ -105,10 +109,4 @@ def test_calls_of_functions_are_counted() -> None:
 def test_image_tokens_follow_the_vision_guide(
     model: str | None, detail: str, size: tuple[int, int], expected: int
 ) -> None:
-    assert image_tokens(model, detail, *size) == expected
-
-
-def test_the_context_is_shorter_on_gpt_3_5() -> None:
-    assert (context_limit("gpt-3.5-turbo-0125"), context_limit("gpt-4o-2024-08-06"), context_limit(None)) == (
-        16_385, 65_536, 65_536,
-    )  # fmt: skip
+    assert image_cost(model or "").tokens(detail, *size) == expected

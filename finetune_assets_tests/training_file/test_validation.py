@@ -2,6 +2,7 @@ import hashlib
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -12,7 +13,8 @@ from upath import UPath
 
 from finetune_assets.dataset.images import data_url
 from finetune_assets.errors import TrainingFileError
-from finetune_assets.training_file import findings, tally
+from finetune_assets.training_file import findings
+from finetune_assets.training_file.target import OPENAI, find_target
 from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.dataset.pictures import picture
 from finetune_assets_tests.training_file.chats import assistant, chat, checked, codes, good, image, text, user, write
@@ -180,7 +182,7 @@ def test_an_example_beyond_the_context_is_cut_off_and_warned_of(tmp_path: Path) 
     long = chat(user("one two " * 10_000), assistant())
     assert codes(checked(tmp_path, long)) == []
     path = write(tmp_path / "long.jsonl", *good(10), long)
-    [report] = validate(path, model="gpt-3.5-turbo-0125").files
+    [report] = validate(path, target=find_target("openai", "gpt-3.5-turbo-0125")).files
     assert codes(report) == [(11, "too_long")]
     assert "beyond 16,385 is cut off" in report.warnings[0].message
 
@@ -212,10 +214,10 @@ def test_free_text_answers_are_not_counted_as_labels(tmp_path: Path) -> None:
     assert validate(write(tmp_path / "train.jsonl", *examples)).files[0].answers == {}
 
 
-def test_limits_of_the_whole_file_are_reported_without_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "MAX_FILE_BYTES", 100)
-    monkeypatch.setattr(tally, "MAX_IMAGE_EXAMPLES", 0)
-    report = checked(tmp_path, chat(user([image()]), assistant()))
+def test_limits_of_the_whole_file_are_reported_without_a_line(tmp_path: Path) -> None:
+    narrow = replace(OPENAI, max_file_bytes=100, max_image_examples=0)
+    path = write(tmp_path / "train.jsonl", *good(10), chat(user([image()]), assistant()))
+    [report] = validate(path, target=narrow).files
     assert codes(report) == [(None, "file_too_large"), (None, "too_many_image_examples")]
 
 
@@ -253,7 +255,8 @@ def test_no_bytes_raise(tmp_path_factory: pytest.TempPathFactory, data: bytes) -
     path = tmp_path_factory.mktemp("bytes") / "train.jsonl"
     path.write_bytes(data)
     [report] = validate(path).files
-    assert report.n_lines == data.count(b"\n") + bool(data and not data.endswith(b"\n"))
+    if (None, "invalid_encoding") not in codes(report):  # lines of wide letters are counted otherwise
+        assert report.n_lines == data.count(b"\n") + bool(data and not data.endswith(b"\n"))
     assert report.sha256 == hashlib.sha256(data).hexdigest()
 
 
@@ -265,7 +268,7 @@ def test_no_json_raises_and_every_line_is_an_example_or_has_an_error(
     path.write_bytes(b"".join(orjson.dumps(value) + b"\n" for value in values))
     [report] = validate(path).files
     bad = {finding.line for finding in report.errors if finding.line is not None}
-    assert report.n_examples + len(bad) == len(values)
+    assert report.n_examples + len(bad) == len(values) or (None, "wrong_format") in codes(report)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

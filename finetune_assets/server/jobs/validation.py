@@ -14,6 +14,7 @@ from finetune_assets.server import catalog
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.training_file.target import find_target
 from finetune_assets.training_file.validation import FileReport
 from finetune_assets.training_file.validation import validate as validate_files
 
@@ -32,7 +33,8 @@ def validate(stores: Stores, job: Job) -> None:
             stores.job_life.failed(job.id, f"invalid_{param}", str(error), param)
             return
     method: Any = job.method
-    report = validate_files(paths["training_file"], paths.get("validation_file"), job.base, method)
+    target = find_target("local", job.base)
+    report = validate_files(paths["training_file"], paths.get("validation_file"), target, method)
     for param, file in zip(paths, report.files, strict=True):
         told = _describe(file, param) if file.errors else _unfit(stores, job, paths[param], file)
         if told:
