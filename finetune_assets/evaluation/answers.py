@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from finetune_assets.dataset.answer_reading import begun_with, mentioned, normal, read_number, render, spelled
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.dataset.answer_reading import normal, options_of, read_answer, render, without_reasoning
+from finetune_assets.task import Answer, NumberAnswer, TextAnswer
 
 _WORD = re.compile(r"[^\W_]")
+_MAY_GO_ON = re.compile(r"\d[\s.,'\u2019]*")
 
 
 class Token(Protocol):
@@ -47,39 +48,57 @@ class Reading:
     """Probability of each of the task's words (binary and choice answers); they add up to 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What is left of a token whose beginning belongs to what stands before the answer."""
+
+    text: str
+    logprob: float
+    candidates: Mapping[str, float]
+
+    @classmethod
+    def of(cls, token: Token, before: str) -> _Rest:
+        """Cut the beginning off the token and off all candidates that have it."""
+        rest = {text.removeprefix(before): logprob for text, logprob in token.candidates.items()}
+        return cls(token.text.removeprefix(before), token.logprob, rest)
+
+
 def read(text: str | None, tokens: Sequence[Token], answer: Answer, truncated: bool = False) -> Reading:
     """Read what a model wrote and the log-probabilities of its tokens (empty where the provider has none).
 
-    Where the model was cut off in the middle of its first number (`truncated`), that is no number: `$12` may have been
-    meant as `$1,299`.
+    The probabilities of words are those at the place where the answer stands; where there is none, at the beginning.
+    Where the model was cut off in the middle of its number (`truncated`), that is no number: `$12` may have been meant
+    as `$1,299`.
     """
-    match answer:
-        case BinaryAnswer() | ChoiceAnswer():
-            word = parse(text, answer)
-            probabilities = option_probabilities(tokens, options_of(answer))
-            return Reading(word, None, (probabilities or {}).get(word or ""), probabilities)
-        case NumberAnswer():
-            value = read_number(text)
-            if truncated and read_number(f"{text}1") != value:
-                value = None
-            return Reading(None if value is None else render(value, answer), value)
-        case TextAnswer():
-            written = (text or "").strip() or None
-            return Reading(written, None, mean_probability(tokens) if written else None)
+    text = text or ""
+    if isinstance(answer, TextAnswer):
+        written = without_reasoning(text)
+        return Reading(written, None, mean_probability(tokens) if written else None)
+    found = read_answer(text, answer)
+    if isinstance(answer, NumberAnswer):
+        cut_off = truncated and found is not None and _MAY_GO_ON.fullmatch(text, found.end - 1) is not None
+        value = None if found is None or cut_off else float(found.value)
+        return Reading(None if value is None else render(value, answer), value)
+    word = None if found is None else str(found.value)
+    probabilities = option_probabilities(from_place(tokens, text, found.start if found else 0), options_of(answer))
+    return Reading(word, None, (probabilities or {}).get(word or ""), probabilities)
 
 
-def options_of(answer: BinaryAnswer | ChoiceAnswer) -> tuple[str, ...]:
-    """Return the words that may be answered."""
-    return (answer.positive, answer.negative) if isinstance(answer, BinaryAnswer) else tuple(answer.options)
+def from_place(tokens: Sequence[Token], text: str, start: int) -> Sequence[Token]:
+    """Return the tokens of a text from a place in it on; what stands before the place in the first one is cut off it.
 
-
-def parse(text: str | None, answer: BinaryAnswer | ChoiceAnswer) -> str | None:
-    """Return the answer word in `text`, in the task's spelling, or None where it cannot be told.
-
-    `text` must begin with one of two words: elsewhere a `no` means many things. An option of a choice is also read from
-    within (`It is physics.`) where it is the only one there. Case, white space and leading punctuation do not matter.
+    All of them where only signs and white space stand before the place; none where the tokens are not the text's.
     """
-    return begun_with(text, options_of(answer)) if isinstance(answer, BinaryAnswer) else mentioned(text, answer.options)
+    if not _WORD.search(text, 0, start):
+        return tokens
+    if "".join(token.text for token in tokens) != text:
+        return ()
+    end = 0
+    for number, token in enumerate(tokens):
+        begin, end = end, end + len(token.text)
+        if end > start:
+            return [_Rest.of(token, token.text[: start - begin]), *tokens[number + 1 :]]
+    return ()
 
 
 def option_probabilities(tokens: Sequence[Token], options: Sequence[str]) -> dict[str, float] | None:
@@ -137,5 +156,5 @@ def _begun(text: str, options: Sequence[str]) -> list[str]:
     if not start:
         return []
     begun = [option for option in options if normal(option).startswith(start)]
-    whole = [option for option in options if re.match(spelled(option), start)]
+    whole = [option for option in options if re.match(rf"{re.escape(normal(option).strip())}(?![^\W_])", start)]
     return begun or sorted(whole, key=len)[-1:]

@@ -10,8 +10,9 @@ import dagster as dg
 import pandas as pd
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.answer_reading import options_of
 from finetune_assets.errors import ProviderError
-from finetune_assets.evaluation.answers import options_of, read
+from finetune_assets.evaluation.answers import read
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.asking import ask_all

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.dataset.answer_reading import options_of
 from finetune_assets.dataset.corrections import DTYPES
 from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import FinetuneAssetsError
-from finetune_assets.evaluation.answers import options_of
 from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions

@@ -120,7 +120,7 @@ class ChoiceAnswer(Strict):
 
 
 class NumberAnswer(Strict):
-    """A number, written as `template` says; the first number in a model's answer is read."""
+    """A number, written as `template` says; an answer in which several compete cannot be read."""
 
     kind: Literal["number"]
     template: str = Field(default="{}", description='How the answer is written, such as "Price is ${}".')

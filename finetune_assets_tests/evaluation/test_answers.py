@@ -6,63 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.evaluation.answers import Reading, option_probabilities, parse, read
+from finetune_assets.evaluation.answers import Reading, option_probabilities, read
 from finetune_assets.provider.completions import Token
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import BinaryAnswer, NumberAnswer, TextAnswer
 
 YES_NO = BinaryAnswer(kind="binary", positive="Yes", negative="No")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Yes",
-        "yes",
-        " YES.",
-        "Yes, it is defective",
-        "**Yes**",
-        '"Yes"',
-        "yes\nbecause of a crack",
-        "__yes__",
-        "\N{FULLWIDTH LATIN CAPITAL LETTER Y}es",
-    ],
-)
-def test_case_space_and_punctuation_do_not_matter(text: str) -> None:
-    assert parse(text, YES_NO) == "Yes"
-
-
-@pytest.mark.parametrize(
-    "text", [None, "", "  ", "...", "Nothing to see", "Yesterday", "The cell is fine", "I say yes"]
-)
-def test_text_that_does_not_begin_with_an_answer_is_unparseable(text: str | None) -> None:
-    assert parse(text, YES_NO) is None
-
-
-def test_the_first_answer_counts() -> None:
-    assert parse("No. Yes would be wrong.", YES_NO) == "No"
-
-
-def test_the_longer_of_two_answers_is_preferred() -> None:
-    answer = BinaryAnswer(kind="binary", positive="No defect", negative="No")
-    assert parse("no  defect seen", answer) == "No defect"
-    assert parse("No.", answer) == "No"
-
-
-def test_answers_may_be_signs() -> None:
-    answer = BinaryAnswer(kind="binary", positive="+", negative="-")
-    assert [parse("+", answer), parse(" -", answer)] == ["+", "-"]
-
-
-words = st.text(st.characters(categories=["Ll", "Lu"], max_codepoint=0x24F), min_size=1, max_size=8)
-
-
-@given(words, words, st.sampled_from(["", " ", "\n", "“"]), st.sampled_from(["", ".", ", I think", "\n"]))
-def test_an_answer_is_read_back_in_any_dressing(positive: str, negative: str, before: str, after: str) -> None:
-    if positive.casefold() == negative.casefold():
-        return
-    answer = BinaryAnswer(kind="binary", positive=positive, negative=negative)
-    assert parse(f"{before}{positive.upper().lower()}{after}", answer) in (positive, None)
-    assert parse(f"{before}{positive}{after}", answer) == positive
 
 
 def first(**probabilities: float) -> list[Token]:
@@ -160,15 +108,6 @@ def test_probabilities_are_of_all_options_and_add_up_to_one_in_whatever_order_th
         assert found == pytest.approx(turned)
 
 
-def test_an_option_is_read_from_within_a_sentence_where_it_is_the_only_one() -> None:
-    answer = ChoiceAnswer(kind="choice", options=["physics", "dark matter", "matter"])
-    assert parse("It is Physics.", answer) == "physics"
-    assert parse("That would be dark matter, I think", answer) == "dark matter"
-    assert parse("physics or matter", answer) == "physics"
-    assert parse("Either physics or matter", answer) is None
-    assert parse("metaphysics", answer) is None
-
-
 def test_a_number_is_read_out_of_what_surrounds_it() -> None:
     answer = NumberAnswer(kind="number", template="Price is ${}")
     assert read("Price is $1,234.5", [], answer) == Reading("Price is $1234.50", 1234.5)
@@ -177,7 +116,13 @@ def test_a_number_is_read_out_of_what_surrounds_it() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("It costs $12", None), ("It costs $1,", None), ("It costs $12 or", 12), ("$12 or $1", 12), ("It costs", None)],
+    [
+        ("It costs $12", None),
+        ("It costs $1,", None),
+        ("It costs $12 each", 12),
+        ("$12 or $1", None),
+        ("It costs", None),
+    ],
 )
 def test_a_number_in_which_the_model_was_cut_off_is_none(text: str, value: float | None) -> None:
     answer = NumberAnswer(kind="number", template="${}")
@@ -196,3 +141,18 @@ def test_a_word_has_its_own_probability_and_those_of_all_words() -> None:
     assert (found.predicted, found.p_predicted) == ("No", pytest.approx(0.75))
     assert found.probabilities == pytest.approx({"Yes": 0.25, "No": 0.75})
     assert read("Perhaps", first(Yes=0.25, No=0.75), YES_NO).p_predicted is None
+
+
+def test_the_probability_is_read_where_the_answer_stands() -> None:
+    said = [Token(text, -0.1, {text: -0.1, "Yes": -5.0}) for text in ("The", " answer", " is")]
+    found = read("The answer is No.", [*said, token({" No": 0.75, " Yes": 0.25}), token({".": 1.0})], YES_NO)
+    assert (found.predicted, found.p_predicted) == ("No", pytest.approx(0.75))
+
+
+def test_what_stands_before_the_answer_in_its_token_is_cut_off() -> None:
+    said = [Token("Answer", -0.1, {"Answer": -0.1}), token({":No": 0.75, ":Yes": 0.25})]
+    assert read("Answer:No", said, YES_NO).p_predicted == pytest.approx(0.75)
+
+
+def test_tokens_of_another_text_give_no_probability_within_it() -> None:
+    assert read("The answer is No", first(Yes=0.9, No=0.1), YES_NO).probabilities is None

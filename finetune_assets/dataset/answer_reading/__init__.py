@@ -1,37 +1,29 @@
 """The only room that reads an answer: an expert's label, a reviewer's judgement, a model's free text.
 
-What cannot be read for certain is None, never a guess.
+`read_answer` returns the value and the place where it stands; what cannot be read for certain is None, never a guess.
 """
 
-from finetune_assets.dataset.answer_reading.labels import (
-    Label,
-    begun_with,
-    label,
-    mentioned,
-    normal,
-    read_binary,
-    read_choice,
-    read_number,
-    read_text,
-    render,
-    spelled,
-    wanted,
-)
+from finetune_assets.dataset.answer_reading.answer_text import normal
+from finetune_assets.dataset.answer_reading.labels import Label, label, read_number, render, wanted, why_no_label
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
+from finetune_assets.dataset.answer_reading.reading import ReadAnswer, options_of, read_answer, without_reasoning
+from finetune_assets.dataset.answer_reading.sentences import says_not
+from finetune_assets.dataset.answer_reading.words import stands_in
 
 __all__ = [
     "Label",
     "NumberFormat",
-    "begun_with",
+    "ReadAnswer",
     "label",
-    "mentioned",
     "normal",
+    "options_of",
     "parse_number",
-    "read_binary",
-    "read_choice",
+    "read_answer",
     "read_number",
-    "read_text",
     "render",
-    "spelled",
+    "says_not",
+    "stands_in",
     "wanted",
+    "why_no_label",
+    "without_reasoning",
 ]

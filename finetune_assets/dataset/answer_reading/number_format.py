@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from finetune_assets.dataset.answer_reading.lexicon import BOUND, DOUBT, HEDGE, NEGATION
+
 MINUS_SIGNS = str.maketrans(dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-"))
 SCALES = {
     "dozen": 12.0,
@@ -61,9 +63,17 @@ class ScaledNumber:
         # 1.1 million is 1100000, not 1100000.0000000002.
         return self.written if self.scale is None else float(f"{self.written * self.scale:.15g}")
 
+    def in_unit(self, unit: float | None) -> float:
+        """Return the number in a unit such as thousands (1e3): 1.2 million are 1200; without a scale it is in it."""
+        if self.scale is None or self.scale == unit:
+            return self.written
+        if unit is None:
+            return self.value
+        return float(f"{self.written * self.scale / unit:.15g}")
+
 
 def parse_number(text: str, number_format: NumberFormat) -> float | None:
-    """Return the number that the whole cell is, such as 1234.5 of `1.234,50 €`; None where it is not one in this format.
+    """Return the number that the whole cell is, such as 1234.5 of `1.234,50 €`; None where it is none in this format.
 
     A currency or word may stand before it and a unit after it. `1.2 million` is 1200000. Thousands are grouped
     throughout or not at all.
@@ -75,7 +85,7 @@ def parse_number(text: str, number_format: NumberFormat) -> float | None:
 def scaled_number(text: str, number_format: NumberFormat) -> ScaledNumber | None:
     """Return what `parse_number` reads, with the word that multiplies it."""
     match = _cell(number_format).fullmatch(text.strip().translate(MINUS_SIGNS))
-    if match is None or re.search(r"\d", _without_powers(match["unit"])):
+    if match is None or re.search(r"\d", _without_powers(match["unit"])) or _is_open(match["before"], match["unit"]):
         return None
     digits = re.sub(_thousands(number_format), "", match["digits"]) if number_format.thousands else match["digits"]
     value = float(digits.replace(number_format.decimal, ".") + (match["exponent"] or ""))
@@ -85,11 +95,18 @@ def scaled_number(text: str, number_format: NumberFormat) -> ScaledNumber | None
     return ScaledNumber(-value if "-" in match["sign"] + match["sign_after"] else value, scale)
 
 
+def _is_open(*words: str) -> bool:
+    """Return whether what stands around the number negates it or makes it a limit: `not 5`, `over 5`."""
+    said = " \0 ".join(words).lower()
+    return any(pattern.search(said) for pattern in (NEGATION, DOUBT, HEDGE, BOUND))
+
+
 def _without_powers(unit: str) -> str:
     return re.sub(r"(?<=[^\W\d_])\^?-?[1-4]\b", "", unit)
 
 
 def _thousands(number_format: NumberFormat) -> str:
+    """Build the pattern of the sign that groups digits; "" where none does."""
     return _SPACES.get(number_format.thousands) or re.escape(number_format.thousands)
 
 
@@ -98,5 +115,5 @@ def _cell(number_format: NumberFormat) -> re.Pattern[str]:
     point = re.escape(number_format.decimal)
     grouped = rf"[1-9]\d{{0,2}}(?:{_thousands(number_format)}\d{{3}})+|" if number_format.thousands else ""
     digits = rf"(?P<digits>(?:{grouped}\d+)(?:{point}\d+)?|{point}\d+)"
-    signs = rf"(?P<sign>[-+]?){_BEFORE}(?P<sign_after>[-+]?)"
+    signs = rf"(?P<sign>[-+]?)(?P<before>{_BEFORE})(?P<sign_after>[-+]?)"
     return re.compile(rf"{signs}{digits}(?P<exponent>{EXPONENT})?(?![\d.,']\d)(?:\s?{SCALE})?(?P<unit>{_AFTER})")

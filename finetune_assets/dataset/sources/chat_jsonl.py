@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_assets.dataset.answer_reading import mentioned
 from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.identity import file_name, region_matched, region_name
@@ -21,7 +20,7 @@ from finetune_assets.dataset.sources.kept_files import data_url_bytes, keep_imag
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
 from finetune_assets.dataset.sources.records import opening, table_files, text
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer
+from finetune_assets.task import Answer
 from finetune_assets.task.sources import ChatJsonlSource
 
 
@@ -164,11 +163,4 @@ def _example(origin: Origin, chat: _Chat, answer: Answer, **belongs: object) -> 
         fields["image"] = keep_image(data)
     elif image is not None:
         fields["image"] = beside(origin.path.parent, image)
-    return origin.example(_target(chat.answer, answer), answer, **fields)
-
-
-def _target(written: str, answer: Answer) -> str:
-    """Find the task's word in an assistant's sentence; other kinds of answers are read from all of it."""
-    if isinstance(answer, BinaryAnswer):
-        return mentioned(written, (answer.positive, answer.negative)) or written
-    return mentioned(written, answer.options) or written if isinstance(answer, ChoiceAnswer) else written
+    return origin.example(chat.answer, answer, **fields)

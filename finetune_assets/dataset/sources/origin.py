@@ -8,7 +8,7 @@ from typing import Any
 
 from upath import UPath
 
-from finetune_assets.dataset.answer_reading import label, wanted
+from finetune_assets.dataset.answer_reading import label, wanted, why_no_label
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
@@ -49,7 +49,9 @@ class Origin:
             detail = f"{self.words}: the answer is empty; it must be {wanted(answer)}"
             return self.make(problem=Reason.EMPTY_ANSWER, detail=detail, **fields)
         if read is None:
-            detail = f"{self.words}: answer must be {wanted(answer)}, found {kind(found)}"
+            why = why_no_label(found, answer)
+            shown = f"{kind(found)}: {why}" if why else kind(found)
+            detail = f"{self.words}: answer must be {wanted(answer)}, found {shown}"
             return self.make(problem=Reason.UNPARSEABLE_ANSWER, detail=detail, **fields)
         if isinstance(answer, NumberAnswer) and read.score is not None and (bounds := _beyond(read.score, answer)):
             detail = f"{self.words}: answer must be {bounds}, found {read.score:g}"

@@ -1,4 +1,4 @@
-"""Metrics of texts, on words: case, punctuation and articles make no difference.
+"""Metrics of texts, on words: case, punctuation and articles make no difference; signs and symbols (`-5`, `C++`) do.
 
 A true answer may be an answer proper and its explanation, divided by the task's separator: only the first part can be
 right or wrong. Whether the model's text contains it decides, and not the overlap of words, because a model that learned
@@ -7,8 +7,6 @@ to be brief gains overlap without knowing more; the overlap (token F1) stands be
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +16,9 @@ import numpy as np
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.metric import Metric, Scoring, mean_of, share_of
+from finetune_assets.evaluation.scoring.text_words import holds, words
 from finetune_assets.evaluation.statistics import FloatArray
 from finetune_assets.task import TextAnswer
-
-ARTICLES = frozenset({"a", "an", "the"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +62,8 @@ class TextScoring(Scoring[TextAnswers]):
         )
 
     def contains(self, row: Prediction) -> bool:
-        """Return whether the answer proper stands word for word in what the model wrote."""
-        true, given = words(self._proper(row.truth)), words(row.predicted or "")
-        return bool(true) and any(given[k : k + len(true)] == true for k in range(len(given) - len(true) + 1))
+        """Return whether the answer proper stands word for word, and not denied, in what the model wrote."""
+        return holds(row.predicted or "", self._proper(row.truth))
 
     def badness(self, row: Prediction) -> float:
         """Return how sure the model was of a wrong text; those without log-probabilities come last."""
@@ -81,12 +77,6 @@ class TextScoring(Scoring[TextAnswers]):
         if row.predicted is None or row.truncated:
             return False
         return row.predicted.count(self._separator) == row.truth.count(self._separator)
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text: lower case, without punctuation and articles."""
-    normal = unicodedata.normalize("NFKC", text).casefold()
-    return [word for word in re.findall(r"\w+", normal) if word not in ARTICLES]
 
 
 def token_f1(true: Sequence[str], given: Sequence[str]) -> float:

@@ -50,6 +50,22 @@ def test_the_answer_is_read_as_its_kind_asks(tmp_path: Path, answer: Answer, wri
     assert [example.answer for example in read(tmp_path, [chat(answer=written)], answer)] == [label]
 
 
+def test_a_sentence_that_negates_a_word_is_set_aside_and_says_why(tmp_path: Path) -> None:
+    answer = BinaryAnswer(kind="binary", positive="broken", negative="whole")
+    said = ["It is broken.", "It is not broken.", "Is it broken?", "broken or whole", "whole"]
+    found = read(tmp_path, [chat(answer=each) for each in said], answer)
+    assert [(each.answer, each.problem) for each in found] == [
+        ("broken", None),
+        *[(None, "unparseable_answer")] * 3,
+        ("whole", None),
+    ]
+    assert found[1].detail.endswith(
+        "found the text 'It is not broken.': it says something else of 'broken', as `not` does"
+    )
+    assert found[2].detail.endswith("it does not plainly say 'broken'")
+    assert found[3].detail.endswith("it names broken and whole")
+
+
 USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "1"}
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.evaluation.scoring.text import METRICS, TextScoring, token_f1, words
+from finetune_assets.evaluation.scoring.text import METRICS, TextScoring, token_f1
+from finetune_assets.evaluation.scoring.text_words import holds, words
 from finetune_assets.task import TextAnswer
 from finetune_assets_tests.evaluation.predictions import prediction
 
@@ -78,3 +79,41 @@ def test_token_f1_is_symmetric_and_one_only_for_the_same_words(one: list[str], o
 @given(sentence.filter(bool), sentence)
 def test_a_text_that_begins_with_the_answer_contains_it(answer: list[str], rest: list[str]) -> None:
     assert scores(" ".join(answer + rest), truth=" ".join(answer))["contains_answer"] == 1
+
+
+@pytest.mark.parametrize(
+    ("truth", "text", "held"),
+    [
+        ("A", "A", True),
+        ("A", "The answer is A.", True),
+        ("A", "A dog", False),
+        ("The Hague", "in The Hague", True),
+        ("-7", "7", False),
+        ("7", "-7", False),
+        ("+2", "\u22122", False),
+        ("\u22122", "It is -2.", True),
+        ("25%", "25", False),
+        ("25%", "about 25 %", True),
+        ("25", "25 %", False),
+        ("> 3", "< 3", False),
+        ("3", "> 3", False),
+        ("F#", "F", False),
+        ("F", "F#", False),
+        ("C++", "written in C++.", True),
+        ("Ca2+", "Ca2-", False),
+        ("Cl-", "Cl- and water", True),
+        ("2.5", "2, 5", False),
+        ("1,000", "1000 m", True),
+        ("1/2", "1 2", False),
+        ("10^6", "10^-6", False),
+        ("m/s", "m s", False),
+        ("\u4eac\u90fd", "\u7b54\u3048\u306f\u4eac\u90fd\u3067\u3059", True),
+        ("\u4e0a\u6d77", "\u4e0d\u662f\u4e0a\u6d77\u3002", False),
+        ("malignant", "It is not malignant.", False),
+        ("malignant", "malignant is ruled out", False),
+        ("malignant", "Not benign, but malignant", True),
+        ("not malignant", "It is not malignant", True),
+    ],
+)
+def test_signs_symbols_and_denials_count(truth: str, text: str, held: bool) -> None:
+    assert holds(text, truth) == held

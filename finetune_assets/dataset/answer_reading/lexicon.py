@@ -1,0 +1,111 @@
+"""Words that turn an answer round, leave it open or take it back, in the languages that models answer in.
+
+They are looked for in folded text (lower case, compatible spellings) from which the task's own words were taken out. A
+word too many costs a reading; a word too few makes a wrong one: so other languages' `no`, `ni`, `o` are among them.
+In the lists, white space parts the entries, `_` is whatever lies between two words, and the rest is as in patterns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+_NEGATIONS = r"""
+no not non none nor neither never nothing nobody nowhere nope nay nil cannot without w/o hardly barely scarcely almost
+nearly unlikely implausible wrong incorrect inaccurate false untrue mistaken opposite contrary except unless instead
+than less least minus lacks? lacking lacked absent absence missing denie[sd] deny denying excludes? excluded excluding
+exclusion eliminates? eliminated rul(?:e[sd]?|ing)_(?:\w+_){0,3}?out free_(?:of|from) negative_for rejects? rejected
+refute[sd]? disprove[sdn]? contradicts? fail(?:s|ed)? avoid(?:s|ed)? anything_but far_from distractor
+(?:is|are|was|were|do|does|did|has|have|had|ca|could|would|should|wo|ai|must|need|might)n['’`]?t
+nicht nichts kein\w* ohne nie niemals weder ausgeschlossen fehlt fehlend\w* kaum statt außer falsch nein
+n['’]\w+ ne pas aucune? sans jamais rien faux fausse ni absente?
+sin nunca jamás ning[uú]n[oa]? nada tampoco falso falsa ausencia ausente descart\w+
+senza mai nessun[oa]? né não sem nenhuma? niet geen zonder nooit nie bez brak inte ingen inget ikke utan uden
+не нет без ни никогда değil yok ليس لا غير بدون नहीं
+"""
+_CJK_NEGATIONS = "[不没沒無无未非否别別勿莫]|ない|なかった|ません|なし|じゃな|ではな|아니|아닙|않|없|못"
+_SIGNS_OF_NEGATION = r"[¬≠✗✘❌❎🚫⊄⊥]|!=|~~|<(?:s|del|strike)>|\\(?:neg|neq?|lnot|cancel|sout)\b"
+
+_DOUBTS = r"""
+unsure uncertain\w* unclear undetermined undecided undecidable inconclusive indeterminate ambiguous equivocal unknown
+guess\w* no_idea no_clue (?:not|never|\w+n['’]?t)_(?:\w+_)?(?:sure|certain|clear|know|tell|confident|convinced)
+(?:impossible|hard|difficult|tough|tricky)_to as_an_ai also_possible equally both toss-?up coin_flip depends depending
+(?:cannot|can['’]?t|can_not|couldn['’]?t|could_not|unable_to)_(?:\w+_)?(?:say|tell|determine|decide|judge|know|be|see)
+(?:cannot|can['’]?t|can_not|unable_to)_(?:\w+_)?(?:answer|identify|assess|assist|help|confirm|conclude|make|provide)
+unklar unsicher ungewiss weiß_nicht weiss_nicht incertaine? inciert[oa] incert[oa] ne_sais no_s[eé] non_so
+"""
+_CJK_DOUBTS = "不确定|不確定|不知道|不清楚|わからない|分からない|분명하지|모르"
+
+_HEDGES = r"""
+may might maybe perhaps possib\w+ potential\w* probabl\w+ presumabl\w+ likely apparent\w* appears? appeared seem\w*
+could suspect\w* suspicious suggest\w* questionable borderline doubt\w* if whether either or versus vs assum\w+
+suppos\w+ provided look(?:s|ed)?_like consistent_with between to_some_extent somewhat partly partially half_and_half
+sometimes occasionally rather sort_of kind_of more_or_less mixed
+vielleicht möglich\w* eventuell wahrscheinlich\w* vermutlich könnte dürfte wohl ob falls wenn entweder oder scheint
+fraglich evtl peut-être peut_être possibles? probables? pourrait semble soit ou si
+quizás? tal_vez acaso posible\w* podría parece o u entre forse magari potrebbe sembra oppure
+talvez possível poderia provavelmente misschien mogelijk kanske kanskje måske chyba może lub
+возможно может наверное вероятно или если belki veya
+"""
+_CJK_HEDGES = (
+    "可能|也许|也許|或许|或許|大概|好像|似乎|如果|还是|還是|或|吗|嗎|かも|たぶん|多分|おそらく|でしょうか|ようだ|らしい|または"
+    "|아마|수도|혹은|또는|까요"
+)
+# A question, or a count of 0.
+_SIGNS_OF_HEDGING = r"[?？]|(?<![\w.,])0(?![\w.,])"
+
+_BOUNDS = r"""
+over under above below beyond up_to at_(?:least|most) (?:more|fewer|less)_than exceed\w* maximum minimum max min
+between from range[sd]? ranging through out_of scale
+two three four five six seven eight nine ten eleven twelve thirteen fifteen twenty thirty forty fifty several few
+january february march april may june july august september october november december
+mindestens höchstens über unter bis zwischen plus_de moins_de entre jusqu más_de menos_de hasta
+"""
+_SIGNS_OF_BOUNDS = r"[<>≤≥⩽⩾±∓]|\+/-|\\(?:leq?|geq?|lt|gt|pm)\b"
+
+_RETRACTIONS = r"""
+(?:no|nope|nah|non|nein|nee|não|nej)\b\s*(?:$|[,.;:!—–-]) (?:not|never|nicht|pas)\b wait\b hmm+\b oh\b sorry\b
+correction\b scratch\b hold\b rather\b instead\b nevermind\b never_mind actually\b i_mean\b just_kidding\b on_second\b
+or\b oder\b ou\b let_me_re\w+ i_was_wrong\b my_mistake\b i_take_(?:that|it)_back quite_the_opposite the_opposite
+(?:that|this|it|which|the_above)(?:['’]s|_(?:is|was|seems|would_be))_(?:\w+_)?(?:wrong|incorrect|false|mistaken|untrue)
+(?:that|this|it|which)(?:['’]s|_(?:is|was))_not_(?:\w+_)?(?:right|true|correct|so|it|the_case|the_answer)
+(?:that|this|it)_isn['’]t_(?:right|true|correct|so|the_case|the_answer) moment\b warte\b doch\b attends?\b espera\b
+等等 いや 아니
+"""
+
+
+def _entries(words: str) -> list[str]:
+    return words.replace("_", r"\W+").split()
+
+
+def _any(words: str, *more: str) -> re.Pattern[str]:
+    by_letter: dict[str, list[str]] = defaultdict(list)
+    for entry in _entries(words):
+        by_letter[entry[0] if entry[0].isalpha() else ""].append(entry)
+    # Grouped by their first letters, several hundred words are found several times as fast.
+    groups = [f"{letter}(?:{'|'.join(entry[len(letter) :] for entry in same)})" for letter, same in by_letter.items()]
+    return re.compile("|".join([rf"(?<!\w)(?:{'|'.join(groups)})(?!\w)", *more]))
+
+
+NEGATION = _any(_NEGATIONS, _CJK_NEGATIONS, _SIGNS_OF_NEGATION)
+"""The sentence says something else than its words."""
+DOUBT = _any(_DOUBTS, _CJK_DOUBTS)
+"""Whoever wrote it does not know, whatever else is written."""
+HEDGE = _any(_HEDGES, _CJK_HEDGES, _SIGNS_OF_HEDGING)
+"""The sentence leaves it open."""
+BOUND = _any(_BOUNDS, _SIGNS_OF_BOUNDS)
+"""A number that is a limit, an end of a range, a day or one of several."""
+RETRACTION = re.compile(rf"\W*(?:(?:and|but|aber|mais|pero) )?(?:{'|'.join(_entries(_RETRACTIONS))})")
+"""How a sentence begins that takes back the one before it."""
+CONTRAST = re.compile(r"(?<!\w)(?:but|however|though|although|yet|aber|mais|pero|cependant|allerdings)(?!\w)|但")
+"""After it, a negation takes back what was said before."""
+BECAUSE = re.compile(
+    r"(?<!\w)(?:because|due to|(?:since|as|given)(?= (?:it|its|there|the|they|we|i|this|that|he|she)(?!\w))|weil|denn"
+    r"|parce que?|puisque|porque|ya que|perch[eé]|pois)(?!\w)|(?<=, )(?:da|car) |因为|因為|由于|なぜなら|왜냐"
+)
+"""What follows explains the answer, and no longer is it."""
+SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s|$)|(?<=[.!?][\"'”’)\]*_`])(?=\s|$)|[。！？!?]|\n+|;\s|；")
+CONCLUSION = re.compile(
+    r"(?<!\w)(?:so|therefore|thus|hence|consequently|daher|somit|donc|por lo tanto|quindi)(?!\w)|所以|因此"
+)
+"""Where the clause of an answer begins anew within its sentence."""

@@ -1,0 +1,194 @@
+"""What is read from a free text, and what is not certain enough to be."""
+
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.dataset.answer_reading import read_answer, render
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+
+
+def words(*options: str) -> Answer:
+    if len(options) == 2:
+        return BinaryAnswer(kind="binary", positive=options[0], negative=options[1])
+    return ChoiceAnswer(kind="choice", options=list(options))
+
+
+YES_NO, TYRE, GRADE = words("Yes", "No"), words("worn", "sound"), words("low", "medium", "high")
+LETTERS, MORE_LETTERS = words(*"ABCD"), words(*"ABCDEFGHIJ")
+NUMBER = NumberAnswer(kind="number")
+
+READ = [
+    ("a word", YES_NO, "yes", "Yes"),
+    ("a word in Markdown", YES_NO, "**No**.", "No"),
+    ("a word and its reason", YES_NO, "Yes, because the tread is gone.", "Yes"),
+    ("a no and what is not", YES_NO, "No, it is not worn.", "No"),
+    ("a full-width word", YES_NO, "\uff39es", "Yes"),
+    ("a plain sentence", TYRE, "The tyre is worn.", "worn"),
+    ("an announced word", GRADE, "Is it low? The answer is high.", "high"),
+    ("in German", words("Ja", "Nein"), "Die Antwort lautet Nein.", "Nein"),
+    ("in French", LETTERS, "La r\u00e9ponse est D.", "D"),
+    (
+        "in Chinese",
+        words("\u5317\u4eac", "\u4e0a\u6d77", "\u5e7f\u5dde"),
+        "\u7b54\u6848\u662f\u4e0a\u6d77\u3002",
+        "\u4e0a\u6d77",
+    ),
+    ("in Korean", words("서울", "부산"), "부산입니다", "부산"),
+    ("after reasoning", YES_NO, "<think>It may be no.</think>\nYes", "Yes"),
+    (
+        "in the final channel",
+        YES_NO,
+        "<|channel|>analysis<|message|>no<|channel|>final<|message|>Yes<|end|>",
+        "Yes",
+    ),
+    ("in JSON", YES_NO, '```json\n{"answer": "No", "why": "perhaps"}\n```', "No"),
+    ("in LaTeX", LETTERS, r"So $\boxed{\text{C}}$.", "C"),
+    ("a letter and its words", LETTERS, "B) a tyre", "B"),
+    ("a letter beside an article", LETTERS, "A tyre is worn, so the answer is D.", "D"),
+    ("the letter A", LETTERS, "Answer: A", "A"),
+    ("the letter I", MORE_LETTERS, "I think the answer is I.", "I"),
+    ("a letter that is said", MORE_LETTERS, "I would say G", "G"),
+    ("after a list", LETTERS, "A) tyre B) rim\nAnswer: B", "B"),
+    ("the longer of two words", words("Fault", "No fault", "Other"), "There is no fault.", "No fault"),
+    ("a negation of the task's own", words("not worn", "worn"), "It is not worn.", "not worn"),
+    ("a word that ends in signs", words("C", "C++", "C#"), "It is C++.", "C++"),
+    ("signs", words("+", "-"), " -", "-"),
+    ("a number", NUMBER, "It weighs 12 kg.", 12),
+    ("after the last cue", NUMBER, "3 and 4 make this.\n#### 7", 7),
+    ("a result", NUMBER, "3 times $4 = $12.00", 12),
+    ("a boxed number", NUMBER, r"$\boxed{-3.5}$", -3.5),
+    ("a multiple", NUMBER, "$3.4 million", 3_400_000),
+    ("spaces beside a currency", NUMBER, "EUR 2 499", 2499),
+    ("commas", NUMBER, "1,234.50", 1234.5),
+    ("a typographic minus", NUMBER, "\u22125 \u00b0C", -5),
+    ("a minus in words", NUMBER, "minus 5", -5),
+    ("an exponent", NUMBER, "1.2 \u00d7 10^3", 1200),
+]
+"""Kind, answer, text and what it reads."""
+
+UNREAD = [
+    ("two words", YES_NO, "Yes and no"),
+    ("a question", TYRE, "Is it worn?"),
+    ("a correction", YES_NO, "Yes. Wait, no."),
+    ("a withdrawal", TYRE, "It is worn. That is not true."),
+    ("a contrast", TYRE, "It is worn because I was told so, but it is not."),
+    ("no as an article", YES_NO, "No doubt it is worn."),
+    ("another's answer", LETTERS, "The wrong answer is B."),
+    ("an article", LETTERS, "A tyre is there."),
+    ("a pronoun", MORE_LETTERS, "I cannot tell."),
+    ("a range", GRADE, "low to medium"),
+    ("joined words", GRADE, "low-medium"),
+    ("a longer word", words("C", "Java"), "C++"),
+    ("a step to another grade", GRADE, "at least medium"),
+    ("two cues", LETTERS, "The answer is B. Actually, the answer is C."),
+    ("unfinished reasoning", YES_NO, "<think>Yes"),
+    ("JSON without an answer", YES_NO, '{"a": "Yes", "b": "No"}'),
+    ("two numbers", NUMBER, "The price in 2019 was $30"),
+    ("a scale", NUMBER, "From 1 to 5: 4"),
+    ("either number", NUMBER, "5 or 6"),
+    ("a range of numbers", NUMBER, "5-6"),
+    ("a limit", NUMBER, "at least 5"),
+    ("a fraction", NUMBER, "1/2"),
+    ("a date", NUMBER, "2021-03-04"),
+    ("a power", NUMBER, "10\u2076"),
+    ("a name", NUMBER, "A-5"),
+    ("a bullet", NUMBER, "- 5"),
+]
+
+
+@pytest.mark.parametrize(("answer", "text", "value"), [case[1:] for case in READ], ids=[case[0] for case in READ])
+def test_what_is_certain_is_read(answer: Answer, text: str, value: str | float) -> None:
+    read = read_answer(text, answer)
+    assert read is not None and read.value == value
+
+
+@pytest.mark.parametrize(("answer", "text"), [case[1:] for case in UNREAD], ids=[case[0] for case in UNREAD])
+def test_what_is_not_certain_is_none(answer: Answer, text: str) -> None:
+    assert read_answer(text, answer) is None
+
+
+TURNED = """It is not {a}.|It isn't {a}|It is no longer {a}|non-{a}|It is never {a}|I would not call it {a}
+There is no evidence that it is {a}.|Nothing here is {a}.|without {a} parts|free of {a} parts
+{a} can be ruled out|negative for {a}|absence of {a} parts|He denies that it is {a}|neither {a} nor {b}
+Nicht {a}|kein {a} Teil|ohne {a}|Ce n'est pas {a}|sans {a}|no hay {a}|sin {a}|不是{a}|{a}ではない
+I cannot say whether it is {a}.|Maybe {a}|Possibly {a}|It might be {a}|It could be {a}|unclear whether {a}
+If {a}, replace it.|Probably {a}|I am not sure, {a}|{a}?|vielleicht {a}|peut-être {a}|可能是{a}
+{a} or {b}|either {a} or {b}|{a} and {b}|{a}/{b}|{a} to {b}|{a}. Wait, actually {b}.|{a}. No, {b}.|between {a} and {b}
+The answer is not {a}.|I doubt that the answer is {a}.|The answer is {a} or {b}.|The answer is {a}. No, {b}.
+If so, the answer is {a}.|The answer could be {a}|The answer is {a}? I don't know.|The wrong answer is {a}."""
+PLAIN = ["{a}", "{a}.", "**{a}**", "The answer is {a}.", "Answer: {a}", "I see a crack, so the answer is {a}.", '"{a}"']
+BEFORE, AFTER = ["", "I have looked at it. ", "\n", "> "], ["", " Thank you.", "\n", " It was photographed in May."]
+SETS = [
+    ("worn", "sound"),
+    ("Yes", "No"),
+    ("low", "medium", "high"),
+    tuple("ABCD"),
+    ("Present", "Absent"),
+    ("1", "2", "3"),
+]
+
+
+@given(st.sampled_from(TURNED.replace("\n", "|").split("|")), st.sampled_from(SETS), st.data())
+def test_no_sentence_with_a_negation_a_hedge_or_two_candidates_is_read(
+    form: str, options: Sequence[str], data: st.DataObject
+) -> None:
+    one, other = data.draw(st.permutations(options))[:2]
+    text = data.draw(st.sampled_from(BEFORE)) + form.format(a=one, b=other) + data.draw(st.sampled_from(AFTER))
+    assert read_answer(text, words(*options)) is None
+
+
+@given(
+    st.sampled_from(PLAIN),
+    st.sampled_from([*SETS, ("C", "C++", "C#"), ("\u662f", "\u5426"), ("+1", "-1", "0")]),
+    st.data(),
+)
+def test_a_plain_answer_is_read_at_its_place(form: str, options: Sequence[str], data: st.DataObject) -> None:
+    option = data.draw(st.sampled_from(options))
+    text = data.draw(st.sampled_from(["", "\n", "<think>Maybe not.</think>"])) + form.format(a=option)
+    read = read_answer(text, words(*options))
+    assert read is not None and read.value == option
+    assert text[read.start : read.end] == option
+
+
+@given(
+    st.floats(-1e12, 1e12),
+    st.integers(0, 9),
+    st.sampled_from(
+        ["{}", "${}", "Price is ${}", "up to {} kg", "maybe {}", "{} %", "{} thousand", "not {}", "{}\u20ac"]
+    ),
+)
+def test_a_number_is_read_back_as_the_task_writes_it(value: float, decimals: int, template: str) -> None:
+    answer = NumberAnswer(kind="number", template=template, decimals=decimals)
+    text = render(value, answer)
+    read = read_answer(text, answer)
+    assert read is not None and read.value == float(f"{round(value, decimals):.{decimals}f}")
+
+
+@given(st.text(max_size=60), st.sampled_from([YES_NO, TYRE, LETTERS, NUMBER, TextAnswer(kind="text")]))
+def test_any_text_is_read_within_itself_or_not_at_all(text: str, answer: Answer) -> None:
+    read = read_answer(text, answer)
+    assert read is None or 0 <= read.start < read.end <= len(text)
+
+
+def test_the_text_proper_ends_before_its_explanation() -> None:
+    text = "<think>salt?</think> Water.\nExplanation: it is wet."
+    read = read_answer(text, TextAnswer(kind="text"))
+    assert read is not None and read.value == text[read.start : read.end] == "Water."
+    assert read_answer(" Explanation: x", TextAnswer(kind="text")) is None
+
+
+def test_the_place_is_that_of_the_text_as_it_was_given() -> None:
+    text = "\ufb01ne \u2460: die Antwort ist Gro\u00df\u0301."
+    read = read_answer(text, words("gro\u00df\u0301", "klein"))
+    assert read is not None and text[read.start : read.end] == "Gro\u00df\u0301"
+
+
+def test_a_hundred_thousand_short_answers_take_seconds() -> None:
+    start = time.process_time()
+    for number in range(2000):
+        read_answer(f"Tyre {number} is worn.", TYRE)
+    assert time.process_time() - start < 1
