@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from finetune_assets import __version__
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.training_file.target import Method
 
@@ -36,6 +38,8 @@ app.add_typer(feedback, name="feedback")
 
 _COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 _STATES = {"good": "green", "warning": "yellow", "bad": "red"}
+_PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
+_SERVER_PORT = "Of the fine-tuning server; by default 8321, or another where that is taken."
 MAX_ROWS = 20
 """Findings of one code that a table shows."""
 
@@ -50,30 +54,63 @@ class Format(StrEnum):
 _Output = Annotated[Format, typer.Option("--format", help="A table for people, or JSON for programs.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"finetune-assets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """Labelled images and questions in, a calibrated fine-tuned model per region out."""
+
+
 @app.command()
 def demo(
     task: Annotated[str, typer.Option(help="Its name: a folder under tasks/, or one that is shipped.")] = "solar_cells",
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+    port: Annotated[int | None, typer.Option(help=_PORT)] = None,
+    server_port: Annotated[int | None, typer.Option(help=_SERVER_PORT)] = None,
 ) -> None:
-    """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server."""
+    """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server.
+
+    Both are those that run here, or are started. Stopped in the middle, the same command goes on where it was.
+    """
     from finetune_assets.demo import run
     from finetune_assets.task import read_task
+    from finetune_assets.task.places import task_files
 
     described = read_task(task)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    if not run(described, _regions(described, region), console):
+    if note := task_files()[task].note:
+        print(f"{note}.", file=sys.stderr)
+    if not run(described, _regions(described, region), console, port, server_port):
         raise typer.Exit(1)
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Where the browser finds Dagster.")] = 3000) -> None:
+def ui(
+    port: Annotated[int | None, typer.Option(help=_PORT)] = None,
+    server_port: Annotated[int | None, typer.Option(help=_SERVER_PORT)] = None,
+) -> None:
     """Open Dagster, with the fine-tuning server beside it, until Ctrl-C."""
-    from finetune_assets.processes import dagster, fine_tuning_server
+    from finetune_assets.processes import dagster, fine_tuning_server, our_command, until_one_ends
 
-    print("Starting the fine-tuning server and Dagster ...", flush=True)
-    with fine_tuning_server() as server, dagster(port) as url:
-        print(f"Dagster:            {url}\nFine-tuning server: {server}\nCtrl-C stops both.", flush=True)
-        signal.pause()
+    try:
+        say("Starting the fine-tuning server and Dagster, where they do not run ...")
+        with fine_tuning_server(say, server_port) as server, dagster(say, port) as opened:
+            if open_already := [user for user in opened.others() if user.startswith("`ui`")]:
+                say(f"The UI of this folder is open already: {open_already[0]}.")
+                return
+            say(f"Dagster:            {opened.url}\nFine-tuning server: {server.url}/v1\nCtrl-C stops both.")
+            until_one_ends(server, opened)
+    except KeyboardInterrupt:
+        say(f"Stopped. Nothing is lost: jobs that were training go on at the next `{our_command('ui')}`.")
+        raise
 
 
 @app.command()
@@ -101,9 +138,12 @@ def serve(
     Images are fetched from public addresses only, and not at all without --fetch-images. vLLM has to be started with
     --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True to answer for fine-tuned models.
     """
+    from finetune_assets.running import require_free, running
     from finetune_assets.server import app as server
     from finetune_assets.server import base_models
 
+    if running(home) is None:
+        require_free(port, "--port", host)
     base_models.install()
     server.serve(home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url)
 
@@ -181,6 +221,8 @@ def status(
         print(json.dumps({"jobs": [job.to_dict() for job in jobs], "silent": found.silent}, ensure_ascii=False))
     else:
         _print_jobs(jobs)
+        if not jobs and not found.silent:
+            print("There are no jobs yet.")
     for sentence in found.silent:
         print(sentence, file=sys.stderr)
     if found.silent:
@@ -220,7 +262,7 @@ def predict(
         print(f"Warning: {predictor.warning}.", file=sys.stderr)
     questions = read_questions(input_) if input_ else [Question(text, image)]
     failed = 0
-    with fine_tuning_server() if predictor.champion.provider == "local" else nullcontext():
+    with fine_tuning_server(tell) if predictor.champion.provider == "local" else nullcontext():
         for found in predictor.predict(questions):
             failed += found.error is not None
             print(json.dumps(found.to_dict(), ensure_ascii=False) if output is Format.json else str(found), flush=True)
@@ -266,7 +308,7 @@ def migrate(
     described = read_task(task)
     asked, new = _regions(described, region), migration.successor(described, to, base_model)
     console = Console(width=None if sys.stdout.isatty() else 120, stderr=output is Format.json)
-    with fine_tuning_server() if "local" in (to, described.provider) else nullcontext():
+    with fine_tuning_server(tell) if "local" in (to, described.provider) else nullcontext():
         found = migration.migrate(described, new, asked, console)
     if output is Format.json:
         print(json.dumps({name: report.to_dict() for name, report in found.items()}, ensure_ascii=False))
@@ -350,6 +392,16 @@ def doctor(output: _Output = Format.table) -> None:
         raise typer.Exit(1)
 
 
+def say(words: str) -> None:
+    """Tell a person, at once."""
+    print(words, flush=True)
+
+
+def tell(words: str) -> None:
+    """Tell a person, apart from what a program may read."""
+    print(words, file=sys.stderr, flush=True)
+
+
 def _regions(task: Task, asked: list[str] | None) -> list[str]:
     from finetune_assets.dataset.sources import regions_of
 
@@ -368,8 +420,6 @@ def _print_jobs(jobs: Sequence[JobRow]) -> None:
         console.print(line, style=_COLOURS.get(job.status, ""))
         console.print(f"    {job.job_id}, of {job.training_file}, at {job.provider}")
         console.print(f"    {job.error or ' -> '.join(filter(None, (job.model, job.fine_tuned_model)))}")
-    if not jobs:
-        console.print("There are no jobs yet.")
 
 
 def _print_report(report: dict) -> None:
@@ -403,6 +453,9 @@ def _tokens(counted: dict[str, int] | None) -> str:
 
 def main() -> NoReturn:
     """Run the command line; errors of ours become one clear line instead of a trace."""
+    if os.name != "posix":
+        print("Error: this package runs on Linux and macOS; on Windows, use WSL.", file=sys.stderr)
+        sys.exit(1)
     # A shell that starts us in the background has us, and so our children, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

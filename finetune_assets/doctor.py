@@ -17,9 +17,11 @@ from upath import UPath
 from finetune_assets.dataset.sources import regions_of
 from finetune_assets.errors import FinetuneAssetsError, ProviderError
 from finetune_assets.pipeline.resources import default_root
-from finetune_assets.processes import SERVER_PORT, answers
+from finetune_assets.processes import our_command
 from finetune_assets.provider import lifecycle
 from finetune_assets.provider.client import connect, explained, is_gone
+from finetune_assets.provider.local_server import HOME
+from finetune_assets.running import running
 from finetune_assets.server import base_models
 from finetune_assets.task import Task, read_task, task_names
 from finetune_assets.task.places import task_files
@@ -64,7 +66,8 @@ def _installed() -> Finding:
     python = ".".join(map(str, sys.version_info[:3]))
     found = {name: _version(name) for name in LIBRARIES}
     if missing := [name for name, known in found.items() if known is None]:
-        words = f"Python {python}, without {', '.join(missing)}; `make demo` installs all that is needed"
+        install = "pip install 'finetune_assets[local]'"
+        words = f"Python {python}, without {', '.join(missing)}; `{install}` installs all that is needed"
         return Finding("installation", "bad", words)
     return Finding("installation", "good", f"Python {python}, {', '.join(f'{n} {v}' for n, v in found.items())}")
 
@@ -118,8 +121,10 @@ def _task(name: str) -> tuple[Task | None, Finding]:
 
 def _provider(name: str) -> Finding:
     what = f"provider {name}"
-    if name == "local" and not answers(f"http://127.0.0.1:{SERVER_PORT}/healthz"):
-        return Finding(what, "warning", "it does not run; `make ui` and `finetune-assets serve` start it")
+    if name == "local" and running(HOME) is None:
+        return Finding(
+            what, "warning", f"it does not run here; `{our_command('ui')}` and `{our_command('serve')}` start it"
+        )
     try:
         client = connect(name).with_options(timeout=_TIMEOUT_S, max_retries=0)
         with explained(client):

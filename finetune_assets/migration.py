@@ -33,7 +33,7 @@ from finetune_assets.pipeline.resources import Outputs, default_root
 from finetune_assets.pipeline.stage import Region
 from finetune_assets.provider import fine_tuning, lifecycle
 from finetune_assets.provider.answer_cache import AnswerCache
-from finetune_assets.provider.client import Client, connect
+from finetune_assets.provider.client import Client, asked_as, connect
 from finetune_assets.provider.files import upload_once
 from finetune_assets.task import Task
 
@@ -174,7 +174,7 @@ def _answers(move: Move, region: Region, client: Client, model: str, role: Role)
     test = examples.loc[examples["split"] == "test"]
     asked = [
         model,
-        str(client.base_url),
+        asked_as(client),
         move.old.prompt.model_dump(),
         test[["example_id", "answer"]].to_numpy().tolist(),
     ]

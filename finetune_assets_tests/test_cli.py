@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import orjson
 import pytest
+
+from finetune_assets import __version__
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -117,6 +121,19 @@ def test_a_task_that_need_not_move_is_told_so_at_once() -> None:
     assert run("migrate", "solar_cells", "--to", "openai", "--region", "thin_film").returncode == 2
 
 
+def test_a_taken_port_is_told_at_once_with_who_holds_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("serve", "--port", str(port), cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: port {port} is held by process {os.getpid()} (")
+    assert done.stderr.endswith("stop that, or choose another with --port\n") and list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_said() -> None:
+    assert run("--version").stdout == f"finetune-assets {__version__}\n"
+
+
 def test_every_command_explains_itself() -> None:
     for command in ("demo", "migrate", "serve", "ui", "validate", "webhooks"):
         assert run(command, "--help").returncode == 0
@@ -125,7 +142,7 @@ def test_every_command_explains_itself() -> None:
 def test_status_says_which_provider_is_silent_and_how_to_reach_it(tmp_path: Path) -> None:
     done = run("status", "--task", "solar_cells", cwd=tmp_path)
     assert done.returncode == 1
-    assert "There are no jobs yet." in done.stdout
+    assert done.stdout == ""
     assert "local: " in done.stderr and "finetune-assets serve" in done.stderr
 
 

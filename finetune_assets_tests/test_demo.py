@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from upath import UPath
 
-from finetune_assets import demo
+from finetune_assets.demo import progress
+from finetune_assets.demo.results import results as results_of
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.pipeline.io_manager import write_json
@@ -40,7 +41,7 @@ def results(folder: Path, answer: Answer, table: pd.DataFrame, monkeypatch: pyte
     }
     for stage, record in made.items():
         write_json(UPath(folder) / task.task / stage / "mono.json", record)
-    return demo._results(task, "mono")
+    return results_of(task, "mono")
 
 
 def test_the_summary_of_a_binary_task_has_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +76,7 @@ def test_the_summary_of_texts_is_about_whether_they_hold_the_answer(
 
 
 def test_a_region_has_ended_with_its_last_stage_or_a_failure() -> None:
-    almost = demo.RegionState("mono", made=set(demo.STAGES) - {"champion"})
+    almost = progress.RegionState("mono", made=set(progress.STAGES) - {"champion"})
     assert (almost.ended, almost.now) == (False, "champion")
-    assert demo.RegionState("mono", made=set(demo.STAGES)).ended
-    assert demo.RegionState("mono", failure="no memory").ended
+    assert progress.RegionState("mono", made=set(progress.STAGES)).ended
+    assert progress.RegionState("mono", failure="no memory").ended

@@ -16,7 +16,8 @@ from finetune_assets.pipeline import checks
 from finetune_assets.pipeline.learning import Memory, Submitted, Waiting
 from finetune_assets.pipeline.stage import asset_key
 from finetune_assets.provider import fine_tuning
-from finetune_assets.provider.client import Client, is_loopback
+from finetune_assets.provider.client import Client
+from finetune_assets.provider.local_server import is_loopback
 from finetune_assets.task import Task
 
 MAX_RUNS_PER_TICK = 100

@@ -21,7 +21,7 @@ import openai
 from anyio.from_thread import start_blocking_portal
 
 from finetune_assets.provider.answer_cache import AnswerCache, key_of
-from finetune_assets.provider.client import Client, asynchronous, explained, message
+from finetune_assets.provider.client import Client, asked_as, asynchronous, explained, message
 from finetune_assets.provider.completions import Messages, Reply, Settings, read_reply
 from finetune_assets.provider.once import may_pass, pause
 from finetune_assets.provider.pace import Pace
@@ -152,7 +152,7 @@ class _Line:
     def __init__(self, client: Client, settings: Settings, cache: AnswerCache | None, pace: Pace) -> None:
         self._settings = settings
         self._cache = cache
-        self._url = str(client.base_url)
+        self._url = asked_as(client)
         self._made = made_at(client, settings.model) if cache else None
         self._retries = client.max_retries
         self._http = asynchronous(client.with_options(timeout=settings.patience_s))

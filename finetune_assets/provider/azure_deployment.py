@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.client import is_loopback
+from finetune_assets.provider.local_server import is_loopback
 from finetune_assets.provider.pricing import prices_of
 from finetune_assets.task import Task
 from finetune_assets.task.provider import Deployment

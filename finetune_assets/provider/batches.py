@@ -21,7 +21,7 @@ from openai.types import Batch
 from finetune_assets.errors import ProviderError
 from finetune_assets.provider.answer_cache import AnswerCache, key_of
 from finetune_assets.provider.asking import made_at
-from finetune_assets.provider.client import Client, explained, is_lacking
+from finetune_assets.provider.client import Client, asked_as, explained, is_lacking
 from finetune_assets.provider.completions import Messages, Reply, Settings, read_reply
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.provider.once import alone, once
@@ -83,7 +83,7 @@ def _new(client: Client, settings: Settings, requests: Iterable[Messages], cache
     made, seen = made_at(client, settings.model), set[bytes]()
     for messages in requests:
         body = settings.body(messages)
-        key = key_of(str(client.base_url), made, body)
+        key = key_of(asked_as(client), made, body)
         if key not in seen and cache.get(key) is None:
             seen.add(key)
             yield _LINE % (key.hex().encode(), body)

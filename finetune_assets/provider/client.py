@@ -12,7 +12,6 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -21,9 +20,10 @@ import httpx2
 import openai
 
 from finetune_assets.errors import ProviderError
+from finetune_assets.provider import local_server
+from finetune_assets.provider.local_server import is_loopback
+from finetune_assets.running import server_at
 
-LOCAL_URL = "http://127.0.0.1:8321/v1"
-LOCAL_KEY_FILE = Path("var/server/api_key")
 AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
 """Environment variable with the address of an Azure resource, such as https://RESOURCE.openai.azure.com."""
 RETRIES = 8
@@ -65,9 +65,12 @@ class Provider:
                 return key
         if self.key_file and self.key_file.is_file():
             return self.key_file.read_text().strip()
-        advice = f"set {' or '.join(self.key_variables)}"
+        ways = [f"set {' or '.join(self.key_variables)}"] if self.key_variables else []
         if self.key_file:
-            advice += f", or start the server with `finetune-assets serve`, which writes {self.key_file}"
+            ways.append(f"start the server with `finetune-assets serve`, which writes {self.key_file}")
+        elif local_server.KEY_VARIABLE in self.key_variables:
+            ways.append("as where the server was started")
+        advice = ", or ".join(ways) if self.key_file else " ".join(ways)
         raise ProviderError(f"no API key for the provider {self.name!r}: {advice}")
 
 
@@ -78,7 +81,7 @@ def find_provider(name: str) -> Provider:
         ProviderError: the name is none of `local`, `openai`, `azure` and an http(s) URL, or Azure has no endpoint.
     """
     if name == "local":
-        return Provider(name, LOCAL_URL, ("FINETUNE_ASSETS_API_KEY",), LOCAL_KEY_FILE, concurrency=16)
+        return Provider(name, local_server.local_url(), *local_server.local_keys(), concurrency=16)
     if name == "openai":
         return Provider(name, None, ("OPENAI_API_KEY",))
     if name == "azure":
@@ -88,8 +91,10 @@ def find_provider(name: str) -> Provider:
         raise ProviderError(
             f"provider must be local, openai, azure or a base URL such as https://host/v1, got {name!r}"
         )
-    variables = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY") if is_loopback(url.hostname) else ("OPENAI_API_KEY",)
-    return Provider(name, name, variables)
+    if (keys := local_server.keys_at(name)) is not None:
+        return Provider(name, name, *keys)
+    here = (local_server.KEY_VARIABLE,) if is_loopback(url.hostname) else ()
+    return Provider(name, name, (*here, "OPENAI_API_KEY"))
 
 
 def connect(provider: str) -> Client:
@@ -119,6 +124,12 @@ def asynchronous(client: Client) -> openai.AsyncOpenAI:
     )
 
 
+def asked_as(client: Client) -> str:
+    """Return who is asked: the local server is the same one whatever port it has today."""
+    url = str(client.base_url)
+    return "local" if url.rstrip("/") == local_server.local_url() else url
+
+
 @contextmanager
 def explained(client: Client) -> Iterator[None]:
     """Turn the SDK's errors into a `ProviderError` that says who refused what, and what to do about it."""
@@ -126,11 +137,12 @@ def explained(client: Client) -> Iterator[None]:
         yield
     except openai.AuthenticationError:
         # The answer may repeat the key, and the chained error would print it.
-        raise ProviderError(f"{client.base_url} does not accept the API key that was sent (401)") from None
+        raise ProviderError(
+            f"{client.base_url} does not accept the API key that was sent (401){_about_the_key(client)}"
+        ) from None
     except openai.APIConnectionError as error:
         raise ProviderError(
-            f"{client.base_url} does not answer ({error.__cause__ or error}); is it running? "
-            "`finetune-assets serve` starts the local server"
+            f"{client.base_url} does not answer ({error.__cause__ or error}); {_about_silence(client)}"
         ) from error
     except openai.APIStatusError as error:
         raise ProviderError(
@@ -162,12 +174,22 @@ def is_gone(error: ProviderError) -> bool:
     return isinstance(error.__cause__, openai.NotFoundError)
 
 
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _about_the_key(client: Client) -> str:
+    """Say where the key came from, or whose server that is, where this can be known."""
+    host, port = client.base_url.host, client.base_url.port
+    if not is_loopback(host):
+        return ""
+    if (home := server_at(port) if port else None) is None:
+        return ""
+    return f"; it is the server of {home}, whose key is in {local_server.key_place(home)}"
+
+
+def _about_silence(client: Client) -> str:
+    if is_loopback(client.base_url.host):
+        return "is it running? `finetune-assets serve` starts the local server"
+    if client.base_url.host == "api.openai.com":
+        return "can this machine reach it, by a proxy if it needs one (HTTPS_PROXY)? See also https://status.openai.com"
+    return "is the address right, and can this machine reach it, by a proxy if it needs one (HTTPS_PROXY)?"
 
 
 def _azure_header(request: httpx2.Request) -> None:

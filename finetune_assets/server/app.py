@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -21,6 +22,7 @@ from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
 from finetune_assets.errors import AddressInUseError
+from finetune_assets.running import announced, holder_in_words, home_id
 from finetune_assets.server import base_models
 from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
 from finetune_assets.server.api.chat_completions import Completions
@@ -85,7 +87,7 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
     for name, part in _PARTS.items():
         app.include_router(part.router, tags=[name], dependencies=bearer, responses=_REFUSALS)
     operation = APIRouter(tags=["Operation"], route_class=WireRoute)
-    operation.get("/healthz")(_healthz)
+    operation.get("/healthz")(_healthz_of(home))
     operation.get("/metrics", response_class=PlainTextResponse)(_metrics_of(metrics, services))
     operation.get("/docs", include_in_schema=False)(lambda: HTMLResponse(api_page.render(app.openapi())))
     app.include_router(operation)
@@ -125,7 +127,7 @@ def serve(
     tempfile.tempdir = str(home)
     with locked(home), _listen(host, port) as listener:
         app = make_app(home, jobs=jobs, vllm_url=vllm_url)
-        print(_greeting(home, *listener.getsockname()[:2]), flush=True)
+        address = listener.getsockname()[:2]
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -134,7 +136,9 @@ def serve(
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
-        _Server(config, app).run(sockets=[listener])
+        with announced(home, _reached_at(*address), {"key": api_key(home).kept}):
+            print(_greeting(home, *address), flush=True)
+            _Server(config, app).run(sockets=[listener])
     # The interpreter's last collection would look at every object of torch and transformers, which takes seconds.
     gc.freeze()
 
@@ -169,9 +173,14 @@ _PARTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _healthz() -> dict[str, str]:
-    """Say that the server is there. Needs no key."""
-    return {"status": "ok", "version": __version__}
+def _healthz_of(home: Path) -> Callable[[], dict[str, str]]:
+    known_as = home_id(home)
+
+    def healthz() -> dict[str, str]:
+        """Say that the server is there, and of which folder, without saying where that is. Needs no key."""
+        return {"status": "ok", "version": __version__, "home": known_as}
+
+    return healthz
 
 
 def _metrics_of(metrics: Metrics, services: Services) -> Callable[[], Response]:
@@ -190,10 +199,16 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
+        taken = f": it is held by {holder_in_words(port)}" if error.errno == errno.EADDRINUSE else ""
         raise AddressInUseError(
-            f"cannot listen on {host}:{port} ({error.strerror}); is a server running there already? "
-            "Stop it, or choose another port with --port"
+            f"cannot listen on {host}:{port} ({error.strerror}){taken}; stop that, or choose another port with --port"
         ) from error
+
+
+def _reached_at(host: str, port: int) -> str:
+    """Return the address for clients on this machine of a server that may listen on all its addresses."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what it stands for here
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _greeting(home: Path, host: str, port: int) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.running import SERVER_LOCK, running
 
 KEY_VARIABLE = "FINETUNE_ASSETS_API_KEY"
 
@@ -26,12 +28,14 @@ class ApiKey:
     value: str = field(repr=False)
     place: str
     """Where a person finds it."""
+    kept: Literal["environment", "file"]
+    """Where a program finds it."""
 
 
 def api_key(home: Path) -> ApiKey:
     """Take the key from the environment, else from the folder, where one is made at the first start (mode 0600)."""
     if key := os.environ.get(KEY_VARIABLE, "").strip():
-        return ApiKey(key, f"the one in the environment variable {KEY_VARIABLE}")
+        return ApiKey(key, f"the one in the environment variable {KEY_VARIABLE}", "environment")
     path = home / "api_key"
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
@@ -39,7 +43,7 @@ def api_key(home: Path) -> ApiKey:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(f"sk-local-{secrets.token_urlsafe(32)}\n")
         fresh.replace(path)
-    return ApiKey(path.read_text().strip(), f"in the file {path}")
+    return ApiKey(path.read_text().strip(), f"in the file {path}", "file")
 
 
 @contextmanager
@@ -50,14 +54,16 @@ def locked(home: Path) -> Iterator[None]:
         HomeInUseError: another process holds it.
     """
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "server.lock").open("a+") as lock:
+    with (home / SERVER_LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
+            where = f" at {found.url}" if (found := running(home)) else ""
             raise HomeInUseError(
-                f"a server (process {holder}) already runs on {home}; stop it, or choose another folder with --home"
+                f"a server (process {holder}) already runs on {home}{where}; "
+                "use that, or stop it, or choose another folder with --home"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

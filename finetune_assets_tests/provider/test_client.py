@@ -11,7 +11,8 @@ import openai
 import pytest
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider.client import HOOKS, connect, explained
+from finetune_assets.provider.client import HOOKS, asked_as, connect, explained
+from finetune_assets.running import announced
 from finetune_assets_tests.server_process import ServerProcess
 
 KEYS = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY")
@@ -44,6 +45,39 @@ def test_local_reads_the_key_that_the_server_wrote(elsewhere: Path) -> None:
     (elsewhere / "var/server").mkdir(parents=True)
     (elsewhere / "var/server/api_key").write_text("written\n")
     assert connect("local").api_key == "written"
+
+
+def test_local_is_wherever_the_folder_s_server_says_that_it_listens(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = elsewhere / "var/server"
+    home.mkdir(parents=True)
+    (home / "api_key").write_text("written\n")
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "of another server")
+    with announced(home, "http://127.0.0.1:40123", {"key": "file"}):
+        client = connect("local")
+        assert (str(client.base_url), client.api_key) == ("http://127.0.0.1:40123/v1/", "written")
+        assert asked_as(client) == "local"
+    with announced(home, "http://127.0.0.1:40123", {"key": "environment"}):
+        assert connect("local").api_key == "of another server"
+        monkeypatch.delenv("FINETUNE_ASSETS_API_KEY")
+        with pytest.raises(ProviderError, match="set FINETUNE_ASSETS_API_KEY as where the server was started"):
+            connect("local")
+
+
+def test_of_two_servers_on_this_machine_each_gets_its_own_key(
+    server: ServerProcess, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+    with ServerProcess(home, key=None) as other:
+        for one in (server, other):
+            client = connect(one.base_url)
+            assert client.api_key == one.key and "tiny-text" in {model.id for model in client.models.list()}
+        monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "neither's")
+        client = connect(server.base_url)
+        whose = f"it is the server of {server.home}, whose key is in the FINETUNE_ASSETS_API_KEY with which"
+        with pytest.raises(ProviderError, match=whose), explained(client):
+            client.models.list()
 
 
 def test_a_missing_local_key_says_how_to_get_one() -> None:
@@ -117,6 +151,24 @@ def test_silence_says_who_is_silent_and_how_to_start_it() -> None:
         explained(client),
     ):
         client.models.list()
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("https://api.openai.com/v1", r"can this machine reach it, by a proxy .*status\.openai\.com"),
+        ("https://elsewhere.example/v1", r"is the address right, and can this machine reach it"),
+    ],
+)
+def test_what_to_do_about_silence_fits_who_is_silent(url: str, advice: str) -> None:
+    def refuse(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("no route")
+
+    http = openai.DefaultHttpxClient(transport=httpx2.MockTransport(refuse))
+    client = openai.OpenAI(base_url=url, api_key="k", http_client=http, max_retries=0)
+    with pytest.raises(ProviderError, match=advice) as caught, explained(client):
+        client.models.list()
+    assert "finetune-assets serve" not in str(caught.value)
 
 
 def test_a_provider_that_accepts_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

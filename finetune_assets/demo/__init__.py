@@ -1,0 +1,147 @@
+"""The demo: one task from its source to calibrated models, through a real Dagster and a real fine-tuning server.
+
+A backfill makes the stages up to the submitted job; the sensor does the rest as the jobs succeed. What an earlier demo
+made for the same task is shown again instead. Dagster and the server are those that run here, or are started.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+
+from rich.console import Console
+from upath import UPath
+
+from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
+from finetune_assets.demo.progress import STAGES, Display, RegionState
+from finetune_assets.demo.results import SUMMARY, output, read, results, show
+from finetune_assets.pipeline.leaderboard import write_leaderboard
+from finetune_assets.pipeline.partitions import register_regions
+from finetune_assets.pipeline.resources import default_root
+from finetune_assets.pipeline.stage import PREPARE, task_fingerprint
+from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, our_command
+from finetune_assets.processes.shared import Joined
+from finetune_assets.provider import fine_tuning
+from finetune_assets.provider.client import Client, connect
+from finetune_assets.task import Task, readable_tasks
+from finetune_assets.task.places import task_files
+
+_POLL_SECONDS = 2.0
+
+
+def run(
+    task: Task, regions: list[str], console: Console, port: int | None = None, server_port: int | None = None
+) -> bool:
+    """Make all assets of `regions`, show the results, and return whether every region has its calibrator.
+
+    Args:
+        task: what is made.
+        regions: which of its regions.
+        console: where a person follows it.
+        port: the one that Dagster must have; None takes 3000, or another where that is taken.
+        server_port: the one that the fine-tuning server must have; None takes 8321, or another.
+
+    Raises:
+        KeyboardInterrupt: it was stopped; the console says what is kept.
+    """
+    began = time.time()
+    if all(_is_made(task, region) for region in regions):
+        console.print("Everything is made already for this task; nothing was sent or trained again.")
+        states = [RegionState(region, made=set(STAGES)) for region in regions]
+    else:
+        states = [RegionState(region) for region in regions]
+        try:
+            _make(task, states, console, port, server_port)
+        except KeyboardInterrupt:
+            _say_what_is_kept(task, states, console)
+            raise
+    # The sensor that keeps it may not have seen the last region before Dagster was stopped.
+    write_leaderboard(readable_tasks(), UPath(default_root()))
+    summary = {"task": task.task, "wall_seconds": round(time.time() - began, 1), "regions": []}
+    summary["regions"] = [results(task, state.region) for state in states if not state.failure]
+    succeeded = not any(state.failure for state in states)
+    if succeeded:
+        SUMMARY.parent.mkdir(parents=True, exist_ok=True)
+        SUMMARY.write_text(json.dumps(summary, indent=2) + "\n")
+    show(summary, states, console)
+    return succeeded
+
+
+def _make(task: Task, states: list[RegionState], console: Console, port: int | None, server_port: int | None) -> None:
+    def say(words: str) -> None:
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
+
+    SUMMARY.unlink(missing_ok=True)  # it is there only after a demo that succeeded; `_is_made` relies on it
+    say("Starting the fine-tuning server and Dagster, where they do not run ...")
+    with ExitStack() as stack:
+        if task.provider == "local":
+            stack.enter_context(fine_tuning_server(say, server_port))
+        running = stack.enter_context(dagster(say, port))
+        client, instance = connect(task.provider), DagsterClient(running.url)
+        _load(task, instance, running)
+        register_regions(task, dagster_home())
+        say(f"Dagster: {running.url}/asset-groups  (logs in {VAR / 'logs'})")
+        started = time.time()
+        backfill = instance.start_backfill(task.task, list(PREPARE), [state.region for state in states])
+        try:
+            with Display(console) as display:
+                while not all(state.ended for state in states):
+                    _update(states, task, instance, client, started, backfill)
+                    display.show(states)
+                    time.sleep(_POLL_SECONDS)
+        except DagsterError:
+            running.require_alive()
+            raise
+        except KeyboardInterrupt:
+            say("Stopping ...")
+            if not running.others():
+                # It would go on beside the one that the same command starts again.
+                instance.cancel_backfill(backfill)
+            raise
+
+
+def _load(task: Task, instance: DagsterClient, running: Joined) -> None:
+    """Have Dagster know the task as its file says it now."""
+    if task_files()[task.task].path.stat().st_mtime > running.running.process.created:
+        instance.reload()
+    instance.wait_until_loaded(running.require_alive)
+
+
+def _update(
+    states: list[RegionState],
+    task: Task,
+    instance: DagsterClient,
+    client: Client,
+    started: float,
+    backfill: str,
+) -> None:
+    regions = [state.region for state in states]
+    made = instance.materialized(task.task, STAGES, regions)
+    failures = instance.failures(task.task, backfill, regions, started)
+    for state in states:
+        state.made = {stage for (stage, region), when in made.items() if region == state.region and when >= started}
+        state.failure = failures.get(state.region)
+        if "finetune_job" in state.made and "finetuned_model" not in state.made:
+            state.job_id = read(task, "finetune_job", state.region)["job_id"]
+            job = fine_tuning.retrieve(client, str(state.job_id))
+            state.training = fine_tuning.progress(client, job)
+            if job.status in fine_tuning.FAILED:
+                state.failure = f"job {job.id} {job.status}: {fine_tuning.failure_reason(job)}"
+
+
+def _say_what_is_kept(task: Task, states: list[RegionState], console: Console) -> None:
+    made = ", ".join(f"{state.region} {len(state.made)} of {len(STAGES)} stages" for state in states if state.made)
+    where = "when the server runs again" if task.provider == "local" else f"at {task.provider} meanwhile"
+    jobs = [state.job_id for state in states if state.job_id and "finetuned_model" not in state.made]
+    goes_on = f" The training goes on {where} ({', '.join(jobs)})." if jobs else ""
+    again = our_command(f"demo --task {task.task}")
+    words = f"Stopped. Nothing is lost{f': made are {made}' if made else ''}.{goes_on}"
+    console.print(f"{words} To go on, run the same command: {again}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_made(task: Task, region: str) -> bool:
+    """Whether an earlier demo ended well with exactly this task, and its outputs are all there."""
+    if not SUMMARY.exists() or not all(output(task, stage, region).exists() for stage in STAGES):
+        return False
+    return read(task, "calibrator", region).get("task_fingerprint") == task_fingerprint(task)

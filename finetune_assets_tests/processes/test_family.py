@@ -1,0 +1,43 @@
+"""Whatever a process started ends with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from finetune_assets.processes import family
+from finetune_assets.running import Identity
+
+_STUBBORN_FAMILY = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sleeper = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", sleeper])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_whatever_a_process_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune_assets.processes.family._GRACE_SECONDS", 0.5)
+    log = tmp_path / "logs" / "family.log"
+    process = family.spawn([sys.executable, "-c", _STUBBORN_FAMILY], log, {})
+    while not log.read_text().strip():
+        time.sleep(0.05)
+    child = Identity.of(int(log.read_text()))
+    family.stop(Identity.of(process.pid))
+    assert process.wait(5) != 0
+    assert not child.alive
+
+
+def test_a_process_that_has_ended_is_stopped_without_a_word(tmp_path: Path) -> None:
+    process = family.spawn([sys.executable, "-c", ""], tmp_path / "log", {})
+    identity = Identity(process.pid, psutil.Process(process.pid).create_time())
+    process.wait(20)
+    family.stop(identity)
+    assert not identity.alive and Identity.of().pid == os.getpid()
