@@ -1,0 +1,103 @@
+"""What a demo learns of its own runs from a real Dagster, beside runs of others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+
+from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
+from finetune_assets.processes import dagster, dagster_home
+from finetune_assets_tests.demo.homes import write_home
+
+pytestmark = pytest.mark.xdist_group("dagster")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterClient]:
+    """A Dagster that has loaded two tasks, whose regions are called alike."""
+    home = write_home(tmp_path_factory.mktemp("home"), "first", "second")
+    (home / "tasks/second/rows.jsonl").unlink()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.chdir(home)
+        environment.delenv("DAGSTER_HOME", raising=False)
+        environment.delenv("FINETUNE_ASSETS_DATA", raising=False)
+        with dagster(print) as running:
+            found = DagsterClient(running.url)
+            found.wait_until_loaded(running.require_alive)
+            yield found
+
+
+def ended(client: DagsterClient, backfill: str) -> str:
+    """Wait for the end of a backfill's only run; return its status."""
+    while True:
+        found = [run.status for run in client._runs(("dagster/backfill", backfill))]
+        if found and found[0] in ("SUCCESS", "FAILURE", "CANCELED"):
+            return found[0]
+        time.sleep(0.3)
+
+
+def add_run(status: dg.DagsterRunStatus, **tags: str) -> str:
+    """Put a run into Dagster's memory as if it had run."""
+    with dg.DagsterInstance.from_config(str(dagster_home())) as instance:
+        named = {f"dagster/{name}": value for name, value in tags.items()}
+        run = dg.DagsterRun(job_name="first_evaluate", run_id=str(uuid4()), status=status, tags=named)
+        return instance.add_run(run).run_id
+
+
+def test_a_failing_run_of_another_task_in_a_region_of_the_same_name_changes_nothing(client: DagsterClient) -> None:
+    since = time.time()
+    backfills = {task: client.start_backfill(task, ["sampled_examples"], ["all"]) for task in ("first", "second")}
+    assert [ended(client, backfills[task]) for task in ("first", "second")] == ["SUCCESS", "FAILURE"]
+    assert client.failures("first", backfills["first"], ["all"], since) == {}
+    # Its tag, that it is not started again, may come a moment after the failure.
+    while not (found := client.failures("second", backfills["second"], ["all"], since)):
+        time.sleep(0.3)
+    assert "rows.jsonl" in found["all"]
+    assert set(client.materialized("first", ["sampled_examples"], ["all"])) == {("sampled_examples", "all")}
+
+
+def test_only_a_sensor_of_the_task_speaks_for_it(client: DagsterClient) -> None:
+    since = time.time() - 1
+    failed = {"partition": "all", "will_retry": "false"}
+    add_run(dg.DagsterRunStatus.FAILURE, sensor_name="second_jobs", **failed)
+    add_run(dg.DagsterRunStatus.FAILURE, **failed)
+    assert client.failures("first", "none", ["all"], since) == {}
+    run = add_run(dg.DagsterRunStatus.FAILURE, sensor_name="first_jobs", **failed)
+    assert client.failures("first", "none", ["all", "other"], since) == {"all": f"no reason is logged (run {run})"}
+    assert client.failures("first", "none", ["other"], since) == {}
+
+
+def test_a_run_that_dagster_starts_again_is_not_final(client: DagsterClient) -> None:
+    since = time.time() - 1
+    of = {"partition": "all", "backfill": "tried"}
+    add_run(dg.DagsterRunStatus.FAILURE, **of, will_retry="true")
+    assert client.failures("first", "tried", ["all"], since) == {}
+    # The one that is started in its place need not have its tags.
+    again = add_run(dg.DagsterRunStatus.STARTED)
+    add_run(dg.DagsterRunStatus.FAILURE, **of, will_retry="true", auto_retry_run_id=again)
+    assert client.failures("first", "tried", ["all"], since) == {}
+
+
+def test_a_run_that_somebody_cancels_is_final(client: DagsterClient) -> None:
+    add_run(dg.DagsterRunStatus.CANCELED, partition="all", backfill="cancelled")
+    assert set(client.failures("first", "cancelled", ["all"], time.time())) == {"all"}
+
+
+def test_a_backfill_that_is_cancelled_fails_the_regions_it_had_not_come_to(client: DagsterClient) -> None:
+    backfill = client.start_backfill("first", ["sampled_examples"], ["all"])
+    client.cancel_backfill(backfill)
+    while not (found := client.failures("first", backfill, ["all"], time.time())):
+        if ended_well := [run for run in client._runs(("dagster/backfill", backfill)) if run.status == "SUCCESS"]:
+            assert ended_well
+            return
+        time.sleep(0.3)
+    assert set(found) == {"all"}
+
+
+def test_silence_is_an_error_of_ours() -> None:
+    with pytest.raises(DagsterError, match="Dagster at http://127.0.0.1:9 does not answer"):
+        DagsterClient("http://127.0.0.1:9").reload()
