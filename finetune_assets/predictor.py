@@ -29,6 +29,7 @@ from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.completions import Messages, Reply
 from finetune_assets.task import BinaryAnswer, NumberAnswer, Task, read_task
+from finetune_assets.task.sources import window_of
 from finetune_assets.training_file.chat_format import to_messages
 
 LONGEST_NUMBER = "0" * 16
@@ -155,7 +156,9 @@ class Predictor:
             raise TaskError(f"the task {self.task.task} has no question of its own: give a text")
         url = None
         if question.image is not None:
-            url = images.data_url(*images.for_training(images.read(question.image)))
+            data = images.read(question.image)
+            shown = images.inspect(data, window_of(self.task.source)).in_eight_bits
+            url = images.data_url(*images.for_training(shown or data))
         return to_messages(self.task.prompt, text, url)
 
     def read(self, reply: Reply) -> Predicted:

@@ -31,8 +31,8 @@ class Example:
     """The label in the task's own words, or None where the row has none that can be read."""
     score: float | None = None
     """The label as a number: for yes or no, from 0 to 1 as the source gives it; for number answers the number."""
-    image: str | None = None
-    """Path of the image, or any fsspec URL."""
+    image: str | bytes | None = None
+    """Path of the image, its URL, or its bytes where the source holds them."""
     group: str | None = None
     """Examples that share it (one patient, one panel) never fall into two splits; None stands alone."""
     published: Split | None = None

@@ -1,26 +1,38 @@
-"""Looks at the images of examples, on all cores: what they are, and a thumbnail of each to compare them by."""
+"""Looks at the images of examples, on all cores: what they are, and a thumbnail of each to compare them by.
+
+Those from elsewhere are fetched many at once. An image of more than 8 bits is turned into 8 here, once, in the range
+that the task names; whoever shows it or trains on it later reads the copy in the store, so that all see the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.image_addresses import ImageAddresses, is_elsewhere
+from finetune_assets.dataset.pixels.window import Window
 from finetune_assets.errors import ImageError
 
+FETCHED_AT_ONCE = 16
 _REMEMBERED = 5_000
 """Images whose looks are kept, because the questions about one image usually follow each other."""
+_SECONDS_BETWEEN_WORDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What looking at an example's image told; nothing without an image, `error` where it failed."""
 
+    address: str | None = None
+    """Where it is read from hereafter; None for bytes that are no image."""
     n_bytes: int | None = None
     modified_ns: int | None = None
     """When the file was last modified, in nanoseconds since 1970; None where nobody can tell."""
@@ -40,31 +52,71 @@ class Looker:
 
     Args:
         thumbnails: Binary file to which the thumbnails are appended.
+        addresses: Reads the images.
+        window: The range of stored values in which the task shows images of more than 8 bits.
+        say: Is told now and then how many images were looked at.
     """
 
-    def __init__(self, thumbnails: BinaryIO) -> None:
+    def __init__(
+        self,
+        thumbnails: BinaryIO,
+        addresses: ImageAddresses,
+        window: Window | None = None,
+        say: Callable[[str], object] | None = None,
+    ) -> None:
         self._thumbnails = thumbnails
-        self._n_thumbnails = 0
-        self._known: OrderedDict[str, Look] = OrderedDict()
+        self._addresses = addresses
+        self._window = window
+        self._say = say
+        self._n_thumbnails = self._n_looked = self._n_fetched = 0
+        self._said = time.monotonic()
+        self._known: OrderedDict[str | bytes, Look] = OrderedDict()
         self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._fetching = ThreadPoolExecutor(FETCHED_AT_ONCE)
 
     def __enter__(self) -> Looker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._fetching.shutdown(cancel_futures=True)
         self._thumbnails.flush()
 
     def looks(self, rows: Sequence[Example]) -> list[Look]:
         """Look at the image of each row that has one and no problem yet."""
-        paths = dict.fromkeys(row.image for row in rows if row.image is not None and row.problem is None)
-        unknown = [path for path in paths if path not in self._known]
-        for path, look in zip(unknown, self._pool.map(_look, unknown), strict=True):
-            self._known[path] = self._kept(look)
-        found = [self._known[row.image] if row.image in paths and row.problem is None else NOTHING for row in rows]
+        keys = [None if row.image is None or row.problem is not None else _key(row.image) for row in rows]
+        wanted = {
+            key: row.image for key, row in zip(keys, rows, strict=True) if key is not None and row.image is not None
+        }
+        started = [(key, self._started(image)) for key, image in wanted.items() if key not in self._known]
+        for key, look in started:
+            self._known[key] = self._kept(look.result())
+            self._tell()
+        found = [NOTHING if key is None else self._known[key] for key in keys]
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return found
+
+    def _started(self, image: str | bytes) -> Future[Look]:
+        elsewhere = is_elsewhere(image)
+        self._n_fetched += elsewhere
+        return (self._fetching if elsewhere else self._pool).submit(self._look, image)
+
+    def _look(self, image: str | bytes) -> Look:
+        data, modified_ns, address = b"", None, image if isinstance(image, str) else None
+        try:
+            read = self._addresses.read(image)
+            data, modified_ns, address = read.data, read.modified_ns, read.address or address
+            facts = images.inspect(data, self._window)
+        except ImageError as error:
+            return Look(address, len(data) or None, modified_ns, error=error)
+        if facts.in_eight_bits is not None:
+            data, modified_ns = facts.in_eight_bits, None
+            shown = images.inspect(data)
+            facts = replace(shown, sha256=facts.sha256, scale=facts.scale)
+            address = None
+        address = address or self._addresses.store.keep(data)
+        return Look(address, len(data), modified_ns, facts)
 
     def _kept(self, look: Look) -> Look:
         """The same look with its thumbnail in the file and not in memory."""
@@ -75,11 +127,13 @@ class Looker:
         facts = replace(look.facts, thumbnail=b"")
         return replace(look, facts=facts, thumbnail=self._n_thumbnails - 1)
 
+    def _tell(self) -> None:
+        self._n_looked += 1
+        if self._say and time.monotonic() - self._said > _SECONDS_BETWEEN_WORDS:
+            self._said = time.monotonic()
+            self._say(f"looked at {self._n_looked:,} images, of which {self._n_fetched:,} are from elsewhere")
 
-def _look(path: str) -> Look:
-    data, modified_ns = b"", None
-    try:
-        data, modified_ns = images.read_dated(path)
-        return Look(len(data), modified_ns, images.inspect(data))
-    except ImageError as error:
-        return Look(len(data) or None, modified_ns, error=error)
+
+def _key(image: str | bytes) -> str | bytes:
+    """What an image is known by; its bytes would take the memory of all that are remembered."""
+    return hashlib.sha256(image).digest() if isinstance(image, bytes) else image

@@ -8,12 +8,15 @@ outputs, where other machines find it. A file is written whole or not at all, al
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from upath import UPath
 
 from finetune_assets.dataset.table import replacing
+
+_KEPT = re.compile(r"/images/([0-9a-f]{2})/(\1[0-9a-f]{62})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,9 @@ class ImageStore:
 
 
 def digest_of(address: str) -> str | None:
-    """Return the SHA-256 (hex) of the bytes behind an address of a store, None for that of a file with another name."""
-    name = address.rpartition("/")[2]
-    return name if len(name) == 64 and not set(name) - set("0123456789abcdef") else None
+    """Return the SHA-256 (hex) of the bytes behind an address of a store, None for that of another file."""
+    found = _KEPT.search(address)
+    return found[2] if found else None
 
 
 def _write(path: UPath, data: bytes) -> None:

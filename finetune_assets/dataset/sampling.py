@@ -9,9 +9,8 @@ the second pass writes the table.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
@@ -23,8 +22,11 @@ from finetune_assets.dataset import near_duplicates, splits
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.groups import UNKNOWN, Groups, linked
 from finetune_assets.dataset.identity import example_id
+from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.image_looks import Look, Looker
+from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.dataset.images import ImageFacts
+from finetune_assets.dataset.pixels.window import Window
 from finetune_assets.dataset.table import Table, TableWriter, read_chunks, writing
 from finetune_assets.task import SPLITS, Sampling
 
@@ -47,6 +49,11 @@ DTYPES = {
     "image_mode": "str",
     "image_format": "str",
     "image_fit": "boolean",
+    "image_bits": "Int64",
+    "image_low": "float64",
+    "image_high": "float64",
+    "image_range": "str",
+    "image_contrast": "Int64",
     "doubt": "str",
     "problem": "str",
     "detail": "str",
@@ -55,8 +62,13 @@ DTYPES = {
 }
 """Columns of the sampled examples and their pandas types. Where there is no value it is missing
 (`isna`): `split` of a row with a problem, `answer` and `score` without a label, `image_*` without an image,
-`system` where the prompt's own holds. `image_fit`: a provider takes the image's bytes as they are."""
+`system` where the prompt's own holds. `image` is where the image is read from; `image_sha256` is of the bytes that the
+source names, of which a stored copy in 8 bits may be what is read. `image_fit`: a provider takes the image's bytes as
+they are. `image_bits`, `image_low`, `image_high`, `image_range`: of an image of more than 8 bits, which stored values
+are its black and white, and who said so (`pixels.window.Scale`). `image_contrast`: as `ImageFacts.contrast`."""
 _CHUNK_ROWS = 10_000
+_CHUNK_BYTES = 64 << 20
+"""Of images that a source holds inside."""
 _NO_LINKS = (np.empty(0, int), np.empty(0, int))
 
 
@@ -115,6 +127,9 @@ def sample(
     *,
     labels: Sequence[str] = (),
     look_alikes: bool = True,
+    addresses: ImageAddresses | None = None,
+    window: Window | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> Sample:
     """Look at each example's image, group the examples, draw the splits, and write the table.
 
@@ -129,9 +144,15 @@ def sample(
         path: Where the table is written.
         labels: The answers whose proportions the splits keep where they are drawn by count.
         look_alikes: Whether images that look the same share a group (`near_duplicates`).
+        addresses: Reads the images, and keeps those that have no file of their own; by default in `images` beside the
+            table.
+        window: The range of stored values in which images of more than 8 bits are shown.
+        say: Is told now and then how far it is.
     """
+    addresses = addresses or ImageAddresses(ImageStore(path.parent / "images"))
     with tempfile.TemporaryFile() as scratch, tempfile.TemporaryFile() as thumbnails:
-        rows = _first_pass(examples, scratch, thumbnails, sampling.seed, labels)
+        with Looker(thumbnails, addresses, window, say) as looker:
+            rows = _first_pass(examples, scratch, looker, sampling.seed, labels)
         alike = _look_alikes(rows, thumbnails) if look_alikes else _NO_LINKS
         groups = Groups(rows.group, [linked(rows.image), alike])
         groups.name_merged(read_chunks(scratch, ["group"]))
@@ -143,17 +164,30 @@ def sample(
     return Sample(Table(path), len(split), int(rows.usable.sum()), len(alike[0]))
 
 
-def _first_pass(examples: Iterable[Example], scratch: Any, thumbnails: Any, seed: int, labels: Sequence[str]) -> _Rows:
+def _first_pass(examples: Iterable[Example], scratch: Any, looker: Looker, seed: int, labels: Sequence[str]) -> _Rows:
     """Write all rows to the scratch file, their images looked at, and return what stays in memory."""
     parts: list[_Rows] = [_Rows.of([], [], seed, labels)]
-    with TableWriter(scratch, DTYPES) as table, Looker(thumbnails) as looker:
-        unread = iter(examples)
-        while rows := list(islice(unread, _CHUNK_ROWS)):
+    with TableWriter(scratch, DTYPES) as table:
+        for rows in _chunks(examples):
             looks = looker.looks(rows)
             rows = [_identified(row, look) for row, look in zip(rows, looks, strict=True)]
             table.write(_records(rows, looks))
             parts.append(_Rows.of(rows, looks, seed, labels))
     return _Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__slots__})
+
+
+def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    """As many examples at a time as there is memory for with the images that they hold inside."""
+    chunk: list[Example] = []
+    n_bytes = 0
+    for example in examples:
+        chunk.append(example)
+        n_bytes += len(example.image) if isinstance(example.image, bytes) else 0
+        if len(chunk) == _CHUNK_ROWS or n_bytes > _CHUNK_BYTES:
+            yield chunk
+            chunk, n_bytes = [], 0
+    if chunk:
+        yield chunk
 
 
 def _look_alikes(rows: _Rows, thumbnails: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -221,13 +255,17 @@ def _records(rows: Sequence[Example], looks: Sequence[Look]) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {
         "example_id": [row.id for row in rows],
         "group": [_group(row, fact) for row, fact in zip(rows, facts, strict=True)],
+        "image": [look.address or (row.image if isinstance(row.image, str) else None) for row, look in seen],
         "image_bytes": [look.n_bytes for look in looks],
         "image_modified_ns": [look.modified_ns for look in looks],
         "problem": [look.error.reason if look.error else row.problem for row, look in seen],
         "detail": [look.error.detail if look.error else row.detail for row, look in seen],
     }
-    for name in ("region", "subgroup", "system", "question", "answer", "score", "image", "doubt", "source", "line"):
+    for name in ("region", "subgroup", "system", "question", "answer", "score", "doubt", "source", "line"):
         columns[name] = [getattr(row, name) for row in rows]
-    for name in ("sha256", "width", "height", "mode", "format", "fit"):
+    for name in ("sha256", "width", "height", "mode", "format", "fit", "contrast"):
         columns[f"image_{name}"] = [getattr(fact, name) if fact else None for fact in facts]
+    scales = [fact.scale if fact else None for fact in facts]
+    for column, name in (("bits", "bits"), ("low", "low"), ("high", "high"), ("range", "by")):
+        columns[f"image_{column}"] = [getattr(scale, name) if scale else None for scale in scales]
     return pd.DataFrame(columns)

@@ -19,6 +19,7 @@ from pydantic import Field
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.identity import ascii_name
+from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import Digest, read, version
 from finetune_assets.dataset.splits import leaks
@@ -41,6 +42,7 @@ from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.task import Task
+from finetune_assets.task.sources import window_of
 from finetune_assets.training_file import jsonl, report, validation
 from finetune_assets.training_file.target import nearest_target
 
@@ -57,6 +59,9 @@ def sampled_examples(region: Region) -> Result:
         region.path("sampled_examples", ".parquet"),
         labels=data_views.answers(task.answer),
         look_alikes=task.filtering.near_duplicates,
+        addresses=ImageAddresses(region.images),
+        window=window_of(task.source),
+        say=dg.get_dagster_logger().info,
     )
     counts = data_views.counts(sampled.table, task.answer)
     return dg.MaterializeResult(

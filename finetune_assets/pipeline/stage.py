@@ -11,6 +11,7 @@ import dagster as dg
 from upath import UPath
 
 from finetune_assets import __version__
+from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.pipeline.checks import Check, as_asked
 from finetune_assets.pipeline.partitions import region_partitions
 from finetune_assets.pipeline.resources import Outputs
@@ -51,6 +52,11 @@ class Region:
     def observation(self, stage: str, words: str) -> dg.AssetObservation:
         """Return what is said of a stage of this region that makes nothing now."""
         return dg.AssetObservation(asset_key(self.task, stage), description=words, partition=self.name)
+
+    @property
+    def images(self) -> ImageStore:
+        """The task's images that have no file of their own, of all its regions: `<task>/images/`."""
+        return ImageStore(UPath(self.outputs.root) / self.task.task / "images")
 
     def training_file(self, split: str) -> UPath:
         """Return where the chat-format file of a split is: `training_jsonl/<region>/<split>.jsonl`."""

@@ -185,6 +185,27 @@ class FileSource(LocatedSource):
     )
 
 
+class Pictured(Strict):
+    """A source whose rows name images."""
+
+    window: tuple[float, float] | None = Field(
+        default=None,
+        description="Stored pixel values that become black and white, such as [0, 4095], for images of more than 8 "
+        "bits; by default what each file declares, else what it holds.",
+    )
+    image_root: str | None = Field(
+        default=None,
+        description="A folder that images may lie in beside the table's own: relative to that, absolute, or a URL.",
+    )
+
+    @field_validator("window")
+    @classmethod
+    def _low_is_below_high(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not window[0] < window[1]:
+            raise ValueError(f"window must be [low, high] with low below high, got {list(window)}")
+        return window
+
+
 _M = TypeVar("_M", bound=Strict)
 
 
@@ -215,7 +236,7 @@ class OwnSplits(Strict):
         return _with_its_split(self, self.split)
 
 
-class ScoredImagesSource(OwnSplits, FileSource):
+class ScoredImagesSource(OwnSplits, FileSource, Pictured):
     """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
 
     kind: Literal["scored_images"]
@@ -258,7 +279,7 @@ class _OneWayToTheRegion(FileSource):
         return self
 
 
-class ImageQaSource(_OneWayToTheRegion):
+class ImageQaSource(_OneWayToTheRegion, Pictured):
     """A `qa_*.json` list of `filename` and `question_answer` entries beside a folder of images.
 
     Where `path` takes several files by a `*`, a `*` in `images` stands for the same: `qa_*.json` with `image_*`.
@@ -293,7 +314,7 @@ class ImageQaSource(_OneWayToTheRegion):
         return self
 
 
-class ChatJsonlSource(_OneWayToTheRegion):
+class ChatJsonlSource(_OneWayToTheRegion, Pictured):
     """Files in the chat format that providers train on; the answer is read from the assistant's message.
 
     `region_field` is a key of the line, or of its `metadata`.
@@ -314,7 +335,7 @@ class ChatJsonlSource(_OneWayToTheRegion):
         return _with_its_group(_with_its_split(self, self.split_field), self.group_field)
 
 
-class Columns(Strict):
+class Columns(Pictured):
     """What each row's parts are made of: texts in which `{column}` stands for the cell of that column."""
 
     image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
@@ -367,6 +388,11 @@ class HuggingFaceSource(LocatedSource, Columns):
         if self.path is not None and self.config is not None:
             raise ValueError("config goes with name; a path names the configuration's own folder")
         return self
+
+
+def window_of(source: object) -> tuple[float, float] | None:
+    """Return the range of stored pixel values that a source's images are shown in; None where it names none."""
+    return source.window if isinstance(source, Pictured) else None
 
 
 @cache

@@ -20,6 +20,7 @@ from typing import Any
 from upath import UPath
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.image_store import digest_of
 from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.dataset.table import Table, replacing
 from finetune_assets.errors import TrainingFileError
@@ -110,7 +111,7 @@ def _image_url(row: Row) -> Url:
     # A file of the same size that nobody touched is the same, as git and rsync have it; hashing it would take longer
     # than all else that is done with an image that is fit.
     touched = modified_ns is None or (row["image_bytes"], row["image_modified_ns"]) != (len(data), modified_ns)
-    if touched and hashlib.sha256(data).hexdigest() != row["image_sha256"]:
+    if touched and hashlib.sha256(data).hexdigest() != (digest_of(path) or row["image_sha256"]):
         message = f"{path}: the image of example {row['example_id']!r} changed since it was sampled; sample again"
         raise TrainingFileError(message)
     if row["image_fit"]:

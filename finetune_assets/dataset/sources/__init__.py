@@ -119,11 +119,15 @@ class Digest:
         for example in examples:
             # Lines move when other regions' rows come and go, and a broken row is named after its line.
             name = example.id if example.problem is None else None
-            self._hash.update(orjson.dumps([name, *(getattr(example, field) for field in _HASHED)], default=str))
+            self._hash.update(orjson.dumps([name, *(getattr(example, field) for field in _HASHED)], default=_plain))
             yield example
 
     def __str__(self) -> str:
         return self._hash.hexdigest()
+
+
+def _plain(value: object) -> str:
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 def _name(source: Source) -> str:

@@ -13,13 +13,14 @@ from typing import Any
 
 from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.identity import file_name, region_matched, region_name
+from finetune_assets.dataset.identity import region_matched, region_name
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
-from finetune_assets.dataset.sources.kept_files import data_url_bytes, keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
-from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
+from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
+from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import opening, table_files, text
+from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer
 from finetune_assets.task.sources import ChatJsonlSource
 
@@ -53,7 +54,7 @@ def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Examp
                 yield origin.missing(source.split_field)
             else:
                 was = published(split, source.splits, "source.split_field")
-                yield _example(origin, chat, answer, group=group or None, published=was)
+                yield _example(source, origin, chat, answer, group=group or None, published=was)
     groups.require(source.path)
     splits.require(source.path)
 
@@ -145,22 +146,17 @@ def _named(line: dict[str, Any], field: str | None, named: Named) -> str:
     return named.name(text(_field(line, field)), [*line, *(metadata if type(metadata) is dict else ())])
 
 
-def _example(origin: Origin, chat: _Chat, answer: Answer, **belongs: object) -> Example:
-    name = None if chat.image is None else file_name(chat.image)
+def _example(source: ChatJsonlSource, origin: Origin, chat: _Chat, answer: Answer, **belongs: object) -> Example:
+    name = None if chat.image is None else written_name(chat.image)
     fields: dict[str, Any] = {
         "id": "" if name == "" else f"{origin.region}/{key(chat.system, chat.question, name)}",
         "system": chat.system,
         "question": chat.question,
         **belongs,
     }
-    image = chat.image
-    if image is not None and is_on_the_web(image):
-        return origin.make(image=image, problem=Reason.IMAGE_MISSING, detail=f"{image!r} {ON_THE_WEB}", **fields)
-    if image is not None and image.startswith("data:"):
-        if (data := data_url_bytes(image)) is None:
-            detail = f"{origin.words}: the image's data URL holds no base64: {image[:40]!r}"
-            return origin.make(problem=Reason.IMAGE_UNREADABLE, detail=detail, **fields)
-        fields["image"] = keep_image(data)
-    elif image is not None:
-        fields["image"] = beside(origin.path.parent, image)
+    if chat.image is not None:
+        try:
+            fields["image"] = picture(chat.image, origin.path.parent, named_folders(None, source.image_root))
+        except ImageError as error:
+            return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
     return origin.example(chat.answer, answer, **fields)

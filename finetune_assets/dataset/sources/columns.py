@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.identity import file_name, group_name, region_name
+from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.quarantine import Reason
-from finetune_assets.dataset.sources.kept_files import keep_image
 from finetune_assets.dataset.sources.origin import Origin, key
-from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web
+from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.records import Cells, cell, text
+from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer, Split, TextAnswer
 from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
 
@@ -129,19 +130,22 @@ def _example(
     source: Columns, origin: Origin, row: Cells, texts: dict[str, str], answer: Answer, belongs: Belongs
 ) -> Example:
     question = _filled(source.question, texts)
-    name, image = _image(source, origin, row)
-    fields = {
+    image = _image(source, row)
+    name = image and written_name(image)
+    fields: dict[str, Any] = {
         "id": f"{origin.region}/{key(question, name)}" if name or image is None else "",
         "question": question,
-        "image": image,
         "group": belongs.group(row),
         "published": belongs.split(row),
         "subgroup": (_filled(source.subgroup, texts) or None) if source.subgroup else None,
     }
     if source.image and image is None:
         return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no image", **fields)
-    if image is not None and is_on_the_web(image):
-        return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{image!r} {ON_THE_WEB}", **fields)
+    if image is not None:
+        try:
+            fields["image"] = picture(image, origin.path.parent, named_folders(source.image, source.image_root))
+        except ImageError as error:
+            return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
     return origin.example(_answer(source, row, texts, answer), answer, **fields)
 
 
@@ -157,20 +161,15 @@ def _answer(source: Columns, row: Cells, texts: dict[str, str], answer: Answer) 
     return f"{given} {separator} {_filled(source.support, texts)}"
 
 
-def _image(source: Columns, origin: Origin, row: Cells) -> tuple[str | None, str | None]:
-    """Find the row's image: a path in the cell, or bytes that the table holds inside (a dataset's image feature).
-
-    Returns:
-        Its name, the same on every machine ("" where it has none), and its path; None for neither.
-    """
+def _image(source: Columns, row: Cells) -> str | bytes | None:
+    """Find the row's image: a path in the cell, or bytes that the table holds inside (a dataset's image feature)."""
     if source.image is None:
-        return None, None
+        return None
     found = cell(row, columns_in(source.image)[0])
     data = found.get("bytes") if isinstance(found, dict) else found
     if isinstance(data, bytes):
-        return "", keep_image(data)
-    path = text(found.get("path")) if isinstance(found, dict) else filled(source.image, row)
-    return (file_name(path), beside(origin.path.parent, path)) if path else (None, None)
+        return data
+    return (text(found.get("path")) if isinstance(found, dict) else filled(source.image, row)) or None
 
 
 @cache

@@ -14,15 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
+from upath import UPath
 
 from finetune_assets.dataset.contact_sheets import draw_texts
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import image_qa
-from finetune_assets.dataset.sources.kept_files import VAR, write
+from finetune_assets.dataset.table import replacing
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
 from finetune_assets.task.sources import GeneratedSource, ImageQaSource
 
+_VAR = Path("var/data")
+"""What is drawn lies here, and can be drawn again."""
 _PHRASES = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 _SIDE = 224
 _LETTERS = "ABCDEFGHKLMNPRSTUVWXYZ"
@@ -56,14 +59,19 @@ def regions(_: GeneratedSource) -> Iterator[str]:
 
 def _made(source: GeneratedSource, region: str) -> Path:
     """Return the table of a region's questions; it is written last, so where it is, all its images are."""
-    folder = VAR.absolute() / f"{source.what}-coloured-{source.seed}-{source.count}" / region
+    folder = _VAR.absolute() / f"{source.what}-coloured-{source.seed}-{source.count}" / region
     table = folder / "qa_letters.json"
     if not table.exists():
         (folder / "image_letters").mkdir(parents=True, exist_ok=True)
         randoms = random.Random(f"{source.seed} {region}")
         entries = [_entry(folder / "image_letters", region, number, randoms) for number in range(source.count)]
-        write(table, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
+        _write(table, orjson.dumps(entries, option=orjson.OPT_INDENT_2))
     return table
+
+
+def _write(path: Path, data: bytes) -> None:
+    with replacing(UPath(path)) as file:
+        file.write(data)
 
 
 def _entry(folder: Path, region: str, number: int, randoms: random.Random) -> dict[str, object]:
@@ -80,7 +88,7 @@ def _entry(folder: Path, region: str, number: int, randoms: random.Random) -> di
     centres = [(a, b) if horizontal else (b, a) for a, b in zip(along, across, strict=True)]
     filename = f"{region}_{number:05d}.png"
     image = draw_texts((_SIDE, _SIDE), list(zip((first, second), _COLOURS, centres, strict=True)), _LETTER_HEIGHT)
-    write(folder / filename, image)
+    _write(folder / filename, image)
     asked = [f"the {colour} letters {text}" for colour, text in zip(_COLOURS, (first, second), strict=True)]
     question = f"Are {asked[0]} {_PHRASES[region]} {asked[1]}?"
     pair = {"object1": first, "object2": second, "question": question, "answer": int(is_so)}

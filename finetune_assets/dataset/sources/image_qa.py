@@ -24,9 +24,10 @@ from finetune_assets.dataset.identity import folded, group_name, region_matched,
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin, key
-from finetune_assets.dataset.sources.places import beside, locate_all
+from finetune_assets.dataset.sources.pictures import picture
+from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import entries_of, json_value, table_files, text
-from finetune_assets.errors import SourceError
+from finetune_assets.errors import ImageError, SourceError
 from finetune_assets.task import Answer, Split
 from finetune_assets.task.sources import ImageQaSource
 
@@ -54,16 +55,23 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
                 elif asked.region == region and (lacks := belongs.lacks(entry)):
                     yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} ({asked.filename}) {lacks}")
                 elif asked.region == region:
-                    yield origin.example(
-                        asked.answer,
-                        answer,
-                        id=f"{asked.filename}:{key(asked.question, images.name if '*' in source.images else '')[:8]}",
-                        question=asked.question,
-                        group=belongs.group(entry),
-                        published=belongs.split(entry),
-                        image=str(images / asked.filename),
-                    )
+                    folder = images.name if "*" in source.images else ""
+                    fields: dict[str, Any] = {
+                        "id": f"{asked.filename}:{key(asked.question, folder)[:8]}",
+                        "question": asked.question,
+                        "group": belongs.group(entry),
+                        "published": belongs.split(entry),
+                    }
+                    yield _example(origin, asked, images, answer, fields)
     belongs.require()
+
+
+def _example(origin: Origin, asked: _Question, images: UPath, answer: Answer, fields: dict[str, Any]) -> Example:
+    try:
+        fields["image"] = picture(asked.filename, images)
+    except ImageError as error:
+        return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
+    return origin.example(asked.answer, answer, **fields)
 
 
 def regions(source: ImageQaSource) -> Iterator[str]:
@@ -78,11 +86,11 @@ def regions(source: ImageQaSource) -> Iterator[str]:
 def _files(source: ImageQaSource) -> list[tuple[UPath, UPath]]:
     """List the JSON files, each with its image folder."""
     before, _, after = source.path.rpartition("/")[2].partition("*")
-    return [
-        (path, UPath(beside(path.parent, source.images.replace("*", path.name[len(before) : -len(after) or None]))))
-        for place in locate_all(source.path, source.folder)
-        for path in table_files(place, (".json",))
-    ]
+    found = []
+    for path in (path for place in locate_all(source.path, source.folder) for path in table_files(place, (".json",))):
+        images = source.images.replace("*", path.name[len(before) : -len(after) or None])
+        found.append((path, UPath(images) if "://" in images else path.parent / images))
+    return found
 
 
 def _entries(path: UPath) -> list[Any]:

@@ -8,9 +8,6 @@ from upath import UPath
 
 from finetune_assets.errors import SourceError
 
-ON_THE_WEB = "is a web address; download it and name the file"
-"""What to do about an image by URL: its bytes have to be looked at before anyone is paid to train on it."""
-
 
 def locate(written: str, folder: Path | None) -> UPath:
     """Find a file or folder: `~` is the home folder; a relative path is looked for in `folder`, then where we run.
@@ -44,16 +41,6 @@ def locate_all(written: str, folder: Path | None) -> list[UPath]:
     if not found:
         raise SourceError(f"{written}: no file in {there} fits {name!r}")
     return found
-
-
-def beside(folder: UPath, written: str) -> str:
-    """Return the path of an image as a table names it: relative to the table's folder, absolute, or a URL."""
-    return written if "://" in written else str(folder / written)
-
-
-def is_on_the_web(written: str) -> bool:
-    """Return whether an image is named by a web address."""
-    return written.lower().startswith(("http://", "https://"))
 
 
 def _local(path: Path, folder: Path | None) -> list[UPath]:

@@ -14,12 +14,13 @@ from itertools import islice
 from upath import UPath
 
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.identity import file_name
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.columns import Belongs, filled, own_split, region_of
 from finetune_assets.dataset.sources.origin import Origin
-from finetune_assets.dataset.sources.places import ON_THE_WEB, beside, is_on_the_web, locate_all
+from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
+from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
+from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer, BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource, columns_in
 
@@ -78,15 +79,17 @@ def _example(source: ScoredImagesSource, origin: Origin, row: Cells, answer: Ans
         return origin.missing(_words(source.image))
     make = partial(
         origin.make,
-        id=f"{origin.region}/{name}" if (name := file_name(image_url)) else "",
+        id=f"{origin.region}/{name}" if (name := written_name(image_url)) else "",
         question=source.question,
         group=belongs.group(row),
         published=belongs.split(row),
         subgroup=filled(source.subgroup, row) or None,
-        image=beside(origin.path.parent, image_url),
     )
-    if is_on_the_web(image_url):
-        return make(problem=Reason.IMAGE_MISSING, detail=f"{image_url!r} {ON_THE_WEB}")
+    try:
+        image = picture(image_url, origin.path.parent, named_folders(source.image, source.image_root))
+    except ImageError as error:
+        return make(problem=error.reason, detail=f"{origin.words}: {error.detail}")
+    make = partial(make, image=image)
     found = filled(source.score, row)
     score = _number(found)
     if score is None:

@@ -26,7 +26,7 @@ def test_the_solar_cells_have_the_published_counts() -> None:
 def test_a_cell_names_its_image_line_and_doubt() -> None:
     by_id = {cell.id: cell for cell in cells("mono")}
     first = by_id["cell0001"]
-    assert Path(first.image or "").is_file()
+    assert Path(str(first.image)).is_file()
     assert (first.line, first.score, first.answer, first.doubt) == (1, 1.0, "Yes", None)
     doubts = {cell.doubt for cell in by_id.values() if cell.answer == "No"}
     assert doubts == {None, "the experts' defect probability is 0.33"}

@@ -27,7 +27,7 @@ def source(count: int = 10, seed: int = 1) -> GeneratedSource:
 def test_half_of_the_answers_are_yes_and_every_image_is_another(region: str) -> None:
     found = list(generated.read(source(), region, ANSWER))
     assert Counter(example.answer for example in found) == {"Yes": 5, "No": 5}
-    facts = [images.inspect(images.read(example.image or "")) for example in found]
+    facts = [images.inspect(images.read(str(example.image))) for example in found]
     assert {(fact.width, fact.height, fact.mode) for fact in facts} == {(224, 224, "RGB")}
     assert len({fact.sha256 for fact in facts}) == 10
 
@@ -48,7 +48,7 @@ def test_letters_are_drawn_where_the_table_says(tmp_path: Path) -> None:
     [example, *_] = generated.read(source(), "left", ANSWER)
     [entry, *_] = orjson.loads((tmp_path / "var/data/markers-coloured-1-10/left/qa_letters.json").read_bytes())
     [pair] = entry["question_answer"]
-    picture = images.decode(images.read(example.image or ""))
+    picture = images.decode(images.read(str(example.image)))
     for name in ("object1", "object2"):
         x, y = pair[f"{name}_center_x"], pair[f"{name}_center_y"]
         colours = {colour for _, colour in picture.crop((x - 30, y - 20, x + 30, y + 20)).getcolors() or []}
@@ -60,7 +60,7 @@ def test_everything_follows_from_the_seed(tmp_path: Path, monkeypatch: pytest.Mo
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
-        made[folder] = [(e.question, images.read(e.image or "")) for e in generated.read(source(), "above", ANSWER)]
+        made[folder] = [(e.question, images.read(str(e.image))) for e in generated.read(source(), "above", ANSWER)]
     assert made["one"] == made["two"]
     other = list(generated.read(source(seed=2), "above", ANSWER))
     assert [question for question, _ in made["one"]] != [example.question for example in other]

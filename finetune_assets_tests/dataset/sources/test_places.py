@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from finetune_assets.dataset.sources.places import beside, is_on_the_web, locate, locate_all
+from finetune_assets.dataset.sources.places import locate, locate_all
 from finetune_assets.errors import SourceError
 
 
@@ -45,20 +45,6 @@ def test_any_fsspec_url_will_do() -> None:
         locate("memory://places/u.csv", None)
     with pytest.raises(SourceError, match="unheard://bucket/t.csv: cannot be looked for"):
         locate("unheard://bucket/t.csv", None)
-
-
-def test_an_image_is_beside_its_table_unless_it_says_where_it_is() -> None:
-    folder = UPath("/data")
-    assert [beside(folder, name) for name in ("a/b.png", "/c.png", "s3://bucket/d.png")] == [
-        "/data/a/b.png",
-        "/c.png",
-        "s3://bucket/d.png",
-    ]
-    assert [is_on_the_web(name) for name in ("https://e.org/a.png", "HTTP://e.org/a.png", "s3://b/a.png")] == [
-        True,
-        True,
-        False,
-    ]
 
 
 def test_a_star_takes_all_files_whose_names_fit(tmp_path: Path) -> None:

@@ -64,8 +64,9 @@ def test_a_folder_of_tables_is_read_like_one(tmp_path: Path) -> None:
     assert set(scored_images.regions(ScoredImagesSource(kind="scored_images", path=str(tmp_path)))) == {"r1"}
 
 
-def test_an_absolute_path_of_an_image_stays_as_it_is(tmp_path: Path) -> None:
-    assert [e.image for e in read(csv(tmp_path, HEADER + "/pictures/a.png,1,r1\n"))] == ["/pictures/a.png"]
+def test_an_absolute_path_of_an_image_in_the_table_s_folder_stays_as_it_is(tmp_path: Path) -> None:
+    inside = f"{tmp_path}/a.png"
+    assert [e.image for e in read(csv(tmp_path, HEADER + f"{inside},1,r1\n"))] == [inside]
 
 
 def test_images_are_beside_the_table(tmp_path: Path) -> None:
@@ -88,7 +89,9 @@ def test_regions_are_compared_by_their_task_names(tmp_path: Path) -> None:
         ("a.png,nan,r1", "unparseable_answer", "found 'nan'"),
         ("a.png,1.2,r1", "score_out_of_range", "found 1.2"),
         ("a.png,-0.1,r1", "score_out_of_range", "found -0.1"),
-        ("https://example.com/a.png,1,r1", "image_missing", "download it"),
+        ("http://example.com/a.png,1,r1", "image_unreachable", "use https://"),
+        ("/etc/a.png,1,r1", "image_outside", "name its folder: `image_root: ...`"),
+        ("../a.png,1,r1", "image_outside", "leads out of the folder"),
         ("a.png,1,", "missing_field", "line 2 has no region"),
         ("a.png,1", "malformed_line", "2 cells, the header 3"),
         ("a.png,1,r1,extra", "malformed_line", "4 cells, the header 3"),
