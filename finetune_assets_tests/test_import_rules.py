@@ -31,7 +31,7 @@ def test_the_layers_hold() -> None:
         ("gradio", ("feedback/app",)),
         ("starlette", ("feedback/app", "pipeline/webhooks.py", "server/api", "server/app.py")),
         ("uvicorn", ("feedback/app/server.py", "pipeline/webhooks.py", "server/app.py")),
-        ("PIL", ("dataset/images.py", "server/model/vision.py")),
+        ("PIL", ("dataset/images.py", "dataset/contact_sheets.py", "dataset/pixels/", "server/model/vision.py")),
         ("cleanlab", ("dataset/label_errors.py",)),
         ("py3langid", ("dataset/language.py",)),
         ("matplotlib", ("evaluation/charts.py",)),
