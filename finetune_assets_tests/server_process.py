@@ -16,6 +16,7 @@ import openai
 import psutil
 import yaml
 
+from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.tiny_models import write_text_model
 
 KEY = "sk-test-key"
@@ -71,7 +72,7 @@ class ServerProcess:
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def __enter__(self) -> ServerProcess:
         return self

@@ -13,11 +13,12 @@ import orjson
 import pytest
 
 from finetune_assets import __version__
+from finetune_assets_tests.patience import PATIENCE_S
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "finetune_assets.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=PATIENCE_S, check=False)
 
 
 def write_chat(path: Path, n: int, broken_line: int | None = None) -> Path:
@@ -152,6 +153,6 @@ def test_status_says_which_provider_is_silent_and_how_to_reach_it(tmp_path: Path
 def test_what_an_extra_brings_is_named_where_it_is_missing(command: str, library: str, extra: str) -> None:
     without = f"import sys; sys.modules['{library}'] = None; sys.argv[1:] = ['{command}']"
     code = f"{without}; from finetune_assets import cli; cli.main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert done.stderr == f"Error: {library} is not installed; run: pip install 'finetune_assets[{extra}]'\n"

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx2
 
+from finetune_assets_tests.patience import PATIENCE_S
+
 SECRET = "whsec_" + base64.b64encode(b"twenty-four bytes, a key").decode()
 
 
@@ -63,4 +65,4 @@ class ReceiverProcess:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=PATIENCE_S)

@@ -60,7 +60,7 @@ class Pictures(BaseHTTPRequestHandler):
     def _drip(self) -> None:
         with suppress(OSError):
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            for _ in range(100):
+            while True:  # until the client hangs up
                 self.wfile.write(b"X-Slow: 1\r\n")
                 time.sleep(0.1)
 

@@ -179,10 +179,12 @@ def test_a_provider_that_does_not_answer_is_said_and_nothing_is_forgotten(
     monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "a key")
     task = make_task(provider="http://127.0.0.1:9/v1")
     submit(instance, "mono", "ftjob-1")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
 
     first = tick(task, instance)
     quiet = job_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
-    soon = time.time() + 60
+    soon = now + 60
     monkeypatch.setattr(time, "time", lambda: soon)
     again = tick(task, instance, first.cursor)
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from finetune_assets.errors import ProviderError
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.completions import Messages, Reply, Settings, Token
+from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.provider.answering_provider import (
     AnsweringProvider,
     Response,
@@ -49,7 +51,7 @@ def test_no_more_are_under_way_than_are_allowed(answering: AnsweringProvider) ->
     eight = threading.Barrier(8)
 
     def together(asked: dict[str, Any]) -> Response:
-        eight.wait(30)
+        eight.wait(PATIENCE_S)
         return echo(asked)
 
     answering.answer = together
@@ -75,7 +77,7 @@ def test_one_slow_answer_does_not_hold_up_the_others(answering: AnsweringProvide
 
     def answer(asked: dict[str, Any]) -> Response:
         if text_of(asked) == "0":
-            assert others_done.wait(20)
+            assert others_done.wait(PATIENCE_S)
         elif answering.n_answered >= 98:
             others_done.set()
         return echo(asked)
@@ -86,11 +88,12 @@ def test_one_slow_answer_does_not_hold_up_the_others(answering: AnsweringProvide
 
 
 def test_a_caller_who_leaves_early_stops_the_asking(answering: AnsweringProvider) -> None:
-    answering.latency_s = 0.02
-    replies = ask_all(answering.client(), M, (question(str(n)) for n in range(100)), concurrency=2)
+    replies = ask_all(answering.client(), M, (question(str(n)) for n in count()), concurrency=2)
     next(replies)
     replies.close()  # pyright: ignore[reportAttributeAccessIssue]
-    assert len(answering.asked) < 50
+    asked = len(answering.asked)
+    ask(answering.client(), ["after"])
+    assert len(answering.asked) <= asked + 2 + 1  # two may have been on their way
 
 
 def test_candidates_of_each_token_are_returned_with_the_likelier_of_two_that_read_the_same(

@@ -120,10 +120,11 @@ def test_a_question_that_the_batch_refuses_is_refused_by_itself(client: openai.O
 def test_all_models_are_asked_at_the_same_time(client: openai.OpenAI, tmp_path: Path) -> None:
     said: list[str] = []
     settings = [TINY, Settings("gpt-4o-mini", max_tokens=2)]
+    asked = [question(f"both {number}") for number in range(60)]  # the first batch lasts until the second is there
     before = made(client)
     began = time.time()
     with AnswerCache(tmp_path / "answers.sqlite") as cache:
-        answer_in_batches(client, [(one, [question("both")]) for one in settings], cache, said.append)
+        answer_in_batches(client, [(one, asked) for one in settings], cache, said.append)
     new = [client.batches.retrieve(batch) for batch in made(client) - before]
     assert {batch.model for batch in new} == {"tiny-text", "gpt-4o-mini"}
     assert all(batch.created_at >= int(began) for batch in new)

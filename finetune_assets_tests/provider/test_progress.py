@@ -10,6 +10,12 @@ from finetune_assets.provider.pace import Pace
 from finetune_assets.provider.progress import SAY_EVERY_S, Progress
 
 
+@pytest.fixture(autouse=True)
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+
 def progress(seconds_ago: float, total: int | None = 1000, pace: Pace | None = None) -> tuple[Progress, list[str]]:
     said: list[str] = []
     began = time.monotonic() - seconds_ago

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.networks import computing_in
 from finetune_assets_tests.server_process import ServerProcess
 
@@ -36,11 +37,11 @@ def upload(client: openai.OpenAI, content: bytes, name: str = "train.jsonl") -> 
     return client.files.create(file=(name, content), purpose="fine-tune").id
 
 
-def wait(client: openai.OpenAI, job_id: str, *statuses: str, timeout_s: float = 90) -> FineTuningJob:
+def wait(client: openai.OpenAI, job_id: str, *statuses: str) -> FineTuningJob:
     """The job, once it is in one of the states (by default: a final one)."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE_S
     while (job := client.fine_tuning.jobs.retrieve(job_id)).status not in (statuses or FINAL):
-        assert time.monotonic() < deadline, f"still {job.status} after {timeout_s} s"
+        assert time.monotonic() < deadline, f"still {job.status}"
         assert job.status not in FINAL, f"{job.status}: {job.error}"
         time.sleep(0.05)
     return job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import stat
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ from finetune_assets.server.app import serve
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import PRECISION
 from finetune_assets.server.home import HomeInUseError
+from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server_process import ServerProcess
 
@@ -32,10 +32,8 @@ def start_training(server: ServerProcess) -> str:
 
 
 def wait_for_first_step(server: ServerProcess, job_id: str) -> None:
-    deadline = time.monotonic() + 60
-    while not any(event.type == "metrics" for event in server.client().fine_tuning.jobs.list_events(job_id)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    client = server.client()
+    wait_until(lambda: any(event.type == "metrics" for event in client.fine_tuning.jobs.list_events(job_id)))
 
 
 def messages(home: Path, job_id: str) -> list[str]:
@@ -52,7 +50,7 @@ def test_the_start_message_says_where_to_find_everything(home: Path) -> None:
         assert stat.S_IMODE((home / "api_key").stat().st_mode) == 0o600
         assert server.client().models.list().data
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=60) == 0
+        assert server.process.wait(timeout=PATIENCE_S) == 0
         assert server.errors.read_text() == ""
 
 
@@ -83,7 +81,7 @@ def test_a_killed_server_comes_back_with_its_files_and_trains_again(home: Path) 
         orphans = server.workers()
         assert orphans
         server.kill()
-    assert psutil.wait_procs(orphans, timeout=60)[1] == []
+    assert psutil.wait_procs(orphans, timeout=PATIENCE_S)[1] == []
     (home / "files" / "incoming" / "file-half").write_bytes(b"an upload cut short")
     with ServerProcess(home) as server:
         client = server.client()
@@ -103,10 +101,8 @@ def test_a_stopped_server_takes_its_worker_along_and_keeps_the_job(home: Path) -
         job_id = start_training(server)
         wait(server.client(), job_id, "running")
         processes = server.workers()
-        started = time.monotonic()
         server.stop()
-        assert time.monotonic() - started < 5
-    assert psutil.wait_procs(processes, timeout=0.1)[1] == []
+    assert psutil.wait_procs(processes, timeout=0)[1] == []
     job = Stores(home).jobs.get(job_id)
     assert job is not None
     assert (job.status, job.interruptions) == ("queued", 0)

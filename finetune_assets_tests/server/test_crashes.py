@@ -21,11 +21,11 @@ import orjson
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.conftest import FINAL, training_lines, wait
 from finetune_assets_tests.server_process import ServerProcess
 
 KILLS = int(os.environ.get("CRASH_KILLS", "2"))
-PATIENCE_S = 120
 LONGEST_WAIT_S = 0.4
 """The kill comes up to this long after the moment."""
 BATCH_LINES = 40
@@ -93,14 +93,13 @@ def serving(client: openai.OpenAI, ledger: Ledger) -> None:
     file = ledger.upload(client, lines, "batch")
     batch = client.batches.create(input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h")
     ledger.batches.append(batch.id)
-    while not answered(client, batch.id):
-        time.sleep(0.05)
+    wait_until(lambda: answered(client, batch.id))
 
 
 MOMENTS: list[Callable[[openai.OpenAI, Ledger], None]] = [checkpointing, uploading, serving, training, validating]
 
 
-@pytest.mark.timeout(120 + 60 * KILLS)
+@pytest.mark.timeout(2 * PATIENCE_S + 60 * KILLS)
 def test_kills_lose_nothing_and_change_no_model(home: Path) -> None:
     ledger, dice = Ledger(), random.Random(5)
     for kill in range(KILLS):
@@ -113,11 +112,11 @@ def test_kills_lose_nothing_and_change_no_model(home: Path) -> None:
     with ServerProcess(home) as server:
         client = server.client()
         assert_nothing_is_lost(client, ledger)
-        jobs = [wait(client, job_id, *FINAL, timeout_s=PATIENCE_S) for job_id in ledger.jobs]
+        jobs = [wait(client, job_id) for job_id in ledger.jobs]
         assert [(job.status, job.error) for job in jobs] == [("succeeded", None)] * len(jobs)
         assert_no_model_is_broken(client, jobs)
         assert_batches_answer_every_line_once(client, ledger)
-        undisturbed = wait(client, ledger.train(client), timeout_s=PATIENCE_S)
+        undisturbed = wait(client, ledger.train(client))
         assert "the server was" not in story(client, undisturbed.id)
         assert any("the server was" in story(client, job.id) for job in jobs)
         for job in jobs:
@@ -132,12 +131,13 @@ def await_another(client: openai.OpenAI, ledger: Ledger, beginning: str) -> None
         pages = [client.fine_tuning.jobs.list_events(job_id, limit=10).data for job_id in ledger.jobs]
         return {event.id for page in pages for event in page if event.message.startswith(beginning)}
 
-    before, deadline = newest(), time.monotonic() + PATIENCE_S
-    while not newest() - before:
+    def came() -> bool:
         if all(client.fine_tuning.jobs.retrieve(job_id).status in FINAL for job_id in ledger.jobs):
             ledger.train(client)
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        return bool(newest() - before)
+
+    before = newest()
+    wait_until(came)
 
 
 def assert_nothing_is_lost(client: openai.OpenAI, ledger: Ledger) -> None:
@@ -157,11 +157,9 @@ def assert_no_model_is_broken(client: openai.OpenAI, jobs: list[FineTuningJob]) 
 
 
 def assert_batches_answer_every_line_once(client: openai.OpenAI, ledger: Ledger) -> None:
-    deadline = time.monotonic() + PATIENCE_S
     for batch_id in ledger.batches:
-        while (batch := client.batches.retrieve(batch_id)).status != "completed":
-            assert time.monotonic() < deadline, batch.status
-            time.sleep(0.05)
+        wait_until(lambda of=batch_id: client.batches.retrieve(of).status == "completed")
+        batch = client.batches.retrieve(batch_id)
         lines = client.files.content(batch.output_file_id or "").read().splitlines()
         assert sorted(int(orjson.loads(line)["custom_id"]) for line in lines) == list(range(BATCH_LINES))
 
@@ -172,15 +170,21 @@ def answered(client: openai.OpenAI, batch_id: str) -> int:
 
 
 def answer(client: openai.OpenAI, model: str) -> tuple[str, float]:
-    """The first token of a greedy answer with its log-probability, which is as exact as the weights are equal."""
-    asked = client.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": "Is 3 fine?"}],
-        max_tokens=1,
-        temperature=0,
-        logprobs=True,
+    """The first token of a greedy answer with its log-probability, which is as exact as the weights are equal.
+
+    The second answer: both models' come after the same beginning in the cache, so that all sums have one order.
+    """
+    _first, second = (
+        client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": "Is 3 fine?"}],
+            max_tokens=1,
+            temperature=0,
+            logprobs=True,
+        ).choices[0]
+        for _ in range(2)
     )
-    logprobs = asked.choices[0].logprobs
+    logprobs = second.logprobs
     assert logprobs is not None
     [token] = logprobs.content or []
     return token.token, token.logprob

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,11 +20,11 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 
+from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.conftest import training_lines, upload
 from finetune_assets_tests.server_process import KEY, ServerProcess, make_home
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "200"))
-PATIENCE_S = 30
 MAX_GROWTH_BYTES = 64 << 20
 HEADERS = f"Host: x\r\nAuthorization: Bearer {KEY}\r\n"
 CHAT = f"POST /v1/chat/completions HTTP/1.1\r\n{HEADERS}Content-Type: application/json\r\n"
@@ -78,10 +77,7 @@ def requests(described: dict[str, Any]) -> st.SearchStrategy[schemathesis.Case]:
 def size(server: ServerProcess) -> tuple[int, int]:
     """Bytes of memory and open file handles of the server once nobody speaks to it."""
     process = psutil.Process(server.process.pid)
-    deadline = time.monotonic() + PATIENCE_S
-    while any(connection.status == psutil.CONN_ESTABLISHED for connection in process.net_connections("tcp")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: all(found.status != psutil.CONN_ESTABLISHED for found in process.net_connections("tcp")))
     return process.memory_info().rss, process.num_fds()
 
 

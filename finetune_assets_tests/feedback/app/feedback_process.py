@@ -11,18 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from finetune_assets.feedback.store import reviewers
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.decisions import Decision, decisions
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, offer, offer_answers
 from finetune_assets_tests.dataset.pictures import picture, put
+from finetune_assets_tests.patience import PATIENCE_S
 
 TASK = "cells"
 PASSWORD = "quite long enough"
 _COMMAND = [sys.executable, "-m", "finetune_assets.cli", "feedback"]
 READY = "#review[data-state=ready]"
+expect.set_options(timeout=1000 * PATIENCE_S)
 
 
 class FeedbackProcess:
@@ -44,7 +46,7 @@ class FeedbackProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.db.close()
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
 
     def offer(self, region: str, n: int = 1, *, said: dict[str, Any] | None = None, **changes: Any) -> list[str]:
         """Offer `n` examples with an image each, about which the model says No; return their ids."""
@@ -58,7 +60,8 @@ class FeedbackProcess:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a sub-command over the same database."""
         command = [*_COMMAND, *arguments]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
+        how: Any = {"env": self._environment, "capture_output": True, "text": True, "timeout": PATIENCE_S}
+        return subprocess.run(command, check=False, **how)
 
     def decided(self, region: str) -> dict[str, Decision]:
         """What the reviewers have decided in a region, by example."""
@@ -96,7 +99,7 @@ class Reviewer:
         self.app, self.name = app, name
         reviewers.add_reviewer(app.db, name, PASSWORD)
         self.context: BrowserContext = browser.new_context(base_url=app.url, **options)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(1000 * PATIENCE_S)
         form: dict[str, str | float | bool] = {"username": name, "password": PASSWORD}
         assert self.context.request.post("/login", form=form).ok
 

@@ -13,6 +13,7 @@ import pytest
 from openai.types import Batch
 
 from finetune_assets.server.jobs.batch_runner import MAX_TRIES
+from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -38,7 +39,7 @@ def start(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, **paramete
 
 
 def wait(client: openai.OpenAI, batch_id: str, *statuses: str) -> Batch:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_S
     while (batch := client.batches.retrieve(batch_id)).status not in (statuses or FINAL):
         assert time.monotonic() < deadline, batch.status
         assert batch.status not in FINAL, batch.errors

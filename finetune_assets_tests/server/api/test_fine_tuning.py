@@ -12,6 +12,7 @@ import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
+from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server_process import ServerProcess
 
@@ -175,7 +176,7 @@ def test_a_running_job_can_be_cancelled_once(server: ServerProcess, client: open
     assert job.finished_at is not None
     assert (job.fine_tuned_model, job.estimated_finish) == (None, None)
     assert processes
-    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
 
 
 def lenient(server: ServerProcess) -> openai.OpenAI:
@@ -194,7 +195,7 @@ def test_a_paused_job_ends_its_process_and_goes_on_when_it_is_resumed(
     assert (paused.status, paused.estimated_finish, paused.finished_at) == ("paused", None, None)
     with pytest.raises(openai.BadRequestError, match="is already paused and cannot be paused"):
         jobs.pause(job.id)
-    assert psutil.wait_procs(processes, timeout=120)[1] == []
+    assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
     assert jobs.retrieve(job.id).status == "paused"
     assert jobs.resume(job.id).status == "queued"
     with pytest.raises(openai.BadRequestError, match="cannot be resumed"):

@@ -12,6 +12,7 @@ from finetune_assets.server.generation.engine import Engine
 from finetune_assets.server.generation.requests import Generation, GenerationRequest, ModelRef
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import load
+from finetune_assets_tests.patience import PATIENCE_S
 
 ENDLESS = {2: -100.0}
 """The bias that bans the tiny models' end token."""
@@ -27,7 +28,7 @@ def request(
 
 def all_at_once(engine: Engine, requests: list[GenerationRequest]) -> list[Generation]:
     futures = [engine.submit(asked) for asked in requests]
-    return [future.result(60) for future in futures]
+    return [future.result(PATIENCE_S) for future in futures]
 
 
 def a_lora(base: BaseModel, folder: Path, seed: int, **how: Any) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs.supervisor import Supervisor, last_error
+from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.database.test_job_life import make_job, messages, status
 
@@ -33,10 +33,7 @@ def make_queued_job(stores: Stores, model: str) -> Job:
 
 
 def wait_for(stores: Stores, job: Job, state: str) -> None:
-    deadline = time.monotonic() + 90
-    while status(stores, job) != state:
-        assert time.monotonic() < deadline, messages(stores, job)
-        time.sleep(0.02)
+    wait_until(lambda: status(stores, job) == state, lambda: messages(stores, job))
 
 
 def test_jobs_train_one_after_the_other_and_fail_if_their_base_was_deleted(stores: Stores) -> None:
