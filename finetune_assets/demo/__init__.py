@@ -14,7 +14,7 @@ from rich.console import Console
 from upath import UPath
 
 from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
-from finetune_assets.demo.progress import STAGES, Display, RegionState
+from finetune_assets.demo.progress import STAGES, Display, RegionState, clock
 from finetune_assets.demo.results import SUMMARY, output, read, results, show
 from finetune_assets.pipeline.leaderboard import write_leaderboard
 from finetune_assets.pipeline.partitions import register_regions
@@ -48,18 +48,21 @@ def run(
     began = time.time()
     if all(_is_made(task, region) for region in regions):
         console.print("Everything is made already for this task; nothing was sent or trained again.")
-        states = [RegionState(region, made=set(STAGES)) for region in regions]
+        states, started = [RegionState(region, made=dict.fromkeys(STAGES, 0.0)) for region in regions], None
     else:
         states = [RegionState(region) for region in regions]
         try:
-            _make(task, states, console, port, server_port)
+            started = _make(task, states, console, port, server_port)
         except KeyboardInterrupt:
             _say_what_is_kept(task, states, console)
             raise
     # The sensor that keeps it may not have seen the last region before Dagster was stopped.
     write_leaderboard(readable_tasks(), UPath(default_root()))
-    summary = {"task": task.task, "wall_seconds": round(time.time() - began, 1), "regions": []}
+    summary = {"task": task.task, "wall_seconds": round(time.time() - began, 1), "regions": [], "clock": None}
     summary["regions"] = [results(task, state.region) for state in states if not state.failure]
+    if started is not None:
+        clocks = {state.region: clock(state.made, started) for state in states}
+        summary["clock"] = {"start": round(started - began, 1), "regions": clocks}
     succeeded = not any(state.failure for state in states)
     if succeeded:
         SUMMARY.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +71,9 @@ def run(
     return succeeded
 
 
-def _make(task: Task, states: list[RegionState], console: Console, port: int | None, server_port: int | None) -> None:
+def _make(task: Task, states: list[RegionState], console: Console, port: int | None, server_port: int | None) -> float:
+    """Make all stages of the regions; return when the first one could begin, in Unix seconds."""
+
     def say(words: str) -> None:
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
@@ -99,6 +104,7 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
                 # It would go on beside the one that the same command starts again.
                 instance.cancel_backfill(backfill)
             raise
+    return started
 
 
 def _load(task: Task, instance: DagsterClient, running: Joined) -> None:
@@ -120,7 +126,8 @@ def _update(
     made = instance.materialized(task.task, STAGES, regions)
     failures = instance.failures(task.task, backfill, regions, started)
     for state in states:
-        state.made = {stage for (stage, region), when in made.items() if region == state.region and when >= started}
+        here = {stage: when for (stage, region), when in made.items() if region == state.region}
+        state.made = {stage: when for stage, when in here.items() if when >= started}
         state.failure = failures.get(state.region)
         if "finetune_job" in state.made and "finetuned_model" not in state.made:
             state.job_id = read(task, "finetune_job", state.region)["job_id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -21,8 +22,8 @@ class RegionState:
     """How far one region is."""
 
     region: str
-    made: set[str] = field(default_factory=set)
-    """Stages made since the demo began."""
+    made: dict[str, float] = field(default_factory=dict)
+    """Stages made since the demo began, with when (Unix seconds)."""
     training: fine_tuning.Progress | None = None
     job_id: str | None = None
     """Of its training, once that is submitted."""
@@ -31,7 +32,7 @@ class RegionState:
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
-        return self.failure is not None or self.made.issuperset(STAGES)
+        return self.failure is not None or set(STAGES) <= self.made.keys()
 
     @property
     def now(self) -> str:
@@ -50,6 +51,18 @@ class RegionState:
         """Time until the training ends, where the provider says."""
         finish = self.training.estimated_finish if self.training and "finetuned_model" not in self.made else None
         return f"{max(0, finish - int(time.time()))} s" if finish else ""
+
+
+def clock(made: Mapping[str, float], began: float) -> dict[str, float]:
+    """Return how many seconds each stage took: since the one before it was made, waiting included.
+
+    Args:
+        made: when each stage was made, in Unix seconds.
+        began: when the first one could begin. The seconds add up to those from then until all were made.
+    """
+    moments = sorted((when, stage) for stage, when in made.items())
+    before = [began, *(when for when, _ in moments)]
+    return {stage: round(when - earlier, 1) for (when, stage), earlier in zip(moments, before, strict=False)}
 
 
 class Display:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from upath import UPath
 
-from finetune_assets.demo.progress import RegionState
+from finetune_assets.demo.progress import STAGES, RegionState
 from finetune_assets.pipeline.resources import default_root
 from finetune_assets.processes import VAR, our_command
 from finetune_assets.task import Task
@@ -86,6 +86,8 @@ def show(summary: dict[str, Any], states: list[RegionState], console: Console) -
             _change(row["brier_before"], row["brier_after"]),
         )
     console.print(table)
+    if summary["clock"]:
+        _show_clock(summary["clock"], console)
     for state in states:
         if state.failure:
             console.print(f"[red]{state.region} failed:[/red] {state.failure}", highlight=False)
@@ -93,6 +95,17 @@ def show(summary: dict[str, Any], states: list[RegionState], console: Console) -
     console.print(f"{summary['wall_seconds']} s.{where} `{our_command('ui')}` shows all of it.", highlight=False)
     if (page := UPath(default_root()) / "leaderboard.html").exists():
         console.print(f"In the browser, without Dagster: {page}", highlight=False)
+
+
+def _show_clock(clock: dict[str, Any], console: Console) -> None:
+    """Print how many seconds each stage took in each region."""
+    table = Table("seconds", *clock["regions"])
+    table.add_row("Dagster and the server start", *[f"{clock['start']:.0f}"] * len(clock["regions"]))
+    for stage in STAGES:
+        took = [seconds.get(stage) for seconds in clock["regions"].values()]
+        label = "finetuned_model, with its training" if stage == "finetuned_model" else stage
+        table.add_row(label, *("" if seconds is None else f"{seconds:.0f}" for seconds in took))
+    console.print(table)
 
 
 def _change(before: float | None, after: float | None) -> str:

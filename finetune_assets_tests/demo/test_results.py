@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from upath import UPath
 
 from finetune_assets.demo import progress
@@ -76,7 +78,19 @@ def test_the_summary_of_texts_is_about_whether_they_hold_the_answer(
 
 
 def test_a_region_has_ended_with_its_last_stage_or_a_failure() -> None:
-    almost = progress.RegionState("mono", made=set(progress.STAGES) - {"champion"})
+    almost = progress.RegionState("mono", made=dict.fromkeys(progress.STAGES[:-1], 1.0))
     assert (almost.ended, almost.now) == (False, "champion")
-    assert progress.RegionState("mono", made=set(progress.STAGES)).ended
+    assert progress.RegionState("mono", made=dict.fromkeys(progress.STAGES, 1.0)).ended
     assert progress.RegionState("mono", failure="no memory").ended
+
+
+@given(st.dictionaries(st.sampled_from(progress.STAGES), st.integers(100, 900).map(float)))
+def test_the_clock_of_a_region_adds_up_to_when_its_last_stage_was_made(made: dict[str, float]) -> None:
+    clock = progress.clock(made, 100.0)
+    assert clock.keys() == made.keys() and all(seconds >= 0 for seconds in clock.values())
+    assert sum(clock.values()) == pytest.approx(max(made.values(), default=100.0) - 100)
+
+
+def test_a_stage_took_as_long_as_it_is_since_the_one_before_it() -> None:
+    made = {"filtered_qa": 12.5, "sampled_examples": 11.0, "finetune_job": 20.0}
+    assert progress.clock(made, 10.0) == {"sampled_examples": 1.0, "filtered_qa": 1.5, "finetune_job": 7.5}
