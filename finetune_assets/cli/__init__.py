@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -15,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from finetune_assets import __version__
+from finetune_assets.cli import feedback
+from finetune_assets.cli.printing import print_jobs, print_report, say, tell
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.training_file.target import Method
 
 if TYPE_CHECKING:
-    from finetune_assets.provider.overview import JobRow
     from finetune_assets.task import Task
 
 app = typer.Typer(
@@ -31,17 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-feedback = typer.Typer(
-    help="Let people review labels and answers in the browser, until Ctrl-C.", invoke_without_command=True
-)
-app.add_typer(feedback, name="feedback")
+app.add_typer(feedback.app, name="feedback")
 
-_COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 _STATES = {"good": "green", "warning": "yellow", "bad": "red"}
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
 _SERVER_PORT = "Of the fine-tuning server; by default 8321, or another where that is taken."
-MAX_ROWS = 20
-"""Findings of one code that a table shows."""
 
 
 class Format(StrEnum):
@@ -199,7 +191,7 @@ def validate(
     if output is Format.json:
         print(json.dumps(report, ensure_ascii=False))
     else:
-        _print_report(report)
+        print_report(report)
     if not report["ok"]:
         raise typer.Exit(1)
 
@@ -220,7 +212,7 @@ def status(
     if output is Format.json:
         print(json.dumps({"jobs": [job.to_dict() for job in jobs], "silent": found.silent}, ensure_ascii=False))
     else:
-        _print_jobs(jobs)
+        print_jobs(jobs)
         if not jobs and not found.silent:
             print("There are no jobs yet.")
     for sentence in found.silent:
@@ -318,63 +310,6 @@ def migrate(
         raise typer.Exit(1)
 
 
-@feedback.callback()
-def review(
-    context: typer.Context,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. What the browser sends is not encrypted.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 7860,
-) -> None:
-    """Let people review labels and answers in the browser, until Ctrl-C.
-
-    What they say goes into the database that FINETUNE_ASSETS_FEEDBACK_DB names, by default var/feedback.sqlite.
-    """
-    from finetune_assets.feedback.app.server import serve
-
-    if context.invoked_subcommand is None:
-        serve(host, port)
-
-
-@feedback.command("add-reviewer")
-def add_reviewer(name: Annotated[str, typer.Argument(help="Who may sign in.")]) -> None:
-    """Let somebody sign in, with a new password that is shown once; also for who has forgotten his."""
-    from finetune_assets.feedback.app.server import add_reviewer, welcome
-    from finetune_assets.feedback.store.database import FeedbackDatabase
-
-    with FeedbackDatabase() as db:
-        print(welcome(name, add_reviewer(db, name)))
-
-
-@feedback.command("export")
-def export_feedback(
-    file: Annotated[Path, typer.Argument(help="JSONL file to write, one event a line.", dir_okay=False)],
-    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-) -> None:
-    """Write everything that reviewers ever said into a file."""
-    from finetune_assets.feedback.store.database import FeedbackDatabase
-    from finetune_assets.feedback.store.transfer import export_events
-
-    with FeedbackDatabase() as db:
-        print(f"{export_events(db, file, task):,} events: {file}")
-
-
-@feedback.command("import")
-def import_feedback(
-    file: Annotated[Path, typer.Argument(help="What `export` wrote.", exists=True, dir_okay=False)],
-) -> None:
-    """Take over what reviewers said elsewhere. What is here already is not doubled; bad lines are set aside."""
-    from finetune_assets.feedback.store.database import FeedbackDatabase
-    from finetune_assets.feedback.store.transfer import import_events
-
-    with FeedbackDatabase() as db:
-        found = import_events(db, file)
-    print(f"{found.n_new:,} new events, {found.n_known:,} were here already, {found.n_rejected:,} lines rejected")
-    if found.rejected is not None:
-        print(f"Rejected lines, with their reasons: {found.rejected}", file=sys.stderr)
-        raise typer.Exit(1)
-
-
 @app.command()
 def doctor(output: _Output = Format.table) -> None:
     """Look at what is installed, reachable and misconfigured, before anything is run."""
@@ -392,16 +327,6 @@ def doctor(output: _Output = Format.table) -> None:
         raise typer.Exit(1)
 
 
-def say(words: str) -> None:
-    """Tell a person, at once."""
-    print(words, flush=True)
-
-
-def tell(words: str) -> None:
-    """Tell a person, apart from what a program may read."""
-    print(words, file=sys.stderr, flush=True)
-
-
 def _regions(task: Task, asked: list[str] | None) -> list[str]:
     from finetune_assets.dataset.sources import regions_of
 
@@ -409,46 +334,6 @@ def _regions(task: Task, asked: list[str] | None) -> list[str]:
     if unknown := set(asked or []) - set(known):
         raise typer.BadParameter(f"{task.task} has the regions {', '.join(known)}, not {', '.join(sorted(unknown))}")
     return asked or known
-
-
-def _print_jobs(jobs: Sequence[JobRow]) -> None:
-    """Print some lines for each job, ids unbroken: they and the errors are what people copy."""
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    for job in jobs:
-        whose = f"{job.task}/{job.region}" if job.task else "made elsewhere"
-        line = f"{job.created}  {whose}  {job.status}  {job.progress}".rstrip()
-        console.print(line, style=_COLOURS.get(job.status, ""))
-        console.print(f"    {job.job_id}, of {job.training_file}, at {job.provider}")
-        console.print(f"    {job.error or ' -> '.join(filter(None, (job.model, job.fine_tuned_model)))}")
-
-
-def _print_report(report: dict) -> None:
-    console = Console(markup=False)  # a message may quote "[/b]" from the file, which is no markup of ours
-    for checked in report["files"]:
-        table = Table("line", "level", "code", "message", title=f"{checked['path']}", title_justify="left")
-        shown: Counter[str] = Counter()
-        for level in ("errors", "warnings"):
-            for found in checked[level]:
-                shown[found["code"]] += 1
-                if shown[found["code"]] <= MAX_ROWS:
-                    table.add_row(str(found["line"] or "file"), level[:-1], found["code"], found["message"])
-        if table.row_count:
-            console.print(table)
-        for code, n in shown.items():
-            if n > MAX_ROWS:
-                console.print(f"{n - MAX_ROWS:,} more {code}: see --format json")
-        tokens = _tokens(checked["tokens"])
-        console.print(
-            f"{checked['path']}: {checked['n_examples']} examples in {checked['n_lines']} lines, {tokens}, "
-            f"{len(checked['errors'])} errors, {len(checked['warnings'])} warnings"
-        )
-
-
-def _tokens(counted: dict[str, int] | None) -> str:
-    if counted is None:
-        return "tokens not counted"
-    estimated = counted.get("tools_estimated")
-    return f"{counted['total']:,} tokens" + (f" (about {estimated:,} of them for functions)" if estimated else "")
 
 
 def main() -> NoReturn:
@@ -474,7 +359,3 @@ def main() -> NoReturn:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()
