@@ -6,6 +6,7 @@ is alive and was created when the record says: a killed server, or its number gi
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -130,6 +131,21 @@ def require_free(port: int, option: str, host: str = "127.0.0.1") -> None:
         raise AddressInUseError(
             f"port {port} is held by {holder_in_words(port)}: stop that, or choose another with {option}"
         )
+
+
+def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
+    """Listen on an address; port 0 takes a free one.
+
+    Raises:
+        AddressInUseError: it cannot be listened on; the message says why, and who does where that is it.
+    """
+    try:
+        return socket.create_server((host, port), backlog=backlog)
+    except OSError as error:
+        taken = f"; it is held by {holder_in_words(port)}: stop that, or" if error.errno == errno.EADDRINUSE else ";"
+        raise AddressInUseError(
+            f"cannot listen on {host}:{port} ({error.strerror}){taken} choose another port with --port"
+        ) from error
 
 
 def holder_in_words(port: int) -> str:

@@ -28,6 +28,8 @@ from finetune_assets.task import Task, readable_tasks
 from finetune_assets.task.places import task_files
 
 _POLL_SECONDS = 2.0
+_CANCEL_SECONDS = 15.0
+"""For runs under way to end in order, after Ctrl-C."""
 
 
 def run(
@@ -102,7 +104,7 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
             say("Stopping ...")
             if not running.others():
                 # It would go on beside the one that the same command starts again.
-                instance.cancel_backfill(backfill)
+                instance.cancel_backfill(backfill, _CANCEL_SECONDS)
             raise
     return started
 
@@ -138,12 +140,14 @@ def _update(
 
 
 def _say_what_is_kept(task: Task, states: list[RegionState], console: Console) -> None:
-    made = ", ".join(f"{state.region} {len(state.made)} of {len(STAGES)} stages" for state in states if state.made)
+    made = ", ".join(
+        f"{state.region}: {len(state.made)} of {len(STAGES)} stages made" for state in states if state.made
+    )
     where = "when the server runs again" if task.provider == "local" else f"at {task.provider} meanwhile"
     jobs = [state.job_id for state in states if state.job_id and "finetuned_model" not in state.made]
     goes_on = f" The training goes on {where} ({', '.join(jobs)})." if jobs else ""
     again = our_command(f"demo --task {task.task}")
-    words = f"Stopped. Nothing is lost{f': made are {made}' if made else ''}.{goes_on}"
+    words = f"Stopped. Nothing is lost{f' ({made})' if made else ''}.{goes_on}"
     console.print(f"{words} To go on, run the same command: {again}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -113,11 +113,18 @@ class DagsterClient:
         """Have the code location read its files again."""
         self._ask("mutation { reloadWorkspace { __typename } }")
 
-    def cancel_backfill(self, backfill: str) -> None:
-        """Have a backfill and its runs end; one that cannot be reached any more is left."""
+    def cancel_backfill(self, backfill: str, seconds: float) -> None:
+        """Have a backfill and its runs end, and wait so long for them; what cannot be reached any more is left."""
         query = "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"
         with suppress(DagsterError):
             self._ask(query, id=backfill)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline and self._in_progress(backfill):
+                time.sleep(0.3)
+
+    def _in_progress(self, backfill: str) -> bool:
+        ended = {"SUCCESS", "FAILURE", "CANCELED"}
+        return any(run.status not in ended for run in self._runs(("dagster/backfill", backfill)))
 
     def failures(self, task: str, backfill: str, regions: list[str], since: float) -> dict[str, str]:
         """The reason of each region of which a run has failed for good, or was never requested.

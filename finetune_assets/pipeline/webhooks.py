@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from pathlib import Path
 
@@ -22,9 +21,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from finetune_assets.errors import AddressInUseError, WebhookError
+from finetune_assets.errors import WebhookError
 from finetune_assets.pipeline.jobs_overview import KEY
 from finetune_assets.provider.webhooks import JOB_EVENTS, MAX_AGE_S, JobEnded, Verifier
+from finetune_assets.running import listen
 
 PATH = "/webhooks"
 MAX_BODY_BYTES = 64 << 10
@@ -84,7 +84,7 @@ def serve(home: Path, port: int) -> None:
     verifier = Verifier()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     _log.setLevel(logging.INFO)
-    with _listen(port) as listener, dg.DagsterInstance.from_config(str(home)) as instance:
+    with listen(_HOST, port) as listener, dg.DagsterInstance.from_config(str(home)) as instance:
         print(_greeting(listener.getsockname()[1]), flush=True)
         config = uvicorn.Config(
             make_app(instance, verifier),
@@ -109,15 +109,6 @@ def _observation(ended: JobEnded) -> dg.AssetObservation:
     outcome = ended.event.rpartition(".")[2]
     words = f"A webhook says that job {ended.job_id} ended: {outcome}"
     return dg.AssetObservation(KEY, words, metadata={"job_id": ended.job_id, "event": ended.event})
-
-
-def _listen(port: int) -> socket.socket:
-    try:
-        return socket.create_server((_HOST, port))
-    except OSError as error:
-        raise AddressInUseError(
-            f"cannot listen on {_HOST}:{port} ({error.strerror}); choose another port with --port"
-        ) from error
 
 
 def _greeting(port: int) -> str:

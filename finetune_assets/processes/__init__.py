@@ -93,7 +93,7 @@ def dagster(say: Say, port: int | None = None) -> Iterator[Joined]:
             "FINETUNE_ASSETS_DATA": default_root(),
             "FINETUNE_ASSETS_TASKS": os.pathsep.join(map(str, task_folders())),
         },
-        before=lambda _: _require_no_other_daemon(home),
+        before=lambda say: _prepare_home(home, say),
     )
     with joined(service, say, port) as server:
         yield server
@@ -142,6 +142,14 @@ def _install_base_models(say: Say) -> None:
     done = subprocess.run([sys.executable, "-m", "finetune_assets.server.base_models"], check=False)
     if done.returncode:
         raise StartError("the base models could not be made; the lines above say why")
+
+
+def _prepare_home(home: Path, say: Say) -> None:
+    from finetune_assets.pipeline.interrupted import end_interrupted_runs
+
+    _require_no_other_daemon(home)
+    if (home / "history").exists() and (n := end_interrupted_runs(home)):
+        say(f"Runs that were under way when Dagster was stopped: {n}. Dagster starts them again, unless cancelled.")
 
 
 def _require_no_other_daemon(home: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -21,8 +20,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
-from finetune_assets.errors import AddressInUseError
-from finetune_assets.running import announced, holder_in_words, home_id
+from finetune_assets.running import announced, home_id, listen
 from finetune_assets.server import base_models
 from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
 from finetune_assets.server.api.chat_completions import Completions
@@ -125,7 +123,7 @@ def serve(
     home = home.resolve()
     # Where a form waits until it has come in whole: /tmp is in memory on many machines.
     tempfile.tempdir = str(home)
-    with locked(home), _listen(host, port) as listener:
+    with locked(home), listen(host, port, backlog=2048) as listener:
         app = make_app(home, jobs=jobs, vllm_url=vllm_url)
         address = listener.getsockname()[:2]
         config = uvicorn.Config(
@@ -193,16 +191,6 @@ def _metrics_of(metrics: Metrics, services: Services) -> Callable[[], Response]:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return read_metrics
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        taken = f": it is held by {holder_in_words(port)}" if error.errno == errno.EADDRINUSE else ""
-        raise AddressInUseError(
-            f"cannot listen on {host}:{port} ({error.strerror}){taken}; stop that, or choose another port with --port"
-        ) from error
 
 
 def _reached_at(host: str, port: int) -> str:

@@ -72,7 +72,7 @@ def test_a_demo_that_is_stopped_says_what_is_kept_and_the_same_command_goes_on(t
     read_until(demo, "filtered_qa")
     demo.send_signal(signal.SIGTERM)
     said = demo.communicate(timeout=120)[0]
-    assert demo.returncode == 130 and "Stopped. Nothing is lost: made are all " in said, said
+    assert demo.returncode == 130 and "Stopped. Nothing is lost (all: " in said, said
     assert "To go on, run the same command: " in said
     assert running(home / "var/dagster") is None and running(home / "var/server") is None
     again = start(home, "demo", "--task", "first")

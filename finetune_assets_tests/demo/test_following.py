@@ -89,7 +89,7 @@ def test_a_run_that_somebody_cancels_is_final(client: DagsterClient) -> None:
 
 def test_a_backfill_that_is_cancelled_fails_the_regions_it_had_not_come_to(client: DagsterClient) -> None:
     backfill = client.start_backfill("first", ["sampled_examples"], ["all"])
-    client.cancel_backfill(backfill)
+    client.cancel_backfill(backfill, 0)
     while not (found := client.failures("first", backfill, ["all"], time.time())):
         if ended_well := [run for run in client._runs(("dagster/backfill", backfill)) if run.status == "SUCCESS"]:
             assert ended_well

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -19,13 +18,14 @@ from gradio.routes import App as GradioApp
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Mount
 
-from finetune_assets.errors import AddressInUseError, FinetuneAssetsError
+from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.feedback.app.gate import Gate
 from finetune_assets.feedback.app.review_api import router
 from finetune_assets.feedback.app.shell import CSS, HEAD, THEME, make_page
 from finetune_assets.feedback.store import reviewers
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import EventError
+from finetune_assets.running import listen
 
 FIRST = "reviewer"
 """Who is made where there is nobody yet."""
@@ -78,7 +78,7 @@ def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
         AddressInUseError: the address cannot be listened on.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with FeedbackDatabase() as db, _listen(host, port) as listener:
+    with FeedbackDatabase() as db, listen(host, port) as listener:
         app = make_app(db)
         known = reviewers.names(db)
         who = f"Reviewers:          {', '.join(known)}" if known else welcome(FIRST, add_reviewer(db, FIRST))
@@ -112,15 +112,6 @@ def _refuse(_request: Request, error: Exception) -> JSONResponse:
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         _log.error("%s", error)
     return JSONResponse({"message": str(error)}, status)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise AddressInUseError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another port with --port"
-        ) from error
 
 
 def _greeting(host: str, port: int, who: str) -> str:
