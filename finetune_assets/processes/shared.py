@@ -23,7 +23,7 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.processes.family import answers, spawn, stop, uninterrupted
 from finetune_assets.running import FILE, Identity, Running, free_port, holder_in_words, is_free, require_free, running
 
-_START_SECONDS = 180.0
+_START_SECONDS = 300.0
 _TELL_SECONDS = 10.0
 """After so many of waiting, and again, a person is told for what."""
 _TRIES = 3
