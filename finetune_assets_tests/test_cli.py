@@ -103,6 +103,29 @@ def test_the_report_is_written_as_a_page_where_asked(tmp_path: Path) -> None:
     assert "ready to upload" in page.read_text("utf-8")
 
 
+def test_a_file_is_judged_by_provider_model_and_method(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + write_chat(file, 12).read_bytes())
+
+    def warned(*options: str) -> list[str]:
+        done = run("validate", file, *options, "--format", "json")
+        return [found["code"] for found in json.loads(done.stdout)["files"][0]["warnings"]]
+
+    assert warned() == ["byte_order_mark"]
+    assert warned("--provider", "azure", "--model", "gpt-4o-mini") == []
+    assert run("validate", file, "--method", "reinforcement").returncode == 1
+    refused = run("validate", file, "--model", "gpt-4o-minni")
+    assert refused.returncode == 2
+    assert "did you mean" in refused.stderr
+
+
+def test_a_file_at_an_address_whose_driver_is_not_there_is_one_sentence() -> None:
+    done = run("validate", "nosuch://bucket/train.jsonl")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: nosuch://bucket/train.jsonl: cannot be read")
+    assert "Traceback" not in done.stderr
+
+
 def test_wrong_use_exits_with_2(tmp_path: Path) -> None:
     assert run("validate", tmp_path / "absent.jsonl").returncode == 2
     assert run("demo", "--region", "thin_film").returncode == 2

@@ -166,8 +166,8 @@ def validate(
 ) -> None:
     """Check training files as a provider would, before a cent is spent.
 
-    Tokens of declared functions are an estimate. Beside equal questions and images, a validation file may share none
-    with the training file that merely look alike.
+    Tokens of declared functions are an estimate. A validation file leaks where its questions or images are those of the
+    training file, put down otherwise and recompressed ones too.
     """
     from finetune_assets.errors import TargetError
     from finetune_assets.training_file.target import find_target
@@ -180,7 +180,7 @@ def validate(
         target = find_target(provider, model)
     except TargetError as error:
         raise typer.BadParameter(str(error)) from error
-    found = check(file, validation, target, method, structure_only=structure_only)
+    found = check(file, validation, target, method, structure_only=structure_only, alike=True)
     if html is not None:
         from finetune_assets.dataset.json_lines import lines
         from finetune_assets.training_file.report import to_html

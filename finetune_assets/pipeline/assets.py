@@ -49,7 +49,7 @@ from finetune_assets.training_file.target import nearest_target
 Record = dict[str, Any]
 
 
-@stage(io="tables", checks=[checks.SPLIT_SIZES, checks.WHOLE_IMAGES, checks.SAME_RANGE])
+@stage(io="tables", checks=[checks.SPLIT_SIZES, checks.WHOLE_IMAGES])
 def sampled_examples(region: Region) -> Result:
     """Draw the region's examples into train, validation, calibration and test, and look at their images."""
     task, files, digest = region.task, version(region.task.source), Digest()
@@ -73,13 +73,11 @@ def sampled_examples(region: Region) -> Result:
             SOURCE_ROWS: str(digest),
             "by_split_and_label": views.table(counts.reset_index()),
             "answers": data_views.answer_chart(sampled.table, task.answer, counts),
-            **data_views.ranges(sampled.table),
             **data_views.first_examples(sampled.table, sampled.n_near_duplicates),
         },
         check_results=[
             checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling),
             checks.whole_images(region.name, sampled.table),
-            checks.same_range(region.name, sampled.table),
         ],
     )
 

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import dagster as dg
 import pandas as pd
 
-from finetune_assets.dataset.images import LOW_CONTRAST
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import Table
@@ -81,9 +80,6 @@ SPLIT_SIZES = Check(
 )
 WHOLE_IMAGES = Check(
     "whole_images", f"At most {MAX_BROKEN_IMAGES_SHARE:.0%} of the images are missing, damaged or of no use."
-)
-SAME_RANGE = Check(
-    "same_range", "All images of more than 8 bits are shown in one range, and hardly any is nearly of one grey."
 )
 ENOUGH_EXAMPLES = Check(
     "enough_examples",
@@ -169,26 +165,6 @@ def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
     return WHOLE_IMAGES.result(
         share <= MAX_BROKEN_IMAGES_SHARE, f"Region {region}: of {n_images} images {found} ({share:.0%})."
     )
-
-
-def same_range(region: str, sampled: Table) -> dg.AssetCheckResult:
-    """Judge whether the greys of two images mean the same, and whether there are any."""
-    n_images, n_faint, by = 0, 0, Counter[str]()
-    for chunk in sampled.chunks(["image_range", "image_contrast"]):
-        contrast = chunk["image_contrast"].dropna()
-        n_images += len(contrast)
-        n_faint += int((contrast < LOW_CONTRAST).sum())
-        by.update(chunk["image_range"].dropna())
-    wrong = []
-    if by["image"]:
-        wrong.append(
-            f"of {by.total()} images of more than 8 bits {by['image']} are shown in the range that each one holds, so "
-            "the same grey means other values in another image; name one for all: `window: [low, high]` under `source`"
-        )
-    if n_faint > MAX_BROKEN_IMAGES_SHARE * n_images:
-        wrong.append(f"{n_faint} of {n_images} images have fewer than {LOW_CONTRAST} of 256 greys; look at them")
-    good = f"{by.total()} images of more than 8 bits are shown in the range of the task or of their files"
-    return SAME_RANGE.result(not wrong, f"Region {region}: {'; '.join(wrong) or good}.")
 
 
 def enough_examples(

@@ -27,7 +27,6 @@ N_LETTERS = 1_000
 """Of a message that is shown; the file has all of it."""
 N_QUARANTINE = 20
 N_SUSPECTS = 16
-N_RANGES = 10
 CHAT_THUMB = 160
 """Side of the image of a conversation in pixels."""
 _NO_ANSWERS = dg.MetadataValue.md("There are no answers to draw.")
@@ -84,18 +83,6 @@ def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
     if len(set(shown["question"])) > 1:
         sheet = dg.MetadataValue.md(f"{sheet.value}\n\n{_texts(shown).value}")
     return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
-
-
-def ranges(examples: Table) -> dict[str, Any]:
-    """Show in which ranges images of more than 8 bits are shown, the most frequent first; nothing without any."""
-    columns = ["image_bits", "image_low", "image_high", "image_range"]
-    found: Counter[tuple[Any, ...]] = Counter()
-    for chunk in examples.chunks(columns):
-        found.update(chunk.dropna().itertuples(index=False, name=None))
-    if not found:
-        return {}
-    rows = [(*values, n) for values, n in found.most_common(N_RANGES)]
-    return {"ranges": table(pd.DataFrame(rows, columns=["bits", "black", "white", "said by", "images"]), N_RANGES)}
 
 
 def quarantine(filtered: Filtered) -> dict[str, Any]:

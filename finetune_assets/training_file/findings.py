@@ -26,6 +26,7 @@ WARNINGS = frozenset(
         "missing_user",
         "mojibake",
         "no_image_training",
+        "not_compared",
         "null_key",
         "parallel_calls",
         "parallel_without_tools",

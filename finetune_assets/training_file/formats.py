@@ -39,11 +39,13 @@ class Formats:
         return method
 
     def _method_of(self, example: dict[str, Any]) -> Method:
+        if len(example) == 1 and "messages" in example and self._wanted in (None, "supervised"):
+            return "supervised"
         if is_preference(example) or (self._wanted == "dpo" and not ("messages" in example and "input" not in example)):
             return "dpo"
         if self._wanted == "reinforcement":
             return "supervised" if _is_answered(example) else "reinforcement"
-        return "reinforcement" if len(example) > 1 and is_reinforcement(example) else "supervised"
+        return "reinforcement" if is_reinforcement(example) else "supervised"
 
     @property
     def method(self) -> Method:

@@ -38,14 +38,14 @@ def read_chat(example: dict[str, Any], target: Target, found: list[Problem]) -> 
     if not raw:
         return Example([])
     if len(example) == 1 and (messages := plain_messages(raw)):
-        check_order(messages, found)
+        found += _plain_order_problems(tuple([message.role for message in messages]))
         return Example(messages)
     read = read_conversation(example, raw, target, found)
     check_keys("", {key: held for key, held in example.items() if held is not None}, EXAMPLE_KEYS, found)
     if not has_error(found):
         check_tool_turns(read.messages, read.tools, found)
     if all(message.role for message in read.messages):
-        check_order(read.messages, found)
+        _check_order(read.messages, found)
         _check_weights(read.messages, found)
     return read
 
@@ -82,7 +82,15 @@ def _no_messages(example: dict[str, Any]) -> Problem:
     return "missing_messages", f"there is no key messages (found: {keys}); put the conversation there as a list"
 
 
-def check_order(messages: Sequence[Message], found: list[Problem]) -> None:
+@lru_cache(maxsize=1024)
+def _plain_order_problems(roles: tuple[str, ...]) -> tuple[Problem, ...]:
+    """As `_check_order`. Few orders occur, so that each is looked at once."""
+    found: list[Problem] = []
+    _check_order([Message(role) for role in roles], found)
+    return tuple(found)
+
+
+def _check_order(messages: Sequence[Message], found: list[Problem]) -> None:
     """Check that the assistant has the last word, and that the turns before it are usual."""
     roles = [message.role for message in messages]
     if "assistant" not in roles:
@@ -97,23 +105,16 @@ def check_turns(field: str, messages: Sequence[Message], found: list[Problem]) -
 
     A user may say something in one message and show an image in the next, as in OpenAI's vision fine-tuning guide.
     """
-    found += _turn_problems(field, tuple([(message.role, bool(message.images)) for message in messages]))
-
-
-@lru_cache(maxsize=1024)
-def _turn_problems(field: str, turns: tuple[tuple[str, bool], ...]) -> tuple[Problem, ...]:
-    found: list[Problem] = []
-    if all(role != "user" for role, _ in turns):
+    if all(message.role != "user" for message in messages):
         found.append(("missing_user", "there is no user message; add what the assistant answers"))
-    for at, (role, shows) in enumerate(turns[1:], 1):
-        before, showed = turns[at - 1]
+    for at, message in enumerate(messages[1:], 1):
+        role, before = message.role, messages[at - 1]
         if role in ("system", "developer"):
-            message = f"{field}[{at}] is a {role} message after the first; move it to the front"
-            found.append(("system_not_first", message))
-        elif role in ("user", "assistant") and role == before and not (shows or showed):
-            message = f"{field}[{at}] is from {role} as the one before; join them, or add what was said between"
-            found.append(("repeated_role", message))
-    return tuple(found)
+            told = f"{field}[{at}] is a {role} message after the first; move it to the front"
+            found.append(("system_not_first", told))
+        elif role in ("user", "assistant") and role == before.role and not (message.images or before.images):
+            told = f"{field}[{at}] is from {role} as the one before; join them, or add what was said between"
+            found.append(("repeated_role", told))
 
 
 def _check_weights(messages: Sequence[Message], found: list[Problem]) -> None:

@@ -11,7 +11,7 @@ without anything special is let go after one condition.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -75,6 +75,10 @@ class Message(NamedTuple):
         return self.texts[0] if len(self.texts) == 1 and not (self.images or self.calls) else None
 
 
+_made: Callable[[type[Message], tuple[Any, ...]], Message] = tuple.__new__  # pyright: ignore[reportAssignmentType]
+"""Half the time of calling the class."""
+
+
 def plain_messages(messages: list[Any]) -> list[Message] | None:
     """Read messages of which each is a text by someone usual; most are, and need no other look. None for others."""
     read: list[Message] = []
@@ -86,7 +90,7 @@ def plain_messages(messages: list[Any]) -> list[Message] | None:
             return None
         if type(role) is not str or role not in _COMMON_ROLES:
             return None
-        read.append(Message(role, (content,)))
+        read.append(_made(Message, (role, (content,), (), (), None, None, None, False)))
     return read
 
 

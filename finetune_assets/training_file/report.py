@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -13,10 +13,11 @@ from typing import Any
 
 from finetune_assets.training_file.findings import FileReport, Report
 from finetune_assets.training_file.findings_page import findings_section
+from finetune_assets.training_file.messages import ImagePart, Message, read_messages
 
 _MAX_BARS = 12
 _MAX_LABEL = 60
-_INLINE_IMAGE = re.compile(r"data:image/(png|jpe?g|webp);base64,[A-Za-z0-9+/=]+")
+_INLINED = re.compile(r"data:image/(png|jpe?g|webp);base64,[A-Za-z0-9+/=]+")
 
 
 def to_html(
@@ -59,7 +60,7 @@ def _file(file: FileReport, place: str) -> str:
     mean = file.tokens_total / file.n_examples if file.n_examples else 0
     facts = {
         "Examples": f"{file.n_examples:,} <small>of {_plural(file.n_lines, 'line')}</small>",
-        "Tokens": f"{file.tokens_total:,}",
+        "Tokens": f"{file.tokens_total:,}" + _estimated(file),
         "Tokens, mean": f"{mean:,.0f}",
         "Tokens, longest": f"{file.tokens_max:,}",
         "Images": f"{file.n_images:,}",
@@ -78,6 +79,10 @@ def _file(file: FileReport, place: str) -> str:
 {findings_section(file, place) or '<p class="quiet">No findings.</p>'}
 <p class="quiet">SHA-256 <code>{file.sha256}</code></p>
 </section>"""
+
+
+def _estimated(file: FileReport) -> str:
+    return f" <small>about {file.tool_tokens:,} of them for functions</small>" if file.tool_tokens else ""
 
 
 def _lengths(counts: Mapping[int, int]) -> dict[str, int]:
@@ -116,36 +121,23 @@ def _preview(examples: list[dict[str, Any]]) -> str:
 
 
 def _chat(example: dict[str, Any]) -> str:
-    messages = example.get("messages")
-    return "".join(_message(message) for message in _objects(messages)) or "<em>no messages</em>"
+    asked = example.get("input", example)
+    written = asked.get("messages") if isinstance(asked, dict) else None
+    messages = read_messages("messages", written, []) if isinstance(written, list) else []
+    return "".join(map(_message, messages)) or "<em>no messages</em>"
 
 
-def _message(message: dict[str, Any]) -> str:
-    role, content = str(message.get("role")), message.get("content")
-    body = (
-        "".join(_part(part) for part in _objects(content)) if isinstance(content, list) else escape(str(content or ""))
-    )
-    called = [call.get("function") for call in _objects(message.get("tool_calls"))]
-    body += "".join(
-        f"<code>{escape(str(function.get('name')))} {escape(str(function.get('arguments')))}</code> "
-        for function in _objects(called)
-    )
-    style = role if role in ("system", "user", "assistant") else "system"
-    return f'<div class="message {style}"><small>{escape(role)}</small>{body}</div>'
+def _message(message: Message) -> str:
+    body = "".join(map(escape, message.texts)) + "".join(map(_image, message.images))
+    body += "".join(f"<code>{escape(call.name)} {escape(call.arguments)}</code> " for call in message.calls)
+    style = message.role if message.role in ("system", "user", "assistant") else "system"
+    return f'<div class="message {style}"><small>{escape(message.role or "?")}</small>{body}</div>'
 
 
-def _part(part: dict[str, Any]) -> str:
-    image = part.get("image_url")
-    if not isinstance(image, dict):
-        return escape(str(part.get(str(part.get("type")), "")))
-    url = str(image.get("url"))
-    if _INLINE_IMAGE.fullmatch(url):
-        return f'<img src="{url}" alt="image of the example">'
-    return f"<code>{escape(url[:200])}</code>"
-
-
-def _objects(value: object) -> Iterable[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def _image(image: ImagePart) -> str:
+    if _INLINED.fullmatch(image.url):
+        return f'<img src="{image.url}" alt="image of the example">'
+    return f"<code>{escape(image.url[:200])}</code>"
 
 
 def _name(file: FileReport) -> str:

@@ -16,7 +16,9 @@ import orjson
 from finetune_assets.training_file.example import Example
 from finetune_assets.training_file.findings import Findings
 from finetune_assets.training_file.image_rules import CheckedImage
+from finetune_assets.training_file.look_alikes import Looks
 from finetune_assets.training_file.messages import Call, Message
+from finetune_assets.training_file.near_questions import near_key
 
 _ANSWER_BITS = 32
 _ANSWER_MASK = (1 << _ANSWER_BITS) - 1
@@ -30,9 +32,16 @@ _REFERENCE_SHARE = 0.1
 
 
 class SeenExamples:
-    """The prompts, answers and images of one file, by hash."""
+    """The prompts, answers and images of one file, by hash.
 
-    def __init__(self) -> None:
+    Args:
+        alike: Whether questions that are put down otherwise, and images that look the same, are remembered too.
+    """
+
+    def __init__(self, *, alike: bool = False) -> None:
+        self.looks = Looks() if alike else None
+        self._near: dict[int, int] = {}
+        """First line of each question, however it is put down."""
         # One integer a prompt, line and answer's hash packed: a tuple would take four times the memory.
         self._prompts: dict[int, int] = {}
         self._images: dict[int, int] = {}
@@ -62,6 +71,8 @@ class SeenExamples:
                 self._contradiction(first_line, line, found)
         if images:
             self._add_images(line, [image.key for image in images if image.asked])
+        if self.looks is not None and (near := near_key(example, [image.key for image in images])) is not None:
+            self._near.setdefault(near, line)
         return prompt
 
     def _add_images(self, line: int, keys: list[int]) -> None:
@@ -82,13 +93,16 @@ class SeenExamples:
             self._contradicted.add(first_line)
             found.add(first_line, "contradictory_answers", told.format(line))
 
-    def find_leak(self, prompt: int, images: Sequence[CheckedImage]) -> str | None:
+    def find_leak(self, prompt: int, example: Example, images: Sequence[CheckedImage]) -> str | None:
         """Say what a held-out example shares with this file, the training file; None where it shares nothing."""
         if (first := self._prompts.get(prompt)) is not None:
             return f"the same question is in line {first >> _ANSWER_BITS} of the training file; remove it from one"
         for image in self.judged(images):
             if (line := self._images.get(image.key)) is not None:
                 return f"its image is in line {line} of the training file too; keep an image's questions in one file"
+        near = near_key(example, [image.key for image in images]) if self._near else None
+        if near is not None and (line := self._near.get(near)) is not None:
+            return f"the question of line {line} of the training file, put down otherwise; remove it from one"
         return None
 
     def judged(self, images: Sequence[CheckedImage]) -> list[CheckedImage]:
@@ -98,9 +112,10 @@ class SeenExamples:
         stand beside several different images, and in many examples of the training file.
         """
         asked = [image for image in images if image.asked]
-        return [image for image in asked if not self._is_reference(image.key)] if len(asked) > 1 else asked
+        return [image for image in asked if not self.is_reference(image.key)] if len(asked) > 1 else asked
 
-    def _is_reference(self, key: int) -> bool:
+    def is_reference(self, key: int) -> bool:
+        """Whether an image only stands beside others for comparison."""
         many = self._n_beside.get(key, 0) >= _REFERENCE_SHARE * self._n_with_images
         return many and len(self._beside.get(key, ())) >= _PARTNERS
 
@@ -121,14 +136,14 @@ def _hashes(example: Example, images: Sequence[CheckedImage]) -> tuple[int, tupl
 
 
 def _key(message: Message, images: Iterator[CheckedImage]) -> tuple[object, ...]:
+    role, said, shown, calls, name, _, _, refused = message
     # Whether the image comes first or the text does is the same.
-    texts = tuple([_plain(text) for text in message.texts])
-    if not (message.images or message.calls or message.name or message.refused):
-        return message.role, texts
-    shown = tuple([next(images).key for _ in message.images])
+    texts = _plain(said[0]) if len(said) == 1 else tuple([_plain(text) for text in said])
+    if not (shown or calls or name or refused):
+        return role, texts
+    keys = tuple([next(images).key for _ in shown])
     # A tool's name only repeats that of the call, and the ids of calls differ from run to run.
-    name = None if message.role == "tool" else message.name
-    return message.role, texts, shown, tuple(map(_called, message.calls)), name, message.refused
+    return role, texts, keys, tuple(map(_called, calls)), None if role == "tool" else name, refused
 
 
 def _called(call: Call) -> tuple[str, bytes | str]:

@@ -108,15 +108,15 @@ def talk(messages: Sequence[Message], images: Tiles | Patches, sizes: Iterable[t
     """
     fixed, texts = PER_ANSWER, []
     remaining = iter(sizes)
-    for message in messages:
-        fixed += PER_MESSAGE + _count_repeated(message.role)
-        texts += message.texts
-        for image in message.images:
+    for role, said, shown, calls, name, *_ in messages:
+        fixed += PER_MESSAGE + _count_repeated(role)
+        texts += said
+        for image in shown:
             fixed += images.tokens(image.detail, *next(remaining, ASSUMED_SIZE))
-        if message.name is not None:
+        if name is not None:
             fixed += PER_NAME
-            texts.append(message.name)
-        for call in message.calls:
+            texts.append(name)
+        for call in calls:
             fixed += PER_CALL
             texts += (call.name, call.arguments)
     return fixed, texts

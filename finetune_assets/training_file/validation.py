@@ -25,6 +25,7 @@ from finetune_assets.training_file.findings import WARNINGS, FileReport, Finding
 from finetune_assets.training_file.formats import Formats
 from finetune_assets.training_file.image_rules import CheckedImage, check_images
 from finetune_assets.training_file.key_rules import check_repeated_keys
+from finetune_assets.training_file.look_alikes import MAX_IMAGES
 from finetune_assets.training_file.message_rules import read_chat
 from finetune_assets.training_file.preference_rules import read_pair
 from finetune_assets.training_file.reinforcement_rules import References, read_task
@@ -50,6 +51,7 @@ def validate(
     method: Method | None = "supervised",
     *,
     structure_only: bool = False,
+    alike: bool = False,
 ) -> Report:
     """Check a training file and, where given, its validation file.
 
@@ -60,15 +62,18 @@ def validate(
         method: What the files are to train; None takes what most of a file's lines are for.
         structure_only: Check JSON, keys, roles, weights and tools alone: count no tokens, look at no inlined image,
             search no text and compare no examples.
+        alike: Take for leaks also the training file's questions put down otherwise, and images that look like its own;
+            inlined images are then decoded, some milliseconds each.
 
     Raises:
         TrainingFileError: a file cannot be opened. Nothing in the contents raises.
     """
-    training = _FileCheck(target, method, structure_only)
+    alike = alike and validation_path is not None and not structure_only
+    training = _FileCheck(target, method, structure_only, SeenExamples(alike=alike))
     files = [training.run(path)]
     if validation_path is not None:
-        held_out = replace(target, min_examples=1)
-        files.append(_FileCheck(held_out, method, structure_only, training.seen).run(validation_path))
+        fewer, seen = replace(target, min_examples=1), SeenExamples(alike=alike)
+        files.append(_FileCheck(fewer, method, structure_only, seen, training.seen).run(validation_path))
     return Report(files)
 
 
@@ -95,12 +100,19 @@ class _FileCheck:
     """One file's pass. `held_out_from` is what the training file holds, where this is the validation file."""
 
     def __init__(
-        self, target: Target, method: Method | None, structure_only: bool, held_out_from: SeenExamples | None = None
+        self,
+        target: Target,
+        method: Method | None,
+        structure_only: bool,
+        seen: SeenExamples,
+        held_out_from: SeenExamples | None = None,
     ) -> None:
         self.target = target
         self.structure_only = structure_only
         self.held_out_from = held_out_from
-        self.seen = SeenExamples()
+        self.seen = seen
+        self.leaking: set[int] = set()
+        """Lines that share something with the training file."""
         self.formats = Formats(method)
         self.graded = method == "reinforcement"
         self.references = References()
@@ -155,6 +167,7 @@ class _FileCheck:
             self.errors.add(None, "method_not_supported", told)
         self.formats.report(self.errors)
         self.references.report(self.warnings)
+        self._compare_looks()
         if not self.formats.all_wrong:
             tally.report(n_bytes, self.n_broken, self.target, self.errors, self.warnings)
 
@@ -220,10 +233,33 @@ class _FileCheck:
             tally.tool_tokens += n_tool_tokens * len(counted)
         self.counting.add(self.n_lines, counted)
         prompt = self.seen.add(self.n_lines, example, images, self.warnings)
-        if self.held_out_from is not None and (told := self.held_out_from.find_leak(prompt, images)):
-            self.errors.add(self.n_lines, "leak", told)
+        if self.held_out_from is not None and (told := self.held_out_from.find_leak(prompt, example, images)):
+            self._leak(self.n_lines, told)
+        if images and self.seen.looks is not None:
+            self.seen.looks.add(self.n_lines, (self.held_out_from or self.seen).judged(images))
         said = [message.label for message in messages if message.role == "assistant"]
         tally.add(len(messages), len(images), said if method == "supervised" else [])
+
+    def _leak(self, line: int, told: str) -> None:
+        if line not in self.leaking:
+            self.leaking.add(line)
+            self.errors.add(line, "leak", told)
+
+    def _compare_looks(self) -> None:
+        """Report held-out images that look like those of the training file, once both files are known."""
+        looks, training = self.seen.looks, self.held_out_from
+        if looks is None:
+            return
+        looks.close()
+        if looks.n_left_out:
+            told = (
+                f"{looks.n_left_out:,} images were not compared by their looks, which is done for {MAX_IMAGES:,} a file"
+            )
+            self.warnings.add(None, "not_compared", f"{told}; validate a part of the file, too")
+        if training is not None and training.looks is not None:
+            for line, other in looks.like(training.looks, training.is_reference):
+                told = f"its image looks like that of line {other} of the training file, as a copy of it does"
+                self._leak(line, f"{told}; keep an image's questions in one file")
 
     def _counted(self, line: int, tokens: list[int]) -> None:
         """Take an example's tokens, which may come later than those of the next."""

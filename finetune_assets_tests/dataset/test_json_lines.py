@@ -1,6 +1,9 @@
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import orjson
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.dataset import json_lines
 from finetune_assets.dataset.json_lines import JsonProblem, lines
+from finetune_assets.errors import TrainingFileError
 
 
 def read(tmp_path: Path, data: bytes) -> list[tuple[int, Any]]:
@@ -97,3 +101,68 @@ def test_kind_names_a_value_as_json_does(value: object, words: str) -> None:
 
 def test_kind_cuts_long_texts() -> None:
     assert json_lines.kind("x" * 100) == f"the text {'x' * 37 + '...'!r}"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"a": 1,}', "there is a comma before } at column 8"),
+        ('{"a": [1, ]}', "there is a comma before ] at column 9"),
+        ('{"a": 1},', "there is a comma after the object at column 9"),
+        ('{"a": 1},{"b": 2}', "there is a comma at column 9"),
+        ('{"a": 1,, "b": 2}', "there is a comma at column 9"),
+        ('{"a": NaN}', "NaN at column 7, near '{\"a\": NaN}', is no JSON; write null, or leave the key out"),
+        ('{"a": -Infinity}', "-Infinity at column 7"),
+        ('{"a": [nan, 1]}', "nan at column 8"),
+        ('{"a": True}', "True at column 7, near '{\"a\": True}', is no JSON; write true"),
+        ('{"a": None}', "is no JSON; write null"),
+        (
+            "{\u201ca\u201d: 1}",
+            "the quote \u201c at column 2, near '{\u201ca\u201d: 1}', is none of JSON; write the straight \"",
+        ),
+        ('{"a": \u00abx\u00bb}', "the quote \u00ab at column 7"),
+        ("{'a': 1}", "the quote ' at column 2"),
+        ('{"a": 1} {"b": 2}', "a second object begins at column 10"),
+        ('{"a" 1}', "expected ':' after key at column 6"),
+    ],
+)
+def test_the_cause_is_named_with_its_column(tmp_path: Path, line: str, told: str) -> None:
+    [(_, problem)] = read(tmp_path, line.encode())
+    assert problem.code == "invalid_json"
+    assert told in problem.message
+
+
+class Limitless:
+    """A file that reads lines of any length, as those of some stores do."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+        self.read, self.close = self._data.read, self._data.close
+
+    def readline(self) -> bytes:
+        return self._data.readline()
+
+
+class LimitlessStore(fsspec.AbstractFileSystem):
+    """A store of such files."""
+
+    protocol = "limitless"
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        return Limitless(b'{"a": 1}\n{"a": 2}\n')
+
+
+def test_files_of_stores_that_cannot_limit_a_line_are_read_too() -> None:
+    fsspec.register_implementation("limitless", LimitlessStore, clobber=True)
+    assert [value for _, value in lines("limitless://bucket/train.jsonl")] == [{"a": 1}, {"a": 2}]
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(TrainingFileError, match=r"gs://bucket/a.jsonl: reading gs:// needs gcsfs.*pip install gcsfs"):
+        list(lines("gs://bucket/a.jsonl"))
+
+
+def test_an_address_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(TrainingFileError, match="nosuch://a.jsonl: cannot be read: .*nosuch"):
+        list(lines("nosuch://a.jsonl"))
