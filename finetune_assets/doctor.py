@@ -6,45 +6,20 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
 
 from upath import UPath
 
-from finetune_assets.dataset.sources import regions_of
-from finetune_assets.errors import FinetuneAssetsError, ProviderError
 from finetune_assets.pipeline.resources import default_root
-from finetune_assets.processes import our_command
-from finetune_assets.provider import lifecycle
-from finetune_assets.provider.client import connect, explained, is_gone
-from finetune_assets.provider.local_server import HOME
-from finetune_assets.running import running
+from finetune_assets.preflight import provider, tasks
+from finetune_assets.preflight.finding import Finding
 from finetune_assets.server import base_models
-from finetune_assets.task import Task, read_task, task_names
-from finetune_assets.task.places import task_files
+from finetune_assets.task import readable_tasks, task_names
 
-State = Literal["good", "warning", "bad"]
 LIBRARIES = ("dagster", "openai", "torch", "transformers", "scikit-learn", "pandas")
 LEAST_FREE_GB = 5
 """A demo with its models, images and answers takes about half of it."""
-_TIMEOUT_S = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    state: State
-    words: str
-    """What was found; where it is not good, also what to do."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
 
 
 def examine() -> Iterator[Finding]:
@@ -53,13 +28,10 @@ def examine() -> Iterator[Finding]:
     yield _models()
     yield _disk()
     yield _outputs()
-    providers: set[str] = set()
     for name in task_names():
-        task, finding = _task(name)
-        yield finding
-        providers |= {task.provider} if task else set()
-    for provider in sorted(providers):
-        yield _provider(provider)
+        yield from tasks.glance(name)
+    for name in sorted({task.provider for task in readable_tasks()}):
+        yield provider.reach(name)[1]
 
 
 def _installed() -> Finding:
@@ -104,35 +76,3 @@ def _outputs() -> Finding:
     except Exception as error:  # noqa: BLE001 - each file system has errors of its own
         return Finding("outputs", "bad", f"{root} cannot be written ({error}); see FINETUNE_ASSETS_DATA")
     return Finding("outputs", "good", f"{root} can be written")
-
-
-def _task(name: str) -> tuple[Task | None, Finding]:
-    what = f"task {name}"
-    try:
-        task = read_task(name)
-        regions = regions_of(task)
-    except FinetuneAssetsError as error:
-        return None, Finding(what, "bad", str(error))
-    words = f"{len(regions)} regions, {task.base_model} at {task.provider}"
-    if note := task_files()[name].note:
-        return task, Finding(what, "warning", f"{words}; {note}")
-    return task, Finding(what, "good", words)
-
-
-def _provider(name: str) -> Finding:
-    what = f"provider {name}"
-    if name == "local" and running(HOME) is None:
-        return Finding(
-            what, "warning", f"it does not run here; `{our_command('ui')}` and `{our_command('serve')}` start it"
-        )
-    try:
-        client = connect(name).with_options(timeout=_TIMEOUT_S, max_retries=0)
-        with explained(client):
-            client.models.list()
-    except ProviderError as error:
-        # A provider that has no list of models has answered all the same.
-        if not is_gone(error):
-            return Finding(what, "bad", str(error))
-    if ending := lifecycle.new_jobs_end(name):
-        return Finding(what, "warning", f"it answers; {ending.in_words(datetime.now(UTC).date())}")
-    return Finding(what, "good", "it answers")

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from finetune_assets import doctor
-from finetune_assets.doctor import Finding
+from finetune_assets.preflight.finding import Finding
 from finetune_assets.task import task_names
-from finetune_assets_tests.server_process import ServerProcess
 
 
 def states() -> dict[str, Finding]:
@@ -42,17 +41,3 @@ def test_outputs_that_cannot_be_written_are_bad_and_so_is_the_exit_code(tmp_path
     assert done.returncode == 1, done.stderr
     [outputs] = [finding for finding in json.loads(done.stdout) if finding["what"] == "outputs"]
     assert outputs["state"] == "bad" and "see FINETUNE_ASSETS_DATA" in outputs["words"]
-
-
-def test_a_provider_is_asked_with_its_key(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
-    assert doctor._provider(server.base_url) == Finding(f"provider {server.base_url}", "good", "it answers")
-    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "another key")
-    refused = doctor._provider(server.base_url)
-    assert refused.state == "bad" and "does not accept the API key" in refused.words
-
-
-def test_a_provider_without_a_key_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    found = doctor._provider("openai")
-    assert found.state == "bad" and "set OPENAI_API_KEY" in found.words

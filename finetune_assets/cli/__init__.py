@@ -16,7 +16,7 @@ from rich.console import Console
 
 from finetune_assets import __version__
 from finetune_assets.cli import feedback
-from finetune_assets.cli.printing import print_jobs, print_report, say, tell
+from finetune_assets.cli.printing import print_findings, print_jobs, print_report, say, tell
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.training_file.target import Method
 
@@ -31,7 +31,6 @@ app = typer.Typer(
 
 app.add_typer(feedback.app, name="feedback")
 
-_STATES = {"good": "green", "warning": "yellow", "bad": "red"}
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
 _SERVER_PORT = "Of the fine-tuning server; by default 8321, or another where that is taken."
 
@@ -315,16 +314,33 @@ def doctor(output: _Output = Format.table) -> None:
     """Look at what is installed, reachable and misconfigured, before anything is run."""
     from finetune_assets.doctor import examine
 
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    found = []
-    for finding in examine():
-        found.append(finding)
-        if output is Format.table:
-            console.print(f"{finding.state:8} {finding.what}: {finding.words}", style=_STATES[finding.state])
-    if output is Format.json:
-        print(json.dumps([finding.to_dict() for finding in found], ensure_ascii=False))
-    if any(finding.state == "bad" for finding in found):
+    if not print_findings(examine(), as_json=output is Format.json):
         raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    task: Annotated[str | None, typer.Argument(help="Its name, such as solar_cells; by default all tasks.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+    output: _Output = Format.table,
+) -> None:
+    """Look at a task as a whole before anything is paid: its YAML, its data, its splits, its provider and prices.
+
+    The data is read as the stages read it, and some of its images are opened; nothing is sent but the question whether
+    the provider has the model.
+    """
+    from finetune_assets.preflight import tasks
+    from finetune_assets.task import task_names
+
+    if region and task is None:
+        raise typer.BadParameter("--region goes with a task")
+    if task is not None and task not in (known := task_names()):
+        raise typer.BadParameter(f"there is no task {task!r}; there are {', '.join(known) or 'none'}")
+    with Console(stderr=True).status("") as waiting:
+        names = [task] if task else task_names()
+        findings = (found for name in names for found in tasks.check(name, region or [], waiting.update))
+        if not print_findings(findings, as_json=output is Format.json):
+            raise typer.Exit(1)
 
 
 def _regions(task: Task, asked: list[str] | None) -> list[str]:

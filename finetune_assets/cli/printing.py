@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from finetune_assets.preflight.finding import Finding
     from finetune_assets.provider.overview import JobRow
 
 _COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_STATES = {"good": "green", "warning": "yellow", "bad": "red"}
 MAX_ROWS = 20
 """Findings of one code that a table shows."""
 
@@ -26,6 +29,19 @@ def say(words: str) -> None:
 def tell(words: str) -> None:
     """Tell a person, apart from what a program may read."""
     print(words, file=sys.stderr, flush=True)
+
+
+def print_findings(findings: Iterable[Finding], *, as_json: bool) -> bool:
+    """Print findings as they come, or all at the end as JSON, and say whether none is bad."""
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    found = []
+    for finding in findings:
+        found.append(finding)
+        if not as_json:
+            console.print(f"{finding.state:8} {finding.what}: {finding.words}", style=_STATES[finding.state])
+    if as_json:
+        print(json.dumps([finding.to_dict() for finding in found], ensure_ascii=False))
+    return all(finding.state != "bad" for finding in found)
 
 
 def print_jobs(jobs: Sequence[JobRow]) -> None:

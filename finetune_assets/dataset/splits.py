@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from finetune_assets.dataset.table import Table, hashes
-from finetune_assets.task import SPLITS, Sampling
+from finetune_assets.task import SPLITS, Sampling, Split
 
 NOT_SAMPLED = -1
 
@@ -84,6 +84,16 @@ def leaks(table: Table) -> list[Leak]:
                 shared.setdefault(value, set()).add(split)
         found += [Leak(kind, value, tuple(sorted(shared[value]))) for value in sorted(shared) if len(shared[value]) > 1]
     return found
+
+
+def groups_by_split(table: Table) -> dict[Split, int]:
+    """Count the groups in each split of a table."""
+    seen: dict[Split, set[int]] = {split: set() for split in SPLITS}
+    for chunk in table.chunks(["group", "split"]):
+        rows = chunk.dropna()
+        for split, keys in zip(rows["split"], hashes(rows.filter(["group"])).tolist(), strict=True):
+            seen[split].add(keys)
+    return {split: len(keys) for split, keys in seen.items()}
 
 
 def _in_two_splits(table: Table, column: str) -> np.ndarray:

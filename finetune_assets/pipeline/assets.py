@@ -22,7 +22,7 @@ from finetune_assets.dataset.identity import ascii_name
 from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import Digest, read, version
-from finetune_assets.dataset.splits import leaks
+from finetune_assets.dataset.splits import groups_by_split, leaks
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
@@ -115,7 +115,7 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
             "by_split_and_label": views.picture(charts.split_by_label(counts)),
         },
         check_results=[
-            checks.enough_examples(region.name, counts, filtered.by_reason),
+            checks.enough_examples(region.name, counts, groups_by_split(filtered.clean), filtered.by_reason),
             checks.both_answers(region.name, counts, task.answer),
             checks.no_leakage(region.name, leaks(filtered.clean)),
             checks.little_quarantine(region.name, len(filtered.quarantine), filtered.n_sampled),

@@ -25,12 +25,14 @@ from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Task
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Split, Task
 from finetune_assets.training_file.findings import Report
 from finetune_assets.training_file.target import Target
 
 MIN_TRAINING_EXAMPLES = 10
 """What OpenAI asks of a training file; below it a job is refused."""
+MIN_HELD_OUT_GROUPS = 3
+"""Of fewer in a split neither the benchmark's nor the calibrator's intervals mean anything."""
 MAX_QUARANTINE_SHARE = 0.25
 MAX_BROKEN_IMAGES_SHARE = 0.05
 MIN_SCORED_GROUPS = 2
@@ -83,7 +85,8 @@ WHOLE_IMAGES = Check(
 )
 ENOUGH_EXAMPLES = Check(
     "enough_examples",
-    f"At least {MIN_TRAINING_EXAMPLES} examples to train on, and at least one in every other split.",
+    f"At least {MIN_TRAINING_EXAMPLES} examples to train on, one to validate with, and examples of "
+    f"{MIN_HELD_OUT_GROUPS} groups to calibrate and to test with.",
     blocking=True,
 )
 BOTH_ANSWERS = Check(
@@ -140,12 +143,12 @@ def _with_severity(task: Task, result: dg.AssetCheckResult) -> dg.AssetCheckResu
 
 
 def split_sizes(region: str, counts: pd.DataFrame, n_usable: int, sampling: Sampling) -> dg.AssetCheckResult:
-    """Judge the number of sampled examples in each split: off by a fifth, and by more than chance, is off."""
+    """Judge the number of sampled examples in each split: off by a fifth, and by two standard errors, is off."""
     sizes = _sizes(counts)
     off = []
     for split, amount in sampling.amounts.items():
         wanted = amount if sampling.by_count else amount * n_usable
-        if abs(sizes[split] - wanted) > max(0.2 * wanted, 4 * wanted**0.5):
+        if abs(sizes[split] - wanted) > max(0.2 * wanted, 2 * wanted**0.5):
             off.append(f"{split} has {sizes[split]}, not about {wanted:.0f}")
     advice = "; the groups are large or the data is scarce: look at the groups, or sample other amounts" if off else ""
     words = "; ".join(off) or "every split is about as large as asked"
@@ -168,13 +171,26 @@ def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
 
 
 def enough_examples(
-    region: str, counts: pd.DataFrame, set_aside: Counter[str] = NOTHING_SET_ASIDE
+    region: str, counts: pd.DataFrame, groups: Mapping[Split, int], set_aside: Counter[str] = NOTHING_SET_ASIDE
 ) -> dg.AssetCheckResult:
-    """Judge the number of clean examples in each split, given by split and answer; `set_aside` is counted by reason."""
+    """Judge the number of clean examples in each split.
+
+    Args:
+        region: Whose examples they are.
+        counts: Examples by split (rows) and answer (columns).
+        groups: Groups by split; an example that stands alone is one.
+        set_aside: Examples that were set aside, by reason.
+    """
     sizes = _sizes(counts)
     found = ", ".join(f"{sizes[split]} for {split}" for split in SPLITS)
+    held_out = {split: groups[split] for split in CALIBRATED}
     enough = sizes["train"] >= MIN_TRAINING_EXAMPLES and all(sizes[split] for split in SPLITS)
-    need = f"at least {MIN_TRAINING_EXAMPLES} for train and 1 for every other split are needed"
+    enough &= min(held_out.values()) >= MIN_HELD_OUT_GROUPS
+    in_groups = " and ".join(f"{n} in {split}" for split, n in held_out.items())
+    need = (
+        f"at least {MIN_TRAINING_EXAMPLES} for train, 1 for validation and {MIN_HELD_OUT_GROUPS} groups in calibration "
+        f"and in test are needed (there are {in_groups})"
+    )
     advice = "" if enough else "; add labelled examples (in more groups: none is divided), or sample a larger share"
     if not enough and set_aside:
         reason, n = set_aside.most_common(1)[0]
@@ -194,7 +210,8 @@ def both_answers(region: str, counts: pd.DataFrame, answer: Answer) -> dg.AssetC
     words = "; ".join(lacking) or f"every split has {' and '.join(repr(str(word)) for word in counts.columns)}"
     if not lacking and isinstance(answer, ChoiceAnswer):
         words = "every answer trains, and two or more are calibrated and tested"
-    return BOTH_ANSWERS.result(not lacking, f"Region {region}: {words}.")
+    advice = "; label examples that have it, or look at `answer` in the YAML" if lacking else ""
+    return BOTH_ANSWERS.result(not lacking, f"Region {region}: {words}{advice}.")
 
 
 def no_leakage(region: str, leaks: Sequence[Leak]) -> dg.AssetCheckResult:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.assets import ASSETS
@@ -17,6 +17,8 @@ from finetune_assets.pipeline.model_watch import model_sensor
 from finetune_assets.pipeline.schedules import rerun_schedule
 from finetune_assets.pipeline.sensors import job_sensor, region_sensor
 from finetune_assets.task import Task
+from finetune_assets.task.component_file import read_attributes
+from finetune_assets.task.faults import nearest
 
 _ALL = (human_feedback, *ASSETS, champion)
 
@@ -44,11 +46,17 @@ def build_task(task: Task) -> dg.Definitions:
     )
 
 
-def _require_known_checks(task: Task) -> None:
+def known_checks(task: Task) -> list[str]:
+    """List the names of the checks that a task may switch off or make stricter."""
     unset = task.model_copy(update={"checks": {}})
-    known = sorted(spec.name for build in _ALL for spec in build(unset).check_specs)
+    return sorted(check.name for build in _ALL for check in build.checks if check.asked(unset))
+
+
+def _require_known_checks(task: Task) -> None:
+    known = known_checks(task)
     if unknown := sorted(set(task.checks) - set(known)):
-        raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist; there are {', '.join(known)}")
+        near = nearest(unknown[0], known)
+        raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist{near}; there are {', '.join(known)}")
 
 
 def broken_task(name: str, error: TaskError) -> dg.Definitions:
@@ -56,6 +64,15 @@ def broken_task(name: str, error: TaskError) -> dg.Definitions:
     key = dg.AssetKey([name, "broken"])
     spec = dg.AssetSpec(key, group_name="broken", description=f"This task is left out until it is mended.\n\n{error}")
     return dg.Definitions(assets=[spec])
+
+
+class _Attributes(RootModel[dict[str, Any]]):
+    """What a task's YAML says, told to editors and not judged by Dagster: it tells of one fault, and of no line."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema of a task."""
+        return Task.model_json_schema(*args, **kwargs)
 
 
 class FineTuningTask(dg.Component):
@@ -68,12 +85,20 @@ class FineTuningTask(dg.Component):
     def get_model_cls(cls) -> type[BaseModel]:
         """Return what `attributes` may say."""
         # Not a Resolvable: it lets every field be a template string, and errors then no longer say what is wrong.
-        return Task
+        return _Attributes
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Take the validated attributes of a `defs.yaml`."""
-        return cls(Task.model_validate(attributes).beside(context.path))
+        """Read the component's `defs.yaml`, or take attributes that come from elsewhere.
+
+        Raises:
+            TaskError: something in it is wrong; the message names file, line and key.
+        """
+        path = context.path / "defs.yaml"
+        if path.is_file():
+            return cls(read_attributes(path, Task, {"folder": context.path}))
+        said = attributes.root if isinstance(attributes, _Attributes) else attributes
+        return cls(Task.model_validate(said).beside(context.path))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Build the task's definitions."""

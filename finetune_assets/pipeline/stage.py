@@ -32,7 +32,19 @@ EVALUATE = ("finetuned_model", "benchmark", "calibrator", "champion")
 
 Result = dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation
 StageFunction = Callable[..., Result]
-StageBuilder = Callable[[Task], dg.AssetsDefinition]
+
+
+@dataclass(frozen=True)
+class StageBuilder:
+    """Makes the asset of a stage, once its task is known."""
+
+    build: Callable[[Task], dg.AssetsDefinition]
+    checks: tuple[Check, ...]
+    """All it may have; a task may switch some off, and some are of tasks of one kind."""
+
+    def __call__(self, task: Task) -> dg.AssetsDefinition:
+        """Build the asset of a task."""
+        return self.build(task)
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
 
             return compute
 
-        return build
+        return StageBuilder(build, tuple(checks))
 
     return decorate
 

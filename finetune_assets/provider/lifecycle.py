@@ -56,6 +56,16 @@ def new_jobs_end(provider: str) -> Ending | None:
     return found and Ending(f"the creation of fine-tuning jobs at {provider}", found["day"], found["source"])
 
 
+def models(provider: str) -> list[str]:
+    """List the models of a provider whose shutdown is announced."""
+    return [model for found in _announced().get(provider, {}).get("shutdowns", ()) for model in found["models"]]
+
+
+def announced(provider: str, model: str) -> Ending | None:
+    """Return the shutdown of a model or of its base that was announced when this was written; nobody is asked."""
+    return _listed(provider, model) or _listed(provider, base_of(model))
+
+
 def _told(client: Client, model: str) -> Ending | None:
     with explained(client):
         try:

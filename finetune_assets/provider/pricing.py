@@ -28,6 +28,11 @@ def prices_of(task: Task) -> Prices:
     return _table().get(task.provider, {}).get(base_of(task.base_model), Prices())
 
 
+def models(provider: str) -> list[str]:
+    """List the base models of a provider whose prices are known."""
+    return list(_table().get(provider, {}))
+
+
 def training_cost(task: Task, tokens: int, epochs: int) -> float | None:
     """Return the USD for training on `tokens` tokens, `epochs` times; None where the price is not known."""
     price = prices_of(task).training

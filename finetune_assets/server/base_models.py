@@ -80,8 +80,15 @@ def ensure_config(home: Path) -> None:
 
 
 def names(home: Path) -> list[str]:
-    """Every name that `resolve` knows: the bundled models, then those of `models.yaml` in its order."""
+    """Every name that `resolve` knows: the bundled models, then those of `models.yaml`, or of the one to be written."""
     return list(dict.fromkeys([*BUNDLED, *_configured(home)]))
+
+
+def text_only(home: Path) -> list[str]:
+    """Those names that stand for the bundled model without eyes; nothing is said of other models."""
+    configured = _configured(home)
+    ends = {name: configured[name].model if name in configured else name for name in names(home)}
+    return [name for name, model in ends.items() if model == TEXT_MODEL]
 
 
 def resolve(name: str, home: Path) -> BaseModel:
@@ -150,7 +157,9 @@ class _Entry:
 
 def _configured(home: Path) -> Mapping[str, _Entry]:
     config = home / "models.yaml"
-    return _read(config, config.stat().st_mtime_ns) if config.exists() else {}
+    if config.exists():
+        return _read(config, config.stat().st_mtime_ns)
+    return {name: _Entry(model, None) for name, model in yaml.safe_load(_DEFAULT_CONFIG).items()}
 
 
 @lru_cache(maxsize=16)

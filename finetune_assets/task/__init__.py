@@ -17,7 +17,7 @@ from finetune_assets.errors import TaskError
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import Budget, Costs, Prices
 from finetune_assets.task.places import task_files
-from finetune_assets.task.provider import Deployment, Method, Wandb
+from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
 from finetune_assets.task.sources import (
     Columns,
     DiamondsSource,
@@ -246,7 +246,7 @@ class Task(Strict):
     base_model: str = Field(min_length=1, description="What is fine-tuned, as the provider calls it.")
     method: Method = Method()
     benchmark: Benchmark = Benchmark()
-    provider: str = Field(
+    provider: ProviderName = Field(
         default="local", description="local, openai, azure, or the base URL of a compatible provider."
     )
     budget_usd: Budget | None = Field(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from finetune_assets.task.sources import Strict
 
@@ -14,6 +15,21 @@ _ACCOUNT = re.compile(
     r"/providers/Microsoft\.CognitiveServices/accounts/(?P<name>[\w.-]+)",
     re.IGNORECASE | re.ASCII,
 )
+
+
+PROVIDERS = ("local", "openai", "azure")
+
+
+def _a_provider(name: str) -> str:
+    if name in PROVIDERS or re.fullmatch(r"https?://[^/\s]+.*", name):
+        return name
+    near = get_close_matches(name.lower(), PROVIDERS, 1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    raise ValueError(f"must be {', '.join(PROVIDERS)} or a base URL such as https://host/v1, got {name!r}{meant}")
+
+
+ProviderName = Annotated[str, AfterValidator(_a_provider)]
+"""Who trains: one that is known by name, or whoever speaks OpenAI's protocol at an address."""
 
 
 class Method(Strict):

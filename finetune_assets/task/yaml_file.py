@@ -192,6 +192,7 @@ _EXPLANATIONS = [
     (r"expected <block end>, but found '<(?:scalar|alias)>'",
      "something follows a closing quote or bracket; put the whole value in (other) quotes"),
     (r"expected ',' or '[\]}]'", "a bracket is not closed, or an entry lacks its comma"),
+    (r"expected the node content", "a bracket or a quote is not closed, or a value is missing"),
     (r"unexpected end of stream", "a quote is opened and never closed"),
     (r"found unexpected document separator|unexpected ':'|did not find expected", "the line cannot be read"),
     (r"undefined alias|alphabetic or numeric character", "a value that begins with * or & must be in quotes"),

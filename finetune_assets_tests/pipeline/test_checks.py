@@ -15,7 +15,7 @@ from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import write_table
 from finetune_assets.evaluation import calibration
 from finetune_assets.pipeline import checks
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, TextAnswer
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Split, TextAnswer
 from finetune_assets.training_file.target import OPENAI
 from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.evaluation import predictions as built
@@ -24,36 +24,59 @@ from finetune_assets_tests.pipeline.tasks import make_task
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 
 
-def clean(train: int, validation: int = 2, calibration: int = 2, test: int = 2) -> pd.DataFrame:
+def clean(train: int, validation: int = 2, calibration: int = 3, test: int = 3) -> pd.DataFrame:
     """Counts of so many examples in each split, the answers taking turns."""
     counts = {"train": train, "validation": validation, "calibration": calibration, "test": test}
     rows = {split: {"Yes": (n + 1) // 2, "No": n // 2} for split, n in counts.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-@pytest.mark.parametrize(("frame", "passed"), [(clean(10), True), (clean(9), False), (clean(10, test=0), False)])
-def test_ten_training_examples_and_one_in_every_other_split_are_enough(frame: pd.DataFrame, passed: bool) -> None:
-    assert checks.enough_examples("mono", frame).passed is passed
+def alone(counts: pd.DataFrame) -> dict[Split, int]:
+    """The groups of examples that all stand alone."""
+    return {split: int(counts.loc[split].sum()) for split in SPLITS}
+
+
+@pytest.mark.parametrize(
+    ("frame", "passed"),
+    [(clean(10), True), (clean(9), False), (clean(10, validation=0), False), (clean(10, test=2), False)],
+)
+def test_ten_training_examples_and_three_to_calibrate_and_test_with_are_enough(
+    frame: pd.DataFrame, passed: bool
+) -> None:
+    assert checks.enough_examples("mono", frame, alone(frame)).passed is passed
+
+
+def test_many_examples_of_two_groups_do_not_test_anything() -> None:
+    frame = clean(100, test=60)
+    result = checks.enough_examples("mono", frame, {**alone(frame), "test": 2})
+    assert (
+        not result.passed
+        and "3 groups in calibration and in test are needed (there are 3 in calibration and 2 in t"
+        in (result.description or "")
+    )
 
 
 def test_too_few_examples_are_counted() -> None:
-    said = checks.enough_examples("mono", clean(5, validation=0)).description
-    assert said == (
-        "Region mono has 5 for train, 0 for validation, 2 for calibration, 2 for test; at least 10 for train and 1 for "
-        "every other split are needed; add labelled examples "
-        "(in more groups: none is divided), or sample a larger share."
+    frame = clean(5, validation=0)
+    assert checks.enough_examples("mono", frame, alone(frame)).description == (
+        "Region mono has 5 for train, 0 for validation, 3 for calibration, 3 for test; at least 10 for train, 1 for "
+        "validation and 3 groups in calibration and in test are needed (there are 3 in calibration and 3 in test); add "
+        "labelled examples (in more groups: none is divided), or sample a larger share."
     )
 
 
 def test_too_few_examples_are_explained_by_what_was_set_aside() -> None:
     set_aside = Counter({"label_doubtful": 7, "image_missing": 2})
-    said = checks.enough_examples("mono", clean(5), set_aside).description or ""
+    said = checks.enough_examples("mono", clean(5), alone(clean(5)), set_aside).description or ""
     assert said.endswith("or sample a larger share; 9 were set aside, most of them (7) as label_doubtful.")
 
 
 def test_a_split_with_one_answer_is_named() -> None:
     result = checks.both_answers("mono", clean(10, calibration=1), ANSWER)
-    assert (result.passed, result.description) == (False, "Region mono: calibration has no 'No'.")
+    assert (result.passed, result.description) == (
+        False,
+        "Region mono: calibration has no 'No'; label examples that have it, or look at `answer` in the YAML.",
+    )
 
 
 def test_validation_may_have_one_answer() -> None:
@@ -66,13 +89,15 @@ def test_of_several_answers_each_must_train_and_two_be_tested() -> None:
     assert checks.both_answers("mono", counts, answer).passed
     counts.loc["train", "c"] = counts.loc["test", "b"] = 0
     said = checks.both_answers("mono", counts, answer).description
-    assert said == "Region mono: train has no 'c'; test has no 'b', no 'c'."
+    assert (said or "").startswith(
+        "Region mono: train has no 'c'; test has no 'b', no 'c'; label examples that have it"
+    )
 
 
 def test_numbers_and_texts_have_no_words_to_look_for() -> None:
     counts = pd.DataFrame({"examples": [5, 5, 5, 5]}, index=list(SPLITS))
     assert checks.both_answers("mono", counts, NumberAnswer(kind="number")).passed
-    assert checks.enough_examples("mono", counts).passed is False
+    assert checks.enough_examples("mono", counts, alone(counts)).passed is False
 
 
 def test_a_split_far_from_its_share_is_named() -> None:
@@ -80,6 +105,12 @@ def test_a_split_far_from_its_share_is_named() -> None:
     assert checks.split_sizes("mono", clean(400, 190, 215, 195), 1_000, sampling).passed
     said = checks.split_sizes("mono", clean(400, 20, 200, 380), 1_000, sampling).description or ""
     assert "validation has 20, not about 200; test has 380, not about 200" in said
+
+
+def test_six_of_fifteen_are_too_few() -> None:
+    sampling = Sampling(train=45, validation=15, calibration=15, test=15)
+    said = checks.split_sizes("mono", clean(45, 6, 15, 15), 90, sampling).description or ""
+    assert "validation has 6, not about 15" in said
 
 
 def test_scarce_data_does_not_fill_the_counts() -> None:
@@ -120,7 +151,7 @@ def test_the_task_changes_severities_and_switches_checks_off() -> None:
     results = [
         checks.little_quarantine("mono", 90, 100),
         checks.no_leakage("mono", []),
-        checks.enough_examples("mono", clean(1)),
+        checks.enough_examples("mono", clean(1), alone(clean(1))),
         checks.both_answers("mono", clean(1), ANSWER),
     ]
     [asked] = checks.as_asked(task, dg.MaterializeResult(check_results=results))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ import pytest
 import yaml
 
 from finetune_assets.errors import TaskError
-from finetune_assets.pipeline.component import build_task
+from finetune_assets.pipeline.component import FineTuningTask, build_task
 from finetune_assets.pipeline.resources import output_resources
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
+from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import STAGES, make_task, write_cells
 
 
@@ -157,7 +159,9 @@ def test_the_schedule_prepares_the_regions_that_were_registered(tmp_path: Path) 
 
 
 def test_a_check_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(TaskError, match=r"checks\.no_leaks does not exist; there are .*no_leakage"):
+    with pytest.raises(
+        TaskError, match=r"checks\.no_leaks does not exist \(did you mean no_leakage\?\); there are .*no_leakage"
+    ):
         build_task(make_task(checks={"no_leaks": "off"}))
 
 
@@ -182,18 +186,27 @@ def test_a_yaml_file_makes_the_task(load: Callable[..., dg.Definitions]) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
+    ("changes", "said"),
     [
-        ({"tsak": 1}, "tsak"),
-        ({"regions": "mono"}, "regions.names"),
-        ({"source": {"kind": "table", "path": "t.csv", "question": "title"}}, "source.table.question"),
-        ({"method": {"n_epochs": "soon"}}, "method.n_epochs"),
-        ({"source": {"kind": "elpv", "treshold": 0.5}}, "source.elpv.treshold"),
+        ({"tsak": 1}, "tsak: there is no such key (did you mean task?)"),
+        ({"regions": "mono"}, "regions: must be a list, got 'mono'; write [mono]"),
+        ({"source": {"kind": "table", "path": "t.csv", "question": "title"}}, "source.question: must name a column"),
+        ({"method": {"n_epochs": "soon"}}, "method.n_epochs: must be a whole number or auto, got 'soon'"),
+        (
+            {"source": {"kind": "elpv", "questoin": "x"}},
+            "source.questoin: there is no such key (did you mean question?)",
+        ),
     ],
 )
-def test_a_mistake_in_the_yaml_names_file_and_field(
-    load: Callable[..., dg.Definitions], changes: dict[str, object], field: str
+def test_a_mistake_in_the_yaml_names_file_line_and_key(
+    load: Callable[..., dg.Definitions], changes: dict[str, object], said: str
 ) -> None:
-    with pytest.raises(Exception, match=r"defs\.yaml") as caught:
+    with pytest.raises(Exception, match=r"cells\[0\]") as caught:
         load(**changes)
-    assert f"attributes.{field}" in "".join(traceback.format_exception(caught.value))
+    told = "".join(traceback.format_exception(caught.value))
+    assert re.search(rf"cells/defs\.yaml:\d+: {re.escape(said)}", told)
+
+
+def test_editors_and_dg_are_told_what_a_task_may_say() -> None:
+    model = FineTuningTask.get_model_cls()
+    assert model.model_json_schema()["properties"].keys() == Task.model_fields.keys()

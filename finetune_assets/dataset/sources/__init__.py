@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -66,6 +67,18 @@ def read(source: Source, region: str, answer: Answer) -> Iterator[Example]:
         known = f"its regions are {', '.join(found[:20])}" if found else "it names none"
         first = f". The first problem in it: {problem}" if problem else ""
         raise SourceError(f"{_name(source)}: nothing in it is of the region {region!r}; {known}{first}")
+
+
+def first_records(source: Source, answer: Answer, n: int) -> list[Example]:
+    """Read what the first n records hold that are of the first region, or of none; no more of the file is read.
+
+    Raises:
+        SourceError: the source cannot be opened, or is not of its format at all.
+    """
+    named = list(islice(_MODULES[source.kind].regions(source), n))
+    region = next(filter(None, named), "")
+    n_read = named.count(region) + (named.count("") if region else 0)
+    return list(islice(_MODULES[source.kind].read(source, region, answer), max(n_read, 1)))
 
 
 def discover(source: Source) -> list[str]:

@@ -16,6 +16,7 @@ from finetune_assets.dataset.sources.pictures import named_folders, picture, wri
 from finetune_assets.dataset.sources.records import Cells, cell, text
 from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer, Split, TextAnswer
+from finetune_assets.task.faults import nearest
 from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
@@ -45,10 +46,11 @@ def read_rows(source: Columns, rows: Iterator[tuple[Origin, Cells | str]], answe
         if region in ("", origin.region):
             texts = {column: text(cell(row, column)) for column in columns}
             empty = next((column for column, written in texts.items() if not written and column in asked), None)
-            if empty in columns_in(source.answer):
+            if empty in columns_in(source.answer) and empty.split(".", 1)[0] in row:
                 yield origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {empty}")
             elif empty is not None:
-                there = "" if empty in row else f"; it has {', '.join(row)}"
+                near = "" if "." in empty else nearest(empty, list(row))
+                there = "" if empty in row else f"{near}; it has {', '.join(row)}"
                 yield origin.missing(f"{empty}{there}")
             elif not region:
                 found = _filled(source.region, texts)

@@ -90,7 +90,7 @@ def test_a_number_of_a_parquet_table_stays_what_it_is(tmp_path: Path) -> None:
 def test_a_key_that_no_line_has_is_reported_with_those_that_it_has(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"Question": "Q", "Answer": "A"}')
     [bad] = read(tmp_path / "t.jsonl", region="physics")
-    assert bad.detail == "line 1 has no question; it has Question, Answer"
+    assert bad.detail == "line 1 has no question (did you mean Question?); it has Question, Answer"
 
 
 def test_a_column_of_objects_is_looked_into(tmp_path: Path) -> None:

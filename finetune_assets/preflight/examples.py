@@ -1,0 +1,243 @@
+"""A region's examples as the stages will see them: what is set aside, what each split gets, and whether that suffices.
+
+All rows are read, sampled and filtered by the stages' own functions; only the images are not all opened. Those of some
+examples are, and an image is otherwise known by its path, so that copies under other names are found by the stages
+alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+from upath import UPath
+
+from finetune_assets.dataset import images, splits
+from finetune_assets.dataset.corrections import DTYPES as DECISIONS
+from finetune_assets.dataset.corrections import Reviewed
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.filtering import Filtered, filter_examples
+from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.sampling import sample
+from finetune_assets.dataset.sources import discover, read
+from finetune_assets.dataset.table import records
+from finetune_assets.errors import ImageError, SourceError
+from finetune_assets.pipeline import checks, data_views
+from finetune_assets.preflight import seeds
+from finetune_assets.preflight.finding import Finding, Remark, State
+from finetune_assets.preflight.names import refused
+from finetune_assets.task import Task
+from finetune_assets.task.faults import nearest
+
+MAX_REGIONS = 50
+"""Regions of a task that are looked at in one go."""
+MIN_LEFT = 0.1
+"""Share of the examples; where fewer can be used, why the others cannot is all there is to say."""
+N_IMAGES = 40
+"""Images of a region that are opened."""
+Watch = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Tell nobody what is being looked at."""
+
+
+def regions(task: Task, watch: Watch = silent) -> list[str]:
+    """List the regions that the data names.
+
+    Raises:
+        SourceError: the data cannot be read.
+    """
+    watch(f"{task.task}: looking for the regions of the data")
+    return discover(task.source)
+
+
+def asked(task: Task, found: list[str]) -> list[str]:
+    """List the regions that the task trains, of those found in its data."""
+    return found if task.regions == "discover" else list(task.regions)
+
+
+def region_remarks(task: Task, found: list[str]) -> Iterator[Remark]:
+    """Compare the regions that a task names with those of its data."""
+    if task.regions == "discover":
+        if not found:
+            yield Remark(("source",), "the data names no region; see the keys of `source` that begin with region")
+        return
+    for place, region in enumerate(task.regions):
+        if region not in found:
+            known = f"its regions are {', '.join(found[:20])}" if found else "it names none"
+            yield Remark(("regions", place), f"{region!r} is not in the data{nearest(region, found)}; {known}")
+    if others := [region for region in found if region not in task.regions]:
+        some = f"{', '.join(others[:10])}{', ...' if len(others) > 10 else ''}"
+        words = f"the data also has {some}, which no model is trained for; name them, or write discover"
+        yield Remark(("regions",), words, "warning")
+
+
+def findings(task: Task, region: str, watch: Watch = silent) -> Iterator[Finding]:
+    """Look at one region's examples."""
+    what = f"{task.task}/{region}"
+    with tempfile.TemporaryDirectory() as folder:
+        seen = _Seen(task)
+        try:
+            watched = _watched(read(task.source, region, task.answer), what, watch)
+            filtered = _filtered(task, seen.over(watched), UPath(folder))
+        except SourceError as error:
+            yield Finding(what, "bad", refused(task, error).words)
+            return
+        watch(f"{what}: opening images")
+        pictures = list(_images(what, seen))
+        yield from pictures
+        if not any(finding.state == "bad" for finding in pictures):
+            yield from _verdicts(what, task, region, filtered, seen)
+
+
+@dataclass
+class _Seen:
+    """What is remembered of the examples that stream by."""
+
+    task: Task
+    n: int = 0
+    groups: list[str] = field(default_factory=list)
+    """Group of each example without a problem."""
+    answers: list[str] = field(default_factory=list)
+    """Its answer; "" where that is no word of the task's."""
+    pictured: list[str] = field(default_factory=list)
+    """Images of some of them, drawn evenly from all."""
+    n_pictured: int = 0
+
+    def over(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Yield the examples, each with its image's path for the image."""
+        words = data_views.answers(self.task.answer)
+        randoms = random.Random(0)
+        for example in examples:
+            self.n += 1
+            if example.problem is None:
+                self.groups.append(example.group or example.image or example.id)
+                self.answers.append(example.answer or "" if words else "")
+            if example.image is not None and example.problem is None:
+                self.n_pictured += 1
+                if len(self.pictured) < N_IMAGES:
+                    self.pictured.append(example.image)
+                elif (place := randoms.randrange(self.n_pictured)) < N_IMAGES:
+                    self.pictured[place] = example.image
+            yield _unpictured(example)
+
+
+def _unpictured(example: Example) -> Example:
+    """Return the example with a name for its image in the question, and no image."""
+    if example.image is None:
+        return example
+    # Letters alone, so that no rule about numbers, addresses or languages sees anything in it.
+    name = hashlib.sha256(example.image.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    letters = name.translate(str.maketrans("0123456789", "ghijklmnop"))
+    return replace(example, image=None, group=example.group or example.image, question=f"{example.question}\n{letters}")
+
+
+def _watched(examples: Iterable[Example], what: str, watch: Watch) -> Iterator[Example]:
+    for number, example in enumerate(examples, 1):
+        if number % 1000 == 1:
+            watch(f"{what}: {number - 1:,} rows read")
+        yield example
+
+
+def _filtered(task: Task, examples: Iterable[Example], folder: UPath) -> Filtered:
+    sampled = sample(
+        examples,
+        task.sampling,
+        folder / "sampled.parquet",
+        labels=data_views.answers(task.answer),
+        look_alikes=False,
+    )
+    nobody = Reviewed.of(sampled.table, pd.DataFrame(columns=list(DECISIONS)).astype(DECISIONS), task.answer)
+    filtering = task.filtering.model_copy(update={"label_errors": "off"})
+    return filter_examples(nobody, task.answer, filtering, folder / "clean.parquet", folder / "aside.parquet")
+
+
+def _images(what: str, seen: _Seen) -> Iterator[Finding]:
+    """Open some of the images."""
+    if not seen.pictured:
+        return
+    broken: list[ImageError] = []
+    for path in seen.pictured:
+        try:
+            images.inspect(images.read(path))
+        except ImageError as error:
+            broken.append(error)
+    n = len(seen.pictured)
+    if not broken:
+        yield Finding(what, "good", f"{n} of {seen.n_pictured:,} images were opened, and are whole")
+        return
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in broken).most_common())
+    words = f"of {n} images that were opened {len(broken)} cannot be used ({reasons}); the first: {broken[0].detail}"
+    if len(broken) < n:
+        yield Finding(what, "warning", f"{words}; such examples are set aside")
+    elif broken[0].reason == Reason.IMAGE_MISSING:
+        yield Finding(what, "bad", f"{words}; an image's path is relative to the folder of the file that names it")
+    else:
+        yield Finding(what, "bad", f"{words}; are these the images, and were they copied whole?")
+
+
+def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _Seen) -> Iterator[Finding]:
+    """Say what the checks of the stages will say."""
+    if len(filtered.clean) < MIN_LEFT * filtered.n_sampled or not len(filtered.clean):
+        yield Finding(what, "bad", _hardly_any(filtered, seen))
+        return
+    counts = data_views.counts(filtered.clean, task.answer)
+    verdicts = {
+        checks.ENOUGH_EXAMPLES: checks.enough_examples(
+            region, counts, splits.groups_by_split(filtered.clean), filtered.by_reason
+        ),
+        checks.BOTH_ANSWERS: checks.both_answers(region, counts, task.answer),
+        checks.LITTLE_QUARANTINE: checks.little_quarantine(region, len(filtered.quarantine), filtered.n_sampled),
+    }
+    for check, verdict in verdicts.items():
+        if not verdict.passed and check.asked(task):
+            state: State = "bad" if check.severity(task) == "error" else "warning"
+            first = f" {_most_common(filtered)}." if check is checks.LITTLE_QUARANTINE else ""
+            yield Finding(what, state, f"{verdict.description}{first}")
+    passed = verdicts[checks.ENOUGH_EXAMPLES].passed and verdicts[checks.BOTH_ANSWERS].passed
+    if passed:
+        sizes = ", ".join(f"{int(n)} {split}" for split, n in counts.sum(axis="columns").items())
+        aside = f"; {len(filtered.quarantine):,} are set aside" if len(filtered.quarantine) else ""
+        yield Finding(what, "good", f"{seen.n:,} rows give {sizes}{aside}")
+    if len(filtered.clean) > 1:
+        yield from seeds.findings(what, task, seen.groups, seen.answers, bool(passed))
+
+
+def _hardly_any(filtered: Filtered, seen: _Seen) -> str:
+    if not filtered.n_sampled:
+        return f"of {seen.n:,} rows none is in any split; sample larger shares, or label more groups"
+    left = f"{len(filtered.clean):,}" if len(filtered.clean) else "none"
+    return f"of {filtered.n_sampled:,} examples {left} can be used. {_most_common(filtered)}"
+
+
+def _most_common(filtered: Filtered) -> str:
+    """Say what most examples are set aside for, with the first of them and what to do."""
+    reason, n = filtered.by_reason.most_common(1)[0]
+    for chunk in filtered.quarantine.chunks(["reason", "detail", "source", "line"]):
+        for row in records(chunk.loc[chunk["reason"] == reason].head(1)):
+            line = f"line {row['line']}"
+            place = row["source"] if row["line"] is None or line in row["detail"] else f"{row['source']}, {line}"
+            advice = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
+            return f"{n:,} are set aside as {reason}, the first in {place}: {row['detail']}{advice}"
+    return f"{n:,} are set aside as {reason}"
+
+
+_REMEDIES = {
+    str(Reason.DOUBTFUL_LABEL): "let reviewers decide (`finetune-assets feedback`), narrow `source.doubtful_between`, "
+    "or write `filtering: {doubtful: keep}`",
+    str(Reason.UNPARSEABLE_ANSWER): "look at `answer`, and at what `source` takes for the answer",
+    str(Reason.EMPTY_ANSWER): "look at what `source` takes for the answer",
+    str(Reason.MISSING_FIELD): "look at the columns or keys that `source` names",
+    str(Reason.SCORE_OUT_OF_RANGE): "look at the bounds of `answer`, and at the scores' scale",
+    str(Reason.CONTRADICTORY_ANSWERS): "the question must tell such examples apart",
+    str(Reason.DUPLICATE): "an example counts once",
+    str(Reason.MALFORMED_LINE): "mend the file, or name its format in `source`",
+    str(Reason.OTHER_LANGUAGE): "look at `filtering.language`",
+}
+"""What to do where most of the examples are set aside for one reason."""

@@ -1,0 +1,96 @@
+"""The provider of a task, asked: whether it answers, knows the model, keeps it, takes new jobs, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from finetune_assets.errors import ProviderError
+from finetune_assets.preflight.finding import Finding
+from finetune_assets.preflight.names import known_models
+from finetune_assets.provider import lifecycle, pricing
+from finetune_assets.provider.client import Client, connect, explained, is_gone
+from finetune_assets.provider.local_server import HOME
+from finetune_assets.running import running
+from finetune_assets.task import Task
+from finetune_assets.task.faults import nearest
+
+_TIMEOUT_S = 5
+
+
+def reach(name: str) -> tuple[Client | None, Finding]:
+    """Ask a provider for its models, with the key that is there; the key itself is never shown."""
+    what = f"provider {name}"
+    if name == "local" and running(HOME) is None:
+        words = "it does not run here; `finetune-assets demo`, `ui` and `serve` start it"
+        return None, Finding(what, "warning", words)
+    try:
+        client = connect(name).with_options(timeout=_TIMEOUT_S, max_retries=0)
+    except ProviderError as error:
+        return None, Finding(what, "bad", str(error))
+    try:
+        with explained(client):
+            client.models.list()
+    except ProviderError as error:
+        # A provider that has no list of models has answered all the same.
+        if not is_gone(error):
+            return None, Finding(what, "bad", str(error))
+    if ending := lifecycle.new_jobs_end(name):
+        today = datetime.now(UTC).date()
+        state = "bad" if ending.days_left(today) <= 0 else "warning"
+        return client, Finding(what, state, f"it answers; {ending.in_words(today)}")
+    return client, Finding(what, "good", "it answers")
+
+
+def findings(task: Task) -> Iterator[Finding]:
+    """Look at a task's provider, its model there and its prices."""
+    client, finding = reach(task.provider)
+    yield finding
+    if client is not None:
+        yield _model(client, task)
+    yield from _budget(task)
+
+
+def _model(client: Client, task: Task) -> Finding:
+    what, model = f"model {task.base_model}", task.base_model
+    try:
+        listed = _listed(client)
+        if model not in listed:
+            with explained(client):
+                client.models.retrieve(model)  # a list may leave out what can be asked for
+        ending = lifecycle.shutdown(client, task.provider, model)
+    except ProviderError as error:
+        if not is_gone(error):
+            return Finding(what, "bad", str(error))
+        known = _listed(client) or known_models(task.provider)
+        some = f"; it has {', '.join(known[:20])}" if known else ""
+        return Finding(what, "bad", f"{task.provider} does not know it{nearest(model, known)}{some}")
+    if ending:
+        today = datetime.now(UTC).date()
+        return Finding(what, "bad" if ending.days_left(today) <= 0 else "warning", ending.in_words(today))
+    return Finding(what, "good", f"{task.provider} has it")
+
+
+def _listed(client: Client) -> list[str]:
+    """List the models that a provider names; none where it has no such list."""
+    try:
+        with explained(client):
+            return [found.id for found in client.models.list()]
+    except ProviderError as error:
+        if is_gone(error):
+            return []
+        raise
+
+
+def _budget(task: Task) -> Iterator[Finding]:
+    training = pricing.prices_of(task).training
+    if training is None and task.budget_usd is not None:
+        words = f"nobody knows what training {task.base_model} at {task.provider} costs, so `budget_usd` cannot be held"
+        yield Finding("budget", "warning", f"{words}; state `prices`")
+    elif training is None:
+        words = (
+            f"nobody knows what training {task.base_model} at {task.provider} costs; state `prices` and `budget_usd`"
+        )
+        yield Finding("budget", "warning", words)
+    elif training and task.budget_usd is None:
+        yield Finding("budget", "warning", "nothing limits what a region's training may cost; set `budget_usd`")
