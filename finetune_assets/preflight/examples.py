@@ -17,22 +17,26 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 from upath import UPath
 
-from finetune_assets.dataset import images, splits
+from finetune_assets.dataset import splits
 from finetune_assets.dataset.corrections import DTYPES as DECISIONS
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.filtering import Filtered, filter_examples
+from finetune_assets.dataset.image_addresses import ImageAddresses
+from finetune_assets.dataset.image_looks import Looker
+from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import discover, read
 from finetune_assets.dataset.table import records
-from finetune_assets.errors import ImageError, SourceError
+from finetune_assets.errors import SourceError
 from finetune_assets.pipeline import checks, data_views
 from finetune_assets.preflight import seeds
 from finetune_assets.preflight.finding import Finding, Remark, State
 from finetune_assets.preflight.names import refused
 from finetune_assets.task import Task
 from finetune_assets.task.faults import nearest
+from finetune_assets.task.sources import window_of
 
 MAX_REGIONS = 50
 """Regions of a task that are looked at in one go."""
@@ -90,7 +94,7 @@ def findings(task: Task, region: str, watch: Watch = silent) -> Iterator[Finding
             yield Finding(what, "bad", refused(task, error).words)
             return
         watch(f"{what}: opening images")
-        pictures = list(_images(what, seen))
+        pictures = list(_images(what, seen, UPath(folder)))
         yield from pictures
         if not any(finding.state == "bad" for finding in pictures):
             yield from _verdicts(what, task, region, filtered, seen)
@@ -106,8 +110,8 @@ class _Seen:
     """Group of each example without a problem."""
     answers: list[str] = field(default_factory=list)
     """Its answer; "" where that is no word of the task's."""
-    pictured: list[str] = field(default_factory=list)
-    """Images of some of them, drawn evenly from all."""
+    pictured: list[Example] = field(default_factory=list)
+    """Some of those that have an image, drawn evenly from all."""
     n_pictured: int = 0
 
     def over(self, examples: Iterable[Example]) -> Iterator[Example]:
@@ -117,25 +121,30 @@ class _Seen:
         for example in examples:
             self.n += 1
             if example.problem is None:
-                self.groups.append(example.group or example.image or example.id)
+                self.groups.append(example.group or _image_name(example) or example.id)
                 self.answers.append(example.answer or "" if words else "")
             if example.image is not None and example.problem is None:
                 self.n_pictured += 1
                 if len(self.pictured) < N_IMAGES:
-                    self.pictured.append(example.image)
+                    self.pictured.append(example)
                 elif (place := randoms.randrange(self.n_pictured)) < N_IMAGES:
-                    self.pictured[place] = example.image
+                    self.pictured[place] = example
             yield _unpictured(example)
 
 
 def _unpictured(example: Example) -> Example:
     """Return the example with a name for its image in the question, and no image."""
-    if example.image is None:
+    if (name := _image_name(example)) is None:
         return example
-    # Letters alone, so that no rule about numbers, addresses or languages sees anything in it.
-    name = hashlib.sha256(example.image.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    letters = name.translate(str.maketrans("0123456789", "ghijklmnop"))
-    return replace(example, image=None, group=example.group or example.image, question=f"{example.question}\n{letters}")
+    return replace(example, image=None, group=example.group or name, question=f"{example.question}\n{name}")
+
+
+def _image_name(example: Example) -> str | None:
+    """Name an image by its path or bytes; in letters, in which no rule about numbers or addresses sees anything."""
+    if example.image is None:
+        return None
+    data = example.image if isinstance(example.image, bytes) else example.image.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()[:16].translate(str.maketrans("0123456789", "ghijklmnop"))
 
 
 def _watched(examples: Iterable[Example], what: str, watch: Watch) -> Iterator[Example]:
@@ -158,16 +167,13 @@ def _filtered(task: Task, examples: Iterable[Example], folder: UPath) -> Filtere
     return filter_examples(nobody, task.answer, filtering, folder / "clean.parquet", folder / "aside.parquet")
 
 
-def _images(what: str, seen: _Seen) -> Iterator[Finding]:
+def _images(what: str, seen: _Seen, folder: UPath) -> Iterator[Finding]:
     """Open some of the images."""
     if not seen.pictured:
         return
-    broken: list[ImageError] = []
-    for path in seen.pictured:
-        try:
-            images.inspect(images.read(path))
-        except ImageError as error:
-            broken.append(error)
+    addresses = ImageAddresses(ImageStore(folder / "images"))
+    with tempfile.TemporaryFile() as thumbnails, Looker(thumbnails, addresses, window_of(seen.task.source)) as looker:
+        broken = [look.error for look in looker.looks(seen.pictured) if look.error]
     n = len(seen.pictured)
     if not broken:
         yield Finding(what, "good", f"{n} of {seen.n_pictured:,} images were opened, and are whole")
