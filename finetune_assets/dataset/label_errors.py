@@ -1,7 +1,8 @@
 """Labels that are likely wrong: examples like them have another one (confident learning, Northcutt et al. 2021).
 
-A simple classifier is cross-validated on the training examples, over TF-IDF weights of the text and the pixels of a
-small picture. Only where it tells the answers apart (ROC AUC of 0.85 or more) does its disagreement mean anything.
+A simple classifier is cross-validated on the training examples, by whole groups: a patient who is labelled wrong
+throughout must not teach the classifier that judges him. It sees TF-IDF weights of the text and the pixels of a small
+picture. Only where it tells the answers apart (ROC AUC of 0.85 or more) does its disagreement mean anything.
 An example is suspect if cleanlab's pruning finds it, and the classifier gives its label less than one chance in ten.
 The other splits are judged by the classifier of all training examples. They are only reported: whoever removed from the
 test what a model finds hard would flatter every model.
@@ -34,7 +35,7 @@ _FOLDS = 5
 _MAX_CHANCE = 0.1
 _MAX_COMPONENTS = 64
 _EXAMPLES_PER_COMPONENT = 8
-_COLUMNS = ["example_id", "split", "question", "answer", "image", "image_sha256"]
+_COLUMNS = ["example_id", "split", "question", "answer", "image", "image_sha256", "group"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,11 @@ def find_label_errors(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray
     features = _features(examples, training)
     if features is None:
         return _nothing("not looked for: all examples ask the same, without images")
-    chances, auc = _chances(features, labels, training)
+    groups = examples["group"].fillna(examples["example_id"]).to_numpy(object)[training].astype(str)
+    per_answer = pd.Series(groups).groupby(labels[training]).nunique()
+    if per_answer.min() < _FOLDS:
+        return _nothing(f"not looked for: an answer occurs in fewer than {_FOLDS} groups of the training examples")
+    chances, auc = _chances(features, labels, training, groups)
     if auc < MIN_AUC:
         return LabelErrors(f"a simple classifier cannot tell the answers apart (ROC AUC {auc:.2f})", auc, _empty())
     return LabelErrors(
@@ -144,15 +149,17 @@ def _thumbnails(paths: Sequence[object]) -> Iterator[np.ndarray]:
         yield pixels.astype(np.float32)
 
 
-def _chances(features: Any, labels: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, float]:
+def _chances(features: Any, labels: np.ndarray, training: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, float]:
     """Chance of each answer for each example, [n, k], from classifiers that did not learn from it, and their AUC."""
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 
     classifier = _classifier()
     known, taught = features[training], labels[training]
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
-    crossed = np.asarray(cross_val_predict(classifier, known, taught, cv=folds, method="predict_proba"))
+    folds: Any = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(known, taught, groups)
+    if len(np.unique(groups)) == len(groups):
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(known, taught)
+    crossed = np.asarray(cross_val_predict(classifier, known, taught, cv=list(folds), method="predict_proba"))
     chances = np.empty((len(labels), crossed.shape[1]))
     chances[training] = crossed
     if not training.all():

@@ -54,6 +54,8 @@ class Reason(StrEnum):
     """Same image, question and answer as an earlier example, which stays."""
     CONTRADICTORY_ANSWERS = "contradictory_answers"
     """Same image and question with different answers; none of them stays, unless a reviewer decided which is true."""
+    SPLITS_MEET = "splits_meet"
+    """New, and belongs to examples that are in several splits already: in any of them it would leak."""
     REJECTED_BY_REVIEWER = "rejected_by_reviewer"
     """A reviewer finds that nobody should learn from it, or be judged by it."""
 

@@ -2,8 +2,8 @@
 
 Two passes, so that a region may be larger than memory. The first streams the source, looks at every image (so that
 what is broken is known before anything is paid for) and writes the rows to a scratch file without a name, which
-vanishes with the process; of each row some 50 bytes of hashes stay in memory. These decide on groups and splits, and
-the second pass writes the table.
+vanishes with the process; of each row some 70 bytes of hashes stay in memory. These decide on groups and splits,
+with what was drawn before, and the second pass writes the table.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import numpy as np
 import pandas as pd
 from upath import UPath
 
-from finetune_assets.dataset import near_duplicates, splits
+from finetune_assets.dataset.belonging import look_alikes
+from finetune_assets.dataset.belonging.memory import Memory
+from finetune_assets.dataset.drawing import Draw, Pairs, Rows, group_of, looks_of, paired, published_words
 from finetune_assets.dataset.example import Example
-from finetune_assets.dataset.groups import UNKNOWN, Groups, linked
 from finetune_assets.dataset.identity import example_id
 from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.image_looks import Look, Looker
 from finetune_assets.dataset.image_store import ImageStore
-from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.dataset.pixels.window import Window
+from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import Table, TableWriter, read_chunks, writing
 from finetune_assets.task import SPLITS, Sampling
 
@@ -54,6 +55,7 @@ DTYPES = {
     "image_high": "float64",
     "image_range": "str",
     "image_contrast": "Int64",
+    "look": "str",
     "doubt": "str",
     "problem": "str",
     "detail": "str",
@@ -65,11 +67,12 @@ DTYPES = {
 `system` where the prompt's own holds. `image` is where the image is read from; `image_sha256` is of the bytes that the
 source names, of which a stored copy in 8 bits may be what is read. `image_fit`: a provider takes the image's bytes as
 they are. `image_bits`, `image_low`, `image_high`, `image_range`: of an image of more than 8 bits, which stored values
-are its black and white, and who said so (`pixels.window.Scale`). `image_contrast`: as `ImageFacts.contrast`."""
+are its black and white, and who said so (`pixels.window.Scale`). `image_contrast`: as `ImageFacts.contrast`.
+`look`: hash of the first of the images that look the same, where there are several."""
 _CHUNK_ROWS = 10_000
 _CHUNK_BYTES = 64 << 20
 """Of images that a source holds inside."""
-_NO_LINKS = (np.empty(0, int), np.empty(0, int))
+_BRIDGE = "belongs to examples that were drawn into several splits before; in any of them it would leak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,40 +87,18 @@ class Sample:
     """Of these, the rows without a problem, from which the splits are drawn."""
     n_near_duplicates: int
     """Images that look like an earlier one and share its group, though their bytes differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What stays in memory of the rows of the source, an array of [n] each."""
-
-    group: np.ndarray
-    """Hash of the seed and the name of the group, from which the split follows."""
-    image: np.ndarray
-    """Hash of the image, or `UNKNOWN`."""
-    thumbnail: np.ndarray
-    """Number of the image's thumbnail, or -1."""
-    name: np.ndarray
-    """Hash of the id."""
-    label: np.ndarray
-    """Number of the answer among the labels, beyond them where it is none."""
-    usable: np.ndarray
-    """Whether the row has no problem."""
-
-    @classmethod
-    def of(cls, rows: Sequence[Example], looks: Sequence[Look], seed: int, labels: Sequence[str]) -> _Rows:
-        codes = {label: code for code, label in enumerate(labels)}
-        facts = [look.facts for look in looks]
-        named = zip(rows, facts, strict=True)
-        return cls(
-            group=np.array([splits.key(seed, _group(row, fact)) for row, fact in named], np.uint64),
-            image=np.array([int(fact.sha256[:16], 16) if fact else UNKNOWN for fact in facts], np.uint64),
-            thumbnail=np.array([look.thumbnail for look in looks], np.int32),
-            name=np.array([splits.key(seed, row.id) for row in rows], np.uint64),
-            label=np.array([codes.get(row.answer or "", len(labels)) for row in rows], np.int16),
-            usable=np.array(
-                [row.problem is None and look.error is None for row, look in zip(rows, looks, strict=True)], bool
-            ),
-        )
+    largest_group: tuple[str, int]
+    """Name of the largest group of usable rows, and their number."""
+    closeness: look_alikes.Closeness
+    """How near the images of the test come to those that train."""
+    n_test_trained: int
+    """Examples of the test that have trained a model in an earlier draw, or belong to one that has."""
+    drawn_before: str
+    """How the splits were drawn the last time, where that was otherwise; "" where it holds."""
+    published: str
+    """What was cut out of published splits, in words; "" where none are published."""
+    memory: Memory
+    """What is to be remembered if these splits are used."""
 
 
 def sample(
@@ -126,54 +107,78 @@ def sample(
     path: UPath,
     *,
     labels: Sequence[str] = (),
-    look_alikes: bool = True,
+    near: bool = True,
+    memory: Memory | None = None,
     addresses: ImageAddresses | None = None,
     window: Window | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Sample:
     """Look at each example's image, group the examples, draw the splits, and write the table.
 
-    The group is the example's own, else its image's hash, else its id; examples with identical images, or images that
-    look the same, are of one group whatever the source says, under the smallest of their names. Rows with a problem,
-    from the source or the image, are in the table without a split; of the others those that are in no split are left
-    out. Where a source repeats an id, the later examples' ids end in `#2`, `#3` and so on.
+    The group is the example's own, else its image's hash, else its id; examples with identical images, images that look
+    the same, or texts that say the same are of one group whatever the source says, under the smallest of their names.
+    Rows with a problem, from the source or the image, are in the table without a split; of the others those that are in
+    no split are left out. What was drawn before keeps its split and what belongs to it joins it; a new row that belongs
+    to several splits is set aside. Where a source repeats an id, the later examples' ids end in `#2`, `#3` and so on.
 
     Args:
         examples: Examples in the order of the source.
         sampling: The share or count of each split.
         path: Where the table is written.
         labels: The answers whose proportions the splits keep where they are drawn by count.
-        look_alikes: Whether images that look the same share a group (`near_duplicates`).
+        near: Whether images that look the same (`look_alikes`) and texts that say the same (`near_texts`) are together.
+        memory: What was drawn before.
         addresses: Reads the images, and keeps those that have no file of their own; by default in `images` beside the
             table.
         window: The range of stored values in which images of more than 8 bits are shown.
         say: Is told now and then how far it is.
     """
+    memory = memory or Memory.empty()
     addresses = addresses or ImageAddresses(ImageStore(path.parent / "images"))
     with tempfile.TemporaryFile() as scratch, tempfile.TemporaryFile() as thumbnails:
         with Looker(thumbnails, addresses, window, say) as looker:
-            rows = _first_pass(examples, scratch, looker, sampling.seed, labels)
-        alike = _look_alikes(rows, thumbnails) if look_alikes else _NO_LINKS
-        groups = Groups(rows.group, [linked(rows.image), alike])
-        groups.name_merged(read_chunks(scratch, ["group"]))
-        split = _drawn(rows, groups, sampling, labels)
-        times_seen = _times_seen(rows.name)
+            rows = _first_pass(examples, scratch, looker, sampling.seed, labels, near)
+        alike = paired(rows, thumbnails) if near else Pairs.none()
+        draw = Draw.of(rows, alike, scratch, sampling, labels, memory)
+        times_seen = _times_seen(rows.name, rows.order)
+        looks = looks_of(rows, alike, ~draw.bridging, scratch)
         with writing(path, DTYPES) as table:
             for chunk in read_chunks(scratch):
-                table.write(_completed(chunk, groups, split, times_seen))
-    return Sample(Table(path), len(split), int(rows.usable.sum()), len(alike[0]))
+                table.write(_completed(chunk, draw, times_seen, looks))
+        test, train = (
+            np.unique(rows.thumbnail[(draw.split == SPLITS.index(name)) & (rows.thumbnail >= 0)])
+            for name in ("test", "train")
+        )
+        closeness = look_alikes.closeness(thumbnails, test, train)
+        largest = draw.largest_group(rows.usable, scratch)
+    in_test = rows.known.at(draw.split == SPLITS.index("test"))
+    in_a_split = draw.split >= 0
+    return Sample(
+        Table(path),
+        n_source=len(draw.split),
+        n_usable=int(rows.usable.sum()),
+        n_near_duplicates=alike.n_later,
+        largest_group=largest,
+        closeness=closeness,
+        n_test_trained=int(memory.has_trained(in_test).sum()),
+        drawn_before="" if memory.holds_for(sampling) else memory.draw,
+        published=published_words(rows),
+        memory=memory.with_draw(rows.known.at(in_a_split), draw.split[in_a_split], sampling),
+    )
 
 
-def _first_pass(examples: Iterable[Example], scratch: Any, looker: Looker, seed: int, labels: Sequence[str]) -> _Rows:
+def _first_pass(
+    examples: Iterable[Example], scratch: Any, looker: Looker, seed: int, labels: Sequence[str], near: bool
+) -> Rows:
     """Write all rows to the scratch file, their images looked at, and return what stays in memory."""
-    parts: list[_Rows] = [_Rows.of([], [], seed, labels)]
+    parts: list[Rows] = [Rows.of([], [], seed, labels, near)]
     with TableWriter(scratch, DTYPES) as table:
         for rows in _chunks(examples):
             looks = looker.looks(rows)
             rows = [_identified(row, look) for row, look in zip(rows, looks, strict=True)]
             table.write(_records(rows, looks))
-            parts.append(_Rows.of(rows, looks, seed, labels))
-    return _Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__slots__})
+            parts.append(Rows.of(rows, looks, seed, labels, near))
+    return Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__})
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
@@ -190,31 +195,9 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield chunk
 
 
-def _look_alikes(rows: _Rows, thumbnails: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Pair the rows of images that look the same: the first of each cluster with the others."""
-    pictured = np.flatnonzero(rows.thumbnail >= 0)
-    # One row stands for all that have the same image.
-    _, firsts = np.unique(rows.image[pictured], return_index=True)
-    pictured = pictured[np.sort(firsts)]
-    if not len(pictured):
-        return _NO_LINKS
-    first = near_duplicates.clusters(thumbnails, rows.thumbnail[pictured])
-    later = np.flatnonzero(first != np.arange(len(pictured)))
-    return pictured[first[later]], pictured[later]
-
-
-def _drawn(rows: _Rows, groups: Groups, sampling: Sampling, labels: Sequence[str]) -> np.ndarray:
-    """The split of each row as its place in `SPLITS`, [n]; rows with a problem are in none."""
-    usable = rows.usable
-    positions = groups.position(sampling.seed)[usable]
-    split = np.full(len(usable), splits.NOT_SAMPLED, np.int8)
-    split[usable] = splits.assign(groups.of_row[usable], positions, sampling, rows.label[usable], [*labels, "None"])
-    return split
-
-
-def _times_seen(names: np.ndarray) -> np.ndarray:
-    """How often each row's name occurred before it, [n]."""
-    order = np.argsort(names, kind="stable")
+def _times_seen(names: np.ndarray, within_name: np.ndarray) -> np.ndarray:
+    """How often each row's name occurred before it, in the order that is given within a name, [n]."""
+    order = np.lexsort((within_name, names))
     starts = np.flatnonzero(np.diff(names[order], prepend=~names[order[:1]]))
     within = np.arange(len(names)) - np.repeat(starts, np.diff(starts, append=len(names)))
     result = np.empty(len(names), np.int32)
@@ -222,11 +205,13 @@ def _times_seen(names: np.ndarray) -> np.ndarray:
     return result
 
 
-def _completed(chunk: pd.DataFrame, groups: Groups, split: np.ndarray, times_seen: np.ndarray) -> pd.DataFrame:
+def _completed(chunk: pd.DataFrame, draw: Draw, times_seen: np.ndarray, looks: dict[int, str]) -> pd.DataFrame:
     """The rows of a chunk that are kept, with their split, merged group and unique id."""
-    at = chunk.index
+    at, groups = chunk.index, draw.groups
     names = np.array([*SPLITS, None], object)
-    chunk["split"] = names[split[at]]
+    chunk["split"] = names[draw.split[at]]
+    chunk["look"] = pd.Series([looks.get(row) for row in at] if looks else None, at, dtype=object)
+    chunk.loc[draw.bridging[at], ["problem", "detail"]] = [str(Reason.SPLITS_MEET), _BRIDGE]
     merged, repeated = groups.is_merged[at], times_seen[at] > 0
     if merged.any():
         chunk.loc[merged, "group"] = [groups.names[group] for group in groups.of_row[at[merged]].tolist()]
@@ -245,16 +230,12 @@ def _identified(row: Example, look: Look) -> Example:
     return replace(row, id=example_id(row.region, row.question, row.system, look.facts.sha256))
 
 
-def _group(row: Example, facts: ImageFacts | None) -> str:
-    return row.group or (facts.sha256 if facts else None) or row.id
-
-
 def _records(rows: Sequence[Example], looks: Sequence[Look]) -> pd.DataFrame:
     facts = [look.facts for look in looks]
     seen = list(zip(rows, looks, strict=True))
     columns: dict[str, list[Any]] = {
         "example_id": [row.id for row in rows],
-        "group": [_group(row, fact) for row, fact in zip(rows, facts, strict=True)],
+        "group": [group_of(row, fact) for row, fact in zip(rows, facts, strict=True)],
         "image": [look.address or (row.image if isinstance(row.image, str) else None) for row, look in seen],
         "image_bytes": [look.n_bytes for look in looks],
         "image_modified_ns": [look.modified_ns for look in looks],

@@ -1,16 +1,15 @@
 """The only place that decides what is held out.
 
-An example's split follows from the hash of the seed and its group alone, so it is the same in every run, on every
-machine, and stays the same when data is added. Examples of one group always land together.
+A new example's split follows from the hash of the seed and its group, so it is the same on every machine. What was
+drawn before keeps its split, and what belongs to it joins it (`belonging.memory`); what was published in a split stays
+in it. Examples of one group always land together.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 
@@ -18,16 +17,6 @@ from finetune_assets.dataset.table import Table, hashes
 from finetune_assets.task import SPLITS, Sampling, Split
 
 NOT_SAMPLED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """Something that two splits share and must not."""
-
-    kind: Literal["image_sha256", "group"]
-    value: str
-    splits: tuple[str, ...]
-    """The splits it is in, sorted."""
 
 
 def key(seed: int, name: str) -> int:
@@ -40,15 +29,62 @@ def places(keys: np.ndarray) -> np.ndarray:
     return (keys >> np.uint64(11)) / (1 << 53)
 
 
+def owners(positions: np.ndarray, sampling: Sampling) -> np.ndarray:
+    """Find the split that owns each position: its place in `SPLITS`, or `NOT_SAMPLED`, [n].
+
+    With shares, each split owns an interval as wide as its share, so the sizes come out near the shares, not exactly on
+    them. With counts, each split owns an interval in proportion to its count.
+    """
+    found = np.searchsorted(_bounds(sampling), positions, side="right").astype(np.int8)
+    found[found == len(SPLITS)] = NOT_SAMPLED
+    return found
+
+
+def as_published(published: np.ndarray, positions: np.ndarray, sampling: Sampling) -> np.ndarray:
+    """Find the split of rows that were published in one: their own, or one that is cut out of it, [n].
+
+    A calibration that nobody published is cut out of the published validation, else out of train; validation and test
+    out of train. What is cut follows the positions, in the proportions of the sampling.
+
+    Args:
+        published: Place in `SPLITS` of what each row was published in, [n].
+        positions: Place of each row's group in [0, 1), [n].
+        sampling: The share or count of each split.
+    """
+    found = np.empty(len(published), np.int8)
+    amounts = np.array(list(sampling.amounts.values()), float)
+    for split, parts in cut_out_of(published).items():
+        rows = np.flatnonzero(published == split)
+        bounds = np.cumsum(amounts[parts]) / amounts[parts].sum()
+        found[rows] = np.array(parts, np.int8)[np.searchsorted(bounds[:-1], positions[rows], side="right")]
+    return found
+
+
+def cut_out_of(published: np.ndarray) -> dict[int, list[int]]:
+    """Return the splits that are cut out of each published one, which come first; all by their places in `SPLITS`."""
+    train, validation, calibration, test = range(len(SPLITS))
+    there = np.unique(published).tolist()
+    parts = {split: [split] for split in there}
+    source = {validation: train, test: train, calibration: validation if validation in there else train}
+    for split in (validation, calibration, test):
+        if split not in there and source[split] in there:
+            parts[source[split]].append(split)
+    return parts
+
+
 def assign(
-    groups: np.ndarray, positions: np.ndarray, sampling: Sampling, labels: np.ndarray, names: Sequence[str]
+    groups: np.ndarray,
+    positions: np.ndarray,
+    sampling: Sampling,
+    labels: np.ndarray,
+    names: Sequence[str],
+    owned: np.ndarray | None = None,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Find the split of each example as its place in `SPLITS`, or `NOT_SAMPLED`.
 
-    With shares, each split owns a fixed interval of positions as wide as its share, so the sizes come out near the
-    shares, not exactly on them. With counts, each split owns an interval in proportion to its count and takes from
-    it the groups that lie lowest, label by label in the proportions of all examples, up to the count. When data is
-    added an example may then enter or leave the sample, but it never changes its split.
+    With counts, each split takes what it has kept from before, and then of those it owns the groups that lie lowest,
+    label by label in the proportions of all examples, up to the count.
 
     Args:
         groups: Number of each example's group, [n].
@@ -56,34 +92,23 @@ def assign(
         sampling: The share or count of each split.
         labels: Number of each example's label in `names`, for the proportions; used with counts only. [n]
         names: The labels.
+        owned: The split that may have each example, where it is not its position's (`owners`), [n].
+        kept: Whether each example was in that split before, so that it stays there, [n].
     """
-    owners = np.searchsorted(_bounds(sampling), positions, side="right").astype(np.int8)
-    owners[owners == len(SPLITS)] = NOT_SAMPLED
+    owned = owners(positions, sampling) if owned is None else owned
     if not sampling.by_count:
-        return owners
+        return owned
+    kept = np.zeros(len(groups), bool) if kept is None else kept
     proportions = np.bincount(labels, minlength=len(names))
-    drawn = np.full(len(groups), NOT_SAMPLED, np.int8)
+    drawn = np.where(kept, owned, np.int8(NOT_SAMPLED)).astype(np.int8)
     order = np.lexsort((groups, positions))
     for split, count in enumerate(sampling.amounts.values()):
-        candidates = order[owners[order] == split]
-        quotas = _quotas(proportions, names, int(count))
-        drawn[_filled(candidates, groups[candidates], labels[candidates], quotas, int(count))] = split
+        stays = kept & (owned == split)
+        candidates = order[(owned[order] == split) & ~kept[order]]
+        quotas = _quotas(proportions, names, int(count)) - np.bincount(labels[stays], minlength=len(names))
+        room = max(int(count) - int(stays.sum()), 0)
+        drawn[_filled(candidates, groups[candidates], labels[candidates], quotas.clip(min=0), room)] = split
     return drawn
-
-
-def leaks(table: Table) -> list[Leak]:
-    """List every image hash and group that is in two splits of the table; nothing if the splits are clean."""
-    found: list[Leak] = []
-    kinds: tuple[Literal["image_sha256", "group"], ...] = ("image_sha256", "group")
-    for kind in kinds:
-        suspects = _in_two_splits(table, kind)
-        shared: dict[str, set[str]] = {}
-        for chunk in table.chunks([kind, "split"]) if len(suspects) else ():
-            rows = chunk.dropna()
-            for value, split in rows.loc[np.isin(hashes(rows.filter([kind])), suspects)].itertuples(index=False):
-                shared.setdefault(value, set()).add(split)
-        found += [Leak(kind, value, tuple(sorted(shared[value]))) for value in sorted(shared) if len(shared[value]) > 1]
-    return found
 
 
 def groups_by_split(table: Table) -> dict[Split, int]:
@@ -94,21 +119,6 @@ def groups_by_split(table: Table) -> dict[Split, int]:
         for split, keys in zip(rows["split"], hashes(rows.filter(["group"])).tolist(), strict=True):
             seen[split].add(keys)
     return {split: len(keys) for split, keys in seen.items()}
-
-
-def _in_two_splits(table: Table, column: str) -> np.ndarray:
-    """Hashes of the values that occur in more than one split."""
-    values, split = np.empty(len(table), np.uint64), np.empty(len(table), np.int8)
-    n = 0
-    for chunk in table.chunks([column, "split"]):
-        rows = chunk.dropna()
-        values[n : n + len(rows)] = hashes(rows.filter([column]))
-        split[n : n + len(rows)] = [SPLITS.index(name) for name in rows["split"]]
-        n += len(rows)
-    order = np.argsort(values[:n])
-    values, split = values[order], split[order]
-    # Equal values are neighbours now, and where they are in two splits some neighbours differ.
-    return np.unique(values[1:][(values[1:] == values[:-1]) & (split[1:] != split[:-1])])
 
 
 def _bounds(sampling: Sampling) -> list[float]:

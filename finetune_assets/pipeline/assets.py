@@ -16,13 +16,15 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from finetune_assets.dataset.belonging.apart import leaks
+from finetune_assets.dataset.belonging.memory import Memory
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.identity import ascii_name
 from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import Digest, read, version
-from finetune_assets.dataset.splits import groups_by_split, leaks
+from finetune_assets.dataset.splits import groups_by_split
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import calibration, charts
@@ -49,20 +51,45 @@ from finetune_assets.training_file.target import nearest_target
 Record = dict[str, Any]
 
 
-@stage(io="tables", checks=[checks.SPLIT_SIZES, checks.WHOLE_IMAGES])
-def sampled_examples(region: Region) -> Result:
+class Drawing(dg.Config):
+    """Whether the splits of before hold."""
+
+    draw_anew: bool = Field(
+        default=False,
+        description="Forget how the examples were drawn before, and which of them have trained a model.",
+    )
+
+
+@stage(
+    io="tables",
+    checks=[
+        checks.SPLIT_SIZES,
+        checks.WHOLE_IMAGES,
+        checks.SAME_RANGE,
+        checks.GROUPS_DIVIDE,
+        checks.UNSEEN_TEST,
+        checks.CLOSE_NEIGHBOURS,
+    ],
+)
+def sampled_examples(region: Region, drawing: Drawing) -> Result:
     """Draw the region's examples into train, validation, calibration and test, and look at their images."""
     task, files, digest = region.task, version(region.task.source), Digest()
+    remembered = region.path("sampled_examples", ".drawn.parquet")
     sampled = sample(
         digest.over(read(task.source, region.name, task.answer)),
         task.sampling,
         region.path("sampled_examples", ".parquet"),
         labels=data_views.answers(task.answer),
-        look_alikes=task.filtering.near_duplicates,
+        near=task.filtering.near_duplicates,
+        memory=Memory.empty() if drawing.draw_anew else Memory.read(remembered),
         addresses=ImageAddresses(region.images),
         window=window_of(task.source),
         say=dg.get_dagster_logger().info,
     )
+    unseen = checks.unseen_test(region.name, sampled)
+    if unseen.passed or checks.UNSEEN_TEST.severity(task) != "error":
+        # Splits that go no further are not remembered: whoever goes back to the seed of before finds all as it was.
+        sampled.memory.write(remembered)
     counts = data_views.counts(sampled.table, task.answer)
     return dg.MaterializeResult(
         value=sampled.table,
@@ -71,13 +98,19 @@ def sampled_examples(region: Region) -> Result:
             "rows_in_source": sampled.n_source,
             SOURCE_FILES: files,
             SOURCE_ROWS: str(digest),
+            **data_views.drawing(sampled),
             "by_split_and_label": views.table(counts.reset_index()),
             "answers": data_views.answer_chart(sampled.table, task.answer, counts),
+            **data_views.ranges(sampled.table),
             **data_views.first_examples(sampled.table, sampled.n_near_duplicates),
         },
         check_results=[
             checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling),
             checks.whole_images(region.name, sampled.table),
+            checks.same_range(region.name, sampled.table),
+            checks.groups_divide(region.name, sampled),
+            unseen,
+            checks.close_neighbours(region.name, sampled),
         ],
     )
 
@@ -117,7 +150,7 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
         check_results=[
             checks.enough_examples(region.name, counts, groups_by_split(filtered.clean), filtered.by_reason),
             checks.both_answers(region.name, counts, task.answer),
-            checks.no_leakage(region.name, leaks(filtered.clean)),
+            checks.no_leakage(region.name, leaks(filtered.clean, task.filtering.near_duplicates)),
             checks.little_quarantine(region.name, len(filtered.quarantine), filtered.n_sampled),
             checks.likely_labels(region.name, filtered.label_errors),
         ],

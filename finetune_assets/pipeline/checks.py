@@ -15,8 +15,10 @@ from typing import Any, Literal
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.dataset.belonging.apart import Leak
+from finetune_assets.dataset.images import LOW_CONTRAST
 from finetune_assets.dataset.label_errors import LabelErrors
-from finetune_assets.dataset.splits import Leak
+from finetune_assets.dataset.sampling import Sample
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.benchmark.forgetting import Forgetting
 from finetune_assets.evaluation.calibration import evidence
@@ -35,8 +37,25 @@ MIN_HELD_OUT_GROUPS = 3
 """Of fewer in a split neither the benchmark's nor the calibrator's intervals mean anything."""
 MAX_QUARANTINE_SHARE = 0.25
 MAX_BROKEN_IMAGES_SHARE = 0.05
+MAX_GROUP_SHARE = 0.5
+MAX_CLOSE_SHARE = 0.5
+_FEW = 4
+"""Rows of which a group may well be the half."""
 MIN_SCORED_GROUPS = 2
 """Of fewer no interval can be given."""
+_IN_WORDS = {"image_sha256": "images", "look": "look-alike images", "group": "groups", "text": "near-equal texts"}
+_APART_AGAIN = (
+    "Mend published splits; where a group was named, or data joined, after the splits were drawn, materialise "
+    "sampled_examples with draw_anew in the launchpad."
+)
+_ONE_SPLIT = (
+    "all of it is in one split, so the others are small or empty. If it is one scene or patient, add others; if its "
+    "images only look alike, set filtering.near_duplicates to false and name their group (source.group)"
+)
+_SEEN_BEFORE = (
+    "it would be judged by what it knows. Go back to the seed and amounts of before, or materialise sampled_examples "
+    "with draw_anew in the launchpad, and train again before models are compared"
+)
 NOTHING_SET_ASIDE = Counter[str]()
 
 
@@ -83,6 +102,9 @@ SPLIT_SIZES = Check(
 WHOLE_IMAGES = Check(
     "whole_images", f"At most {MAX_BROKEN_IMAGES_SHARE:.0%} of the images are missing, damaged or of no use."
 )
+SAME_RANGE = Check(
+    "same_range", "All images of more than 8 bits are shown in one range, and hardly any is nearly of one grey."
+)
 ENOUGH_EXAMPLES = Check(
     "enough_examples",
     f"At least {MIN_TRAINING_EXAMPLES} examples to train on, one to validate with, and examples of "
@@ -94,7 +116,20 @@ BOTH_ANSWERS = Check(
     "Both answers occur in what trains, calibrates and tests the model; of several, each trains and two are tested.",
     blocking=True,
 )
-NO_LEAKAGE = Check("no_leakage", "No image and no group of examples is in two splits.", blocking=True)
+NO_LEAKAGE = Check(
+    "no_leakage", "No image, look-alike, group of examples or near-equal text is in two splits.", blocking=True
+)
+GROUPS_DIVIDE = Check(
+    "groups_divide",
+    f"No group of examples that have to stay together is more than {MAX_GROUP_SHARE:.0%} of a region.",
+    blocking=True,
+)
+UNSEEN_TEST = Check(
+    "unseen_test", "No example of the test has trained a model in an earlier draw of the splits.", blocking=True
+)
+CLOSE_NEIGHBOURS = Check(
+    "close_neighbours", f"At most {MAX_CLOSE_SHARE:.0%} of the test's images nearly look like one that trains."
+)
 LITTLE_QUARANTINE = Check(
     "little_quarantine", f"At most {MAX_QUARANTINE_SHARE:.0%} of the sampled examples were set aside."
 )
@@ -170,6 +205,26 @@ def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
     )
 
 
+def same_range(region: str, sampled: Table) -> dg.AssetCheckResult:
+    """Judge whether the greys of two images mean the same, and whether there are any."""
+    n_images, n_faint, by = 0, 0, Counter[str]()
+    for chunk in sampled.chunks(["image_range", "image_contrast"]):
+        contrast = chunk["image_contrast"].dropna()
+        n_images += len(contrast)
+        n_faint += int((contrast < LOW_CONTRAST).sum())
+        by.update(chunk["image_range"].dropna())
+    wrong = []
+    if by["image"]:
+        wrong.append(
+            f"of {by.total()} images of more than 8 bits {by['image']} are shown in the range that each one holds, so "
+            "the same grey means other values in another image; name one for all: `window: [low, high]` under `source`"
+        )
+    if n_faint > MAX_BROKEN_IMAGES_SHARE * n_images:
+        wrong.append(f"{n_faint} of {n_images} images have fewer than {LOW_CONTRAST} of 256 greys; look at them")
+    good = f"{by.total()} images of more than 8 bits are shown in the range of the task or of their files"
+    return SAME_RANGE.result(not wrong, f"Region {region}: {'; '.join(wrong) or good}.")
+
+
 def enough_examples(
     region: str, counts: pd.DataFrame, groups: Mapping[Split, int], set_aside: Counter[str] = NOTHING_SET_ASIDE
 ) -> dg.AssetCheckResult:
@@ -216,8 +271,41 @@ def both_answers(region: str, counts: pd.DataFrame, answer: Answer) -> dg.AssetC
 
 def no_leakage(region: str, leaks: Sequence[Leak]) -> dg.AssetCheckResult:
     """Judge what two splits have in common."""
-    words = f"{len(leaks)} images or groups are in two splits, first {leaks[0]}" if leaks else "nothing in two splits"
-    return NO_LEAKAGE.result(not leaks, f"Region {region}: {words}.")
+    if not leaks:
+        return NO_LEAKAGE.result(True, f"Region {region}: no image, look-alike, group or text is in two splits.")
+    kinds = Counter(leak.kind for leak in leaks)
+    counts = ", ".join(f"{n} {_IN_WORDS[kind]}" for kind, n in kinds.items())
+    first = f"first {leaks[0].value[:60]!r} in {' and '.join(leaks[0].splits)}"
+    return NO_LEAKAGE.result(False, f"Region {region}: in two splits are {counts}, {first}. {_APART_AGAIN}")
+
+
+def groups_divide(region: str, sampled: Sample) -> dg.AssetCheckResult:
+    """Judge the largest group: one that is most of a region leaves nothing to test by."""
+    name, size = sampled.largest_group
+    share = size / max(sampled.n_usable, 1)
+    words = f"Region {region}: the largest group, {name[:60]!r}, has {size} of {sampled.n_usable} ({share:.0%})"
+    if share <= MAX_GROUP_SHARE or sampled.n_usable <= _FEW:
+        return GROUPS_DIVIDE.result(True, f"{words}.")
+    return GROUPS_DIVIDE.result(False, f"{words}; {_ONE_SPLIT}.")
+
+
+def unseen_test(region: str, sampled: Sample) -> dg.AssetCheckResult:
+    """Judge the examples of the test that have trained a model before; say where the splits were drawn anew."""
+    anew = f" The splits are drawn anew: before it was {sampled.drawn_before}." if sampled.drawn_before else ""
+    if not (n := sampled.n_test_trained):
+        return UNSEEN_TEST.result(True, f"Region {region}: no example of the test has trained a model before.{anew}")
+    words = f"Region {region}: {n} examples of the test have trained a model before, or belong to such"
+    return UNSEEN_TEST.result(False, f"{words}; {_SEEN_BEFORE}.{anew}")
+
+
+def close_neighbours(region: str, sampled: Sample) -> dg.AssetCheckResult:
+    """Judge how near the images of the test come to those that train."""
+    found = sampled.closeness
+    if not found.n_test or not found.n_train:
+        return CLOSE_NEIGHBOURS.result(True, f"Region {region}: there are no images in both test and train.")
+    share = found.n_close[max(found.n_close)] / found.n_test
+    advice = "" if share <= MAX_CLOSE_SHARE else "; name what they have in common as source.group"
+    return CLOSE_NEIGHBOURS.result(share <= MAX_CLOSE_SHARE, f"Region {region}: {found}{advice}.")
 
 
 def little_quarantine(region: str, n_quarantined: int, n_sampled: int) -> dg.AssetCheckResult:

@@ -13,6 +13,7 @@ from finetune_assets.dataset.contact_sheets import contact_sheet
 from finetune_assets.dataset.corrections import Outcome, Reviewed
 from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.label_errors import LabelErrors
+from finetune_assets.dataset.sampling import Sample
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.promotion import Champion
@@ -27,6 +28,7 @@ N_LETTERS = 1_000
 """Of a message that is shown; the file has all of it."""
 N_QUARANTINE = 20
 N_SUSPECTS = 16
+N_RANGES = 10
 CHAT_THUMB = 160
 """Side of the image of a conversation in pixels."""
 _NO_ANSWERS = dg.MetadataValue.md("There are no answers to draw.")
@@ -83,6 +85,25 @@ def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
     if len(set(shown["question"])) > 1:
         sheet = dg.MetadataValue.md(f"{sheet.value}\n\n{_texts(shown).value}")
     return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
+
+
+def ranges(examples: Table) -> dict[str, Any]:
+    """Show in which ranges images of more than 8 bits are shown, the most frequent first; nothing without any."""
+    columns = ["image_bits", "image_low", "image_high", "image_range"]
+    found: Counter[tuple[Any, ...]] = Counter()
+    for chunk in examples.chunks(columns):
+        found.update(chunk.dropna().itertuples(index=False, name=None))
+    if not found:
+        return {}
+    rows = [(*values, n) for values, n in found.most_common(N_RANGES)]
+    return {"ranges": table(pd.DataFrame(rows, columns=["bits", "black", "white", "said by", "images"]), N_RANGES)}
+
+
+def drawing(sampled: Sample) -> dict[str, Any]:
+    """Show what else than the seed has decided about the splits."""
+    name, size = sampled.largest_group
+    said = {"published_splits": sampled.published, "drawn_before": sampled.drawn_before}
+    return {"largest_group": f"{name[:60]}: {size} examples", **{key: words for key, words in said.items() if words}}
 
 
 def quarantine(filtered: Filtered) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def _filtered(task: Task, examples: Iterable[Example], folder: UPath) -> Filtere
         task.sampling,
         folder / "sampled.parquet",
         labels=data_views.answers(task.answer),
-        look_alikes=False,
+        near=False,
     )
     nobody = Reviewed.of(sampled.table, pd.DataFrame(columns=list(DECISIONS)).astype(DECISIONS), task.answer)
     filtering = task.filtering.model_copy(update={"label_errors": "off"})

@@ -166,7 +166,9 @@ class Filtering(Strict):
     doubtful: Literal["quarantine", "keep"] = Field(
         default="quarantine", description="What to do with examples whose label the experts themselves doubted."
     )
-    near_duplicates: bool = Field(default=True, description="Keep images that look the same in one split.")
+    near_duplicates: bool = Field(
+        default=True, description="Keep images that look the same, and texts that say the same, in one split."
+    )
     label_errors: Literal["off", "report", "quarantine"] = Field(
         default="report", description="What to do with labels that a cross-validated classifier finds unlikely."
     )

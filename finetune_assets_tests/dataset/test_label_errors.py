@@ -68,6 +68,24 @@ def test_pictures_are_looked_at_where_all_ask_the_same(tmp_path: Path) -> None:
     assert result.suspects["image"].tolist() == [str(tmp_path / "31.png")]
 
 
+def test_patients_who_are_labelled_wrong_throughout_are_found(tmp_path: Path) -> None:
+    randoms, rows = np.random.default_rng(0), []
+    for patient in range(24):
+        looks = randoms.integers(0, 200, (16, 16))
+        for part in range(8):
+            noisy = np.clip(looks + randoms.normal(0, 6, (16, 16)), 0, 200)
+            noisy[4:12, 4:12] += 55 * (patient % 2)
+            path = tmp_path / f"{patient}-{part}.png"
+            Image.fromarray(noisy.astype(np.uint8)).save(path)
+            answer = "Yes" if (patient % 2 == 1) != (patient in (3, 8)) else "No"
+            rows.append({"example_id": path.stem, "split": "train", "question": "A square?", "answer": answer,
+                         "image": str(path), "group": f"p{patient}"})  # fmt: skip
+    result = found(rows, tmp_path)
+    patients = {name.split("-")[0] for name in result.suspects["example_id"]}
+    assert patients == {"3", "8"}
+    assert len(result.suspects) >= 12
+
+
 def test_a_few_examples_and_one_answer_tell_nothing(tmp_path: Path) -> None:
     for rows in (texts(MIN_EXAMPLES - 2), [{**row, "answer": "Yes"} for row in texts(200)], []):
         result = found(rows, tmp_path)

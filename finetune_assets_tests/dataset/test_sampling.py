@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from finetune_assets.dataset.belonging.apart import leaks
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sampling import DTYPES, Sample, sample
-from finetune_assets.dataset.splits import leaks
 from finetune_assets.dataset.table import write_table
 from finetune_assets.task import Sampling
+from finetune_assets_tests.dataset.belonging.test_look_alikes import encoded, letters
 from finetune_assets_tests.dataset.pictures import picture, put
-from finetune_assets_tests.dataset.test_near_duplicates import encoded, letters
 
 ALL = Sampling(train=0.4, validation=0.2, calibration=0.2, test=0.2)
 
@@ -25,12 +25,10 @@ def example(name: str, **fields: object) -> Example:
     return Example(**known | fields)  # pyright: ignore[reportArgumentType]
 
 
-def sample_of(
-    examples: Iterable[Example], sampling: Sampling = ALL, look_alikes: bool = False
-) -> tuple[Sample, pd.DataFrame]:
+def sample_of(examples: Iterable[Example], sampling: Sampling = ALL, near: bool = False) -> tuple[Sample, pd.DataFrame]:
     """The sample, and its table read before it is gone."""
     with tempfile.TemporaryDirectory() as folder:
-        result = sample(examples, sampling, UPath(folder) / "s.parquet", labels=["Yes", "No"], look_alikes=look_alikes)
+        result = sample(examples, sampling, UPath(folder) / "s.parquet", labels=["Yes", "No"], near=near)
         assert [path.name for path in Path(folder).iterdir()] == ["s.parquet"]
         return result, result.table.frame()
 
@@ -96,7 +94,7 @@ def test_images_that_look_the_same_share_a_group_where_that_is_asked_for(tmp_pat
     one, other, third = letters(0), letters(0).resize((256, 256)), letters(1)
     paths = [put(tmp_path / f"{n}.png", encoded(picture)) for n, picture in enumerate([one, other, third])]
     examples = [example(str(n), image=str(path)) for n, path in enumerate(paths)]
-    result, frame = sample_of(examples, look_alikes=True)
+    result, frame = sample_of(examples, near=True)
     one_group, same_group, other_group = frame["group"].tolist()
     assert one_group == same_group == min(frame["image_sha256"].tolist()[:2]) != other_group
     assert result.n_near_duplicates == 1

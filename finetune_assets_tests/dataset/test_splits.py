@@ -1,19 +1,14 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from upath import UPath
 
 from finetune_assets.dataset import splits
-from finetune_assets.dataset.splits import Leak, leaks
-from finetune_assets.dataset.table import write_table
 from finetune_assets.task import SPLITS, Sampling
 
 SHARES = Sampling(train=0.5, validation=0.1, calibration=0.1, test=0.2, seed=7)
@@ -127,15 +122,25 @@ def test_another_seed_is_another_split() -> None:
     assert assign(groups, SHARES, [None] * 100) != assign(groups, other, [None] * 100)
 
 
-def test_leaks_names_images_and_groups_that_two_splits_share(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {
-            "image_sha256": ["a", "a", "b", "b", None, None, "c"],
-            "group": ["g1", "g2", "g3", "g3", "g4", "g4", "g5"],
-            "split": ["train", "test", "train", "train", "validation", "test", None],
-        }
-    )
-    assert leaks(write_table(UPath(tmp_path) / "t.parquet", frame)) == [
-        Leak("image_sha256", "a", ("test", "train")),
-        Leak("group", "g4", ("test", "validation")),
-    ]
+def test_what_is_published_is_used_so_and_what_lacks_is_cut_out_of_it() -> None:
+    positions = np.linspace(0, 0.999, 1000)
+    train, validation, calibration, test = range(4)
+    published = np.array([train, test] * 500, np.int8)
+    found = splits.as_published(published, positions, SHARES)
+    assert set(found[published == test]) == {test}
+    assert Counter(found[published == train].tolist()) == {train: 358, validation: 71, calibration: 71}
+    found = splits.as_published(np.array([train, validation] * 500, np.int8), positions, SHARES)
+    assert {validation, calibration} == set(found[1::2]) and set(found[::2]) == {train, test}
+
+
+def test_what_was_drawn_stays_and_the_rest_of_a_count_is_filled_up() -> None:
+    n = 200
+    positions = np.array([position(7, str(k)) for k in range(n)])
+    kept = np.zeros(n, bool)
+    kept[[3, 4, 5]] = True
+    owned = splits.owners(positions, COUNTS)
+    owned[kept] = SPLITS.index("test")
+    labels = np.zeros(n, int)
+    drawn = splits.assign(np.arange(n), positions, COUNTS, labels, ["Yes"], owned, kept)
+    assert set(drawn[kept]) == {SPLITS.index("test")}
+    assert np.bincount(drawn[drawn >= 0]).tolist() == [10, 2, 3, 5]

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from upath import UPath
 
+from finetune_assets.dataset.belonging.apart import Leak
 from finetune_assets.dataset.label_errors import LabelErrors
-from finetune_assets.dataset.splits import Leak
 from finetune_assets.dataset.table import write_table
 from finetune_assets.evaluation import calibration
 from finetune_assets.pipeline import checks

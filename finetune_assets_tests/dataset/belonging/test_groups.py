@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.dataset import splits
-from finetune_assets.dataset.groups import Groups, linked
+from finetune_assets.dataset.belonging.groups import Groups, linked
 
 SEED = 7
 

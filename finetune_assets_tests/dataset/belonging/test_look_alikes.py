@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
+from finetune_assets.dataset.belonging.groups import components
+from finetune_assets.dataset.belonging.look_alikes import MIN_CORRELATION, closeness, pairs
 from finetune_assets.dataset.images import inspect
-from finetune_assets.dataset.near_duplicates import MIN_CLUSTER_CAP, MIN_CORRELATION, clusters
 from finetune_assets_tests.dataset.pictures import picture
 
 
@@ -20,7 +21,8 @@ def clustered(pictures: Sequence[Image.Image | bytes]) -> list[int]:
     with tempfile.TemporaryFile() as file:
         file.writelines(inspect(encoded(p) if isinstance(p, Image.Image) else p).thumbnail for p in pictures)
         file.flush()
-        return clusters(file, np.arange(len(pictures))).tolist()
+        numbers = np.arange(len(pictures))
+        return components(numbers, [pairs(file, numbers)]).tolist()
 
 
 def encoded(picture: Image.Image, image_format: str = "PNG", **save: object) -> bytes:
@@ -76,11 +78,31 @@ def test_images_of_nearly_one_shade_are_nobodys_duplicates() -> None:
     assert clustered([picture(size=(200, 200), shade=shade) for shade in (2, 90, 91, 254)]) == [0, 1, 2, 3]
 
 
-def test_a_chain_of_likenesses_cannot_swallow_the_region() -> None:
+def test_the_frames_of_one_scene_belong_together_however_many() -> None:
     first, last = (np.asarray(cell(n), dtype=float) for n in (0, 1))
-    chain = [Image.fromarray((first + (last - first) * step / 100).astype(np.uint8)) for step in range(100)]
-    found = clustered(chain)
-    assert 2 <= np.bincount(found).max() <= MIN_CLUSTER_CAP
+    chain = [Image.fromarray((first + (last - first) * step / 100).astype(np.uint8)) for step in range(101)]
+    assert set(clustered([*chain, cell(2)])) == {0, 101}
+
+
+def test_of_many_equal_images_few_pairs_tie_them_together() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(inspect(encoded(cell(0))).thumbnail * 1500)
+        file.flush()
+        one, other = pairs(file, np.arange(1500))
+    assert len(one) < 1500 * 40
+    assert set(components(np.arange(1500), [(one, other)]).tolist()) == {0}
+
+
+def test_closeness_counts_the_test_images_that_nearly_look_like_one_that_trains() -> None:
+    test, train = [cell(0), cell(1)], [cell(0).resize((100, 100)), cell(2), cell(3)]
+    blank = bytes(32 * 32)
+    with tempfile.TemporaryFile() as file:
+        file.writelines([*(inspect(encoded(picture)).thumbnail for picture in [*test, *train]), blank, blank])
+        file.flush()
+        found = closeness(file, np.array([0, 1, 5]), np.array([2, 3, 4, 6]))
+        assert closeness(file, np.arange(0), np.arange(3)).n_test == 0
+    assert (found.n_test, found.n_train, found.n_close[0.99]) == (3, 4, 1)
+    assert "of 3 test images so many correlate with one of 4 training images: 1 at 0.99" in str(found)
 
 
 def test_the_search_finds_exactly_the_pairs_that_comparing_all_with_all_finds() -> None:
@@ -92,7 +114,7 @@ def test_the_search_finds_exactly_the_pairs_that_comparing_all_with_all_finds() 
     with tempfile.TemporaryFile() as file:
         file.write(thumbnails.tobytes())
         file.flush()
-        found = clusters(file, np.arange(len(thumbnails)))
+        found = components(np.arange(len(thumbnails)), [pairs(file, np.arange(len(thumbnails)))])
 
     alike = np.corrcoef(thumbnails.astype(float)) >= MIN_CORRELATION
     lonely = alike.sum(1) == 1

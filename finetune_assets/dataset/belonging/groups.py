@@ -1,4 +1,4 @@
-"""Which examples belong together: those that share a group, an image, or the look of an image.
+"""Which examples belong together: those that share a group, an image, its look, or what a text says.
 
 Works on hashes and numbers in numpy arrays, some 40 bytes a row, so that a region may have millions of rows.
 """
@@ -27,6 +27,12 @@ class Groups:
         merged = root != np.arange(len(root))
         self.is_merged = np.isin(self.of_row, root[merged])
         self.names: dict[int, str] = {}
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Number of the largest group, and of its rows; no rows where there are none at all."""
+        sizes = np.bincount(self.of_row, minlength=1)
+        return int(sizes.argmax()), int(sizes.max())
 
     def name_merged(self, chunks: Iterable[pd.DataFrame]) -> None:
         """Learn the smallest name of each merged group from the rows' own names."""
