@@ -143,7 +143,7 @@ class Draw:
         groups = of_new if new[rows.usable].all() and not bridging.any() else None
         return cls(groups or _grouped(rows, alike, rows.usable & ~bridging, scratch), split, bridging)
 
-    def largestgroup_of(self, usable: np.ndarray, scratch: Any) -> tuple[str, int]:
+    def largest_group(self, usable: np.ndarray, scratch: Any) -> tuple[str, int]:
         """Return the name of the largest group of usable rows, and how many they are."""
         if not usable.any():
             return "", 0
