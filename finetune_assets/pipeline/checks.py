@@ -343,7 +343,8 @@ def valid_format(region: str, report: Report) -> dg.AssetCheckResult:
     if not errors:
         return VALID_FORMAT.result(True, f"Region {region}: no errors.")
     file, error = errors[0]
-    first = f"{file.path} line {error.line}: {error.message} ({error.code})"
+    place = file.path if error.line is None else f"{file.path} line {error.line}"
+    first = f"{place}: {error.message} ({error.code})"
     return VALID_FORMAT.result(False, f"Region {region}: {len(errors)} errors, the first in {first}.")
 
 
