@@ -26,6 +26,7 @@ from upath import UPath
 from finetune_assets.dataset.image_ends import end_of
 from finetune_assets.dataset.pixels import decoding
 from finetune_assets.dataset.pixels.window import Scale, Window
+from finetune_assets.dataset.spelling import hint
 from finetune_assets.errors import ImageError
 
 MAX_TRAINING_BYTES = 10 * 1024 * 1024
@@ -111,7 +112,7 @@ def read_dated(path: str | Path | UPath) -> tuple[bytes, int | None]:
                 facts = os.fstat(file.fileno())
                 data, modified_ns = file.read(min(facts.st_size, MAX_FILE_BYTES) + 1), facts.st_mtime_ns
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError("image_missing", f"there is no file {str(path)!r}") from error
+        raise ImageError("image_missing", f"there is no file {str(path)!r}{hint(str(path))}") from error
     except (OSError, ValueError) as error:
         raise ImageError("image_unreadable", f"{str(path)!r} cannot be read: {error}") from error
     if len(data) > MAX_FILE_BYTES:

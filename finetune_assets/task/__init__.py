@@ -28,9 +28,9 @@ from finetune_assets.task.sources import (
     ScoredImagesSource,
     Source,
     Split,
-    Strict,
-    Word,
+    Tables,
 )
+from finetune_assets.task.strict import Strict, Word
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Dagster's jobs and sensors are named after it, and allow no other characters."""
@@ -293,6 +293,17 @@ class Task(Strict):
             raise ValueError(f"source {self.source.kind} has {' or '.join(given)} answers, not {self.answer.kind}")
         if isinstance(self.source, Columns) and self.source.support and self.answer.kind != "text":
             raise ValueError(f"source.support explains a text answer, and answer.kind is {self.answer.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _values_are_answers(self) -> Task:
+        values = self.source.values if isinstance(self.source, Tables) else None
+        if values and isinstance(self.answer, BinaryAnswer | ChoiceAnswer):
+            answer = self.answer
+            words = answer.options if isinstance(answer, ChoiceAnswer) else [answer.positive, answer.negative]
+            known = {word.strip().casefold() for word in words}
+            if strange := [value for value in map(str, values.values()) if value.strip().casefold() not in known]:
+                raise ValueError(f"source.values: {strange[0]!r} is no answer; they are {', '.join(words)}")
         return self
 
     @model_validator(mode="after")

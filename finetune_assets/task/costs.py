@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from finetune_assets.task.sources import Name, Strict
+from finetune_assets.task.sources import Name
+from finetune_assets.task.strict import Strict
 
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from finetune_assets.task.sources import Strict
+from finetune_assets.task.strict import Strict
 
 _ACCOUNT = re.compile(
     r"/subscriptions/[^/?#\s]+/resourceGroups/(?P<group>[^/?#\s]+)"

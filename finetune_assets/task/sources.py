@@ -9,13 +9,10 @@ import re
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -23,14 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-
-def _a_text(found: object) -> object:
-    if isinstance(found, bool):
-        raise ValueError("YAML reads Yes, No, on and off as true and false; put the word in quotes")
-    if isinstance(found, int | float):
-        raise ValueError(f'must be a text; put it in quotes: "{found}"')
-    return found
-
+from finetune_assets.task.dialect import Dialect, Values
+from finetune_assets.task.strict import Strict, Text
 
 Split = Literal["train", "validation", "calibration", "test"]
 MAX_NAME = 64
@@ -51,29 +42,8 @@ def _a_name(found: str) -> str:
     return found
 
 
-Word = Annotated[str, Field(min_length=1), BeforeValidator(_a_text)]
-Name = Annotated[str, AfterValidator(_a_name), BeforeValidator(_a_text)]
+Name = Annotated[Text, AfterValidator(_a_name)]
 """A region: a partition's name, a file's name and part of a model's name."""
-
-
-class Strict(BaseModel):
-    """Immutable, and closed to keys it does not know. What stands under a key is its description in the schema."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, found: Any) -> Any:
-        # To pydantic `Yes`, which YAML reads as true, is the number 1; as a text it is none.
-        if not isinstance(found, dict):
-            return found
-        numbers = {name for name, field in cls.model_fields.items() if _takes_a_number(field.annotation)}
-        return {key: str(value).lower() if type(value) is bool and key in numbers else value
-                for key, value in found.items()}  # fmt: skip
-
-
-def _takes_a_number(kind: Any) -> bool:
-    return kind in (int, float) or any(map(_takes_a_number, get_args(kind)))
 
 
 def _with_a_group(pattern: str) -> str:
@@ -236,8 +206,17 @@ class OwnSplits(Strict):
         return _with_its_split(self, self.split)
 
 
-class ScoredImagesSource(OwnSplits, FileSource, Pictured):
-    """A CSV, JSONL or Parquet table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
+class Tables(Strict):
+    """What may be said of tables of any kind."""
+
+    dialect: Dialect = Field(default=Dialect(), description="How the tables are written, where they do not show it.")
+    values: Values | None = Field(
+        default=None, description="What the answer's cells mean, as they are written: {0: intact, 1: crack}."
+    )
+
+
+class ScoredImagesSource(Tables, OwnSplits, FileSource, Pictured):
+    """A table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
 
     kind: Literal["scored_images"]
     image: OfColumns = Field(default="{image_url}", description="Path of an image, relative to the table's folder.")
@@ -335,7 +314,7 @@ class ChatJsonlSource(_OneWayToTheRegion, Pictured):
         return _with_its_group(_with_its_split(self, self.split_field), self.group_field)
 
 
-class Columns(Pictured):
+class Parts(Pictured):
     """What each row's parts are made of: texts in which `{column}` stands for the cell of that column."""
 
     image: OfColumns | None = Field(default=None, description="Path of an image, relative to the table's folder.")
@@ -353,7 +332,7 @@ class Columns(Pictured):
     )
 
     @model_validator(mode="after")
-    def _a_pattern_of_a_group(self) -> Columns:
+    def _a_pattern_of_a_group(self) -> Parts:
         return _with_its_group(self, self.group)
 
     @field_validator("question")
@@ -362,8 +341,12 @@ class Columns(Pictured):
         return text if info.data.get("image") else _holds_a_column(text, info)
 
 
+class Columns(Tables, Parts):
+    """A source of tables whose rows are examples."""
+
+
 class TableSource(OwnSplits, FileSource, Columns):
-    """Any CSV, TSV, JSON, JSONL or Parquet table, or a folder of them, one example a row."""
+    """Any CSV, TSV, JSON, JSONL, Parquet or Excel table, or a folder of them, one example a row."""
 
     kind: Literal["table"]
 

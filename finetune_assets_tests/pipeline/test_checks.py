@@ -251,3 +251,18 @@ def test_intervals_that_hold_too_few_numbers_do_not_pass(shift: float, passed: b
     report = calibration.judge(fitted, calibration.evidence(table, "test", PRICE), "ft:a")
     result = checks.calibration_helps("mono", report)
     assert (result.passed, result.description) == (passed, f"Region mono: {report.verdict}")
+
+
+def test_images_in_ranges_of_their_own_cannot_be_compared_and_the_remedy_is_named(tmp_path: Path) -> None:
+    def judged(ranges: list[str | None], contrast: int = 200) -> dg.AssetCheckResult:
+        frame = pd.DataFrame({"image_range": ranges, "image_contrast": [contrast] * len(ranges)})
+        return checks.same_range(
+            "mono", write_table(UPath(tmp_path) / "t.parquet", frame.astype({"image_range": "str"}))
+        )
+
+    assert judged([None, None]).passed and judged(["task", "task"]).passed
+    own = judged(["image", "file", None])
+    assert not own.passed and own.severity == dg.AssetCheckSeverity.WARN
+    assert "of 2 images of more than 8 bits 1 are shown" in str(own.description)
+    assert "`window: [low, high]` under `source`" in str(own.description)
+    assert "2 of 2 images have fewer than 16 of 256 greys" in str(judged([None, None], contrast=5).description)

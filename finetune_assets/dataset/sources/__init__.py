@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.reading import table_files
 from finetune_assets.dataset.sources import (
     chat_jsonl,
     diamonds,
@@ -28,7 +29,6 @@ from finetune_assets.dataset.sources import (
 )
 from finetune_assets.dataset.sources.origin import key
 from finetune_assets.dataset.sources.places import locate_all
-from finetune_assets.dataset.sources.records import table_files
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, Task
 from finetune_assets.task.sources import FileSource, HuggingFaceSource, Source

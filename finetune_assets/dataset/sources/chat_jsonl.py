@@ -16,10 +16,11 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.identity import region_matched, region_name
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.reading import opening, table_files
+from finetune_assets.dataset.reading.cells import text
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.places import locate_all
-from finetune_assets.dataset.sources.records import opening, table_files, text
 from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer
 from finetune_assets.task.sources import ChatJsonlSource

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from upath import UPath
 
 from finetune_assets.dataset.belonging.named import split_called
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.reading import table_files
+from finetune_assets.dataset.reading.cells import Cells, label_name
+from finetune_assets.dataset.reading.header import require
 from finetune_assets.dataset.sources import columns
-from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.places import locate
-from finetune_assets.dataset.sources.records import Cells, record_name, rows, table_files
+from finetune_assets.dataset.sources.tables import Table, tables_of
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, Split
 from finetune_assets.task.sources import HuggingFaceSource
@@ -30,25 +34,24 @@ def read(source: HuggingFaceSource, region: str, answer: Answer) -> Iterator[Exa
     Raises:
         SourceError: the dataset cannot be reached, has no such split, or lacks a column.
     """
-    return columns.read_rows(source, _rows(source, region), answer)
+    return columns.read_tables(source, _tables(source), region, answer)
 
 
 def regions(source: HuggingFaceSource) -> Iterator[str]:
     """Stream the region of each row that has one."""
-    return columns.row_regions(source, _rows(source, ""))
+    return columns.row_regions(source, _tables(source))
 
 
-def _rows(source: HuggingFaceSource, region: str) -> Iterator[tuple[Origin, Cells | str]]:
+def _tables(source: HuggingFaceSource) -> Iterator[Table]:
     if source.name is not None:
-        yield from _hub_rows(source, source.name, region)
+        yield from _hub_tables(source, source.name)
     if source.path is None:
         return
     folder = locate(source.path, source.folder)
     files = [file for file in table_files(folder) if file.name not in ("dataset_info.json", "dataset_infos.json")]
     for file, published in _of_splits(folder, files, source.splits):
-        record = record_name(file)
-        for number, row in rows(file, columns.needed(source)):
-            yield Origin(region, file, number, record, published), row
+        for table in tables_of([file], source.dialect, columns.needed(source)):
+            yield replace(table, published=published)
 
 
 def _of_splits(
@@ -78,21 +81,22 @@ def _published_as(path: str) -> Split | None:
     return next((split for word in words if (split := split_called(word))), None)
 
 
-def _hub_rows(source: HuggingFaceSource, name: str, region: str) -> Iterator[tuple[Origin, Cells | str]]:
+def _hub_tables(source: HuggingFaceSource, name: str) -> Iterator[Table]:
     loaded = _loaded(source, name)
     as_published = _as_published(source, loaded)
     for split, dataset in loaded.items():
-        origin_path = UPath(f"{name}/{split}")
-        found = list(dataset.features or columns.needed(source))
-        if missing := [column for column in columns.needed(source) if column not in found]:
-            raise SourceError(f"{name}: lacks the columns {', '.join(missing)}; it has {', '.join(found)}")
-        labels = {column: kind for column, kind in (dataset.features or {}).items() if hasattr(kind, "int2str")}
-        try:
-            for number, row in enumerate(dataset, 1):
-                words = {column: kind.int2str(row[column]) for column, kind in labels.items() if _is_label(row[column])}
-                yield Origin(region, origin_path, number, "row", as_published.get(split)), row | words
-        except OSError as error:
-            raise SourceError(f"{name}: reading the split {split} failed: {error}") from error
+        require(UPath(name), columns.needed(source), list(dataset.features or columns.needed(source)))
+        rows = partial(_hub_rows, dataset, name, split)
+        yield Table(UPath(f"{name}/{split}"), "row", rows, as_published.get(split))
+
+
+def _hub_rows(dataset: Any, name: str, split: str) -> Iterator[tuple[int, Cells | str]]:
+    labels = {column: kind.names for column, kind in (dataset.features or {}).items() if hasattr(kind, "int2str")}
+    try:
+        for number, row in enumerate(dataset, 1):
+            yield number, row | {column: label_name(names, row[column]) for column, names in labels.items()}
+    except OSError as error:
+        raise SourceError(f"{name}: reading the split {split} failed: {error}") from error
 
 
 def _as_published(source: HuggingFaceSource, names: Collection[str]) -> dict[str, Split]:
@@ -102,10 +106,6 @@ def _as_published(source: HuggingFaceSource, names: Collection[str]) -> dict[str
     known: dict[str, Split] = {name: split for name in names if (split := split_called(name))}
     several = len(set(known.values())) > 1 and len(known) == len(names)
     return known if source.splits is None and several else {}
-
-
-def _is_label(value: object) -> bool:
-    return isinstance(value, int) and value >= 0  # the hub writes -1 for no label
 
 
 def _loaded(source: HuggingFaceSource, name: str) -> dict[str, Any]:

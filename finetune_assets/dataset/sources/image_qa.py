@@ -23,10 +23,12 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.identity import folded, group_name, region_matched, region_name
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.reading import table_files
+from finetune_assets.dataset.reading.cells import text
+from finetune_assets.dataset.reading.json_records import json_value, records_of
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.pictures import picture
 from finetune_assets.dataset.sources.places import locate_all
-from finetune_assets.dataset.sources.records import entries_of, json_value, table_files, text
 from finetune_assets.errors import ImageError, SourceError
 from finetune_assets.task import Answer, Split
 from finetune_assets.task.sources import ImageQaSource
@@ -102,7 +104,7 @@ def _entries(path: UPath) -> list[Any]:
         if all(type(entry) is dict and "filename" in entry for entry in listed):
             return listed
         return [{"filename": name, "question_answer": pairs} for name, pairs in found.items()]
-    return entries_of(path, found)
+    return records_of(path, found, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from upath import UPath
 
 from finetune_assets.dataset.answer_reading import label, wanted, why_no_label
+from finetune_assets.dataset.answer_reading.number_format import NumberFormat
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
@@ -42,9 +43,12 @@ class Origin:
         """Build the row of a record that lacks something."""
         return self.problem(Reason.MISSING_FIELD, f"{self.words} has no {what}")
 
-    def example(self, found: object, answer: Answer, **fields: Any) -> Example:
-        """Build an example with the answer `found` in the record; one that cannot be read is its problem."""
-        read = label(found, answer)
+    def example(self, found: object, answer: Answer, numbers: NumberFormat | None = None, **fields: Any) -> Example:
+        """Build an example with the answer `found` in the record; one that cannot be read is its problem.
+
+        A text is read as a number in the format of its column, where that is known.
+        """
+        read = label(found, answer, numbers)
         if read is None and (found is None or not str(found).strip()):
             detail = f"{self.words}: the answer is empty; it must be {wanted(answer)}"
             return self.make(problem=Reason.EMPTY_ANSWER, detail=detail, **fields)

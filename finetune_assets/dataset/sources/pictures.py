@@ -10,7 +10,6 @@ import base64
 import binascii
 import os
 import posixpath
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from upath import UPath
 from finetune_assets.dataset.identity import file_name
 from finetune_assets.dataset.image_addresses import EXTRAS, WEB
 from finetune_assets.dataset.images import MAX_FILE_BYTES
+from finetune_assets.dataset.spelling import as_on_disk
 from finetune_assets.errors import ImageError
 
 _LONGEST = 80
@@ -89,7 +89,7 @@ def _below(written: str, folder: UPath, roots: Sequence[str]) -> str:
         if any(_is_below(target, _normal(root)) for root in allowed):
             return target
         raise _outside(written, folder)
-    target = _spelled(str(folder), written)
+    target = as_on_disk(folder, written)
     head, name = os.path.split(target)
     real = os.path.join(_real(head), name)  # noqa: PTH118 (a table has a million rows)
     if os.path.islink(real):  # noqa: PTH114
@@ -97,20 +97,6 @@ def _below(written: str, folder: UPath, roots: Sequence[str]) -> str:
     if name in ("", ".", "..") or not any(_is_below(real, _real(root)) for root in allowed):
         raise _outside(written, folder)
     return target
-
-
-def _spelled(folder: str, written: str) -> str:
-    """The path as it is written, or as this disk spells it: with other slashes, or umlauts in one piece or two."""
-    for spelling in dict.fromkeys((written, *_spellings(written))):
-        target = os.path.join(folder, spelling)  # noqa: PTH118
-        if os.path.lexists(target):
-            return target
-    return os.path.join(folder, written)  # noqa: PTH118
-
-
-def _spellings(written: str) -> tuple[str, ...]:
-    slashed = written.replace("\\", "/")
-    return slashed, unicodedata.normalize("NFC", slashed), unicodedata.normalize("NFD", slashed)
 
 
 def _normal(url: str) -> str:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from upath import UPath
 
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.reading.cells import text
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.packages import INSTALL
-from finetune_assets.dataset.sources.records import text
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, TextAnswer
 from finetune_assets.task.sources import ScienceFactsSource

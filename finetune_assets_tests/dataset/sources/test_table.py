@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
+from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.sources import TableSource
 from finetune_assets_tests.dataset.pictures import picture
@@ -87,10 +88,16 @@ def test_a_number_of_a_parquet_table_stays_what_it_is(tmp_path: Path) -> None:
     assert (made.score, made.answer, made.line) == (1e-05, "0.00001", 1)
 
 
-def test_a_key_that_no_line_has_is_reported_with_those_that_it_has(tmp_path: Path) -> None:
+def test_a_key_that_no_line_has_is_refused_with_those_that_they_have(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"Question": "Q", "Answer": "A"}')
-    [bad] = read(tmp_path / "t.jsonl", region="physics")
-    assert bad.detail == "line 1 has no question (did you mean Question?); it has Question, Answer"
+    with pytest.raises(SourceError, match="it has Question, Answer. Did you mean 'Question', 'Answer'?"):
+        read(tmp_path / "t.jsonl", region="physics")
+
+
+def test_a_key_that_only_some_lines_have_is_missing_in_the_others(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"question": "Q", "answer": "A"}\n{"question": "R", "Answer": "A"}')
+    _, bad = read(tmp_path / "t.jsonl", region="physics")
+    assert (bad.problem, bad.detail) == ("empty_answer", "line 2 has no answer")
 
 
 def test_a_column_of_objects_is_looked_into(tmp_path: Path) -> None:

@@ -1,0 +1,162 @@
+"""How a column writes its numbers, decided from all of its cells: what is not proved or stated is refused.
+
+`1.234,50` proves a decimal comma, and so do `12,5` and `0,125`; `1.000.000` proves that points group. `1.234` alone
+proves nothing: it may be a thousand or one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from upath import UPath
+
+from finetune_assets.dataset.answer_reading.number_format import EXPONENT, NumberFormat, parse_number
+from finetune_assets.errors import SourceError
+from finetune_assets.task.dialect import Dialect
+
+_SPACES = " \u00a0\u2009\u202f"
+_TOKEN = re.compile(rf"(?<![\w.,])[.,]\d+|\d+(?:[.,'\u2019{_SPACES}]\d+)*")
+_EXPONENT = re.compile(rf"(?<=\d){EXPONENT}")
+_GROUPED = re.compile(rf"[1-9]\d{{0,2}}(?:(['\u2019{_SPACES}])\d{{3}})(?:\1\d{{3}})*(?=[.,]|$)")
+_Sign = Literal[".", ","]
+_OTHER: dict[str, _Sign] = {",": ".", ".": ","}
+
+
+class Where(NamedTuple):
+    """A cell that shows something."""
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.text[:40]!r} ({self.place})"
+
+
+class _Evidence:
+    """What the cells of one column prove; of each proof the first cell."""
+
+    def __init__(self) -> None:
+        self.decimal: dict[str, Where] = {}
+        self.thousands: dict[str, Where] = {}
+        self.either: dict[str, Where] = {}
+        """Cells of one sign before three digits, by the sign."""
+        self.percent: dict[bool, Where] = {}
+
+    def add(self, place: str, text: str) -> None:
+        """Take in a cell."""
+        tokens = _TOKEN.findall(_EXPONENT.sub("", text))
+        if tokens:
+            self.percent.setdefault("%" in text, Where(place, text))
+        if len(tokens) == 1 and not tokens[0].isdigit():
+            self._weigh(tokens[0], Where(place, text))
+
+    def _weigh(self, token: str, where: Where) -> None:
+        if grouped := _GROUPED.match(token):
+            self.thousands.setdefault("'" if grouped[1] in "'\u2019" else " ", where)
+            rest = token[grouped.end() :]
+            if rest[1:].isdigit():
+                self.decimal.setdefault(rest[0], where)
+            return
+        last = token.replace(",", ".").rfind(".")
+        sign, head, tail = token[last], token[:last], token[last + 1 :]
+        if last < 0 or not tail.isdigit():
+            return
+        if head.isdigit() or not head:
+            if len(tail) == 3 and 1 <= len(head) <= 3 and head[0] != "0":
+                self.either.setdefault(sign, where)
+            else:
+                self.decimal.setdefault(sign, where)
+        elif re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(_OTHER[sign])}\d{{3}})+", head):
+            self.decimal.setdefault(sign, where)
+            self.thousands.setdefault(_OTHER[sign], where)
+        elif re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(sign)}\d{{3}})+", token):
+            self.thousands.setdefault(sign, where)
+
+
+class NumberColumn:
+    """The numbers of one column of one table.
+
+    Args:
+        path: The table.
+        column: Its name, for messages.
+        cells: Streams all of the column's cells, each with its place in words; called at most once.
+        dialect: What the task states.
+    """
+
+    def __init__(
+        self, path: UPath, column: str, cells: Callable[[], Iterator[tuple[str, object]]], dialect: Dialect
+    ) -> None:
+        self._path, self._column, self._cells, self._dialect = path, column, cells, dialect
+
+    def share(self, found: object) -> float | None:
+        """Read a score, a number or a text: `85 %` is 0.85 where all cells of the column are in percent.
+
+        Raises:
+            SourceError: as `format`, or only some cells are in percent.
+        """
+        if not isinstance(found, str):
+            number = float(found) if isinstance(found, int | float | Decimal) else math.nan
+            return number if math.isfinite(number) else None
+        value = parse_number(found, self.format)
+        percent = self._evidence.percent
+        if len(percent) > 1:
+            raise self._error(
+                f"{percent[True]} is in percent and {percent[False]} is not; write all cells the same way"
+            )
+        if value is None:
+            return None
+        return float(f"{value / 100:.15g}") if "%" in found else value
+
+    @cached_property
+    def format(self) -> NumberFormat:
+        """The column's format, as stated or proved.
+
+        Raises:
+            SourceError: the column's cells contradict each other, or do not tell what one of them means.
+        """
+        if (decimal := self._dialect.decimal) is not None:
+            thousands = self._dialect.thousands
+            return NumberFormat(decimal, _OTHER[decimal] if thousands is None else thousands)
+        decimal = self._decimal()
+        grouping = [sign for sign in self._evidence.thousands if sign != decimal]
+        return NumberFormat(decimal, grouping[0] if grouping else _OTHER[decimal])
+
+    @cached_property
+    def _evidence(self) -> _Evidence:
+        evidence = _Evidence()
+        for place, found in self._cells():
+            if isinstance(found, str):
+                evidence.add(place, found)
+            elif isinstance(found, int | float):
+                evidence.percent.setdefault(False, Where(place, str(found)))
+        return evidence
+
+    def _decimal(self) -> _Sign:
+        """Return the decimal sign that the cells prove."""
+        found = self._evidence
+        proofs = {_OTHER[sign]: where for sign, where in found.thousands.items() if sign in _OTHER} | found.decimal
+        grouped_otherwise = next((where for sign, where in found.thousands.items() if sign not in _OTHER), None)
+        if not proofs and grouped_otherwise:  # then a point or comma groups nothing
+            proofs = dict(found.either)
+        if len(proofs) > 1:
+            raise self._error(
+                f"{proofs[',']} shows a decimal comma, {proofs['.']} a decimal point; mend the table, or write "
+                '`source.dialect: {decimal: ","}` (or "."), and what is written otherwise is set aside'
+            )
+        if not proofs and found.either:
+            sign, where = next(iter(found.either.items()))
+            token = _TOKEN.findall(where.text)[0]
+            raise self._error(
+                f"{where} may be {token.replace(sign, '.')} or {token.replace(sign, '')}, and no cell shows which; "
+                f'write `source.dialect: {{decimal: "{sign}"}}` for the first, `{{decimal: "{_OTHER[sign]}"}}` '
+                "for the second"
+            )
+        return "," if "," in proofs else "."
+
+    def _error(self, what: str) -> SourceError:
+        return SourceError(f"{self._path}: column {self._column}: {what}")

@@ -1,0 +1,113 @@
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from upath import UPath
+
+from finetune_assets.dataset.answer_reading.number_format import parse_number
+from finetune_assets.dataset.reading.numbers import NumberColumn
+from finetune_assets.errors import SourceError
+from finetune_assets.task.dialect import Dialect
+
+
+def column(*cells: object, **dialect: object) -> NumberColumn:
+    def placed() -> Iterator[tuple[str, object]]:
+        yield from ((f"line {number}", found) for number, found in enumerate(cells, 2))
+
+    return NumberColumn(UPath("t.csv"), "price", placed, Dialect.model_validate(dialect))
+
+
+def read(*cells: str, **dialect: object) -> list[float | None]:
+    numbers = column(*cells, **dialect)
+    return [parse_number(text, numbers.format) for text in cells]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (("1.234,50", "1.234", "5.000"), [1234.5, 1234, 5000]),
+        (("1.234", "12,5"), [1234, 12.5]),
+        (("1,234", "0,125"), [1.234, 0.125]),
+        (("1.234", "1.000.000"), [1234, 1e6]),
+        (("1,234", "12.5"), [1234, 12.5]),
+        (("1.234", "1234.5"), [1.234, 1234.5]),
+        (("1,234", "1,234,567.8"), [1234, 1234567.8]),
+        (("1'234.50", "5.125"), [1234.5, 5.125]),
+        (("1 234", "5,125"), [1234, 5.125]),
+        (("1\u202f234,5", "2\u00a0000"), [1234.5, 2000]),
+        (("1.5e3", "1e-3", ".5"), [1500, 0.001, 0.5]),
+        (("12", "7"), [12, 7]),
+        (("3,50 EUR", "€ 1.234"), [3.5, 1234]),
+        (("-1.234,5", "\u22122,5"), [-1234.5, -2.5]),
+    ],
+)
+def test_one_cell_that_proves_a_sign_decides_for_the_column(cells: tuple[str, ...], values: list[float]) -> None:
+    assert read(*cells) == values
+    assert read(*reversed(cells)) == values[::-1]
+
+
+@pytest.mark.parametrize(
+    ("cells", "first", "second"),
+    [
+        (("12,5", "12.5"), "12,5", "12.5"),
+        (("1.234,5", "0.125"), "1.234,5", "0.125"),
+        (("1,234,567", "12,5"), "12,5", "1,234,567"),
+        (("1.000.000", "0.5"), "1.000.000", "0.5"),
+    ],
+)
+def test_a_column_that_proves_both_signs_is_refused_with_two_cells(
+    cells: tuple[str, ...], first: str, second: str
+) -> None:
+    with pytest.raises(SourceError) as error:
+        read(*cells)
+    assert str(error.value).startswith(f"t.csv: column price: {first!r} (line ")
+    assert f"shows a decimal comma, {second!r} (line " in str(error.value)
+    assert "source.dialect: {decimal:" in str(error.value)
+
+
+@pytest.mark.parametrize(("cell", "as_decimal", "as_group"), [("1.234", 1.234, 1234), ("5,000", 5, 5000)])
+def test_a_column_that_proves_nothing_is_refused_until_the_yaml_says_it(
+    cell: str, as_decimal: float, as_group: float
+) -> None:
+    sign, other = (".", ",") if "." in cell else (",", ".")
+    with pytest.raises(SourceError, match=r"'.*' \(line 3\) may be .* or .*, and no cell shows which; write"):
+        read("7", cell)
+    assert read("7", cell, decimal=sign) == [7, as_decimal]
+    assert read("7", cell, decimal=other) == [7, as_group]
+
+
+def test_cells_that_are_not_written_as_the_yaml_says_are_no_numbers() -> None:
+    assert read("12,5", "12.5", "1.234", decimal=",") == [12.5, None, 1234]
+    assert read("1'234,5", "1.234", decimal=",", thousands="'") == [1234.5, None]
+
+
+@pytest.mark.parametrize("cell", ["2 x 4", "1/2", "10-20", "-", "01.02.2026", "v1.2.3", "high", "1,2,3"])
+def test_what_is_no_one_number_proves_nothing(cell: str) -> None:
+    assert read(cell, "12,5")[0] is None
+    assert read(cell, "12.5")[0] is None
+
+
+def test_scores_in_percent_are_shares_where_all_are() -> None:
+    numbers = column("85 %", "12,5%", "n/a")
+    assert [numbers.share(cell) for cell in ("85 %", "12,5%", "n/a")] == [0.85, 0.125, None]
+    for cells in (("85 %", "0.5"), ("0.5", "85%"), ("85 %", 1)):
+        with pytest.raises(
+            SourceError, match=r"column price: '85 ?%' \(line \d\) is in percent and '.*' \(line \d\) is"
+        ):
+            column(*cells).share(str(cells[0]))
+
+
+def test_a_column_is_looked_through_only_where_a_text_needs_it() -> None:
+    numbers = NumberColumn(UPath("t.csv"), "price", lambda: pytest.fail("read"), Dialect(decimal=","))
+    assert (numbers.format.decimal, numbers.share(0.5)) == (",", 0.5)
+
+
+@given(
+    values=st.lists(st.decimals(-999_999, 999_999, places=2), min_size=1, max_size=8),
+    signs=st.sampled_from([",.", ".,", ", ", ".'"]),
+)
+def test_whatever_format_a_column_is_written_in_its_numbers_are_read_back(values: list, signs: str) -> None:
+    decimal, thousands = signs
+    cells = [f"{value:,}".replace(",", "_").replace(".", decimal).replace("_", thousands) for value in values]
+    assert read(*cells) == [float(value) for value in values]
