@@ -12,6 +12,7 @@ import pytest
 from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
 from finetune_assets.processes import dagster, dagster_home
 from finetune_assets_tests.demo.homes import write_home
+from finetune_assets_tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("dagster")
 
@@ -27,7 +28,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterClient]:
         environment.delenv("FINETUNE_ASSETS_DATA", raising=False)
         with dagster(print) as running:
             found = DagsterClient(running.url)
-            found.wait_until_loaded(running.require_alive)
+            found.wait_until_loaded(running.require_alive, PATIENCE_S)
             yield found
 
 

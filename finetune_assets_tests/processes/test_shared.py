@@ -17,6 +17,7 @@ import pytest
 from finetune_assets.errors import AddressInUseError
 from finetune_assets.processes.shared import ProcessError, Service, StartError, joined
 from finetune_assets.running import Identity, free_port, running
+from finetune_assets_tests.patience import PATIENCE_S
 
 _SERVE = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1"]
 _USER = """
@@ -60,7 +61,7 @@ def user(home: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
         if process.poll() is None:
-            process.communicate("", timeout=60)
+            process.communicate("", timeout=PATIENCE_S)
 
 
 def pid_that_was_joined(process: subprocess.Popen[str]) -> int:
