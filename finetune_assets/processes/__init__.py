@@ -22,6 +22,7 @@ from finetune_assets.processes.shared import Joined, ProcessError, Service, Star
 from finetune_assets.provider.local_server import HOME as SERVER_HOME
 from finetune_assets.provider.local_server import PORT as SERVER_PORT
 from finetune_assets.running import command
+from finetune_assets.server.devices import PRECISION, wanted_precision
 from finetune_assets.task.places import task_folders
 
 __all__ = [
@@ -49,9 +50,11 @@ def fine_tuning_server(say: Say, port: int | None = None) -> Iterator[Joined]:
 
     Raises:
         AddressInUseError: somebody else listens on `port`.
-        ProcessError: the server runs on another port than `port`.
+        ProcessError: the server runs on another port than `port`, or in another precision than is asked for.
+        PrecisionError: `FINETUNE_ASSETS_DTYPE` names no precision.
         StartError: it does not start.
     """
+    precision = wanted_precision()
     service = Service(
         name="the fine-tuning server",
         home=SERVER_HOME.resolve(),
@@ -60,6 +63,7 @@ def fine_tuning_server(say: Say, port: int | None = None) -> Iterator[Joined]:
         option="--server-port",
         health="/healthz",
         command=lambda port: [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", str(port)],
+        settings={} if precision == "auto" else {PRECISION: precision},
         before=_install_base_models,
         announces_itself=True,
     )

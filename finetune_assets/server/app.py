@@ -29,7 +29,7 @@ from finetune_assets.server.api.metrics import CONTENT_TYPE, Measured, Metrics
 from finetune_assets.server.api.wire import ErrorAnswer, WireRoute
 from finetune_assets.server.database.batches import STATUSES
 from finetune_assets.server.database.jobs import FINAL, OPEN, PAUSED
-from finetune_assets.server.devices import threads_per_process, wanted_precision
+from finetune_assets.server.devices import PRECISION, threads_per_process, wanted_precision
 from finetune_assets.server.generation.vllm import Vllm, key_from_environment
 from finetune_assets.server.home import api_key, locked
 from finetune_assets.server.jobs.batch_runner import BatchRunner
@@ -112,7 +112,7 @@ def serve(
         AddressInUseError: the address cannot be listened on.
         PrecisionError: `FINETUNE_ASSETS_DTYPE` names no precision.
     """
-    wanted_precision()  # the first job or answer would be late to refuse it
+    precision = wanted_precision()  # the first job or answer would be late to refuse it
     # Read when torch is first imported, here and in the workers.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads_per_process(jobs)))
     # Threads that spin while they wait for one that another process has displaced bring everything to a crawl.
@@ -134,7 +134,7 @@ def serve(
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
-        with announced(home, _reached_at(*address), {"key": api_key(home).kept}):
+        with announced(home, _reached_at(*address), {"key": api_key(home).kept, PRECISION: precision}):
             print(_greeting(home, *address), flush=True)
             _Server(config, app).run(sockets=[listener])
     # The interpreter's last collection would look at every object of torch and transformers, which takes seconds.
