@@ -22,7 +22,7 @@ from finetune_assets.task import Task
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(finetune_assets.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
-VARIABLE = re.compile(r"(?:FINETUNE_ASSETS|OPENAI|AZURE|WANDB|VLLM|DAGSTER)_[A-Z_]*[A-Z]")
+VARIABLE = re.compile(r"(?:FINETUNE_ASSETS|OPENAI|AZURE|WANDB|VLLM|DAGSTER)_(?!PORT)[A-Z_]*[A-Z]")
 
 READ_BY_THE_SDK = {"OPENAI_BASE_URL"}
 

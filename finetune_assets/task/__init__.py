@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from finetune_assets.errors import TaskError
+from finetune_assets.task.all_sources import Source
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import Budget, Costs, Prices
 from finetune_assets.task.places import task_files
@@ -26,7 +27,6 @@ from finetune_assets.task.sources import (
     Name,
     ScienceFactsSource,
     ScoredImagesSource,
-    Source,
     Split,
     Tables,
 )

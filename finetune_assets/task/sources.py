@@ -330,6 +330,13 @@ class Parts(Pictured):
     subgroup: OfColumns | None = Field(
         default=None, description="The benchmark is also reported apart for each value of this, such as {camera}."
     )
+    annotator: OfColumns | None = Field(
+        default=None,
+        description="Who gave the answer: rows that ask the same are votes, and the majority is the label.",
+    )
+    min_agreement: float = Field(
+        default=0.5, ge=0.5, lt=1, description="Share of the votes above which the majority is not doubtful."
+    )
 
     @model_validator(mode="after")
     def _a_pattern_of_a_group(self) -> Parts:
@@ -382,17 +389,3 @@ def window_of(source: object) -> tuple[float, float] | None:
 def columns_in(text: str) -> tuple[str, ...]:
     """List the columns that a text names in braces."""
     return tuple(re.findall(r"\{([^{}]+)\}", text))
-
-
-Source = Annotated[
-    ElpvSource
-    | DiamondsSource
-    | ScienceFactsSource
-    | GeneratedSource
-    | ScoredImagesSource
-    | ImageQaSource
-    | ChatJsonlSource
-    | TableSource
-    | HuggingFaceSource,
-    Field(discriminator="kind"),
-]

@@ -13,25 +13,35 @@ from itertools import islice
 from typing import Any
 
 import orjson
+from upath import UPath
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.reading import table_files
 from finetune_assets.dataset.sources import (
     chat_jsonl,
+    coco,
     diamonds,
+    dicom,
     elpv,
     generated,
     huggingface,
+    image_folder,
     image_qa,
+    label_studio,
     science_facts,
     scored_images,
+    sql,
     table,
+    voc,
+    yolo,
 )
 from finetune_assets.dataset.sources.origin import key
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, Task
-from finetune_assets.task.sources import FileSource, HuggingFaceSource, Source
+from finetune_assets.task.all_sources import Source
+from finetune_assets.task.annotations import SqlSource
+from finetune_assets.task.sources import FileSource, HuggingFaceSource, TableSource
 
 _MODULES: dict[str, Any] = {
     "elpv": elpv,
@@ -43,6 +53,13 @@ _MODULES: dict[str, Any] = {
     "chat_jsonl": chat_jsonl,
     "table": table,
     "huggingface": huggingface,
+    "image_folder": image_folder,
+    "label_studio": label_studio,
+    "coco": coco,
+    "voc": voc,
+    "yolo": yolo,
+    "dicom": dicom,
+    "sql": sql,
 }
 _HASHED = ("system", "question", "answer", "score", "image", "group", "subgroup", "doubt", "problem")
 MAX_REGIONS = 10_000
@@ -106,19 +123,26 @@ def regions_of(task: Task) -> list[str]:
 
 
 def version(source: Source) -> str:
-    """Return what changes when the source's files change, without reading them; for a data set of the hub, daily.
+    """Return what changes when the source's files change, without reading them; for a hub or a database, daily.
 
     Raises:
         SourceError: there are no such files.
     """
     if isinstance(source, HuggingFaceSource) and source.name is not None:
         return f"{source.name} {datetime.now(UTC):%Y-%m-%d}"
+    if isinstance(source, SqlSource):
+        return key(source.query, source.url_from, source.path, f"{datetime.now(UTC):%Y-%m-%d}")
     if not isinstance(source, FileSource | HuggingFaceSource):
         return source.kind  # the data of an installed package
     located = locate_all(source.path or "", source.folder)
-    files = [file for place in located for file in (table_files(place) if place.is_dir() else [place])]
+    listed = table_files if isinstance(source, TableSource | HuggingFaceSource) else _all_files
+    files = [file for place in located for file in (listed(place) if place.is_dir() else [place])]
     stats = ((str(file), file.stat().st_size, file.stat().st_mtime) for file in files)
     return key(*(part for stat in stats for part in stat))
+
+
+def _all_files(folder: UPath) -> list[UPath]:
+    return sorted((file for file in folder.rglob("*") if file.is_file()), key=str)
 
 
 class Digest:

@@ -15,6 +15,7 @@ from finetune_assets.dataset.sources.filling import filled, filled_with, region_
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.dataset.sources.votes import Vote, counted
 from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer, Split, TextAnswer
 from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
@@ -24,7 +25,7 @@ def needed(source: Columns) -> list[str]:
     """List the columns that the source's texts name, each once."""
     texts = (
         *(source.region, source.question, source.answer, source.support),
-        *(source.group, source.image, source.subgroup, own_split(source)),
+        *(source.group, source.image, source.subgroup, own_split(source), source.annotator),
     )
     return list(dict.fromkeys(column for written in texts if written for column in columns_in(written)))
 
@@ -32,12 +33,22 @@ def needed(source: Columns) -> list[str]:
 def read_tables(source: Columns, tables: Iterable[Table], region: str, answer: Answer) -> Iterator[Example]:
     """Stream the examples of one region; a row without a readable region is reported in every region."""
     belongs = Belongs(source)
+    votes = _votes(source, tables, region, answer, belongs)
+    if source.annotator is None:
+        yield from (vote.example for vote in votes)
+    else:
+        yield from counted(votes, answer, source.min_agreement)
+    belongs.require(getattr(source, "path", None) or getattr(source, "name", ""))
+
+
+def _votes(source: Columns, tables: Iterable[Table], region: str, answer: Answer, belongs: Belongs) -> Iterator[Vote]:
+    """Stream the example of each row of a region, with who gave its answer."""
     for table in tables:
         reader = _RowReader(source, table, answer, belongs)
         for origin, row in table.records(region):
             if (example := reader.read(origin, row)) is not None:
-                yield example
-    belongs.require(getattr(source, "path", None) or getattr(source, "name", ""))
+                by = "" if isinstance(row, str) or source.annotator is None else filled(source.annotator, row, ())
+                yield Vote(example, by)
 
 
 def row_regions(source: Columns, tables: Iterable[Table]) -> Iterator[str]:
@@ -56,7 +67,7 @@ class _RowReader:
         apart = {*columns_in(source.answer), *(columns_in(source.image) if source.image else ())}
         self._columns = [column for column in needed(source) if column not in apart]
         # An answer without an explanation is still an answer, and an example without a subgroup still an example.
-        optional = {"support": None, "subgroup": None, "group": None, "split": None}
+        optional = {"support": None, "subgroup": None, "group": None, "split": None, "annotator": None}
         self._asked = frozenset(needed(source.model_copy(update=optional)))
         self._answers = AnswerCells(source, source.answer, table, answer)
 

@@ -25,7 +25,7 @@ class Origin:
     number: int
     """Of the record, from 1."""
     record: str = "line"
-    """What the format calls it: line, row or entry. Entries of a JSON list have no line number."""
+    """What the format calls it: line, row, entry, image or file. Only lines and rows are numbered in their file."""
     published: Split | None = None
     """The split that its file was published as, which is used as published."""
 
@@ -64,7 +64,7 @@ class Origin:
 
     def make(self, **fields: Any) -> Example:
         """Build an example of this record and region from its other fields."""
-        line = None if self.record == "entry" else self.number
+        line = self.number if self.record in ("line", "row") else None
         fields["published"] = fields.get("published") or self.published
         return Example(region=self.region, source=str(self.path), line=line, **fields)
 

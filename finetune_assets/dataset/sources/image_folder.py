@@ -1,0 +1,85 @@
+"""Images in folders by class: the folder that holds an image is its class, and those above say what they say.
+
+A row has the columns `image` (its path in the source's folder), `class` (its folder), `name` (of the file), `folders`
+(all folders below the source's, outermost first: `{folders.0}`) and `split`, where one of them is called as published
+splits are. A folder with a `metadata.csv` is a table, which `kind: table` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from upath import UPath
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.reading.cells import Cells
+from finetune_assets.dataset.sources import columns
+from finetune_assets.dataset.sources.places import locate
+from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.errors import SourceError
+from finetune_assets.task import Answer
+from finetune_assets.task.annotations import ImageFolderSource
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".dcm")
+SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "calibration"})
+"""Folders that are published splits and no classes."""
+
+
+def read(source: ImageFolderSource, region: str, answer: Answer) -> Iterator[Example]:
+    """Stream the images of one region.
+
+    Raises:
+        SourceError: there is no such folder, or no image in a folder below it.
+    """
+    return columns.read_tables(source, _tables(source), region, answer)
+
+
+def regions(source: ImageFolderSource) -> Iterator[str]:
+    """Stream the region of each image."""
+    return columns.row_regions(source, _tables(source))
+
+
+def image_files(folder: UPath) -> list[UPath]:
+    """List the images anywhere below a folder by path; hidden files and folders are none.
+
+    Raises:
+        SourceError: it is no folder.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: must be the folder that holds the images")
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS)
+    shown = (file for file in found if not any(part.startswith(".") for part in below(folder, file)))
+    return sorted((file for file in shown if file.is_file()), key=str)
+
+
+def split_of(folders: list[str]) -> str:
+    """Return the outermost folder that is called as a published split, in lower case; "" where none is."""
+    return next((name.lower() for name in folders if name.lower() in SPLIT_FOLDERS), "")
+
+
+def _tables(source: ImageFolderSource) -> Iterator[Table]:
+    folder = locate(source.path, source.folder)
+    files = image_files(folder)
+    if not files:
+        endings = ", ".join(IMAGE_ENDINGS)
+        raise SourceError(f"{folder}: holds no image; each must lie in the folder of its class and end in {endings}")
+    # A path of its own, so that what is relative to the table's folder is relative to this one.
+    yield Table(folder / "images", "image", partial(_rows, folder, files))
+
+
+def _rows(folder: UPath, files: list[UPath]) -> Iterator[tuple[int, Cells | str]]:
+    for number, file in enumerate(files, 1):
+        *folders, name = below(folder, file)
+        classes = [found for found in folders if found.lower() not in SPLIT_FOLDERS]
+        path = "/".join([*folders, name])
+        if not classes:
+            yield number, f"{path} lies in no folder of a class"
+        else:
+            row = {"image": path, "name": name, "class": classes[-1], "folders": folders}
+            yield number, row | {"split": split_of(folders)}
+
+
+def below(folder: UPath, file: UPath) -> list[str]:
+    """The folders and the name of a file, below a folder."""
+    return str(file)[len(str(folder)) :].replace("\\", "/").strip("/").split("/")

@@ -1,0 +1,132 @@
+"""Exports of Label Studio in its JSON format: a list of tasks, each with its data and several people's annotations.
+
+Each completed annotation is a row: the task's data under their own names (and under `data`, so that `{data.image}` and
+`{image}` are the same), `answer` and `annotator`. Cancelled annotations, drafts and predictions are left out; a task of
+which nothing is left is set aside. The rows of one task are votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from upath import UPath
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.json_lines import kind
+from finetune_assets.dataset.reading.cells import Cells
+from finetune_assets.dataset.reading.json_records import json_value, records_of
+from finetune_assets.dataset.sources import columns
+from finetune_assets.dataset.sources.places import locate_all
+from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.errors import SourceError
+from finetune_assets.task import Answer
+from finetune_assets.task.annotations import LabelStudioSource
+
+_VALUES = (
+    "choices",
+    "rating",
+    "number",
+    "text",
+    "taxonomy",
+    "rectanglelabels",
+    "polygonlabels",
+    "brushlabels",
+    "labels",
+)
+"""Under which a control keeps what was chosen."""
+
+
+def read(source: LabelStudioSource, region: str, answer: Answer) -> Iterator[Example]:
+    """Stream the tasks of one region.
+
+    Raises:
+        SourceError: the export cannot be opened, is of another format, or several controls were answered and none
+            is named.
+    """
+    return columns.read_tables(source, _tables(source), region, answer)
+
+
+def regions(source: LabelStudioSource) -> Iterator[str]:
+    """Stream the region of each task that has one."""
+    return columns.row_regions(source, _tables(source))
+
+
+def _tables(source: LabelStudioSource) -> Iterator[Table]:
+    for path in locate_all(source.path, source.folder):
+        entries = records_of(path, json_value(path), None)
+        control = source.control or _only_control(path, entries)
+        yield Table(path, "entry", partial(_rows, source, entries, control))
+
+
+def _rows(source: LabelStudioSource, entries: list[Any], control: str | None) -> Iterator[tuple[int, Cells | str]]:
+    for number, entry in enumerate(entries, 1):
+        for row in _votes(source, entry, control):
+            yield number, f"entry {number} {row}" if isinstance(row, str) else row
+
+
+def _only_control(path: UPath, entries: list[Any]) -> str | None:
+    """Name the control that was answered, which must be one; None where none was."""
+    found = {
+        str(part.get("from_name")) for entry in entries for result in _completed(entry) for part in result["result"]
+    }
+    if len(found) > 1:
+        raise SourceError(
+            f"{path}: several controls were answered ({', '.join(sorted(found))}); say which by `control` under source"
+        )
+    return next(iter(found), None)
+
+
+def _votes(source: LabelStudioSource, entry: object, control: str | None) -> Iterator[Cells | str]:
+    if type(entry) is not dict or type(entry.get("data")) is not dict:
+        yield f"must be a task with data and annotations, found {kind(entry)}"
+        return
+    data = {name: _address(source, value) for name, value in entry["data"].items()}
+    row = {**data, "data": data, "task": entry.get("id"), "answer": None, "annotator": None}
+    votes = [
+        (_annotator(found), part)
+        for found in _completed(entry)
+        for part in found["result"]
+        if part.get("from_name") == control
+    ]
+    # A task that nobody answered is a row without an answer, which is set aside.
+    yield from ({**row, "annotator": who, "answer": _value(part)} for who, part in votes)
+    if not votes:
+        yield row
+
+
+def _completed(entry: object) -> list[dict[str, Any]]:
+    annotations = entry.get("annotations") if type(entry) is dict else None
+    found = annotations if type(annotations) is list else []
+    return [
+        {**one, "result": [part for part in one["result"] if type(part) is dict]}
+        for one in found
+        if type(one) is dict and not one.get("was_cancelled") and type(one.get("result")) is list
+    ]
+
+
+def _annotator(annotation: dict[str, Any]) -> str:
+    by = annotation.get("completed_by")
+    return str(
+        (by.get("email") or by.get("id")) if type(by) is dict else by if by is not None else annotation.get("id")
+    )
+
+
+def _value(part: dict[str, Any]) -> object:
+    """What was chosen: one choice by itself, several as a list, which is no answer that a task has."""
+    value = part.get("value")
+    found = next((value[name] for name in _VALUES if name in value), None) if type(value) is dict else None
+    while type(found) is list and len(found) == 1:
+        found = found[0]
+    return found
+
+
+def _address(source: LabelStudioSource, value: object) -> object:
+    """Turn an address of Label Studio's server (`/data/upload/1/a.png`, `/data/local-files/?d=a.png`) into a path."""
+    if not isinstance(value, str):
+        return value
+    for own in ("/data/local-files/?d=", "/data/"):
+        if value.startswith(own):
+            return f"{source.images}/{value[len(own) :]}" if source.images else value[len(own) :]
+    return value

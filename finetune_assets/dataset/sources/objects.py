@@ -1,0 +1,55 @@
+"""From the objects that annotators drew in an image to an answer about all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from upath import UPath
+
+from finetune_assets.errors import SourceError
+from finetune_assets.task import Answer, ChoiceAnswer, NumberAnswer
+
+
+@dataclass(slots=True)
+class Objects:
+    """The objects of one image."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """By category."""
+    uncountable: set[str] = field(default_factory=set)
+    """Categories of which a crowd was drawn as one, or an object was too hard to tell."""
+
+    def add(self, category: str, *, uncountable: bool = False) -> None:
+        """Take one object into account."""
+        self.counts[category] += 1
+        if uncountable:
+            self.uncountable.add(category)
+
+    def row(self, category: str | None, answer: Answer | None) -> dict[str, Any]:
+        """The cells `category`, `n` and `answer` of the image's row; an answer that is not certain is None."""
+        if category is None:
+            only = next(iter(self.counts), None) if len(self.counts) == 1 else None
+            return {"category": only, "n": self.counts.total(), "answer": only}
+        n = self.counts[category]
+        if isinstance(answer, NumberAnswer):
+            return {"category": category, "n": n, "answer": None if category in self.uncountable else n}
+        return {"category": category, "n": n, "answer": n > 0}
+
+
+def category_of(path: UPath, stated: str | None, names: Sequence[str], answer: Answer | None) -> str | None:
+    """Return the category that is asked about: the one that is stated, or the only one; None where all may be answers.
+
+    Raises:
+        SourceError: there is no such category, or there are several and none is stated.
+    """
+    if stated is not None and stated not in names:
+        raise SourceError(f"{path}: has no category {stated!r}; it has {', '.join(names[:20]) or 'none'}")
+    if stated is not None or isinstance(answer, ChoiceAnswer) or answer is None:
+        return stated
+    if len(names) == 1:
+        return names[0]
+    there = ", ".join(names[:20]) or "(none)"
+    raise SourceError(f"{path}: has the categories {there}; say by `category` under source which one is asked about")

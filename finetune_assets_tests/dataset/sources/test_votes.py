@@ -1,0 +1,77 @@
+"""Several annotators' answers to one question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.sources import table
+from finetune_assets.dataset.sources.votes import Vote, counted
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer
+from finetune_assets.task.sources import TableSource
+
+BROKEN = BinaryAnswer(kind="binary")
+
+
+def votes(*answers: str, question: str = "Broken?") -> list[Vote]:
+    return [
+        Vote(Example(id="i", region="r", source="f", question=question, answer=answer), f"annotator {number}")
+        for number, answer in enumerate(answers)
+    ]
+
+
+def one(*answers: str, answer: Answer = BROKEN, min_agreement: float = 0.5) -> Example:
+    [found] = counted(votes(*answers), answer, min_agreement)
+    return found
+
+
+def test_the_majority_is_the_label_and_the_positive_share_the_score() -> None:
+    found = one("No", "Yes", "Yes")
+    assert (found.answer, found.score, found.doubt) == ("Yes", pytest.approx(2 / 3), None)
+
+
+def test_a_tie_is_doubtful_and_has_no_answer() -> None:
+    found = one("No", "Yes")
+    assert (found.answer, found.score, found.doubt) == (None, None, "the 2 votes are tied: 1 No, 1 Yes")
+
+
+def test_a_small_majority_is_doubtful_where_the_task_wants_a_larger_one() -> None:
+    assert one("No", "Yes", "Yes", min_agreement=0.7).doubt == "only 2 of 3 votes agree: 2 Yes, 1 No"
+
+
+def test_of_one_person_only_the_last_answer_counts() -> None:
+    first, second, *others = votes("Yes", "No", "No")
+    [found] = counted([first, second, *others, Vote(second.example, first.by)], BROKEN, 0.5)
+    assert (found.answer, found.score) == ("No", 0)
+
+
+def test_numbers_and_choices_keep_the_score_of_the_majority() -> None:
+    rows = [
+        Vote(Example(id="i", region="r", source="f", answer=str(n), score=n), str(k)) for k, n in enumerate([1, 2, 2])
+    ]
+    [found] = counted(rows, NumberAnswer(kind="number"), 0.5)
+    assert (found.answer, found.score) == ("2", 2)
+    assert (
+        one("mild", "mild", "severe", answer=ChoiceAnswer(kind="choice", options=["mild", "severe"])).answer == "mild"
+    )
+
+
+@given(st.lists(st.sampled_from(["Yes", "No"]), min_size=1, max_size=9))
+def test_the_order_of_the_votes_makes_no_difference(answers: list[str]) -> None:
+    forward, backward = one(*answers), one(*reversed(answers))
+    assert (forward.answer, forward.score) == (backward.answer, backward.score)
+
+
+def test_rows_of_a_table_are_votes_where_it_names_who_answered(tmp_path: Path) -> None:
+    lines = ["q,who,label,region", "A?,ann,Yes,r", "B?,ann,No,r", "A?,bob,Yes,r", "A?,cid,No,r", "B?,bob,,r"]
+    (tmp_path / "votes.csv").write_text("\n".join(lines) + "\n")
+    fields = {"kind": "table", "path": str(tmp_path / "votes.csv"), "question": "{q}", "answer": "{label}"}
+    source = TableSource.model_validate(fields | {"annotator": "{who}"})
+    empty, first, second = table.read(source, "r", BROKEN)
+    assert (first.question, first.answer, first.score) == ("A?", "Yes", pytest.approx(2 / 3))
+    assert (second.question, second.answer, second.score) == ("B?", "No", 0)
+    assert empty.problem == "empty_answer", "a row without an answer is no vote, and is told"
