@@ -68,7 +68,7 @@ def test_a_number_comes_with_its_interval(predictor: Predictor) -> None:
     answer = NumberAnswer(kind="number", template="${}", minimum=0)
     fitted = ConformalCalibrator.fit([10.0] * 40, [9.0] * 40, answer=answer, model=predictor.champion.model)
     priced = replace(predictor, task=make_task(answer=answer.model_dump(), source=PRICES), calibrator=fitted)
-    found = priced.read(Reply("It costs $0.50 or so", finish_reason="stop"))
+    found = priced.read(Reply("It costs $0.50", finish_reason="stop"))
     assert found.interval == (0, pytest.approx(1.5)) and found.level == 0.9
     assert str(found) == "$0.50  [0 to 1.5, 90 % interval]"
 
