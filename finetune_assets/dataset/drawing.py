@@ -56,14 +56,15 @@ class Rows:
             text_key(row.question, row.system) if near and fine and row.image is None else UNKNOWN
             for row, fine in zip(rows, usable, strict=True)
         ]
+        names = splits.keys(0, (row.id for row in rows))
         return cls(
-            group=np.array([splits.key(seed, group) for group in groups], np.uint64),
-            kin=np.array([splits.key(0, group) for group in groups], np.uint64),
+            group=splits.keys(seed, groups),
+            kin=_kin(groups, rows, names),
             image=np.array([int(fact.sha256[:16], 16) if fact else UNKNOWN for fact in facts], np.uint64),
             text=np.array(texts, np.uint64),
             thumbnail=np.array([look.thumbnail for look in looks], np.int32),
-            name=np.array([splits.key(0, row.id) for row in rows], np.uint64),
-            order=np.array([splits.key(0, f"{row.answer}\0{row.score}\0{row.doubt}") for row in rows], np.uint64),
+            name=names,
+            order=splits.keys(0, (f"{row.answer}\0{row.score}\0{row.doubt}" for row in rows)),
             label=np.array([codes.get(row.answer or "", len(labels)) for row in rows], np.int16),
             published=np.array([SPLITS.index(row.published) if row.published else -1 for row in rows], np.int8),
             usable=np.array(usable, bool),
@@ -229,6 +230,14 @@ def published_words(rows: Rows) -> str:
     cut = [f"{SPLITS[part]} is cut out of {SPLITS[split]}" for split, several in parts for part in several[1:]]
     there = ", ".join(f"{int((given == split).sum())} {SPLITS[split]}" for split, _ in parts)
     return f"used as published: {there}; {', '.join(cut) or 'nothing is cut'}"
+
+
+def _kin(groups: Sequence[str], rows: Sequence[Example], names: np.ndarray) -> np.ndarray:
+    """Hash the groups' names, given the hashes of the rows' own: most rows are a group by themselves."""
+    named = [at for at, (group, row) in enumerate(zip(groups, rows, strict=True)) if group != row.id]
+    kin = names.copy()
+    kin[named] = splits.keys(0, (groups[at] for at in named))
+    return kin
 
 
 def group_of(row: Example, facts: ImageFacts | None) -> str:

@@ -8,7 +8,7 @@ in it. Examples of one group always land together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -22,6 +22,13 @@ NOT_SAMPLED = -1
 def key(seed: int, name: str) -> int:
     """Hash a name under a seed: 64 bits of BLAKE2b."""
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest(), "big")
+
+
+def keys(seed: int, names: Iterable[str]) -> np.ndarray:
+    """Hash many names as `key` does, [n]."""
+    prefix = f"{seed}\0".encode()
+    digests = [hashlib.blake2b(prefix + name.encode(), digest_size=8).digest() for name in names]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
 def places(keys: np.ndarray) -> np.ndarray:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from finetune_assets.dataset.answer_reading.answer_text import normal
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, scaled_number
 from finetune_assets.dataset.answer_reading.numbers import only_number, unit_scale
-from finetune_assets.dataset.answer_reading.reading import options_of, read_answer
+from finetune_assets.dataset.answer_reading.reading import options_of, read_answer, read_option
 from finetune_assets.dataset.answer_reading.words import why_unread
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 _ALIASES = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
     ("0", "0.0", "false", "f", "no", "n"), False
 )
+_LONGEST_ALIAS = 64
+"""Characters of a cell that may say true or false, with the white space in it."""
 
 
 class Label(NamedTuple):
@@ -85,14 +88,20 @@ def render(value: float, answer: NumberAnswer) -> str:
 
 def _binary(found: object, answer: BinaryAnswer) -> str | None:
     """Return the task's word for one of its words, for yes or no, true or false, 1 or 0, or for a sentence with it."""
-    text = _written(found)
+    text, words = _written(found).strip(), options_of(answer)
+    alias = _alias(text, words) if len(text) <= _LONGEST_ALIAS else None
+    if alias is not None:
+        return words[0 if alias else 1]
+    read = read_option(text, words)
+    return None if read is None else str(read.value)
+
+
+@lru_cache(maxsize=4096)
+def _alias(text: str, words: tuple[str, ...]) -> bool | None:
     plain = " ".join(normal(text).split()).rstrip(".").rstrip()
-    own = {" ".join(normal(word).split()) for word in (answer.positive, answer.negative)}
     # The task's own words come first: its positive word may well be "No".
-    if plain in _ALIASES and plain not in own:
-        return answer.positive if _ALIASES[plain] else answer.negative
-    word = _read(text, answer)
-    return word if isinstance(word, str) else None
+    own = {" ".join(normal(word).split()) for word in words}
+    return None if plain in own else _ALIASES.get(plain)
 
 
 def _number(found: object, answer: NumberAnswer, numbers: NumberFormat | None) -> float | None:

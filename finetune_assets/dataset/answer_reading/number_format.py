@@ -84,6 +84,8 @@ def parse_number(text: str, number_format: NumberFormat) -> float | None:
 
 def scaled_number(text: str, number_format: NumberFormat) -> ScaledNumber | None:
     """Return what `parse_number` reads, with the word that multiplies it."""
+    if _plain(number_format.decimal).fullmatch(text):
+        return ScaledNumber(float(text.replace(number_format.decimal, ".")))
     match = _cell(number_format).fullmatch(text.strip().translate(MINUS_SIGNS))
     if match is None or re.search(r"\d", _without_powers(match["unit"])) or _is_open(match["before"], match["unit"]):
         return None
@@ -108,6 +110,12 @@ def _without_powers(unit: str) -> str:
 def _thousands(number_format: NumberFormat) -> str:
     """Build the pattern of the sign that groups digits; "" where none does."""
     return _SPACES.get(number_format.thousands) or re.escape(number_format.thousands)
+
+
+@lru_cache(maxsize=2)
+def _plain(decimal: str) -> re.Pattern[str]:
+    """Build the pattern of what most cells are: digits alone, or with the decimal sign among them."""
+    return re.compile(rf"-?\d{{1,15}}(?:{re.escape(decimal)}\d{{1,15}})?", re.ASCII)
 
 
 @lru_cache(maxsize=32)

@@ -15,6 +15,8 @@ from functools import lru_cache
 from finetune_assets.dataset.belonging.groups import UNKNOWN
 
 _PARTS = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_]+|[+*/=<>%^~@#$€£°]|-(?=[0-9])|[^\W_]")
+_ASCII_PARTS = re.compile(r"[a-z]+|[0-9]+(?:[.,][0-9]+)*|[+*/=<>%^~@#$]|-(?=[0-9])")
+"""What `_PARTS` finds in small letters of ASCII alone, in a tenth of the time."""
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u00b4`", "'"))
 _SENTENCE_WORDS = (
     "a an the of is are was were be been am do does did s re ve ll it its that this these those there what which who "
@@ -46,11 +48,14 @@ def _instruction(system: str) -> tuple[str, ...]:
 
 
 def _words(text: str) -> list[str]:
-    plain = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold().replace("n't", " not")
-    parts = _PARTS.findall(plain)
-    telling = [_singular(part) for part in parts if part not in _FUNCTION_WORDS]
+    if text.isascii():
+        parts = _ASCII_PARTS.findall(text.replace("`", "'").lower().replace("n't", " not"))
+    else:
+        plain = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold().replace("n't", " not")
+        parts = _PARTS.findall(plain)
+    telling = [
+        part[:-1] if part[-1] == "s" and len(part) >= _PLURAL_FROM and part[-2] != "s" else part
+        for part in parts
+        if part not in _FUNCTION_WORDS
+    ]
     return sorted(telling or parts)
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if len(word) >= _PLURAL_FROM and word[-1] == "s" and word[-2] != "s" else word

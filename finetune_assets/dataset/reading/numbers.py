@@ -23,6 +23,8 @@ _SPACES = " \u00a0\u2009\u202f"
 _TOKEN = re.compile(rf"(?<![\w.,])[.,]\d+|\d+(?:[.,'\u2019{_SPACES}]\d+)*")
 _EXPONENT = re.compile(rf"(?<=\d){EXPONENT}")
 _GROUPED = re.compile(rf"[1-9]\d{{0,2}}(?:(['\u2019{_SPACES}])\d{{3}})(?:\1\d{{3}})*(?=[.,]|$)")
+_PLAIN = re.compile(r"-?\d+(?:([.,])\d{1,2})?", re.ASCII)
+"""A cell that shows at most which sign is the decimal one."""
 _Sign = Literal[".", ","]
 _OTHER: dict[str, _Sign] = {",": ".", ".": ","}
 
@@ -49,6 +51,9 @@ class _Evidence:
 
     def add(self, place: str, text: str) -> None:
         """Take in a cell."""
+        plain = _PLAIN.fullmatch(text)
+        if plain and False in self.percent and (plain[1] is None or plain[1] in self.decimal):
+            return  # one like it was there before
         tokens = _TOKEN.findall(_EXPONENT.sub("", text))
         if tokens:
             self.percent.setdefault("%" in text, Where(place, text))

@@ -79,20 +79,23 @@ class _RowReader:
         if region not in ("", origin.region):
             return None
         texts = {column: text(cell(row, column), self._source.dialect.empties) for column in self._columns}
-        empty = next((column for column, written in texts.items() if not written and column in self._asked), None)
+        empty = None
+        if not all(texts.values()):
+            empty = next((column for column, written in texts.items() if not written and column in self._asked), None)
         if empty is not None:
             there = "" if empty in row else f"; it has {', '.join(row)}"
             return origin.missing(f"{empty}{there}")
-        if (empty := self._answers.missing(row)) is not None:
-            return origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {empty}")
+        found = self._answers.found(row)
+        if found == "":
+            return origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {self._answers.missing(row)}")
         if not region:
-            found = filled_with(self._source.region, texts)
-            return origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {found!r} cannot be a region's name")
+            named = filled_with(self._source.region, texts)
+            return origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {named!r} cannot be a region's name")
         if lacks := self._belongs.lacks(row):
             return origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
-        return self._example(origin, row, texts)
+        return self._example(origin, row, texts, self._explained(found, texts))
 
-    def _example(self, origin: Origin, row: Cells, texts: dict[str, str]) -> Example:
+    def _example(self, origin: Origin, row: Cells, texts: dict[str, str], found: object) -> Example:
         source = self._source
         question = filled(source.question, row, source.dialect.empties)
         image = _image(source, row)
@@ -111,7 +114,7 @@ class _RowReader:
                 fields["image"] = picture(image, origin.path.parent, named_folders(source.image, source.image_root))
             except ImageError as error:
                 return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
-        return self._answers.example(origin, self._explained(self._answers.found(row), texts), **fields)
+        return self._answers.example(origin, found, **fields)
 
     def _explained(self, found: object, texts: dict[str, str]) -> object:
         """Return a text answer with its explanation, where the row has one."""

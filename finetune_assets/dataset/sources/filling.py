@@ -22,6 +22,8 @@ def only_column(written: str) -> str | None:
 
 def filled(written: str, row: Cells, empty: Container[str]) -> str:
     """Fill a text's columns from a row; "" where one of their cells is empty."""
+    if (column := only_column(written)) is not None:
+        return text(cell(row, column), empty)
     texts = {column: text(cell(row, column), empty) for column in columns_in(written)}
     return filled_with(written, texts) if all(texts.values()) else ""
 
