@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 from upath import UPath
@@ -54,10 +55,14 @@ def _of_other_regions(region: Region, n: int) -> pd.DataFrame:
 
 
 def _other_tables(region: Region) -> Iterator[UPath]:
+    """Yield the clean examples of the task's other regions; a region that its YAML no longer names is none."""
     own = region.path("filtered_qa", ".parquet")
-    for path in own.parent.glob("*.parquet"):
-        if path.name != own.name and not path.name.endswith(".quarantine.parquet"):
-            yield path
+    if region.task.regions == "discover":
+        listed = own.parent.glob("*.parquet")
+        tables = (path for path in listed if not path.name.endswith(".quarantine.parquet"))
+    else:
+        tables = (replace(region, name=name).path("filtered_qa", ".parquet") for name in region.task.regions)
+    yield from (path for path in tables if path.name != own.name and path.exists())
 
 
 def _drawn(name: str) -> str:

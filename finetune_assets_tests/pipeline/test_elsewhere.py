@@ -50,6 +50,16 @@ def test_both_models_answer_examples_of_the_other_regions_and_general_questions(
     assert (others.outcome, general.outcome) == ("inconclusive", "inconclusive")
 
 
+def test_a_region_that_was_taken_out_of_the_task_is_asked_no_more(
+    project: Project, server: ServerProcess, tmp_path: Path
+) -> None:
+    alone = project.task.model_copy(update={"regions": ["south"]})
+    with AnswerCache(tmp_path / "answers.sqlite") as cache:
+        region = Region(alone, "south", Outputs(root=str(project.root)))
+        [general] = forgotten(server.client(), region, "gpt-4o-mini", cache)
+    assert general.of == "general questions"
+
+
 def test_a_task_may_ask_none(project: Project, server: ServerProcess, tmp_path: Path) -> None:
     task = project.task.model_copy(update={"benchmark": project.task.benchmark.model_copy(update={"elsewhere": 0})})
     with AnswerCache(tmp_path / "answers.sqlite") as cache:

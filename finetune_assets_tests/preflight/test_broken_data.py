@@ -83,7 +83,7 @@ NAMED: dict[str, tuple[str, Writer, str]] = {
     "a wrong column of JSONL": (
         TABLE.replace("{answer}", "{anwser}").replace("t.csv", "t.jsonl"),
         lambda f: rows().to_json(f / "t.jsonl", orient="records", lines=True),
-        "line 1 has no anwser (did you mean answer?); it has question, answer, region",
+        "lacks the columns anwser; it has question, answer, region. Did you mean 'answer'?",
     ),
     "an empty group column": (
         GROUPED,

@@ -18,7 +18,11 @@ from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.dataset.sources.votes import Vote, counted
 from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer, Split, TextAnswer
+from finetune_assets.task.faults import nearest
 from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
+
+MAX_NAMED = 50
+"""Columns that a row's problem lists."""
 
 
 def needed(source: Columns) -> list[str]:
@@ -83,11 +87,11 @@ class _RowReader:
         if not all(texts.values()):
             empty = next((column for column, written in texts.items() if not written and column in self._asked), None)
         if empty is not None:
-            there = "" if empty in row else f"; it has {', '.join(row)}"
-            return origin.missing(f"{empty}{there}")
+            return origin.missing(_lacking(empty, row))
         found = self._answers.found(row)
         if found == "":
-            return origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {self._answers.missing(row)}")
+            lacking = _lacking(self._answers.missing(row) or self._source.answer, row)
+            return origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {lacking}")
         if not region:
             named = filled_with(self._source.region, texts)
             return origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {named!r} cannot be a region's name")
@@ -124,6 +128,14 @@ class _RowReader:
         if not all(texts[column] for column in columns_in(support)):
             return text(found)
         return f"{text(found)} {self._answer.separator} {filled_with(support, texts)}"
+
+
+def _lacking(column: str, row: Cells) -> str:
+    """Name a column whose cell is empty in a row; where the row has no such column, with those that it has."""
+    if column in row:
+        return column
+    near = "" if column.partition(".")[0] in row else nearest(column, list(row))
+    return f"{column}{near}; it has {', '.join(list(row)[:MAX_NAMED])}"
 
 
 def own_split(source: object) -> str | None:

@@ -97,7 +97,8 @@ def test_a_key_that_no_line_has_is_refused_with_those_that_they_have(tmp_path: P
 def test_a_key_that_only_some_lines_have_is_missing_in_the_others(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"question": "Q", "answer": "A"}\n{"question": "R", "Answer": "A"}')
     _, bad = read(tmp_path / "t.jsonl", region="physics")
-    assert (bad.problem, bad.detail) == ("empty_answer", "line 2 has no answer")
+    words = "line 2 has no answer (did you mean Answer?); it has question, Answer"
+    assert (bad.problem, bad.detail) == ("empty_answer", words)
 
 
 def test_a_column_of_objects_is_looked_into(tmp_path: Path) -> None:
