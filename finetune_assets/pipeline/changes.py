@@ -7,7 +7,7 @@ proves nothing, for that run may have failed.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,6 +121,14 @@ def at_work(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) 
         if when > max(made.get(region, 0), ended.get(region, 0))
     }
     return training | dict.fromkeys(running, "a run of it is going on")
+
+
+def never_prepared(instance: dg.DagsterInstance, task: Task, regions: Sequence[str]) -> list[str]:
+    """List the regions, in their order, of which nothing was made yet and no run is going on."""
+    made = _latest(instance, task, "sampled_examples", regions)
+    missing = [region for region in regions if region not in made]
+    busy = at_work(instance, task, missing)
+    return [region for region in missing if region not in busy]
 
 
 def changed_data(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -44,6 +44,24 @@ def test_regions_that_come_into_the_data_are_registered_and_nothing_is_launched(
     assert not first.run_requests and not second.run_requests
 
 
+def test_a_region_that_waits_is_named_with_what_starts_it(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    source = write_cells(tmp_path, n=2)
+    task = make_task(regions="discover", source=source)
+    first = look_for_regions(task, instance)
+    instance.add_dynamic_partitions("cells_regions", ["mono"])
+    by_hand = "Materialise a new region once in Dagster, or set `rerun` in the task's YAML to have it prepared."
+
+    later = region_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
+    scheduled = make_task(regions="discover", source=source, rerun={"schedule": "0 2 * * *"})
+    by_itself = region_sensor(scheduled)(dg.build_sensor_context(instance, cursor=first.cursor))
+
+    assert first.skip_reason is not None and first.skip_reason.skip_message == f"new: mono. {by_hand}"
+    assert isinstance(later, dg.SkipReason) and isinstance(by_itself, dg.SkipReason)
+    assert later.skip_message == f"the data has not changed; never prepared: mono. {by_hand}"
+    assert (by_itself.skip_message or "").endswith("The schedule `cells_rerun` prepares a new region (0 2 * * *, UTC).")
+    assert by_hand in str(region_sensor(task).description)
+
+
 def test_data_that_has_not_changed_is_not_read_again(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     task = make_task(regions="discover", source=write_cells(tmp_path, n=2))
     first = look_for_regions(task, instance)
