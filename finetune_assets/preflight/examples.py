@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from statistics import median_low
 
 import pandas as pd
 from upath import UPath
@@ -31,7 +32,7 @@ from finetune_assets.dataset.sources import discover, read
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import SourceError
 from finetune_assets.pipeline import checks, data_views
-from finetune_assets.preflight import seeds
+from finetune_assets.preflight import costs, seeds
 from finetune_assets.preflight.finding import Finding, Remark, State
 from finetune_assets.preflight.names import refused
 from finetune_assets.task import Task
@@ -113,6 +114,8 @@ class _Seen:
     pictured: list[Example] = field(default_factory=list)
     """Some of those that have an image, drawn evenly from all."""
     n_pictured: int = 0
+    size: tuple[int, int] | None = None
+    """Median width and height of those that were opened."""
 
     def over(self, examples: Iterable[Example]) -> Iterator[Example]:
         """Yield the examples, each with its image's path for the image."""
@@ -173,7 +176,10 @@ def _images(what: str, seen: _Seen, folder: UPath) -> Iterator[Finding]:
         return
     addresses = ImageAddresses(ImageStore(folder / "images"))
     with tempfile.TemporaryFile() as thumbnails, Looker(thumbnails, addresses, window_of(seen.task.source)) as looker:
-        broken = [look.error for look in looker.looks(seen.pictured) if look.error]
+        looks = list(looker.looks(seen.pictured))
+    broken = [look.error for look in looks if look.error]
+    if facts := [look.facts for look in looks if look.facts]:
+        seen.size = (median_low(fact.width for fact in facts), median_low(fact.height for fact in facts))
     n = len(seen.pictured)
     if not broken:
         yield Finding(what, "good", f"{n} of {seen.n_pictured:,} images were opened, and are whole")
@@ -211,6 +217,8 @@ def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _See
         sizes = ", ".join(f"{int(n)} {split}" for split, n in counts.sum(axis="columns").items())
         aside = f"; {len(filtered.quarantine):,} are set aside" if len(filtered.quarantine) else ""
         yield Finding(what, "good", f"{seen.n:,} rows give {sizes}{aside}")
+        n_train = int(counts.loc["train"].sum())
+        yield from costs.findings(what, task, region, filtered.clean, n_train, seen.size)
     if len(filtered.clean) > 1:
         yield from seeds.findings(what, task, seen.groups, seen.answers, bool(passed))
 

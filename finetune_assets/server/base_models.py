@@ -91,6 +91,12 @@ def text_only(home: Path) -> list[str]:
     return [name for name, model in ends.items() if model == TEXT_MODEL]
 
 
+def bundled(name: str, home: Path) -> bool:
+    """Whether a name stands for one of the bundled models."""
+    configured = _configured(home)
+    return (configured[name].model if name in configured else name) in BUNDLED
+
+
 def resolve(name: str, home: Path) -> BaseModel:
     """The model behind `name`.
 

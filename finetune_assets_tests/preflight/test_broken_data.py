@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from finetune_assets.preflight import tasks
 from finetune_assets.preflight.finding import Finding
+from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.preflight.broken_data import (
     PICTURES,
     SCORES,
@@ -43,8 +46,30 @@ def said(*states: str) -> str:
 
 def test_sound_data_is_told_in_numbers(folder: Path) -> None:
     write_rows(write_task(folder))
-    assert [finding.state for finding in found()] == ["good", "good"]
+    assert [finding.state for finding in found()] == ["good", "good", "good"]
     assert "60 rows give 29 train, 11 validation, 8 calibration, 12 test" in said("good")
+    assert "3 epochs: on two CPU cores about a minute" in said("good")
+
+
+def test_training_is_estimated_and_refused_where_it_costs_more_than_its_budget(folder: Path) -> None:
+    prices = "{training: 25}"
+    write_rows(write_task(folder, provider="openai", prices=prices, budget_usd="0.5"))
+    [words] = [finding.words for finding in found() if "USD" in finding.words]
+    assert words == "training is about 493 tokens, 3 epochs, 0.04 USD"
+    shutil.rmtree(folder)
+    write_rows(write_task(folder, provider="openai", prices=prices, budget_usd="0.03"))
+    assert "will cost about 0.04 USD, the budget is 0.03 USD; raise budget_usd" in said()
+
+
+def test_images_are_counted_in_what_training_takes(folder: Path) -> None:
+    task = write_task(folder, PICTURES, provider="openai", prices="{training: 25}", budget_usd="9")
+    for i in range(60):
+        put(task / f"{i}.png", picture(size=(16, 16 + i), shade=20 + 3 * i))
+    write_rows(task, file=lambda i: f"{i}.png")
+    [words] = [finding.words for finding in found() if "USD" in finding.words]
+    n_tokens = int(words.removeprefix("training is about ").partition(" tokens")[0].replace(",", ""))
+    n_train = int(re.findall(r"give (\d+) train", said("good"))[0])
+    assert 85 + 10 < n_tokens / n_train < 85 + 40
 
 
 def unreadable(folder: Path) -> None:

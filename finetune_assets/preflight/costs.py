@@ -1,0 +1,69 @@
+"""What a region's training will cost and how long it will take here, before anything is uploaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice, repeat
+
+from finetune_assets.dataset.table import Table, records
+from finetune_assets.pipeline import checks, spending, views
+from finetune_assets.preflight.finding import Finding
+from finetune_assets.provider.local_server import HOME
+from finetune_assets.server import base_models
+from finetune_assets.task import Task
+from finetune_assets.training_file import tokens
+from finetune_assets.training_file.chat_format import to_messages
+
+TOKENS_PER_SECOND = (500, 2_000)
+"""Of a bundled model, trained on two CPU cores; the shipped tasks are trained at about 1,000."""
+NAMELESS = re.compile(r"\n[a-p]{16}\Z")
+"""What stands for an image in the question of an example whose image is not looked at."""
+Size = tuple[int, int]
+
+
+def findings(what: str, task: Task, region: str, clean: Table, n_train: int, size: Size | None) -> Iterator[Finding]:
+    """Estimate a region's training: its cost where the price is known, and the time where this machine trains.
+
+    Args:
+        what: The region, as findings call it.
+        task: Whose region it is.
+        region: Its name.
+        clean: The examples that can be used, as `examples` has them.
+        n_train: How many of them train.
+        size: Typical width and height of the images; None where there are none.
+    """
+    estimate = spending.estimate(task, round(n_train * _mean(task, clean, size)), n_train)
+    if task.provider == "local":
+        known = base_models.bundled(task.base_model, HOME)
+        takes = _minutes(estimate["tokens"] * estimate["epochs"]) if known else "a time that nobody measured"
+        words = f"about {estimate['tokens']:,} tokens, {estimate['epochs']} epochs: on two CPU cores {takes}"
+        yield Finding(what, "good", f"training is {words}; on a GPU much less")
+        return
+    if estimate["cost_usd"] is None:
+        return  # that no price is known is said once for the task
+    verdict = checks.within_budget(region, estimate["cost_usd"], task.budget_of(region))
+    if not verdict.passed and checks.WITHIN_BUDGET.asked(task):
+        bad = checks.WITHIN_BUDGET.severity(task) == "error"
+        yield Finding(what, "bad" if bad else "warning", f"{verdict.description} ({views.estimate(estimate)})")
+    else:
+        yield Finding(what, "good", f"training is about {views.estimate(estimate)}")
+
+
+def _mean(task: Task, clean: Table, size: Size | None) -> float:
+    """Mean tokens of a training example, counted in the first `spending.N_MEASURED` of them."""
+    rows = (row for chunk in clean.chunks() for row in records(chunk.loc[chunk["split"] == "train"]))
+    counted = []
+    for row in islice(rows, spending.N_MEASURED):
+        asked = NAMELESS.sub("", row["question"])
+        url = None if asked == row["question"] else "https://image"
+        messages = to_messages(task.prompt, asked, url, row["answer"], system=row["system"])
+        counted.append(tokens.example_tokens(messages, task.base_model, repeat(size or tokens.ASSUMED_SIZE)))
+    return sum(counted) / max(len(counted), 1)
+
+
+def _minutes(n_tokens: int) -> str:
+    slow, fast = (n_tokens / speed / 60 for speed in TOKENS_PER_SECOND)
+    if slow <= 1:
+        return "about a minute"
+    return f"{max(fast, 1):.0f} to {slow:.0f} minutes"
