@@ -16,6 +16,7 @@ from typing import Any, Self
 from finetune_assets.dataset import images
 from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.dataset.sources import regions_of
+from finetune_assets.dataset.table import Table
 from finetune_assets.errors import EvaluationError, ImageError, TaskError
 from finetune_assets.evaluation import answers, calibration
 from finetune_assets.evaluation.calibration import Calibrator
@@ -29,7 +30,7 @@ from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.completions import Messages, Reply
 from finetune_assets.task import BinaryAnswer, NumberAnswer, Task, read_task
-from finetune_assets.task.sources import window_of
+from finetune_assets.task.sources import shows_images, window_of
 from finetune_assets.training_file.chat_format import to_messages
 
 LONGEST_NUMBER = "0" * 16
@@ -91,6 +92,8 @@ class Predictor:
     task: Task
     champion: Champion
     calibrator: Calibrator
+    pictured: bool | None = None
+    """Whether the lines that it learned from had images, where only they tell; None where some had, or nobody knows."""
 
     @classmethod
     def load(cls, task: str, region: str) -> Self:
@@ -101,13 +104,14 @@ class Predictor:
             EvaluationError: the region has no champion; the message says why.
         """
         described = read_task(task)
-        now = standing(Region(described, region, Outputs(root=default_root())))
+        where = Region(described, region, Outputs(root=default_root()))
+        now = standing(where)
         if now.champion is None:
             if region not in (known := regions_of(described)):
                 raise TaskError(f"{task} has the regions {', '.join(known)}, not {region!r}")
             why = f"{now.candidate} is not: {'; '.join(now.objections)}" if now.candidate else "none was evaluated yet"
             raise EvaluationError(f"no model answers for {task}/{region}: {why}")
-        return cls(described, now.champion, calibration.load(now.champion.calibrator))
+        return cls(described, now.champion, calibration.load(now.champion.calibrator), _pictured(where))
 
     @property
     def warning(self) -> str | None:
@@ -148,9 +152,25 @@ class Predictor:
                 asked.append(None)
                 yield messages
 
-    def _messages(self, question: Question) -> Messages:
+    def require(self, question: Question) -> None:
+        """Refuse a question that is unlike all that the champion learned from.
+
+        Raises:
+            TaskError: it lacks the image that every example has, or has one where none has; or is no question.
+        """
         if question.problem is not None:
             raise TaskError(question.problem)
+        known = shows_images(self.task.source)
+        pictured = self.pictured if known is None else known
+        if pictured and question.image is None:
+            raise TaskError(
+                f"the task {self.task.task} asks about images: an image is needed, by --image, or as `image` of a line"
+            )
+        if pictured is False and question.image is not None:
+            raise TaskError(f"the task {self.task.task} asks about texts alone, and {question.image} is an image")
+
+    def _messages(self, question: Question) -> Messages:
+        self.require(question)
         text = question.text if question.text is not None else getattr(self.task.source, "question", None)
         if text is None or (question.text is None and "{" in text):
             raise TaskError(f"the task {self.task.task} has no question of its own: give a text")
@@ -174,6 +194,14 @@ class Predictor:
             p_raw, of = (found.probabilities or {}).get(answer.positive), f"of {answer.positive}"
         p = None if p_raw is None else float(self.calibrator.apply([p_raw], model=model)[0])
         return Predicted(model, found.predicted, None, p_raw, p, of, text=reply.text)
+
+
+def _pictured(region: Region) -> bool | None:
+    """Look at whether all clean examples of a region have an image, or none has; None where it is some."""
+    if shows_images(region.task.source) is not None or not (path := region.path("filtered_qa", ".parquet")).exists():
+        return None
+    found = {bool(has) for chunk in Table(path).chunks(["image"]) for has in chunk["image"].notna().unique()}
+    return found.pop() if len(found) == 1 else None
 
 
 def _with_interval(found: answers.Reading, calibrator: ConformalCalibrator, text: str | None) -> Predicted:

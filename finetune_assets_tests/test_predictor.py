@@ -64,6 +64,30 @@ def test_what_cannot_be_asked_is_an_error_in_its_place(predictor: Predictor, tmp
     assert str(found[0]).startswith("no answer: image_missing")
 
 
+def test_a_task_about_images_needs_one_and_a_task_about_texts_takes_none(predictor: Predictor, tmp_path: Path) -> None:
+    dark, bright = pictures(tmp_path)
+    blind, seeing = predictor.predict([Question("Is this cell defective?"), bright])
+    assert "asks about images: an image is needed" in str(blind.error) and seeing.answer == "Yes"
+    with pytest.raises(TaskError, match="an image is needed, by --image"):
+        predictor.require(Question("Is this cell defective?"))
+    texts = replace(predictor, task=make_task(source=PRICES, answer={"kind": "number", "template": "${}"}))
+    with pytest.raises(TaskError, match=r"asks about texts alone, and .*dark\.png is an image"):
+        texts.require(dark)
+    texts.require(Question("How much is it?"))
+
+
+@pytest.mark.parametrize("pictured", [True, False, None])
+def test_lines_of_a_chat_say_themselves_whether_they_have_images(predictor: Predictor, pictured: bool | None) -> None:
+    chat = {"kind": "chat_jsonl", "path": "chat.jsonl", "region": "mono"}
+    asked = replace(predictor, task=make_task(source=chat), pictured=pictured)
+    for question, refused in ((Question("Is it?"), pictured is True), (Question(image="a.png"), pictured is False)):
+        if refused:
+            with pytest.raises(TaskError, match="asks about"):
+                asked.require(question)
+        else:
+            asked.require(question)
+
+
 def test_a_number_comes_with_its_interval(predictor: Predictor) -> None:
     answer = NumberAnswer(kind="number", template="${}", minimum=0)
     fitted = ConformalCalibrator.fit([10.0] * 40, [9.0] * 40, answer=answer, model=predictor.champion.model)

@@ -251,6 +251,8 @@ def predict(
     predictor = Predictor.load(task, region)
     if predictor.warning:
         print(f"Warning: {predictor.warning}.", file=sys.stderr)
+    if input_ is None:
+        predictor.require(Question(text, image))
     questions = read_questions(input_) if input_ else [Question(text, image)]
     failed = 0
     with fine_tuning_server(tell) if predictor.champion.provider == "local" else nullcontext():

@@ -19,12 +19,11 @@ from finetune_assets.provider.local_server import HOME
 from finetune_assets.server import base_models
 from finetune_assets.task import Task
 from finetune_assets.task.faults import nearest
-from finetune_assets.task.sources import FileSource, HuggingFaceSource, columns_in
+from finetune_assets.task.sources import FileSource, HuggingFaceSource, columns_in, shows_images
 
 N_RECORDS = 100
 """Of the data, in the order of the file; where all of them lack the same column, it is not there."""
 _LACKING = {Reason.MISSING_FIELD, Reason.EMPTY_ANSWER, Reason.MALFORMED_LINE}
-_PICTURED = {"elpv", "generated", "scored_images", "image_qa"}
 
 
 def remarks(task: Task) -> Iterator[Remark]:
@@ -62,16 +61,12 @@ def _model(task: Task) -> Iterator[Remark]:
         words = f"{model!r} is no model that is known at {task.provider}{near}; known are {', '.join(known)}"
         # OpenAI may have brought out a new one since; the local server has what its file says.
         yield Remark(key, words, "bad" if near or task.provider == "local" else "warning")
-    elif task.provider == "local" and _shows_images(task) and model in (blind := base_models.text_only(HOME)):
+    elif task.provider == "local" and shows_images(task.source) and model in (blind := base_models.text_only(HOME)):
         sees = ", ".join(name for name in known if name not in blind)
         yield Remark(key, f"{model} reads text alone, and the examples have images; those that see: {sees}")
     elif ending := lifecycle.announced(task.provider, model):
         today = datetime.now(UTC).date()
         yield Remark(key, ending.in_words(today), "bad" if ending.days_left(today) <= 0 else "warning")
-
-
-def _shows_images(task: Task) -> bool:
-    return task.source.kind in _PICTURED or getattr(task.source, "image", None) is not None
 
 
 def _source(task: Task) -> Iterator[Remark]:
@@ -103,7 +98,7 @@ def key_of(task: Task, words: str) -> tuple[str | int, ...]:
     if literal := re.search(r"\bsource\.(\w+)", words):
         return ("source", literal[1])
     fields = {name: value for name, value in task.source if isinstance(value, str) and value and name != "kind"}
-    said = re.split("; it has|; its keys", words)[0].rpartition(": ")[2]
+    said = re.split(r" \(did you mean|; it has|; its keys", words)[0].rpartition(": ")[2]
     for name, written in fields.items():
         if any(re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.])", said) for column in columns_in(written)):
             return ("source", name)

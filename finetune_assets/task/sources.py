@@ -385,6 +385,15 @@ def window_of(source: object) -> tuple[float, float] | None:
     return source.window if isinstance(source, Pictured) else None
 
 
+def shows_images(source: object) -> bool | None:
+    """Return whether each example of a source has an image, or none has; None where the lines of a file decide."""
+    if isinstance(source, ChatJsonlSource):
+        return None
+    if isinstance(source, Parts):
+        return source.image is not None
+    return isinstance(source, ElpvSource | GeneratedSource | ScoredImagesSource | ImageQaSource)
+
+
 @cache
 def columns_in(text: str) -> tuple[str, ...]:
     """List the columns that a text names in braces."""
