@@ -12,6 +12,7 @@ import pandas as pd
 from finetune_assets.dataset.contact_sheets import contact_sheet
 from finetune_assets.dataset.corrections import Outcome, Reviewed
 from finetune_assets.dataset.filtering import Filtered
+from finetune_assets.dataset.image_addresses import is_elsewhere
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.sampling import Sample
 from finetune_assets.dataset.table import Table, records
@@ -169,12 +170,17 @@ def token_histogram(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
 
 def _set_aside(first: pd.DataFrame) -> str:
     """Show rows of the quarantine, above them their images."""
-    pictured = [(row["image"], _caption(row)) for row in records(first) if row["image"] is not None]
+    pictured = [(row["image"], _caption(row)) for row in records(first) if _is_near(row)]
     sheet = f"{_sheet(pictured[:N_PICTURES]).value}\n\n" if pictured else ""
     columns = ["example_id", "split", "reason", "detail", "question", "answer"]
     texts = first.filter(columns).map(start, na_action="ignore")
     texts.insert(1, "line", first["line"])
     return f"{sheet}{table(texts).value}"
+
+
+def _is_near(row: dict[str, Any]) -> bool:
+    """Whether a row has an image that nobody has to ask a network for."""
+    return row["image"] is not None and (row["image_sha256"] is not None or not is_elsewhere(row["image"]))
 
 
 def _suspects(filtered: Filtered) -> dict[str, Any]:

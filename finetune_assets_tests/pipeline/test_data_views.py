@@ -122,6 +122,15 @@ def test_what_was_set_aside_is_pictured_with_its_score(tmp_path: Path) -> None:
     assert shown.startswith("![examples](data:image/png;base64,") and str(path) not in shown
 
 
+@pytest.mark.parametrize("address", ["s3://nowhere/a.png", "https://127.0.0.1/a.png"])
+def test_images_that_a_network_would_have_to_be_asked_for_are_not_pictured(tmp_path: Path, address: str) -> None:
+    rows = table(tmp_path, {"image": address, "example_id": "far"})
+    [frame] = rows.chunks()
+    aside = write_table(UPath(tmp_path) / "q.parquet", frame.reindex(columns=list(QUARANTINE_DTYPES)))
+    shown = data_views.quarantine(Filtered(aside, aside, Counter(image_unreachable=1), 9, None))["quarantine"].value
+    assert "![examples]" not in shown and "far" in shown
+
+
 def test_different_questions_about_images_stand_below_them(tmp_path: Path) -> None:
     path = str(put(tmp_path / "a.png", picture()))
     rows = [{"image": path, "image_sha256": "x", "question": f"Is it {n}?"} for n in range(2)]

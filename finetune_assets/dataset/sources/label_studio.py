@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from upath import UPath
@@ -20,6 +21,7 @@ from finetune_assets.dataset.reading.json_records import json_value, records_of
 from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.dataset.spelling import as_on_disk
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
 from finetune_assets.task.annotations import LabelStudioSource
@@ -57,12 +59,12 @@ def _tables(source: LabelStudioSource) -> Iterator[Table]:
     for path in locate_all(source.path, source.folder):
         entries = records_of(path, json_value(path), None)
         control = source.control or _only_control(path, entries)
-        yield Table(path, "entry", partial(_rows, source, entries, control))
+        yield Table(path, "entry", partial(_rows, entries, control, _Files(path.parent, source.images)))
 
 
-def _rows(source: LabelStudioSource, entries: list[Any], control: str | None) -> Iterator[tuple[int, Cells | str]]:
+def _rows(entries: list[Any], control: str | None, files: _Files) -> Iterator[tuple[int, Cells | str]]:
     for number, entry in enumerate(entries, 1):
-        for row in _votes(source, entry, control):
+        for row in _votes(entry, control, files):
             yield number, f"entry {number} {row}" if isinstance(row, str) else row
 
 
@@ -78,11 +80,11 @@ def _only_control(path: UPath, entries: list[Any]) -> str | None:
     return next(iter(found), None)
 
 
-def _votes(source: LabelStudioSource, entry: object, control: str | None) -> Iterator[Cells | str]:
+def _votes(entry: object, control: str | None, files: _Files) -> Iterator[Cells | str]:
     if type(entry) is not dict or type(entry.get("data")) is not dict:
         yield f"must be a task with data and annotations, found {kind(entry)}"
         return
-    data = {name: _address(source, value) for name, value in entry["data"].items()}
+    data = {name: files.path(value) for name, value in entry["data"].items()}
     row = {**data, "data": data, "task": entry.get("id"), "answer": None, "annotator": None}
     votes = [
         (_annotator(found), part)
@@ -122,11 +124,42 @@ def _value(part: dict[str, Any]) -> object:
     return found
 
 
-def _address(source: LabelStudioSource, value: object) -> object:
-    """Turn an address of Label Studio's server (`/data/upload/1/a.png`, `/data/local-files/?d=a.png`) into a path."""
-    if not isinstance(value, str):
-        return value
-    for own in ("/data/local-files/?d=", "/data/"):
-        if value.startswith(own):
-            return f"{source.images}/{value[len(own) :]}" if source.images else value[len(own) :]
-    return value
+class _Files:
+    """The files of Label Studio's server (`/data/upload/1/a.png`, `/data/local-files/?d=a.png`), where they lie here.
+
+    They may have been copied without the outer folders. The address with most of its folders that is a file is taken;
+    where that would make one file of two, neither is.
+    """
+
+    def __init__(self, folder: UPath, images: str | None) -> None:
+        self._folder = folder
+        self._images = images
+        self._named: dict[str, str] = {}
+        """The address that each file was found for."""
+
+    def path(self, value: object) -> object:
+        """Return the path of a file of the server, relative to the export; any other value as it is.
+
+        Raises:
+            SourceError: the only file of that name was found for another address before.
+        """
+        if not isinstance(value, str):
+            return value
+        own = next((prefix for prefix in _SERVED if value.startswith(prefix)), None)
+        if own is None:
+            return value
+        parts = value.removeprefix(own).split("/")
+        places = ["/".join([*([self._images] if self._images else []), *parts[at:]]) for at in range(len(parts))]
+        found = next(filter(self._is_there, places), places[0])
+        if (other := self._named.setdefault(found, value)) != value:
+            raise SourceError(
+                f"{self._folder}: {other} and {value} would both be {found}; keep the folders of Label Studio's files"
+            )
+        return found
+
+    def _is_there(self, place: str) -> bool:
+        return isinstance(self._folder, Path) and Path(as_on_disk(self._folder, place)).is_file()
+
+
+_SERVED = ("/data/local-files/?d=", "/data/")
+"""How addresses of Label Studio's server begin."""

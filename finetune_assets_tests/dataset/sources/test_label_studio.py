@@ -64,6 +64,22 @@ def test_uploads_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     assert found.image == str(tmp_path / "media" / "upload" / "3" / "a.png")
 
 
+@pytest.mark.parametrize("place", ["a b.png", "3/a b.png", "upload/3/a b.png"])
+@pytest.mark.parametrize("address", ["/data/upload/3/a b.png", "/data/local-files/?d=upload/3/a%20b.png"])
+def test_uploads_may_have_lost_their_outer_folders(tmp_path: Path, place: str, address: str) -> None:
+    (tmp_path / "media" / place).parent.mkdir(parents=True)
+    (tmp_path / "media" / place).touch()
+    [found] = read(tmp_path, task(address, vote("Yes")), images="media")
+    assert found.image == str(tmp_path / "media" / place)
+
+
+def test_two_uploads_are_never_taken_for_one_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    two = [task(f"/data/upload/{project}/a.png", vote("Yes")) for project in (1, 2)]
+    with pytest.raises(SourceError, match=r"/data/upload/1/a.png and /data/upload/2/a.png would both be a.png"):
+        read(tmp_path, *two)
+
+
 def test_the_data_of_a_task_are_columns(tmp_path: Path) -> None:
     tasks = [task("a.png", vote("Yes"), part="All", patient=3)]
     [found] = read(tmp_path, *tasks, region="{data.part}", group="{patient}", question="Is {part} broken?")
