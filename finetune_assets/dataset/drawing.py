@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ from finetune_assets.dataset.image_looks import Look
 from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.dataset.table import read_chunks
 from finetune_assets.task import SPLITS, Sampling
+
+_IMAGE_HASH = re.compile("[0-9a-f]{64}")
+"""What a group is called that has no other name than its image's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +150,17 @@ class Draw:
         return cls(groups or _grouped(rows, alike, rows.usable & ~bridging, scratch), split, bridging)
 
     def largest_group(self, usable: np.ndarray, scratch: Any) -> tuple[str, int]:
-        """Return the name of the largest group of usable rows, and how many they are."""
+        """Return the name of the largest group of usable rows, an image's file for its hash, and how many they are."""
         if not usable.any():
             return "", 0
         sizes = np.bincount(self.groups.of_row[usable])
         number = int(sizes.argmax())
         row = int(np.flatnonzero(self.groups.of_row == number)[0])
-        for chunk in read_chunks(scratch, ["group"]):
+        for chunk in read_chunks(scratch, ["group", "image"]):
             if row in chunk.index:
-                return self.groups.names.get(number, str(chunk.loc[row, "group"])), int(sizes.max())
+                name = self.groups.names.get(number, str(chunk.loc[row, "group"]))
+                file = PurePath(str(chunk.loc[row, "image"])).name
+                return file if _IMAGE_HASH.fullmatch(name) else name, int(sizes.max())
         raise AssertionError
 
 

@@ -24,6 +24,7 @@ from finetune_assets.dataset.identity import ascii_name
 from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import Digest, read, version
+from finetune_assets.dataset.sources.noticed import notice
 from finetune_assets.dataset.splits import groups_by_split
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
@@ -66,6 +67,7 @@ class Drawing(dg.Config):
         checks.SPLIT_SIZES,
         checks.WHOLE_IMAGES,
         checks.SAME_RANGE,
+        checks.CLEAR_NAMES,
         checks.GROUPS_DIVIDE,
         checks.UNSEEN_TEST,
         checks.CLOSE_NEIGHBOURS,
@@ -91,6 +93,7 @@ def sampled_examples(region: Region, drawing: Drawing) -> Result:
         # Splits that go no further are not remembered: whoever goes back to the seed of before finds all as it was.
         sampled.memory.write(remembered)
     counts = data_views.counts(sampled.table, task.answer)
+    noticed = notice(task.source, region.name)
     return dg.MaterializeResult(
         value=sampled.table,
         metadata={
@@ -99,6 +102,7 @@ def sampled_examples(region: Region, drawing: Drawing) -> Result:
             SOURCE_FILES: files,
             SOURCE_ROWS: str(digest),
             **data_views.drawing(sampled),
+            **({"written": noticed.written} if noticed.written else {}),
             "by_split_and_label": views.table(counts.reset_index()),
             "answers": data_views.answer_chart(sampled.table, task.answer, counts),
             **data_views.ranges(sampled.table),
@@ -108,6 +112,7 @@ def sampled_examples(region: Region, drawing: Drawing) -> Result:
             checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling),
             checks.whole_images(region.name, sampled.table),
             checks.same_range(region.name, sampled.table),
+            checks.clear_names(region.name, noticed.doubts),
             checks.groups_divide(region.name, sampled),
             unseen,
             checks.close_neighbours(region.name, sampled),

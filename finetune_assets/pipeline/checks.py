@@ -119,6 +119,10 @@ BOTH_ANSWERS = Check(
 NO_LEAKAGE = Check(
     "no_leakage", "No image, look-alike, group of examples or near-equal text is in two splits.", blocking=True
 )
+CLEAR_NAMES = Check(
+    "clear_names",
+    "In the first rows no column of patients or scenes goes unused, and no two spellings meet in one region.",
+)
 GROUPS_DIVIDE = Check(
     "groups_divide",
     f"No group of examples that have to stay together is more than {MAX_GROUP_SHARE:.0%} of a region.",
@@ -277,6 +281,11 @@ def no_leakage(region: str, leaks: Sequence[Leak]) -> dg.AssetCheckResult:
     counts = ", ".join(f"{n} {_IN_WORDS[kind]}" for kind, n in kinds.items())
     first = f"first {leaks[0].value[:60]!r} in {' and '.join(leaks[0].splits)}"
     return NO_LEAKAGE.result(False, f"Region {region}: in two splits are {counts}, {first}. {_APART_AGAIN}")
+
+
+def clear_names(region: str, doubts: Sequence[str]) -> dg.AssetCheckResult:
+    """Judge what the source's own names leave in doubt."""
+    return CLEAR_NAMES.result(not doubts, f"Region {region}: {'; '.join(doubts) or 'the names are clear'}.")
 
 
 def groups_divide(region: str, sampled: Sample) -> dg.AssetCheckResult:

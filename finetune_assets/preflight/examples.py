@@ -29,6 +29,7 @@ from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import discover, read
+from finetune_assets.dataset.sources.noticed import notice
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import SourceError
 from finetune_assets.pipeline import checks, data_views
@@ -94,6 +95,8 @@ def findings(task: Task, region: str, watch: Watch = silent) -> Iterator[Finding
         except SourceError as error:
             yield Finding(what, "bad", refused(task, error).words)
             return
+        if (doubts := notice(task.source, region).doubts) and checks.CLEAR_NAMES.asked(task):
+            yield Finding(what, "warning", "; ".join(doubts))
         watch(f"{what}: opening images")
         pictures = list(_images(what, seen, UPath(folder)))
         yield from pictures

@@ -80,6 +80,14 @@ def test_identical_images_share_a_group_even_against_the_source(tmp_path: Path) 
     assert leaks(write_table(UPath(tmp_path) / "s.parquet", frame)) == []
 
 
+def test_the_largest_group_is_called_by_a_file_where_it_has_no_other_name(tmp_path: Path) -> None:
+    paths = [put(tmp_path / f"frame-{number}.png", picture(shade=9)) for number in range(3)]
+    frames = [example(path.stem, image=str(path)) for path in paths]
+    assert sample_of(frames)[0].largest_group == ("frame-0.png", 3)
+    named = [example(path.stem, image=str(path), group="scene 4") for path in paths]
+    assert sample_of(named)[0].largest_group == ("scene 4", 3)
+
+
 def test_without_image_and_group_an_example_stands_alone() -> None:
     assert sampled([example("a"), example("b")])["group"].tolist() == ["a", "b"]
 

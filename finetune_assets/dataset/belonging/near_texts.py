@@ -24,7 +24,8 @@ _SENTENCE_WORDS = (
     "for in on at by with and or from as",
     "der die das den dem des ein eine einen einem einer eines ist sind war waren was welche welcher welches wer wie "
     "wo wann bitte von zu zum zur im am und oder mit für heißt nenne",
-    "le la les l un une du de d est sont était qu que quel quelle quels quelles qui où quand comment et ou c ce",
+    "le la les l un une elle elles ils du de d est sont était qu que quel quelle quels quelles qui où quand comment et "
+    "ou c ce",
     "el los las una unos unas es son era qué cuál cuáles quién dónde cuándo cómo del y o",
     "il lo gli sono cosa quale quali chi dove quando come di dei della e",
 )

@@ -23,6 +23,8 @@ from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource,
 
 MAX_NAMED = 50
 """Columns that a row's problem lists."""
+_SHOWN = 80
+"""Letters of a cell that are shown."""
 
 
 def needed(source: Columns) -> list[str]:
@@ -157,6 +159,9 @@ class Belongs:
     def lacks(self, row: Cells) -> str:
         """Say what is missing for a row to be in a split with those it belongs to; "" for nothing."""
         if self._group is not None and not self.group(row):
+            written = filled(self._group, row, self._empty)
+            if self._groups.by_pattern and written:
+                return f"has no group: {written[:_SHOWN]!r} does not match source.group_pattern"
             return f"has no {words_of(self._group)}, so nobody knows which rows it belongs to"
         if self._split is not None and self.split(row) is None:
             return f"has no {words_of(self._split)}, so nobody knows which split it was published in"

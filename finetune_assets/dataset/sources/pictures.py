@@ -24,6 +24,8 @@ from finetune_assets.dataset.spelling import as_on_disk
 from finetune_assets.errors import ImageError
 
 _LONGEST = 80
+_LONGEST_PATH = 1024
+_BASE64 = "if it is an image in base64, write data:image/png;base64, before it"
 
 
 def picture(written: object, folder: UPath, roots: Sequence[str] = ()) -> str | bytes:
@@ -45,6 +47,8 @@ def picture(written: object, folder: UPath, roots: Sequence[str] = ()) -> str | 
         return _data_url_bytes(text)
     scheme, found, rest = text.partition("://")
     scheme = scheme.lower()
+    if not found and len(text) > _LONGEST_PATH:
+        raise ImageError("image_unreadable", f"{text[:_LONGEST]!r}... is too long for a path; {_BASE64}")
     if not found:
         return _below(text, folder, roots)
     if scheme == "file":

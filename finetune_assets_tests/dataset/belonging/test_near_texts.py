@@ -17,6 +17,7 @@ from finetune_assets.dataset.belonging.near_texts import text_key
          "What\u2019s the capital of land 0", "Capital of land 0?", "Tell me the capital of land 0."],
         ["Who wrote Faust?", "who wrote  FAUST", "Who wrote \"Faust\"?"],
         ["Was ist die Hauptstadt von Peru?", "was ist die hauptstadt von peru"],
+        ["Quelle est la capitale du P\u00e9rou ?", "La capitale du P\u00e9rou, quelle est-elle ?"],
         ["How many legs do spiders have?", "How many legs does a spider have"],
     ],
 )  # fmt: skip

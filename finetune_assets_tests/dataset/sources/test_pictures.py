@@ -91,3 +91,10 @@ def test_a_data_url_is_its_bytes(folder: UPath) -> None:
         assert written_name(written) == ""
     for broken in ("data:image/png,raw", "data:image/png;base64,%%%", "data:", "data:text/html;base64,AAAA"):
         assert refused(broken, folder) == "image_unreadable"
+
+
+def test_base64_without_its_beginning_is_told_from_a_path_and_cut(folder: UPath) -> None:
+    with pytest.raises(ImageError) as caught:
+        picture(base64.b64encode(bytes(90_000)).decode(), folder)
+    assert caught.value.reason == "image_unreadable" and len(caught.value.detail) < 250
+    assert "write data:image/png;base64, before it" in caught.value.detail

@@ -1,0 +1,131 @@
+"""What the first rows of a source's tables show and the task's YAML does not say.
+
+A column of patients that no group names, spellings that meet in one region, and how the files were found to be written.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, product
+
+from upath import UPath
+
+from finetune_assets.dataset.identity import group_name, region_name
+from finetune_assets.dataset.reading import record_name, rows, table_files
+from finetune_assets.dataset.reading.cells import Cells, cell
+from finetune_assets.dataset.reading.delimited import layout_of
+from finetune_assets.dataset.sources.filling import filled
+from finetune_assets.dataset.sources.places import locate_all
+from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.task.all_sources import Source
+from finetune_assets.task.sources import ScoredImagesSource, TableSource, columns_in
+
+N_ROWS = 20_000
+"""Of a source that are looked at: the whole of most, and a second of the largest."""
+_MAX_SHOWN = 5
+# fmt: off
+_WHO = (
+    "patient", "subject", "participant", "person", "proband", "case", "study", "series", "scene", "video", "clip",
+    "sequence", "specimen", "slide",
+)
+# fmt: on
+_NUMBERED = ("", "id", "no", "nr", "num", "number", "nummer", "name", "code", "key", "uid", "instanceuid")
+_KEYS = frozenset(f"{who}{end}" for who, end in product((*_WHO, "pat", "patienten"), _NUMBERED)) - {"pat", "patienten"}
+"""What columns are called by which rows belong together, without signs and in small letters."""
+_IN_PARQUET = [
+    spelled for who in _WHO for spelled in (who, who.title(), f"{who}_id", f"{who}Id", f"{who.title()}ID", f"{who}id")
+]
+"""Of a Parquet table only the columns are read that are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What was noticed, in words."""
+
+    doubts: tuple[str, ...] = ()
+    """What may be other than it is meant."""
+    written: str = ""
+    """How the first delimited file is written, as its dialect was found; "" of other formats."""
+
+
+def notice(source: Source, region: str) -> Noticed:
+    """Look at the first `N_ROWS` rows of a source of tables, for what concerns one region.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    if not isinstance(source, TableSource | ScoredImagesSource):
+        return Noticed()
+    found = [_spelled(source, region), _unused(source, region)]
+    return Noticed(tuple(filter(None, found)), _written(source))
+
+
+def _paths(source: TableSource | ScoredImagesSource) -> list[UPath]:
+    return [file for place in locate_all(source.path, source.folder) for file in table_files(place)]
+
+
+def _needed(source: TableSource | ScoredImagesSource) -> list[str]:
+    """The columns that make a header one; not the image's, which may hold the whole image."""
+    answer = source.score if isinstance(source, ScoredImagesSource) else source.answer
+    return list(dict.fromkeys([*columns_in(answer), *columns_in(source.region)]))
+
+
+def _rows(source: TableSource | ScoredImagesSource) -> Iterator[Cells]:
+    def all_rows() -> Iterator[Cells]:
+        for path in _paths(source):
+            optional = [*_IN_PARQUET, "group"] if path.suffix.lower() == ".parquet" else []
+            read = partial(rows, path, _needed(source), optional, source.dialect)
+            yield from (row for _, row in Table(path, record_name(path), read).rows() if not isinstance(row, str))
+
+    return islice(all_rows(), N_ROWS)
+
+
+def _spelled(source: TableSource | ScoredImagesSource, region: str) -> str:
+    """Say how the rows of a region spell it, where that is in several ways; "" for one."""
+    if not columns_in(source.region):
+        return ""
+    spelled: Counter[str] = Counter()
+    for row in _rows(source):
+        written = unicodedata.normalize("NFC", filled(source.region, row, source.dialect.empties)).strip()
+        if written and region_name(written) == region:
+            spelled[written] += 1
+    if len(spelled) < 2:
+        return ""
+    ways = ", ".join(f"{written[:40]!r} ({n} rows)" for written, n in spelled.most_common(_MAX_SHOWN))
+    return f"several spellings are one region: {ways}; if they are different ones, rename one"
+
+
+def _unused(source: TableSource | ScoredImagesSource, region: str) -> str:
+    """Say which column seems to tell what belongs together, though the task names no group; "" for none."""
+    if source.group is not None:
+        return ""
+    used = {*columns_in(source.region), *columns_in(getattr(source, "annotator", None) or "")}
+    values: dict[str, Counter[str]] = {}
+    for row in _rows(source):
+        if isinstance(source, ScoredImagesSource) and "group" in row:
+            return ""
+        if columns_in(source.region) and region_name(filled(source.region, row, source.dialect.empties)) != region:
+            continue
+        for column in row.keys() - used:
+            if re.sub(r"[\W_]+", "", column).lower() in _KEYS and (value := group_name(cell(row, column))):
+                values.setdefault(column, Counter())[value] += 1
+    for column, counted in sorted(values.items()):
+        if 1 < len(counted) < counted.total():
+            return (
+                f"{column} has {len(counted)} values in {counted.total()} rows and names no group, so the rows of one "
+                f'may stand in several splits: write `group: "{{{column}}}"` under source'
+            )
+    return ""
+
+
+def _written(source: TableSource | ScoredImagesSource) -> str:
+    for path in _paths(source):
+        if path.suffix.lower() in (".csv", ".tsv"):
+            found = layout_of(path, _needed(source), _needed(source), source.dialect)
+            return f"{path.name}: {found.encoding.removesuffix('-sig')}, cells divided by {found.delimiter!r}"
+    return ""

@@ -1,0 +1,85 @@
+"""What a table's first rows show and the task's YAML does not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
+from finetune_assets.task.sources import ScoredImagesSource, TableSource
+
+
+def look(tmp_path: Path, text: str, wanted: str = "all", **settings: object) -> Noticed:
+    (tmp_path / "t.csv").write_text(text, encoding="cp1252" if "ä" in text else "utf-8")
+    fields: dict[str, object] = {"kind": "table", "path": "t.csv", "question": "{q}", "answer": "{a}", "region": "all"}
+    return notice(TableSource.model_validate(fields | settings, context={"folder": tmp_path}), wanted)
+
+
+@pytest.mark.parametrize("column", ["patient_id", "PatientID", "Patienten-Nr.", "subject", "StudyInstanceUID", "scene"])
+def test_a_column_that_says_what_belongs_together_is_named_where_no_group_is(tmp_path: Path, column: str) -> None:
+    rows = f"q,a,{column}\nx?,Yes,P1\ny?,No,P1\nz?,No,2\n"
+    [doubt] = look(tmp_path, rows).doubts
+    assert doubt.startswith(f"{column} has 2 values in 3 rows and names no group")
+    assert doubt.endswith(f'write `group: "{{{column}}}"` under source')
+    assert look(tmp_path, rows, group=f"{{{column}}}").doubts == ()
+
+
+@pytest.mark.parametrize("values", [("1", "2", "3"), ("1", "1", "1"), ("", "", "")])
+def test_values_that_are_all_different_or_all_the_same_group_nothing(tmp_path: Path, values: tuple[str, ...]) -> None:
+    assert look(tmp_path, "q,a,patient\n" + "".join(f"x{v}?,Yes,{v}\n" for v in values)).doubts == ()
+
+
+def test_columns_of_other_names_may_repeat(tmp_path: Path) -> None:
+    assert look(tmp_path, "q,a,patient_age,camera\nx?,Yes,40,1\ny?,No,40,1\nz?,No,41,2\n").doubts == ()
+
+
+def test_a_region_by_patient_is_no_group(tmp_path: Path) -> None:
+    rows = "q,a,patient\nx?,Yes,p1\ny?,No,p1\nz?,No,p2\n"
+    assert look(tmp_path, rows, "p1", region="{patient}").doubts == ()
+
+
+def test_spellings_that_meet_in_one_region_are_told(tmp_path: Path) -> None:
+    rows = "q,a,r\nx?,Yes,Left lung\ny?,No,left-lung\nz?,No,Left lung\nv?,Yes,right\n"
+    [doubt] = look(tmp_path, rows, "left-lung", region="{r}").doubts
+    assert doubt == (
+        "several spellings are one region: 'Left lung' (2 rows), 'left-lung' (1 rows); "
+        "if they are different ones, rename one"
+    )
+    assert look(tmp_path, rows, "right", region="{r}").doubts == ()
+
+
+def test_a_composed_and_a_decomposed_letter_are_one_spelling(tmp_path: Path) -> None:
+    rows = "q,a,r\nx?,Yes,Sch\u00fcssel\ny?,No,Schu\u0308ssel\n"
+    assert look(tmp_path, rows, "schüssel", region="{r}").doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("q;a\nKühl?;Yes\nSpät?;No\n", "t.csv: cp1252, cells divided by ';'"),
+     ("q\ta\nx?\tYes\n", "t.csv: utf-8, cells divided by '\\t'")],
+)  # fmt: skip
+def test_how_a_file_is_written_is_said_as_it_was_found(tmp_path: Path, text: str, said: str) -> None:
+    assert look(tmp_path, text).written == said
+
+
+def test_columns_of_parquet_tables_are_seen_without_reading_their_images(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"image": [b"not read"] * 3, "label": ["Yes", "No", "No"], "patientId": [1, 1, 2]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    fields = {"kind": "table", "path": str(tmp_path / "t.parquet"), "image": "{image}", "question": "Broken?"}
+    source = TableSource.model_validate(fields | {"answer": "{label}", "region": "all"})
+    found = notice(source, "all")
+    assert found.doubts[0].startswith("patientId has 2 values in 3 rows")
+    assert found.written == ""
+
+
+def test_a_scored_table_s_own_column_group_is_its_group(tmp_path: Path) -> None:
+    fields = {"kind": "scored_images", "path": str(tmp_path / "s.csv"), "region": "all"}
+    (tmp_path / "s.csv").write_text("image_url,score,patient,group\na.png,1,p,x\nb.png,0,p,y\nc.png,0,q,y\n")
+    assert notice(ScoredImagesSource.model_validate(fields), "all").doubts == ()
+
+
+def test_only_the_first_rows_are_looked_at(tmp_path: Path) -> None:
+    rows = [f"q{n}?,Yes,{n}\n" for n in range(N_ROWS)]
+    assert look(tmp_path, "".join(["q,a,patient\n", *rows, "z?,No,1\n"])).doubts == ()
