@@ -168,6 +168,13 @@ def test_a_pattern_names_the_group_and_a_column_the_published_split(tmp_path: Pa
         read(table, split="{set}", splits={"training": "train"})
 
 
+def test_a_name_that_the_pattern_does_not_match_is_told(tmp_path: Path) -> None:
+    table = csv(tmp_path, "image_url,score,region\nP1_a.png,1,r1\nother.png,0,r1")
+    found = read(table, group="{image_url}", group_pattern="^(P[0-9]+)_")
+    assert found[1].problem == "missing_field"
+    assert found[1].detail == "line 3 has no group: 'other.png' does not match source.group_pattern"
+
+
 def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"there is no file or folder at .*none\.csv"):
         read(tmp_path / "none.csv")
