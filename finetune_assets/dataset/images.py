@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pybase64
@@ -172,7 +173,7 @@ def inspect(data: bytes, window: Window | None = None) -> ImageFacts:
     made = None if scale is None else encoded(pixels, "PNG", compress_level=4)
     digest = hashlib.sha256(data).hexdigest()
     return ImageFacts(
-        digest, found.width, found.height, found.mode, found.format, fit, thumbnail, contrast, scale, made
+        digest, found.width, found.height, found.mode, found.format, fit, thumbnail.tobytes(), contrast, scale, made
     )
 
 
@@ -288,20 +289,21 @@ def _is_fit(image: ImageFile, data: bytes) -> bool:
     )
 
 
-def _thumbnail(pixels: Image.Image) -> bytes:
+def _thumbnail(pixels: Image.Image) -> Image.Image:
     opaque = _on_white(pixels) if pixels.mode == "RGBA" else pixels
-    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    turned = ImageOps.exif_transpose(opaque)
-    return turned.convert("L").resize(side, Image.Resampling.BILINEAR).tobytes()
+    # Pillow copies also what it need not turn.
+    turned = opaque if opaque.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(opaque)
+    return turned.convert("L").resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
 
 
-def _contrast(pixels: Image.Image, thumbnail: bytes) -> int:
+def _contrast(pixels: Image.Image, thumbnail: Image.Image) -> int:
     """How far the darkest and the lightest part lie apart, exactly where that is little.
 
     Raises:
         ImageError: `image_blank` where all pixels are of one grey.
     """
-    apart = max(thumbnail) - min(thumbnail)
+    darkest, lightest = cast("tuple[int, int]", thumbnail.getextrema())
+    apart = lightest - darkest
     if apart >= LOW_CONTRAST:
         return apart
     opaque = _on_white(pixels) if pixels.mode == "RGBA" else pixels

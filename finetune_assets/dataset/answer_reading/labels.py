@@ -13,9 +13,10 @@ from finetune_assets.dataset.answer_reading.reading import options_of, read_answ
 from finetune_assets.dataset.answer_reading.words import why_unread
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
-_ALIASES = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
-    ("0", "0.0", "false", "f", "no", "n"), False
-)
+_ALIASES: dict[str, bool] = {
+    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True),
+    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), False),
+}
 _LONGEST_ALIAS = 64
 """Characters of a cell that may say true or false, with the white space in it."""
 
