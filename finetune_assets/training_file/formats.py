@@ -27,6 +27,7 @@ class Formats:
 
     def __init__(self, method: Method | None) -> None:
         self._wanted: Method | None = method
+        self._takes_chats = method in (None, "supervised")
         self._counts: dict[Method, int] = dict.fromkeys(METHODS, 0)
         self._first_lines: dict[Method, list[int]] = {method: [] for method in METHODS}
 
@@ -39,7 +40,7 @@ class Formats:
         return method
 
     def _method_of(self, example: dict[str, Any]) -> Method:
-        if len(example) == 1 and "messages" in example and self._wanted in (None, "supervised"):
+        if self._takes_chats and len(example) == 1 and "messages" in example:
             return "supervised"
         if is_preference(example) or (self._wanted == "dpo" and not ("messages" in example and "input" not in example)):
             return "dpo"

@@ -13,7 +13,7 @@ from finetune_assets.dataset.json_lines import kind
 from finetune_assets.training_file.example import Example
 from finetune_assets.training_file.findings import Problem, has_error
 from finetune_assets.training_file.key_rules import check_keys
-from finetune_assets.training_file.messages import Message, plain_messages, read_messages
+from finetune_assets.training_file.messages import Message, plain_messages, plain_roles, read_messages
 from finetune_assets.training_file.target import Target
 from finetune_assets.training_file.tool_rules import check_tool_turns
 from finetune_assets.training_file.tools import read_tools
@@ -37,9 +37,8 @@ def read_chat(example: dict[str, Any], target: Target, found: list[Problem]) -> 
     raw = listed_messages(example, found)
     if not raw:
         return Example([])
-    if len(example) == 1 and (messages := plain_messages(raw)):
-        found += _plain_order_problems(tuple([message.role for message in messages]))
-        return Example(messages)
+    if check_plain_chat(example, found):
+        return Example(plain_messages(raw))
     read = read_conversation(example, raw, target, found)
     check_keys("", {key: held for key, held in example.items() if held is not None}, EXAMPLE_KEYS, found)
     if not has_error(found):
@@ -48,6 +47,15 @@ def read_chat(example: dict[str, Any], target: Target, found: list[Problem]) -> 
         _check_order(read.messages, found)
         _check_weights(read.messages, found)
     return read
+
+
+def check_plain_chat(example: dict[str, Any], found: list[Problem]) -> bool:
+    """Check a conversation of usual messages without reading it; False for any other, which has to be read."""
+    messages = example.get("messages")
+    roles = plain_roles(messages) if len(example) == 1 and type(messages) is list else ()
+    if roles:
+        found += _plain_order_problems(roles)
+    return bool(roles)
 
 
 def listed_messages(example: dict[str, Any], found: list[Problem]) -> list[Any]:

@@ -79,19 +79,31 @@ _made: Callable[[type[Message], tuple[Any, ...]], Message] = tuple.__new__  # py
 """Half the time of calling the class."""
 
 
-def plain_messages(messages: list[Any]) -> list[Message] | None:
-    """Read messages of which each is a text by someone usual; most are, and need no other look. None for others."""
-    read: list[Message] = []
-    for message in messages:
-        if type(message) is not dict or len(message) != 2:
-            return None
-        role, content = message.get("role"), message.get("content")
-        if type(content) is not str or not content or content.isspace():
-            return None
-        if type(role) is not str or role not in _COMMON_ROLES:
-            return None
-        read.append(_made(Message, (role, (content,), (), (), None, None, None, False)))
-    return read
+def plain_roles(messages: list[Any]) -> tuple[str, ...]:
+    """Return the roles of messages of which each is a text by someone usual; most are, and need no other look.
+
+    Empty for others.
+    """
+    roles: list[str] = []
+    try:
+        for message in messages:
+            role, content = message["role"], message["content"]
+            if role not in _COMMON_ROLES or len(message) != 2 or type(content) is not str:
+                return ()
+            if not content or content.isspace():
+                return ()
+            roles.append(role)
+    except (KeyError, TypeError):  # no object, a key that is not there, a role that is no text
+        return ()
+    return tuple(roles)
+
+
+def plain_messages(messages: list[dict[str, str]]) -> list[Message]:
+    """Read messages that have `plain_roles`."""
+    return [
+        _made(Message, (message["role"], (message["content"],), (), (), None, None, None, False))
+        for message in messages
+    ]
 
 
 def read_messages(field: str, messages: Sequence[Any], found: list[Problem]) -> list[Message]:

@@ -26,7 +26,7 @@ from finetune_assets.training_file.formats import Formats
 from finetune_assets.training_file.image_rules import CheckedImage, check_images
 from finetune_assets.training_file.key_rules import check_repeated_keys
 from finetune_assets.training_file.look_alikes import MAX_IMAGES
-from finetune_assets.training_file.message_rules import read_chat
+from finetune_assets.training_file.message_rules import check_plain_chat, read_chat
 from finetune_assets.training_file.preference_rules import read_pair
 from finetune_assets.training_file.reinforcement_rules import References, read_task
 from finetune_assets.training_file.seen import SeenExamples
@@ -206,6 +206,9 @@ class _FileCheck:
     def _example(self, line: bytes, raw: dict[str, Any], found: list[Problem]) -> None:
         """Check one object; where it is well-formed, count it and compare it with those before."""
         method = self.formats.add(self.n_lines, raw)
+        if self.structure_only and method == "supervised" and check_plain_chat(raw, found):
+            self.tallies[method].n_examples += not has_error(found)
+            return
         example = _READ[method](raw, self.target, found)
         images: list[CheckedImage] = []
         if not self.structure_only:
