@@ -93,7 +93,7 @@ def sampled_examples(region: Region, drawing: Drawing) -> Result:
         # Splits that go no further are not remembered: whoever goes back to the seed of before finds all as it was.
         sampled.memory.write(remembered)
     counts = data_views.counts(sampled.table, task.answer)
-    noticed = notice(task.source, region.name)
+    noticed = notice(task.source, region.name, task.answer)
     return dg.MaterializeResult(
         value=sampled.table,
         metadata={

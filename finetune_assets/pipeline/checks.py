@@ -121,7 +121,7 @@ NO_LEAKAGE = Check(
 )
 CLEAR_NAMES = Check(
     "clear_names",
-    "In the first rows no column of patients or scenes goes unused, and no two spellings meet in one region.",
+    "In the first rows no column of patients or annotators is unused, scores have one scale, regions one spelling.",
 )
 GROUPS_DIVIDE = Check(
     "groups_divide",

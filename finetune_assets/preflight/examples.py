@@ -95,7 +95,7 @@ def findings(task: Task, region: str, watch: Watch = silent) -> Iterator[Finding
         except SourceError as error:
             yield Finding(what, "bad", refused(task, error).words)
             return
-        if (doubts := notice(task.source, region).doubts) and checks.CLEAR_NAMES.asked(task):
+        if (doubts := notice(task.source, region, task.answer).doubts) and checks.CLEAR_NAMES.asked(task):
             yield Finding(what, "warning", "; ".join(doubts))
         watch(f"{what}: opening images")
         pictures = list(_images(what, seen, UPath(folder)))
@@ -252,7 +252,8 @@ _REMEDIES = {
     str(Reason.EMPTY_ANSWER): "look at what `source` takes for the answer",
     str(Reason.MISSING_FIELD): "look at the columns or keys that `source` names",
     str(Reason.SCORE_OUT_OF_RANGE): "look at the bounds of `answer`, and at the scores' scale",
-    str(Reason.CONTRADICTORY_ANSWERS): "the question must tell such examples apart",
+    str(Reason.CONTRADICTORY_ANSWERS): "the question must tell such examples apart; where several people answered, "
+    'say who by `annotator: "{column}"` under source',
     str(Reason.DUPLICATE): "an example counts once",
     str(Reason.MALFORMED_LINE): "mend the file, or name its format in `source`",
     str(Reason.OTHER_LANGUAGE): "look at `filtering.language`",

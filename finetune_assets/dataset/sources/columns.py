@@ -116,8 +116,9 @@ class _RowReader:
         if source.image and image is None:
             return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no image", **fields)
         if image is not None:
+            roots = named_folders(source.image, source.image_root, getattr(source, "images", None))
             try:
-                fields["image"] = picture(image, origin.path.parent, named_folders(source.image, source.image_root))
+                fields["image"] = picture(image, origin.path.parent, roots)
             except ImageError as error:
                 return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
         return self._answers.example(origin, found, **fields)

@@ -82,7 +82,7 @@ def _only_control(path: UPath, entries: list[Any]) -> str | None:
 
 def _votes(entry: object, control: str | None, files: _Files) -> Iterator[Cells | str]:
     if type(entry) is not dict or type(entry.get("data")) is not dict:
-        yield f"must be a task with data and annotations, found {kind(entry)}"
+        yield f"must be a task with data and annotations, found {kind(entry)}; export JSON, or read JSON-MIN as a table"
         return
     data = {name: files.path(value) for name, value in entry["data"].items()}
     row = {**data, "data": data, "task": entry.get("id"), "answer": None, "annotator": None}

@@ -15,6 +15,7 @@ from itertools import islice, product
 
 from upath import UPath
 
+from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
 from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.reading import record_name, rows, table_files
 from finetune_assets.dataset.reading.cells import Cells, cell
@@ -22,11 +23,14 @@ from finetune_assets.dataset.reading.delimited import layout_of
 from finetune_assets.dataset.sources.filling import filled
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.task import Answer, BinaryAnswer
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.sources import ScoredImagesSource, TableSource, columns_in
 
 N_ROWS = 20_000
 """Of a source that are looked at: the whole of most, and a second of the largest."""
+MAX_ABOVE = 0.02
+"""Share of scores above 1 that may be mistakes of single rows."""
 _MAX_SHOWN = 5
 # fmt: off
 _WHO = (
@@ -37,7 +41,11 @@ _WHO = (
 _NUMBERED = ("", "id", "no", "nr", "num", "number", "nummer", "name", "code", "key", "uid", "instanceuid")
 _KEYS = frozenset(f"{who}{end}" for who, end in product((*_WHO, "pat", "patienten"), _NUMBERED)) - {"pat", "patienten"}
 """What columns are called by which rows belong together, without signs and in small letters."""
-_IN_PARQUET = [
+_PEOPLE = frozenset(
+    f"{who}{end}" for who, end in product(("annotator", "rater", "reader", "labeler", "labeller", "grader"), _NUMBERED)
+)
+"""What columns are called that tell who answered."""
+_IN_PARQUET = ["group", "annotator", "rater", "reader"] + [
     spelled for who in _WHO for spelled in (who, who.title(), f"{who}_id", f"{who}Id", f"{who.title()}ID", f"{who}id")
 ]
 """Of a Parquet table only the columns are read that are asked for."""
@@ -53,7 +61,7 @@ class Noticed:
     """How the first delimited file is written, as its dialect was found; "" of other formats."""
 
 
-def notice(source: Source, region: str) -> Noticed:
+def notice(source: Source, region: str, answer: Answer) -> Noticed:
     """Look at the first `N_ROWS` rows of a source of tables, for what concerns one region.
 
     Raises:
@@ -61,7 +69,9 @@ def notice(source: Source, region: str) -> Noticed:
     """
     if not isinstance(source, TableSource | ScoredImagesSource):
         return Noticed()
-    found = [_spelled(source, region), _unused(source, region)]
+    found = [_spelled(source, region), _unused(source, region), _votes(source)]
+    if isinstance(source, ScoredImagesSource) and isinstance(answer, BinaryAnswer) and source.values is None:
+        found.append(_scale(source))
     return Noticed(tuple(filter(None, found)), _written(source))
 
 
@@ -78,7 +88,7 @@ def _needed(source: TableSource | ScoredImagesSource) -> list[str]:
 def _rows(source: TableSource | ScoredImagesSource) -> Iterator[Cells]:
     def all_rows() -> Iterator[Cells]:
         for path in _paths(source):
-            optional = [*_IN_PARQUET, "group"] if path.suffix.lower() == ".parquet" else []
+            optional = _IN_PARQUET if path.suffix.lower() == ".parquet" else []
             read = partial(rows, path, _needed(source), optional, source.dialect)
             yield from (row for _, row in Table(path, record_name(path), read).rows() if not isinstance(row, str))
 
@@ -121,6 +131,39 @@ def _unused(source: TableSource | ScoredImagesSource, region: str) -> str:
                 f'may stand in several splits: write `group: "{{{column}}}"` under source'
             )
     return ""
+
+
+def _votes(source: TableSource | ScoredImagesSource) -> str:
+    """Say which column seems to tell who answered, though the task names no annotator; "" for none."""
+    if not isinstance(source, TableSource) or source.annotator is not None:
+        return ""
+    people: dict[str, set[str]] = {}
+    for row in _rows(source):
+        for column in row:
+            if re.sub(r"[\W_]+", "", column).lower() in _PEOPLE and (who := group_name(cell(row, column))):
+                people.setdefault(column, set()).add(who)
+    for column, names in sorted(people.items()):
+        if len(names) > 1:
+            return (
+                f"{column} names {len(names)} people, whose answers to one question are duplicates or contradict each "
+                f'other unless they are votes: write `annotator: "{{{column}}}"` under source'
+            )
+    return ""
+
+
+def _scale(source: ScoredImagesSource) -> str:
+    """Say that scores seem to be of another scale than 0 to 1, where some are above 1 and some at most; "" if not."""
+    above = below = 0
+    for row in _rows(source):
+        written = filled(source.score, row, source.dialect.empties)
+        if "%" not in written and (value := parse_number(written, NumberFormat(".", ","))):
+            above, below = above + (value > 1), below + (value <= 1)
+    if above < max(2, MAX_ABOVE * (above + below)) or not below:
+        return ""
+    return (
+        f"{above} of {above + below} scores are above 1, so the {below} others, which are read as they are, may be of "
+        "another scale too: divide all by the highest possible one"
+    )
 
 
 def _written(source: TableSource | ScoredImagesSource) -> str:

@@ -62,10 +62,10 @@ def picture(written: object, folder: UPath, roots: Sequence[str] = ()) -> str | 
     raise ImageError("image_unreachable", f"{text[:_LONGEST]!r} is not read; {advice}")
 
 
-def named_folders(image: str | None, image_root: str | None) -> tuple[str, ...]:
-    """List the folders that a task names: what stands before the first column of its `image`, and its `image_root`."""
+def named_folders(image: str | None, image_root: str | None, images: str | None = None) -> tuple[str, ...]:
+    """List the folders that a task names: what stands before its `image`'s first column, `image_root`, `images`."""
     before = (image or "").partition("{")[0]
-    return tuple(root for root in (before.rpartition("/")[0], image_root) if root)
+    return tuple(root for root in (before.rpartition("/")[0], image_root, images) if root)
 
 
 def written_name(written: str | bytes) -> str:

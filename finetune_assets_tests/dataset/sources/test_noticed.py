@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 
 from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
+from finetune_assets.task import BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource, TableSource
+
+BINARY = BinaryAnswer(kind="binary")
 
 
 def look(tmp_path: Path, text: str, wanted: str = "all", **settings: object) -> Noticed:
     (tmp_path / "t.csv").write_text(text, encoding="cp1252" if "ä" in text else "utf-8")
     fields: dict[str, object] = {"kind": "table", "path": "t.csv", "question": "{q}", "answer": "{a}", "region": "all"}
-    return notice(TableSource.model_validate(fields | settings, context={"folder": tmp_path}), wanted)
+    return notice(TableSource.model_validate(fields | settings, context={"folder": tmp_path}), wanted, BINARY)
 
 
 @pytest.mark.parametrize("column", ["patient_id", "PatientID", "Patienten-Nr.", "subject", "StudyInstanceUID", "scene"])
@@ -69,7 +72,7 @@ def test_columns_of_parquet_tables_are_seen_without_reading_their_images(tmp_pat
     frame.to_parquet(tmp_path / "t.parquet")
     fields = {"kind": "table", "path": str(tmp_path / "t.parquet"), "image": "{image}", "question": "Broken?"}
     source = TableSource.model_validate(fields | {"answer": "{label}", "region": "all"})
-    found = notice(source, "all")
+    found = notice(source, "all", BINARY)
     assert found.doubts[0].startswith("patientId has 2 values in 3 rows")
     assert found.written == ""
 
@@ -77,9 +80,34 @@ def test_columns_of_parquet_tables_are_seen_without_reading_their_images(tmp_pat
 def test_a_scored_table_s_own_column_group_is_its_group(tmp_path: Path) -> None:
     fields = {"kind": "scored_images", "path": str(tmp_path / "s.csv"), "region": "all"}
     (tmp_path / "s.csv").write_text("image_url,score,patient,group\na.png,1,p,x\nb.png,0,p,y\nc.png,0,q,y\n")
-    assert notice(ScoredImagesSource.model_validate(fields), "all").doubts == ()
+    assert notice(ScoredImagesSource.model_validate(fields), "all", BINARY).doubts == ()
 
 
 def test_only_the_first_rows_are_looked_at(tmp_path: Path) -> None:
     rows = [f"q{n}?,Yes,{n}\n" for n in range(N_ROWS)]
     assert look(tmp_path, "".join(["q,a,patient\n", *rows, "z?,No,1\n"])).doubts == ()
+
+
+@pytest.mark.parametrize("column", ["annotator", "Reader ID", "rater_name"])
+def test_a_column_of_people_is_told_where_no_annotator_is_named(tmp_path: Path, column: str) -> None:
+    rows = f"q,a,{column}\nx?,Yes,ann\nx?,No,bob\n"
+    [doubt] = look(tmp_path, rows).doubts
+    assert doubt.startswith(f"{column} names 2 people")
+    assert doubt.endswith(f'write `annotator: "{{{column}}}"` under source')
+    assert look(tmp_path, rows, annotator=f"{{{column}}}").doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_told"),
+    [("0 1 1 100 2 0", True), ("0 1 0.5 7", False), ("20 70 80", False), ("40% 9% 0.5% 1%", False)],
+)
+def test_scores_of_another_scale_are_told_where_some_could_be_of_ours(
+    tmp_path: Path, scores: str, is_told: bool
+) -> None:
+    rows = "".join(f"{n}.png,{score}\n" for n, score in enumerate(scores.split()))
+    (tmp_path / "s.csv").write_text(f"image_url,score\n{rows}")
+    fields = {"kind": "scored_images", "path": str(tmp_path / "s.csv"), "region": "all"}
+    doubts = notice(ScoredImagesSource.model_validate(fields), "all", BINARY).doubts
+    assert bool(doubts) == is_told
+    if is_told:
+        assert doubts[0].startswith("2 of 4 scores are above 1, so the 2 others")

@@ -145,3 +145,13 @@ def test_entities_of_xml_are_refused(tmp_path: Path) -> None:
     (tmp_path / "Annotations" / "b.xml").write_text(bomb)
     kept, aside = read(source, BinaryAnswer(kind="binary"), category="crack")
     assert (kept.answer, aside.problem) == ("Yes", "malformed_line")
+
+
+def test_images_of_coco_may_lie_beside_the_folder_of_annotations(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    settings = coco(tmp_path / "annotations", {"a.png": ["crack"]})
+    (tmp_path / "annotations" / "pictures").rename(tmp_path / "pictures")
+    task = make_task(source=settings | {"images": "../pictures", "category": "crack", "region": "all"})
+    [found] = sources.read(task.source, "all", task.answer)
+    assert (found.problem, found.answer) == (None, "Yes")
+    assert Path(str(found.image)).resolve() == tmp_path / "pictures" / "a.png"

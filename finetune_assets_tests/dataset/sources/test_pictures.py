@@ -59,7 +59,7 @@ def test_a_folder_that_the_task_names_may_be_read(folder: UPath, tmp_path: Path)
 def test_a_task_names_folders_by_its_image_and_by_its_root() -> None:
     assert named_folders("../images/{file}", None) == ("../images",)
     assert named_folders("{file}", "/data") == ("/data",)
-    assert named_folders(None, None) == ()
+    assert named_folders(None, None, "../b") == ("../b",)
 
 
 @pytest.mark.parametrize(
