@@ -201,7 +201,7 @@ def test_a_region_of_five_examples_ends_in_a_check_that_says_so(tmp_path: Path) 
     said = words(result, "enough_examples")
     counted = tables(project)[1]["split"].value_counts()
     assert f"Region mono has {counted.get('train', 0)} for train" in said
-    assert "at least 10 for train and 1 for every other split" in said
+    assert "at least 10 for train, 1 for validation and 3 groups in calibration and in test" in said
     assert project.made("filtered_qa") and not project.made("training_jsonl")
 
 
