@@ -26,6 +26,7 @@ from finetune_assets.dataset.identity import example_id
 from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.image_looks import Look, Looker
 from finetune_assets.dataset.image_store import ImageStore
+from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.dataset.pixels.window import Window
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import Table, TableWriter, read_chunks, writing
@@ -176,7 +177,7 @@ def _first_pass(
         for rows in _chunks(examples):
             looks = looker.looks(rows)
             rows = [_identified(row, look) for row, look in zip(rows, looks, strict=True)]
-            table.write(_records(rows, looks))
+            table.write_columns(_columns(rows, looks))
             parts.append(Rows.of(rows, looks, seed, labels, near))
     return Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__})
 
@@ -230,7 +231,7 @@ def _identified(row: Example, look: Look) -> Example:
     return replace(row, id=example_id(row.region, row.question, row.system, look.facts.sha256))
 
 
-def _records(rows: Sequence[Example], looks: Sequence[Look]) -> pd.DataFrame:
+def _columns(rows: Sequence[Example], looks: Sequence[Look]) -> dict[str, list[Any]]:
     facts = [look.facts for look in looks]
     seen = list(zip(rows, looks, strict=True))
     columns: dict[str, list[Any]] = {
@@ -244,9 +245,16 @@ def _records(rows: Sequence[Example], looks: Sequence[Look]) -> pd.DataFrame:
     }
     for name in ("region", "subgroup", "system", "question", "answer", "score", "doubt", "source", "line"):
         columns[name] = [getattr(row, name) for row in rows]
+    if any(facts):
+        columns |= _of_images(facts)
+    return columns
+
+
+def _of_images(facts: Sequence[ImageFacts | None]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
     for name in ("sha256", "width", "height", "mode", "format", "fit", "contrast"):
         columns[f"image_{name}"] = [getattr(fact, name) if fact else None for fact in facts]
     scales = [fact.scale if fact else None for fact in facts]
     for column, name in (("bits", "bits"), ("low", "low"), ("high", "high"), ("range", "by")):
         columns[f"image_{column}"] = [getattr(scale, name) if scale else None for scale in scales]
-    return pd.DataFrame(columns)
+    return columns

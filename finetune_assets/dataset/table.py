@@ -95,6 +95,18 @@ class TableWriter:
         self._writer.write_table(pa.Table.from_pandas(typed, self._schema, preserve_index=False))
         self.n_rows += len(chunk)
 
+    def write_columns(self, columns: Mapping[str, Sequence[object]]) -> None:
+        """Add rows from lists of plain values, of one length; None and columns that are lacking are missing values."""
+        n_rows = len(next(iter(columns.values())))
+        arrays = [
+            pa.array(columns[field.name], field.type, from_pandas=True)
+            if field.name in columns
+            else pa.nulls(n_rows, field.type)
+            for field in self._schema
+        ]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self.n_rows += n_rows
+
     def __enter__(self) -> TableWriter:
         return self
 
