@@ -144,3 +144,8 @@ def test_what_was_drawn_stays_and_the_rest_of_a_count_is_filled_up() -> None:
     drawn = splits.assign(np.arange(n), positions, COUNTS, labels, ["Yes"], owned, kept)
     assert set(drawn[kept]) == {SPLITS.index("test")}
     assert np.bincount(drawn[drawn >= 0]).tolist() == [10, 2, 3, 5]
+
+
+@given(st.integers(0, 9), st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_many_names_are_hashed_as_each_by_itself(seed: int, names: list[str]) -> None:
+    assert splits.keys(seed, names).tolist() == [splits.key(seed, name) for name in names]

@@ -105,3 +105,16 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     with replacing(target) as file:
         file.write(b"whole")
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_rows_from_lists_are_those_from_a_frame_and_columns_that_lack_are_missing(tmp_path: Path) -> None:
+    columns = {"name": ["a", None], "size": [1, None], "score": [0.5, float("nan")], "fit": [True, None]}
+    dtypes = {"name": "str", "size": "Int64", "score": "float64", "fit": "boolean", "note": "str"}
+    with writing(UPath(tmp_path) / "lists.parquet", dtypes) as table:
+        table.write_columns(columns)
+    with writing(UPath(tmp_path) / "frame.parquet", dtypes) as table:
+        table.write(pd.DataFrame(columns))
+    found, wanted = (Table(UPath(tmp_path) / name).frame() for name in ("lists.parquet", "frame.parquet"))
+    pd.testing.assert_frame_equal(found, wanted)
+    assert found.loc[1].isna().all()
+    assert found["note"].isna().all()
