@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo ui test check bench clean
+.PHONY: demo ui test check bench docs clean
 
 demo: $(READY)
 	@$(BIN)/finetune-assets demo
@@ -21,6 +21,10 @@ check: $(READY)
 	@$(BIN)/lint-imports
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/dg check defs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The documentation: var/site/index.html"
 
 bench: $(READY)
 	@for claim in benchmarks/[a-z]*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done

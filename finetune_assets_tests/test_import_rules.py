@@ -45,7 +45,7 @@ def test_the_layers_hold() -> None:
                 "feedback/store/agreement.py",
             ),
         ),
-        ("sqlalchemy", ("feedback/store", "server/database")),
+        ("sqlalchemy", ("dataset/sources/sql.py", "feedback/store", "server/database")),
     ],
 )
 def test_one_library_has_one_room(library: str, rooms: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from finetune_assets import __version__
 from finetune_assets.cli import feedback
 from finetune_assets.cli.printing import print_findings, print_jobs, print_report, say, tell
-from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.errors import FinetuneAssetsError, TaskError
 from finetune_assets.training_file.target import Method
 
 if TYPE_CHECKING:
@@ -102,6 +102,35 @@ def ui(
     except KeyboardInterrupt:
         say(f"Stopped. Nothing is lost: jobs that were training go on at the next `{our_command('ui')}`.")
         raise
+
+
+@app.command("init")
+def begin_task(
+    data: Annotated[Path, typer.Argument(help="A file or folder with labelled examples.")],
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="What a part is, such as answer=label or region=none; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Take what is proposed, and ask nothing.")] = False,
+) -> None:
+    """Look at your data, propose a task, show how its rows would be read, and write its YAML under ./tasks.
+
+    The parts are task, question, answer, kind (of the answer), category (of drawn objects), image, region, group,
+    split, provider and model.
+    """
+    from finetune_assets.onboarding.conversation import begin, stated
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if begin(data, stated(part or []), console, None if yes else _ask) is None:
+        print("Nothing was written.")
+        raise typer.Exit(1)
+
+
+def _ask(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        raise TaskError("nobody answers; say what is wrong by --set, and --yes to write the task") from None
 
 
 @app.command()

@@ -110,3 +110,19 @@ def _through(naming: _Naming | None, part: Any) -> Any:
     if naming is None:
         return part
     return [naming(one) for one in part] if isinstance(part, list) else naming(part)
+
+
+def schema_names(path: UPath) -> list[str]:
+    """List a table's columns without reading a row.
+
+    Raises:
+        SourceError: it is no Parquet.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with path.open("rb") as file:
+            return pyarrow.parquet.read_schema(file).names
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{path}: is not a readable Parquet file: {error}") from error

@@ -16,12 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from PIL.TiffTags import DOUBLE
 from upath import UPath
 
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.pixels import stored
 from finetune_assets.dataset.reading import opening, rows
 from finetune_assets.dataset.reading.cells import Cells, text
 from finetune_assets.dataset.sources import columns
@@ -41,7 +39,6 @@ _PYDICOM_ERRORS = (EOFError, ValueError, LookupError, NotImplementedError, Attri
 _MAX_BYTES = 512 * 1024 * 1024
 _MAX_FRAMES = 2_000
 _MAX_TEXT = 200
-_SMALLEST, _LARGEST = 340, 341
 
 
 def read(source: DicomSource, region: str, answer: Answer) -> Iterator[Example]:
@@ -91,13 +88,14 @@ def _files(folder: UPath) -> list[UPath]:
     if folder.is_file():
         return [folder]
     found = [file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
-    files = sorted((file for file in found if file.suffix.lower() in (".dcm", ".dicom") or _begins_so(file)), key=str)
+    files = sorted((file for file in found if file.suffix.lower() in (".dcm", ".dicom") or begins_so(file)), key=str)
     if not files:
         raise SourceError(f"{folder}: holds no DICOM file")
     return files
 
 
-def _begins_so(file: UPath) -> bool:
+def begins_so(file: UPath) -> bool:
+    """Whether a file without an ending, or with a number for one, begins as DICOM files do."""
     if file.suffix and not file.suffix[1:].isdecimal():
         return False
     with opening(file), file.open("rb") as opened:
@@ -165,26 +163,15 @@ def _picture(found: Dataset, at: int, n: int) -> bytes | str:
             values = apply_modality_lut(values, found)
     except (RuntimeError, AttributeError, ValueError, KeyError, NotImplementedError, MemoryError) as error:
         return f"its pixels cannot be read: {error}"
-    return _colours(values) if values.ndim == 3 else _greys(values, found)
-
-
-def _colours(values: np.ndarray) -> bytes:
-    return _saved(Image.fromarray(values.astype(np.uint8)), "PNG")
+    return stored.colours(values) if values.ndim == 3 else _greys(values, found)
 
 
 def _greys(values: np.ndarray, found: Dataset) -> bytes:
-    whole = values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
-    exact = values.astype(np.int32 if whole else np.float32)
     window = _window(found)
     if found.get("PhotometricInterpretation") == "MONOCHROME1":
         # Low values are white: turned round, so that nothing else has to know of it.
-        exact, window = -exact, window and (-window[1], -window[0])
-    tags = ImageFileDirectory_v2()
-    for tag, end in zip((_SMALLEST, _LARGEST), window or (), strict=False):
-        tags.tagtype[tag] = DOUBLE
-        tags[tag] = end
-    # Not compressed: libtiff, which would do it, writes these two tags as 0.
-    return _saved(Image.fromarray(exact), "TIFF", tiffinfo=tags)
+        return stored.greys(-values.astype(np.float64), window and (-window[1], -window[0]))
+    return stored.greys(values, window)
 
 
 def _window(found: Dataset) -> tuple[float, float] | None:
@@ -199,12 +186,6 @@ def _first(value: Any) -> float | None:
         return float(first)
     except (TypeError, ValueError):
         return None
-
-
-def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 class _Labels:

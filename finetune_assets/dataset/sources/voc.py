@@ -6,6 +6,7 @@ it), `category`, `n` and `answer`. Of a category whose objects are all marked di
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from xml.etree.ElementTree import Element, ParseError
@@ -43,13 +44,18 @@ def regions(source: VocSource) -> Iterator[str]:
     return columns.row_regions(source, _tables(source, None))
 
 
+def categories(folder: UPath) -> Counter[str]:
+    """Count the objects of each category in a folder."""
+    files = (folder / "Annotations").glob("*.xml")
+    return Counter(name for file in files for name, _ in _objects(_root(file)))
+
+
 def _tables(source: VocSource, answer: Answer | None) -> Iterator[Table]:
     folder = locate(source.path, source.folder)
     files = sorted((folder / "Annotations").glob("*.xml"), key=str)
     if not files:
         raise SourceError(f"{folder}: must hold Annotations/*.xml beside JPEGImages")
-    names = sorted({name for file in files for name, _ in _objects(_root(file))})
-    category = category_of(folder, source.category, names, answer)
+    category = category_of(folder, source.category, sorted(categories(folder)), answer)
     yield Table(folder / "Annotations", "file", partial(_rows, folder, files, category, answer))
 
 

@@ -43,7 +43,7 @@ def regions(source: YoloSource) -> Iterator[str]:
 
 def _tables(source: YoloSource, answer: Answer | None) -> Iterator[Table]:
     folder = locate(source.path, source.folder)
-    names = _names(folder)
+    names = class_names(folder)
     category = category_of(folder, source.category, list(names.values()), answer)
     yield Table(folder / "images", "image", partial(_rows, folder, names, category, answer))
 
@@ -62,8 +62,12 @@ def _rows(
         yield number, objects if isinstance(objects, str) else row | objects.row(category, answer)
 
 
-def _names(folder: UPath) -> dict[int, str]:
-    """The names of the classes by number."""
+def class_names(folder: UPath) -> dict[int, str]:
+    """Read the names of the classes by number.
+
+    Raises:
+        SourceError: no file says them.
+    """
     for file in sorted(folder.glob("*.yaml"), key=str) + sorted(folder.glob("*.yml"), key=str):
         with opening(file):
             found = _yaml(file)

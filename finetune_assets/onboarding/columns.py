@@ -1,0 +1,177 @@
+"""What the columns of a table look like, and which of them is most likely what a task needs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from finetune_assets.dataset.answer_reading import NumberFormat, parse_number
+
+Part = Literal["image", "question", "answer", "region", "group", "split"]
+
+MAX_DISTINCT = 1_000
+"""Different values of a column that are remembered; more are all the same to every question asked here."""
+_IMAGE = re.compile(r"(?i)^(data:image/|.*\.(png|jpe?g|webp|bmp|gif|tiff?|dcm|mpo)$)")
+_SPLITS = {
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "test",
+    "testing",
+    "calibration",
+    "eval",
+    "holdout",
+}
+_NAMES: dict[Part, str] = {
+    "image": """image img filename file path picture photo scan slide url src
+        bild datei bilddatei foto fichier imagen archivo ruta""",
+    "question": """question prompt query instruction text input title description
+        frage aufgabe beschreibung pregunta texte texto""",
+    "answer": """answer label labels target class klass category diagnosis finding truth verdict result response output
+        completion price score probability grade defect quality y
+        antwort klasse befund etikett ergebnis note preis reponse etiquette classe respuesta etiqueta clase""",
+    "region": """region site area bodypart body organ anatomy module location department country line plant sector view
+        producttype productcategory standort bereich koerperregion zone""",
+    "group": """patient subject case study person panel serial video scene group series session family animal device
+        batch lot sequence patientid fall gruppe probe sujet paciente""",
+    "split": "split fold subset partition phase",
+}
+"""What people call them, in several languages; letters only, the likeliest first."""
+
+
+@dataclass(slots=True)
+class Column:
+    """One column of a table, by the rows that were looked at."""
+
+    name: str
+    n: int = 0
+    """Rows that have something in it."""
+    n_images: int = 0
+    """Of these, those that look like the address of an image."""
+    n_numbers: int = 0
+    """Those that are numbers."""
+    n_words: int = 0
+    """Words in all of them."""
+    values: Counter[str] = field(default_factory=Counter)
+    """How often each value occurs, of the first `MAX_DISTINCT` different ones."""
+    has_more: bool = False
+    """Whether there are more different values than are remembered."""
+
+    def see(self, value: object) -> None:
+        """Take a cell into account; an empty one is none."""
+        text = _text(value)
+        if not text:
+            return
+        self.n += 1
+        self.n_images += _is_image(value, text)
+        self.n_numbers += parse_number(text, NumberFormat(decimal=".", thousands="")) is not None
+        self.n_words += text.count(" ") + 1
+        if text in self.values or len(self.values) < MAX_DISTINCT:
+            self.values[text[:200]] += 1
+        else:
+            self.has_more = True
+
+    @property
+    def n_distinct(self) -> int:
+        """Different values, at most `MAX_DISTINCT`."""
+        return len(self.values)
+
+    @property
+    def is_images(self) -> bool:
+        """Whether most of it are addresses of images, or images."""
+        return self.n > 0 and self.n_images >= 0.8 * self.n
+
+    @property
+    def is_numbers(self) -> bool:
+        """Whether nearly all of it are numbers."""
+        return self.n > 0 and self.n_numbers >= 0.98 * self.n
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it says which split a row was published in."""
+        return self.n > 0 and {value.lower() for value in self.values} <= _SPLITS
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether each of its values stands in several rows on average."""
+        return not self.has_more and 1 < self.n_distinct <= self.n / 2
+
+
+def profile(rows: Iterable[Mapping[str, Any]]) -> list[Column]:
+    """Look at rows, and give their columns in the order in which they are met; objects count as their parts, `a.b`."""
+    found: dict[str, Column] = {}
+    for row in rows:
+        for name, value in _flat(row):
+            found.setdefault(name, Column(name)).see(value)
+    return [column for column in found.values() if column.n]
+
+
+def candidates(columns: Iterable[Column], part: Part) -> list[Column]:
+    """List the columns that may be a part of a task, the likeliest first."""
+    fitting = [column for column in columns if _may_be(column, part)]
+    return sorted(fitting, key=lambda column: _place(column, part))
+
+
+def _may_be(column: Column, part: Part) -> bool:
+    match part:
+        case "image":
+            return column.is_images
+        case "split":
+            return column.is_split
+        case "region":
+            return _is_named(column, part) and column.is_repeating and not column.is_images
+        case "group":
+            return _is_named(column, part) and not column.is_images and 1 < column.n_distinct < column.n
+        case "question":
+            return not (column.is_images or column.is_numbers or column.is_split) and (
+                _is_named(column, part) or column.n_words >= 3 * column.n
+            )
+        case "answer":
+            return not (column.is_images or column.is_split) and (column.has_more or column.n_distinct > 1)
+
+
+def _place(column: Column, part: Part) -> tuple[int, int]:
+    """Where a column stands among those that may be a part: named as people name it first, then the shorter values."""
+    words = _NAMES[part].split()
+    letters = _letters(column.name)
+    at = next((place for place, word in enumerate(words) if letters == word), None)
+    if at is None:
+        at = next((len(words) + place for place, word in enumerate(words) if len(word) > 2 and word in letters), None)
+    return (2 * len(words) if at is None else at), -column.n_words if part == "question" else column.n_distinct
+
+
+def _is_named(column: Column, part: Part) -> bool:
+    letters = _letters(column.name)
+    return any(letters == word or (len(word) > 3 and word in letters) for word in _NAMES[part].split())
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.rpartition(".")[2].casefold().translate(str.maketrans("äöüéèáíóñ", "aoueeaion")))
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping) and not _holds_an_image(value):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _holds_an_image(value: Mapping[str, Any]) -> bool:
+    return "bytes" in value and "path" in value
+
+
+def _is_image(value: object, text: str) -> bool:
+    return (isinstance(value, Mapping) and _holds_an_image(value)) or bool(_IMAGE.match(text))
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:  # not a number
+        return ""
+    return ("an image" if isinstance(value, Mapping) else str(value)).strip()

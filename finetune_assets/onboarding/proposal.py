@@ -1,0 +1,228 @@
+"""From what lies there, and what a person has said about it, to all that a task's YAML says."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from finetune_assets.dataset import sources
+from finetune_assets.errors import TaskError
+from finetune_assets.onboarding.answers import answer_of
+from finetune_assets.onboarding.columns import Column, Part, candidates
+from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
+from finetune_assets.task import TextAnswer
+from finetune_assets.task.all_sources import Source
+
+OWN = "the file's own"
+"""Parts that a chat or a list of questions holds already."""
+NONE = "none"
+"""What a person says where a part is not there."""
+PARTS = ("task", "question", "answer", "kind", "category", "image", "region", "group", "split", "provider", "model")
+"""`kind` is that of the answer: binary, choice, number or text; `category` is that of drawn objects."""
+_DRAWN = ("coco", "voc", "yolo")
+MIN_EXAMPLES_OF_A_REGION = 40
+"""Regions with fewer on average are not proposed: nothing could be said of a model by so few."""
+MAX_REGIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A task that is not written yet."""
+
+    attributes: dict[str, Any]
+    """What its YAML says under `attributes`."""
+    parts: dict[str, str]
+    """What was taken for each of `PARTS`, in words that a person may change; "none" where there is nothing."""
+    others: dict[str, list[str]]
+    """What else each part could be."""
+
+
+def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
+    """Propose a task.
+
+    Args:
+        survey: What lies there.
+        stated: What a person has said of some of `PARTS`, which goes before everything that is found.
+
+    Raises:
+        SourceError: the data cannot be read as proposed.
+        TaskError: no column can be the question, or the answer.
+    """
+    parts, others = _parts(survey, stated)
+    if missing := next((part for part in ("question", "answer") if parts[part] == NONE), None):
+        names = ", ".join(column.name for column in survey.columns)
+        raise TaskError(f"no column can be the {missing}; name it by --set {missing}=COLUMN: {names}")
+    source = {"kind": survey.kind, "path": _written(survey.path), **_of_kind(survey, parts)}
+    if _is_scored(survey, parts) and stated.get("kind") in (None, "binary"):
+        source, answer = _scored(source), {"kind": "binary", "positive": "Yes", "negative": "No"}
+    else:
+        answer = _answer(survey, source, parts, stated.get("kind"))
+    parts["kind"] = _words(answer)
+    has_images = parts["image"] != NONE and survey.kind != "chat_jsonl"
+    model = stated.get("model") or ("gpt-4o-2024-08-06" if has_images else "gpt-4o-mini-2024-07-18")
+    parts["model"] = model
+    if "split" in survey.settings and parts["split"] == NONE:
+        parts["split"] = "split"
+    attributes = {
+        "task": parts["task"],
+        "regions": "discover" if _has_regions(parts) or "region_from_path" in survey.settings else ["all"],
+        "source": source,
+        "sampling": {"train": 0.6, "validation": 0.1, "calibration": 0.15, "test": 0.15, "seed": 42},
+        "prompt": {"user": "{question}" if survey.kind == "chat_jsonl" else _prompt(answer)},
+        "answer": answer,
+        "base_model": model,
+        "provider": parts["provider"],
+    }
+    return Proposal(attributes, parts, others)
+
+
+def task_name(path: Path) -> str:
+    """Make a task's name of a path: lower case, digits and `_`."""
+    plain = re.sub(r"[^a-z0-9]+", "_", path.stem.replace("*", "").casefold()).strip("_")
+    return plain if plain[:1].isalpha() else f"task_{plain}".rstrip("_")
+
+
+def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    parts = {"task": stated.get("task") or task_name(survey.path), "provider": stated.get("provider") or "local"}
+    others: dict[str, list[str]] = {}
+    left = list(survey.columns)
+    parts |= _own_parts(survey, stated)
+    order: tuple[Part, ...] = ("image", "split", "group", "region", "answer", "question")
+    for part in [part for part in order if part not in parts]:
+        found = [column for column in candidates(left, part) if part != "region" or _is_region(column, survey)]
+        others[part] = [column.name for column in found]
+        chosen = stated.get(part) or (found[0].name if found else NONE)
+        parts[part] = chosen
+        left = [column for column in left if column.name != chosen.strip("{}")]
+    if parts["question"] == NONE and parts["image"] != NONE:
+        parts["question"] = "What does this image show?"
+    if survey.kind == "dicom":
+        parts |= {"region": stated.get("region", "all"), "group": stated.get("group", "PatientID")}
+    return parts, others
+
+
+def _own_parts(survey: Survey, stated: Mapping[str, str]) -> dict[str, str]:
+    """What the layout itself says, so that no column has to be found for it."""
+    if survey.kind in _DRAWN:
+        known = sorted(survey.classes, key=lambda name: -survey.classes[name])
+        category = stated.get("category") or (known[0] if stated.get("kind") != "choice" and known else NONE)
+        asks = "How many of {category} are there in this image?" if stated.get("kind") == "number" else None
+        which = "Which of these does this image show?" if category == NONE else "Is there a {category} in this image?"
+        question = stated.get("question") or asks or which
+        return {"category": category, "question": question, "answer": OWN, "image": OWN, "group": NONE, "split": NONE}
+    if survey.kind in ("chat_jsonl", "image_qa"):
+        return {"question": OWN, "answer": OWN, "image": OWN, "category": NONE}
+    if survey.kind == "table":
+        return {"category": NONE}
+    own = {"answer": OWN, "category": NONE} if survey.kind != "dicom" else {"image": OWN, "category": NONE}
+    return own | ({"image": OWN} if survey.kind == "image_folder" else {})
+
+
+def _is_region(column: Column, survey: Survey) -> bool:
+    return column.n_distinct <= MAX_REGIONS and survey.n_rows >= MIN_EXAMPLES_OF_A_REGION * column.n_distinct
+
+
+def _has_regions(parts: Mapping[str, str]) -> bool:
+    return parts["region"] not in (NONE, OWN, "all")
+
+
+def _of_kind(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
+    """What the source says beside `kind` and `path`."""
+    match survey.kind:
+        case "chat_jsonl":
+            region = {"region_field": parts["region"]} if _has_regions(parts) else {"region": "all"}
+            return region | ({"group_field": parts["group"]} if parts["group"] != NONE else {})
+        case "image_qa":
+            return survey.settings if "region_from_path" in survey.settings else {**survey.settings, "region": "all"}
+        case "coco" | "voc" | "yolo":
+            category = {} if parts["category"] == NONE else {"category": parts["category"]}
+            return {**survey.settings, **category, "question": parts["question"], "region": "all"}
+        case _:
+            return survey.settings | _columns(parts)
+
+
+def _columns(parts: Mapping[str, str]) -> dict[str, str]:
+    """The columns of a table as its source names them; a text that is no column is taken as it is."""
+    found = {
+        part: _braced(parts[part]) for part in ("image", "answer", "group", "split") if parts[part] not in (NONE, OWN)
+    }
+    question = parts["question"]
+    found["question"] = question if " " in question or "{" in question or question.endswith("?") else _braced(question)
+    found["region"] = _braced(parts["region"]) if _has_regions(parts) else "all"
+    return found
+
+
+def _braced(column: str) -> str:
+    return column if "{" in column else f"{{{column}}}"
+
+
+def _is_scored(survey: Survey, parts: Mapping[str, str]) -> bool:
+    """Whether images have scores from 0 to 1, as several experts or a detector give them."""
+    column = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
+    if survey.kind != "table" or parts["image"] == NONE or column is None or not column.is_numbers:
+        return False
+    numbers = [float(value) for value in column.values]
+    return len(numbers) > 2 and all(0 <= number <= 1 for number in numbers)
+
+
+def _scored(source: Mapping[str, Any]) -> dict[str, Any]:
+    """The same source as one of scored images: above 0.5 is yes, and what is in doubt goes to a reviewer."""
+    renamed = {("score" if key == "answer" else key): value for key, value in source.items()}
+    return renamed | {"kind": "scored_images", "doubtful_between": [0.4, 0.6]}
+
+
+def _answer(survey: Survey, source: Mapping[str, Any], parts: Mapping[str, str], kind: str | None) -> dict[str, Any]:
+    if survey.kind in _DRAWN and kind == "number":
+        return {"kind": "number", "decimals": 0, "minimum": 0}
+    return answer_of(*_labels(survey, source, parts), kind=kind)
+
+
+def _labels(survey: Survey, source: Mapping[str, Any], parts: Mapping[str, str]) -> tuple[Mapping[str, int], bool]:
+    """How often each label occurs, and whether there are more than these."""
+    if survey.kind in _DRAWN:
+        return (survey.classes if parts["category"] == NONE else {"yes": 1, "no": 1}), False
+    column = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
+    if survey.kind in ("table", "dicom") and column is not None:
+        return column.values, column.has_more
+    if survey.classes:
+        return survey.classes, False
+    everywhere = {key: value for key, value in source.items() if not key.startswith("region")} | {"region": "all"}
+    read = sources.read(TypeAdapter(Source).validate_python(everywhere), "all", TextAnswer(kind="text"))
+    labels = Counter(example.answer for example in islice(read, ROWS_LOOKED_AT) if example.answer)
+    return labels, False
+
+
+def _words(answer: Mapping[str, Any]) -> str:
+    match answer["kind"]:
+        case "binary":
+            return f"binary: {answer['positive']} or {answer['negative']}"
+        case "choice":
+            return f"choice: {', '.join(answer['options'])}"
+        case kind:
+            return kind
+
+
+def _prompt(answer: Mapping[str, Any]) -> str:
+    """The question with what may be answered, which a model has to be told."""
+    match answer["kind"]:
+        case "binary":
+            return f"{{question}} Answer {answer['positive']} or {answer['negative']}."
+        case "choice":
+            return f"{{question}} Answer with one of: {', '.join(answer['options'])}."
+        case "number":
+            return "{question} Answer with a number."
+        case _:
+            return "{question}"
+
+
+def _written(path: Path) -> str:
+    """A path as the YAML file names it: relative to the working directory where it lies below, which may be moved."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -1,0 +1,54 @@
+from collections import Counter
+
+import pytest
+
+from finetune_assets.errors import TaskError
+from finetune_assets.onboarding.answers import answer_of
+
+
+def test_yes_and_no_in_any_spelling_are_a_binary_answer() -> None:
+    for labels in (["1", "0"], ["true", "false"], ["yes", "no"], ["Y", "N"]):
+        assert answer_of(Counter(labels * 9)) == {"kind": "binary", "positive": "Yes", "negative": "No"}
+
+
+def test_of_two_words_the_one_for_a_finding_is_the_positive_one() -> None:
+    assert answer_of(Counter({"intact": 2, "defective": 90})) == {
+        "kind": "binary",
+        "positive": "defective",
+        "negative": "intact",
+    }
+
+
+def test_of_two_other_words_the_rarer_is_the_positive_one() -> None:
+    assert answer_of(Counter({"night": 3, "day": 90}))["positive"] == "night"
+
+
+def test_a_few_words_that_occur_again_are_a_choice() -> None:
+    assert answer_of(Counter({"mild": 9, "severe": 4, "moderate": 5})) == {
+        "kind": "choice",
+        "options": ["mild", "moderate", "severe"],
+    }
+
+
+def test_grades_are_a_choice_and_many_numbers_a_number() -> None:
+    assert answer_of(Counter({str(grade): 9 for grade in range(5)}))["kind"] == "choice"
+    numbers = answer_of(Counter({f"{price / 4:.2f}": 1 for price in range(1, 90)}))
+    assert numbers == {"kind": "number", "decimals": 2, "minimum": 0}
+
+
+def test_numbers_in_the_same_words_are_read_by_a_template() -> None:
+    labels = Counter({f"Price is ${price}.50": 1 for price in range(40)})
+    assert answer_of(labels) == {"kind": "number", "template": "Price is ${}", "decimals": 1, "minimum": 0}
+
+
+def test_whatever_is_written_each_time_anew_is_a_text() -> None:
+    assert answer_of(Counter({f"because of reason {'x' * n}": 1 for n in range(50)})) == {"kind": "text"}
+    assert answer_of(Counter({"a": 1, "b": 1}), has_more=True) == {"kind": "text"}
+
+
+def test_a_person_may_say_otherwise() -> None:
+    assert answer_of(Counter({"1": 5, "2": 5, "3": 5}), kind="number")["kind"] == "number"
+    with pytest.raises(TaskError, match="one of two words; the labels are a, b, c"):
+        answer_of(Counter("aabbcc"), kind="binary")
+    with pytest.raises(TaskError, match="must be binary, choice, number or text, got 'image'"):
+        answer_of(Counter("ab"), kind="image")

@@ -1,0 +1,197 @@
+"""`finetune-assets init` on data as people have it: what it proposes, how it is corrected, and what it writes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from finetune_assets.errors import SourceError, TaskError
+from finetune_assets.onboarding.conversation import begin, stated
+from finetune_assets.task import Task, read_task
+from finetune_assets_tests.dataset.pictures import picture, put
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with nothing in it; data lies beside it."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    yield tmp_path / "work"
+
+
+def table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def cells(folder: Path, n: int = 120) -> Path:
+    for number in range(n):
+        put(folder / f"cell {number}.png", picture(size=(16, 16), shade=20 + number))
+    rows = [
+        {
+            "Bild": f"cell {number}.png",
+            "Befund": "defekt" if number % 3 == 0 else "intakt",
+            "Standort": "Nord" if number % 2 else "Süd",
+            "Modul": f"M{number // 4}",
+        }
+        for number in range(n)
+    ]
+    return table(folder / "labels.csv", rows)
+
+
+def begun(path: Path, *said: str, ask: Any = None) -> tuple[Task, str]:
+    console = Console(record=True, width=160, file=io.StringIO())
+    written = begin(path, stated(said), console, ask)
+    assert written is not None
+    return read_task(written.parent.name), console.export_text()
+
+
+def test_a_table_of_images_becomes_a_task_without_a_question(tmp_path: Path) -> None:
+    task, shown = begun(cells(tmp_path))
+    assert task.task == "labels"
+    assert task.regions == "discover"
+    assert task.answer.model_dump() == {"kind": "binary", "positive": "defekt", "negative": "intakt"}
+    assert task.source.model_dump()["image"] == "{Bild}"
+    assert task.prompt.user == "{question} Answer defekt or intakt."
+    assert "120 examples. Regions: nord 60, süd 60. Answers: intakt 80, defekt 40." in shown
+
+
+def test_a_part_is_corrected_by_answering(tmp_path: Path) -> None:
+    answers = iter(["group", "Modul", "region", "none", "question", "Is it broken?", ""])
+    task, _ = begun(cells(tmp_path), ask=lambda _: next(answers))
+    source = task.source.model_dump()
+    assert (source["group"], source["question"], task.regions) == ("{Modul}", "Is it broken?", ["all"])
+
+
+def test_what_is_said_beforehand_is_not_asked(tmp_path: Path) -> None:
+    task, _ = begun(cells(tmp_path), "task=parts", "group=Modul", "provider=openai")
+    assert (task.task, task.provider, task.source.model_dump()["group"]) == ("parts", "openai", "{Modul}")
+
+
+def test_rows_that_would_be_set_aside_are_told_with_their_reason(tmp_path: Path) -> None:
+    path = cells(tmp_path)
+    path.write_text(path.read_text() + "gone.png,intakt,Nord,M1\n")
+    _, shown = begun(path)
+    assert "Set aside: 1 image_missing, first: there is no file" in shown
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    path = cells(tmp_path)
+    begun(path)
+    with pytest.raises(TaskError, match=r"tasks/labels/defs.yaml is there already; take another name"):
+        begun(path)
+
+
+def test_nothing_is_written_by_who_leaves(tmp_path: Path, empty_folder: Path) -> None:
+    assert begin(cells(tmp_path), {}, Console(quiet=True), lambda _: "q") is None
+    assert not list(empty_folder.iterdir())
+
+
+def test_chats_keep_their_own_questions(tmp_path: Path) -> None:
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": f"How much is thing {n}?"},
+                {"role": "assistant", "content": f"Price is ${n}.00"},
+            ],
+            "metadata": {"shop": "north" if n % 2 else "south"},
+        }
+        for n in range(1, 90)
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task, _ = begun(path)
+    assert task.answer.model_dump()["template"] == "Price is ${}"
+    assert task.prompt.user == "{question}"
+
+
+def test_questions_beside_images_are_found_with_their_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "letters"
+    for n in range(12):
+        put(folder / "image_letters" / f"{n}.png", picture(shade=20 * n))
+    entries = [
+        {"filename": f"{n}.png", "question_answer": [{"question": "Is A above B?", "answer": n % 2}]} for n in range(12)
+    ]
+    (folder / "qa_letters.json").write_text(json.dumps(entries))
+    task, _ = begun(folder)
+    assert task.source.model_dump()["images"] == "image_letters"
+    assert task.answer.kind == "binary"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "no", "there is no such file or folder"),
+        (lambda folder: put(folder / "one.png", picture()), "no source reads a .png"),
+        (lambda folder: folder, "holds neither a table nor folders of images by class"),
+    ],
+)
+def test_what_no_source_reads_is_refused_with_what_would_be(tmp_path: Path, make: Any, words: str) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(SourceError, match=words):
+        begin(make(tmp_path / "data"), {}, Console(quiet=True), None)
+
+
+def test_two_tables_in_one_folder_have_to_be_told_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    folder.mkdir()
+    table(folder / "a.csv", [{"question": "x", "answer": "y"}])
+    table(folder / "b.csv", [{"name": "x"}])
+    with pytest.raises(SourceError, match=r"several tables \(a.csv, b.csv\); name the one that has the labels"):
+        begin(folder, {}, Console(quiet=True), None)
+
+
+def test_a_part_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TaskError, match="got 'colour=red'"):
+        stated(["colour=red"])
+
+
+def test_folders_by_class_are_a_task_with_their_published_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("crack", "ok"):
+            for n in range(6):
+                put(tmp_path / "photos" / split / name / f"{n}.png", picture(shade=20 * n))
+    task, _ = begun(tmp_path / "photos")
+    assert task.source.model_dump()["split"] == "{split}"
+    assert task.answer.model_dump() == {"kind": "binary", "positive": "crack", "negative": "ok"}
+
+
+def test_drawn_objects_are_asked_about_by_category(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{n}.png"} for n in range(20)]
+    for image in images:
+        put(tmp_path / "images" / str(image["file_name"]), picture(shade=10 + 10 * int(str(image["id"]))))
+    found = {
+        "images": images,
+        "categories": [{"id": 1, "name": "crack"}, {"id": 2, "name": "hole"}],
+        "annotations": [{"image_id": n, "category_id": 1 + (n > 3)} for n in range(12)],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(found))
+    task, shown = begun(tmp_path / "instances.json")
+    assert (task.source.model_dump()["category"], task.answer.kind) == ("hole", "binary")
+    assert "20 examples. Regions: all 20. Answers: No 12, Yes 8." in shown
+    counted, _ = begun(tmp_path / "instances.json", "task=cracks", "category=crack", "kind=number")
+    assert counted.answer.kind == "number"
+
+
+def test_images_with_scores_are_scored_images(tmp_path: Path) -> None:
+    for n in range(30):
+        put(tmp_path / f"{n}.png", picture(shade=5 * n))
+    rows = [{"file": f"{n}.png", "probability": n / 30} for n in range(30)]
+    task, _ = begun(table(tmp_path / "scores.csv", rows))
+    assert task.source.kind == "scored_images"
+
+
+def test_what_cannot_be_a_task_yet_says_which_part_is_missing(tmp_path: Path) -> None:
+    path = table(tmp_path / "numbers.csv", [{"a": n, "b": n * 2} for n in range(9)])
+    with pytest.raises(TaskError, match="no column can be the question; name it by --set question=COLUMN: a, b"):
+        begun(path)
