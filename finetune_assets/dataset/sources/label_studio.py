@@ -149,7 +149,9 @@ class _Files:
         if own is None:
             return value
         parts = value.removeprefix(own).split("/")
-        places = ["/".join([*([self._images] if self._images else []), *parts[at:]]) for at in range(len(parts))]
+        tails = [parts[at:] for at in range(len(parts))]
+        tails[1:1] = [[parts[0], *tail] for tail in tails[2:]]
+        places = ["/".join([*([self._images] if self._images else []), *tail]) for tail in tails]
         found = next(filter(self._is_there, places), places[0])
         if (other := self._named.setdefault(found, value)) != value:
             raise SourceError(

@@ -64,7 +64,7 @@ def test_uploads_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     assert found.image == str(tmp_path / "media" / "upload" / "3" / "a.png")
 
 
-@pytest.mark.parametrize("place", ["a b.png", "3/a b.png", "upload/3/a b.png"])
+@pytest.mark.parametrize("place", ["a b.png", "3/a b.png", "upload/a b.png", "upload/3/a b.png"])
 @pytest.mark.parametrize("address", ["/data/upload/3/a b.png", "/data/local-files/?d=upload/3/a%20b.png"])
 def test_uploads_may_have_lost_their_outer_folders(tmp_path: Path, place: str, address: str) -> None:
     (tmp_path / "media" / place).parent.mkdir(parents=True)
