@@ -84,8 +84,8 @@ def find_label_errors(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray
     if features is None:
         return _nothing("not looked for: all examples ask the same, without images")
     groups = examples["group"].fillna(examples["example_id"]).to_numpy(object)[training].astype(str)
-    per_answer = pd.Series(groups).groupby(labels[training]).nunique()
-    if per_answer.min() < _FOLDS:
+    per_answer = [len(set(groups[labels[training] == label])) for label in range(len(answers))]
+    if min(per_answer) < _FOLDS:
         return _nothing(f"not looked for: an answer occurs in fewer than {_FOLDS} groups of the training examples")
     chances, auc = _chances(features, labels, training, groups)
     if auc < MIN_AUC:

@@ -95,7 +95,9 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
     left = list(survey.columns)
     parts |= _own_parts(survey, stated)
     order: tuple[Part, ...] = ("image", "split", "group", "region", "answer", "question")
-    for part in [part for part in order if part not in parts]:
+    for part in order:
+        if parts.get(part) is not None:
+            continue
         found = [column for column in candidates(left, part) if part != "region" or _is_region(column, survey)]
         others[part] = [column.name for column in found]
         chosen = stated.get(part) or (found[0].name if found else NONE)

@@ -215,7 +215,7 @@ def same_range(region: str, sampled: Table) -> dg.AssetCheckResult:
     for chunk in sampled.chunks(["image_range", "image_contrast"]):
         contrast = chunk["image_contrast"].dropna()
         n_images += len(contrast)
-        n_faint += int((contrast < LOW_CONTRAST).sum())
+        n_faint += int((contrast.to_numpy() < LOW_CONTRAST).sum())
         by.update(chunk["image_range"].dropna())
     wrong = []
     if by["image"]:

@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -141,7 +142,8 @@ def test_a_deep_image_is_trained_on_as_it_is_shown(tmp_path: Path, window: list[
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG")
     put(tmp_path / "x.png", buffer.getvalue())
-    found = sampled(tmp_path, "image_url,score\nx.png,1\n", **({"window": window} if window else {}))
+    extra: dict[str, Any] = {"window": window} if window else {}
+    found = sampled(tmp_path, "image_url,score\nx.png,1\n", **extra)
     [row], [pixels] = rows(found), shown(tmp_path, found)
     assert (row["image_bits"], row["image_low"], row["image_high"]) == (16, *(window or (0, 4095)))
     assert row["image_range"] == ("task" if window else "image")

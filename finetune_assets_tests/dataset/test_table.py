@@ -116,5 +116,5 @@ def test_rows_from_lists_are_those_from_a_frame_and_columns_that_lack_are_missin
         table.write(pd.DataFrame(columns))
     found, wanted = (Table(UPath(tmp_path) / name).frame() for name in ("lists.parquet", "frame.parquet"))
     pd.testing.assert_frame_equal(found, wanted)
-    assert found.loc[1].isna().all()
+    assert all(pd.isna(value) for value in found.loc[1].tolist())
     assert found["note"].isna().all()

@@ -155,7 +155,8 @@ def _images(source: DicomSource, found: Dataset, row: Cells) -> Iterator[Cells |
 
 def _picture(found: Dataset, at: int, n: int) -> bytes | str:
     """One frame as a TIFF of the values that it stands for, or what is wrong with it."""
-    from pydicom.pixels import apply_modality_lut, pixel_array
+    from pydicom.pixels.processing import apply_modality_lut
+    from pydicom.pixels.utils import pixel_array
 
     try:
         values = pixel_array(found, index=at if n > 1 else None)
@@ -181,9 +182,9 @@ def _window(found: Dataset) -> tuple[float, float] | None:
 
 
 def _first(value: Any) -> float | None:
-    first = value[0] if isinstance(value, Sequence) and not isinstance(value, str) and value else value
+    several = isinstance(value, Sequence) and not isinstance(value, str)
     try:
-        return float(first)
+        return float(next(iter(value), None) if several else value)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
         return None
 

@@ -155,7 +155,8 @@ def test_copies_join_the_split_of_what_they_copy_and_of_what_is_gone(pictures: l
 
 def test_what_belongs_to_two_splits_is_set_aside() -> None:
     before, table = drawn([example(str(number), group=f"g{number}") for number in range(20)])
-    train, test = (table.index[table["split"] == split][0] for split in ("train", "test"))
+    splits = table["split"].to_dict()
+    train, test = (next(name for name, found in splits.items() if found == split) for split in ("train", "test"))
     questions = {name: f"Question {name}?" for name in (train, test)}
     bridge = example("new", group=f"g{train}", question=questions[test])
     alone = example("other", group=f"g{train}")

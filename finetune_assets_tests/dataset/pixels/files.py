@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Literal
 
 import numpy as np
 
 _SIZES = {2: 1, 3: 2, 4: 4}
 
 
-def tiff(values: np.ndarray, order: str = "<", *, deflate: bool = False, **tags: int) -> bytes:
+def tiff(values: np.ndarray, order: Literal["<", ">"] = "<", *, deflate: bool = False, **tags: int) -> bytes:
     """A TIFF of one strip in a byte order, its tags replaced by number: `t262=0` is white where the values are low."""
     height, width, *rest = values.shape
     channels = rest[0] if rest else 1

@@ -23,7 +23,7 @@ def test_the_folder_of_an_image_is_its_class(tmp_path: Path) -> None:
     for name in ("crack/1.png", "crack/2.JPG", "fine/1.png", "fine/notes.txt", ".cache/fine/3.png"):
         put(tmp_path / name, picture())
     found = read(tmp_path)
-    assert [(example.answer, Path(example.image or "").name) for example in found] == [
+    assert [(example.answer, Path(str(example.image)).name) for example in found] == [
         ("crack", "1.png"),
         ("crack", "2.JPG"),
         ("fine", "1.png"),

@@ -76,7 +76,7 @@ def test_is_there_one(tmp_path: Path, write: Write) -> None:
     found = read(write(tmp_path, IMAGES), BinaryAnswer(kind="binary"), category="crack")
     assert [example.answer for example in found] == ["Yes", "No", "No", "Yes"]
     assert {example.question for example in found} == {"Is there a crack in this image?"}
-    assert all(Path(example.image or "").is_file() for example in found)
+    assert all(Path(str(example.image)).is_file() for example in found)
 
 
 def test_how_many_are_there(tmp_path: Path, write: Write) -> None:
