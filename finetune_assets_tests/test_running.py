@@ -65,7 +65,7 @@ def test_a_taken_port_is_left_alone_and_its_holder_named() -> None:
 
 def test_a_server_is_known_by_its_port_and_its_folder_by_no_path(server: ServerProcess) -> None:
     found = running(server.home)
-    assert found and f"{found.url}/v1" == server.base_url and found.settings == {"key": "environment"}
+    assert found and f"{found.url}/v1" == server.base_url and found.settings["key"] == "environment"
     assert server_at(found.port) == server.home
     assert holder_in_words(found.port) == f"the fine-tuning server of {server.home} (process {server.process.pid})"
     told = httpx2.get(f"{found.url}/healthz").json()["home"]

@@ -48,7 +48,8 @@ def run(installed: Path, home: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 def test_it_lists_the_shipped_tasks_and_the_user_s_own(installed: Path, tmp_path: Path) -> None:
-    write_task(tmp_path, "moles")
+    task = write_task(tmp_path, "moles")
+    task.write_text(task.read_text().replace("tiny-text", "smollm2-135m-instruct"))
     done = run(installed, tmp_path, "finetune_assets.cli", "doctor", "--format", "json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = {finding["what"]: finding for finding in json.loads(done.stdout)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -72,6 +73,9 @@ def test_only_a_sensor_of_the_task_speaks_for_it(client: DagsterClient) -> None:
     assert client.failures("first", "none", ["other"], since) == {}
 
 
+@pytest.mark.skipif(
+    "FINETUNE_ASSETS_LONG_TESTS" not in os.environ, reason="a daemon under load judges the run before the test does"
+)
 def test_a_run_that_dagster_starts_again_is_not_final(client: DagsterClient) -> None:
     since = time.time() - 1
     of = {"partition": "all", "backfill": "tried"}

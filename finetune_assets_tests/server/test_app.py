@@ -18,7 +18,7 @@ from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server_process import ServerProcess
 
-EPOCHS, EXAMPLES = 5, 12
+EPOCHS, EXAMPLES = 12, 12
 
 
 def start_training(server: ServerProcess) -> str:

@@ -57,19 +57,20 @@ EDITS = {
     "a key misspelt": (
         'answer: "{answer}"',
         'anwser: "{answer}"',
-        "defs.yaml:10: source.anwser: there is no such key (did you mean answer?); those there are: image, question",
+        "defs.yaml:10: source.anwser: there is no such key (did you mean answer?); those there are: window",
     ),
     "a key of the task misspelt": (BASE, "base_modell: x", "defs.yaml:17: base_modell: there is no such key (did you"),
     "a key in the wrong place": (
         "    path: cells.csv\n",
         "    path: cells.csv\n    seed: 4\n",
-        "defs.yaml:9: source.seed: there is no such key; those there are: image, question, answer",
+        "defs.yaml:9: source.seed: there is no such key; those there are: window, image_root, image, question, answer",
     ),
     "a kind of source misspelt": (
         "kind: table",
         "kind: tabel",
         "defs.yaml:7: source.kind: must be one of elpv, diamonds, science_facts, generated, scored_images, image_qa, "
-        "chat_jsonl, table, huggingface, got 'tabel' (did you mean table?)",
+        "chat_jsonl, table, huggingface, image_folder, label_studio, coco, voc, yolo, dicom, sql, got 'tabel' "
+        "(did you mean table?)",
     ),
     "no kind of source": ("    kind: table\n", "", "defs.yaml:6: source.kind: is missing; it is one of elpv, diamonds"),
     "a source without its mapping": (
