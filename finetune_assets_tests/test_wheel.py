@@ -34,7 +34,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "env", symlinks=True)
     (site,) = (folder / "env/lib").glob("python3*/site-packages")
     (wheel,) = folder.glob("*.whl")
-    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--disable-pip-version-check"]
+    # Without --ignore-installed pip would take the package out of the environment that runs the tests.
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--ignore-installed"]
     subprocess.run([*install, "--prefix", str(folder / "env"), str(wheel)], check=True)
     others = Path(pytest.__file__).parents[1]
     (site / "others.pth").write_text(f"{others}\n")
