@@ -83,24 +83,50 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Rows whose images look the same, the earlier ones first, [m] each."""
+    """Images that look the same, each by one row that has it, the earlier ones first, [m] each."""
 
     one: np.ndarray
     other: np.ndarray
+    image: np.ndarray
+    """Hash of the image of each row of the source, or `UNKNOWN`, [n]."""
 
     @classmethod
-    def none(cls) -> Pairs:
-        """No pairs."""
-        return cls(np.empty(0, int), np.empty(0, int))
+    def none(cls, image: np.ndarray) -> Pairs:
+        """No pairs of the rows that have these images."""
+        return cls(np.empty(0, int), np.empty(0, int), image)
 
     def among(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs of which both rows are chosen by a mask."""
-        both = rows[self.one] & rows[self.other]
-        return self.one[both], self.other[both]
+        """The pairs of which both images are in rows chosen by a mask, each by its first such row.
+
+        The row that stands for an image may itself be set aside while another with the same image is in a split.
+        """
+        chosen = np.flatnonzero(rows & (self.image != UNKNOWN))
+        if not len(self.one) or not len(chosen):
+            return np.empty(0, int), np.empty(0, int)
+        images, firsts = np.unique(self.image[chosen], return_index=True)
+        places = [np.searchsorted(images, self.image[of]).clip(max=len(images) - 1) for of in (self.one, self.other)]
+        both = (images[places[0]] == self.image[self.one]) & (images[places[1]] == self.image[self.other])
+        return chosen[firsts[places[0][both]]], chosen[firsts[places[1][both]]]
+
+    def beside(self, split: np.ndarray) -> np.ndarray:
+        """The splits that hold an image which looks like that of each row: a sum of powers of two, [n].
+
+        Args:
+            split: Place in `SPLITS` of each row, or below 0, [n].
+        """
+        if not len(self.one):
+            return np.zeros(len(split), np.uint8)
+        drawn = split >= 0
+        _, image = np.unique(self.image, return_inverse=True)
+        held, alike = (np.zeros(int(image.max()) + 1, np.uint8) for _ in range(2))
+        np.bitwise_or.at(held, image[drawn], np.left_shift(1, split[drawn]).astype(np.uint8))
+        for one, other in ((self.one, self.other), (self.other, self.one)):
+            np.bitwise_or.at(alike, image[other], held[image[one]])
+        return alike[image]
 
     @property
     def n_later(self) -> int:
-        """Number of rows that look like an earlier one."""
+        """Number of images that look like an earlier one."""
         return len(np.unique(self.other))
 
 
@@ -194,9 +220,7 @@ def _beside(rows: Rows, alike: Pairs, before: np.ndarray, memory: Memory) -> np.
     """The splits that hold what each new row belongs to by itself: a sum of powers of two, [n]."""
     old = before >= 0
     found = memory.splits_beside(rows.known) | beside(rows.known, rows.known.at(old), before[old])
-    for one, other in ((alike.one, alike.other), (alike.other, alike.one)):
-        joins = old[one] & ~old[other]
-        np.bitwise_or.at(found, other[joins], np.left_shift(1, before[one[joins]]).astype(np.uint8))
+    found |= alike.beside(before)
     found[old | ~rows.usable] = 0
     return found
 
@@ -223,9 +247,9 @@ def paired(rows: Rows, thumbnails: Any) -> Pairs:
     _, firsts = np.unique(rows.image[pictured], return_index=True)
     pictured = pictured[np.sort(firsts)]
     if not len(pictured):
-        return Pairs.none()
+        return Pairs.none(rows.image)
     one, other = look_alikes.pairs(thumbnails, rows.thumbnail[pictured])
-    return Pairs(pictured[one], pictured[other])
+    return Pairs(pictured[one], pictured[other], rows.image)
 
 
 def published_words(rows: Rows) -> str:

@@ -139,7 +139,7 @@ def sample(
     with tempfile.TemporaryFile() as scratch, tempfile.TemporaryFile() as thumbnails:
         with Looker(thumbnails, addresses, window, say) as looker:
             rows = _first_pass(examples, scratch, looker, sampling.seed, labels, near)
-        alike = paired(rows, thumbnails) if near else Pairs.none()
+        alike = paired(rows, thumbnails) if near else Pairs.none(rows.image)
         draw = Draw.of(rows, alike, scratch, sampling, labels, memory)
         times_seen = _times_seen(rows.name, rows.order)
         looks = looks_of(rows, alike, ~draw.bridging, scratch)

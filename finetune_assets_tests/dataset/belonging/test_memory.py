@@ -65,7 +65,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(rows, rows, st.sampled_from([SHARES, COUNTS]), st.randoms(use_true_random=False))
 def test_more_rows_in_any_order_move_no_old_one_and_nothing_leaks(
     pictures: list[str],
