@@ -166,6 +166,17 @@ def test_what_belongs_to_two_splits_is_set_aside() -> None:
     assert grown.loc["other", "split"] == "train"
 
 
+def test_a_look_alike_is_found_where_the_first_row_of_its_image_is_set_aside(pictures: list[str]) -> None:
+    first = [example("old", group="g", image=pictures[0]), *(example(str(n), group=f"g{n}") for n in range(30))]
+    before, table = drawn(first)
+    elsewhere = next(n for n in range(30) if table.loc[str(n), "split"] != table.loc["old", "split"])
+    # It has the old one's image and another's group, and stands first: in no split, but it shows what looks alike.
+    bridge = example("bridge", group=f"g{elsewhere}", image=pictures[0])
+    _, grown = drawn([bridge, example("copy", image=pictures[1]), *first], memory=before.memory)
+    assert grown.loc["bridge", "problem"] == "splits_meet"
+    assert grown.loc["copy", "split"] == table.loc["old", "split"]
+
+
 def test_another_seed_draws_anew_and_counts_the_test_that_has_trained() -> None:
     examples = [example(str(number)) for number in range(200)]
     before, table = drawn(examples)
