@@ -167,14 +167,20 @@ def test_what_belongs_to_two_splits_is_set_aside() -> None:
 
 
 def test_a_look_alike_is_found_where_the_first_row_of_its_image_is_set_aside(pictures: list[str]) -> None:
-    first = [example("old", group="g", image=pictures[0]), *(example(str(n), group=f"g{n}") for n in range(30))]
+    first = [example(f"old {n}", image=pictures[3 * n]) for n in range(12)]
+    first += [example(str(n), group=f"g{n}") for n in range(30)]
     before, table = drawn(first)
-    elsewhere = next(n for n in range(30) if table.loc[str(n), "split"] != table.loc["old", "split"])
-    # It has the old one's image and another's group, and stands first: in no split, but it shows what looks alike.
-    bridge = example("bridge", group=f"g{elsewhere}", image=pictures[0])
-    _, grown = drawn([bridge, example("copy", image=pictures[1]), *first], memory=before.memory)
-    assert grown.loc["bridge", "problem"] == "splits_meet"
-    assert grown.loc["copy", "split"] == table.loc["old", "split"]
+    split = table["split"].to_dict()
+    bridges, copies = [], []
+    for n in range(12):
+        elsewhere = next(m for m in range(30) if split[str(m)] != split[f"old {n}"])
+        # It has the old one's image and another's group: it is in no split, but stands first for what looks alike.
+        bridges.append(example(f"bridge {n}", group=f"g{elsewhere}", image=pictures[3 * n]))
+        copies.append(example(f"copy {n}", image=pictures[3 * n + 1]))
+    _, grown = drawn([*bridges, *copies, *first], memory=before.memory)
+    now = grown["split"].to_dict()
+    assert {grown.loc[f"bridge {n}", "problem"] for n in range(12)} == {"splits_meet"}
+    assert [now[f"copy {n}"] for n in range(12)] == [split[f"old {n}"] for n in range(12)]
 
 
 def test_another_seed_draws_anew_and_counts_the_test_that_has_trained() -> None:
