@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.image_addresses import read_named
 from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.dataset.sources import regions_of
 from finetune_assets.dataset.table import Table
@@ -176,7 +177,7 @@ class Predictor:
             raise TaskError(f"the task {self.task.task} has no question of its own: give a text")
         url = None
         if question.image is not None:
-            data = images.read(question.image)
+            data = read_named(question.image)
             shown = images.inspect(data, window_of(self.task.source)).in_eight_bits
             url = images.data_url(*images.for_training(shown or data))
         return to_messages(self.task.prompt, text, url)

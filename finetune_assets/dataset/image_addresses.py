@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from finetune_assets.dataset import images
@@ -44,6 +45,21 @@ def is_elsewhere(image: str | bytes) -> bool:
 
 def _fetch(url: str) -> bytes:
     return Fetcher(seconds=SECONDS, max_bytes=images.MAX_FILE_BYTES).fetch(url)
+
+
+def read_named(image: str | Path) -> bytes:
+    """Read an image that somebody asks about: a path or a URL, guarded like those of a table, and kept nowhere.
+
+    Raises:
+        ImageError: it is missing, unreachable or too large, or its scheme is not read.
+    """
+    scheme, found, _ = str(image).partition("://")
+    if found and scheme == WEB:
+        return _fetch(str(image))
+    if found and scheme not in EXTRAS:
+        schemes = ", ".join(f"{one}://" for one in (WEB, *dict.fromkeys(EXTRAS.values())))
+        raise ImageError("image_unreachable", f"{str(image)[:80]!r} is not read; name a path, or one of {schemes}")
+    return images.read(image)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from upath import UPath
 
-from finetune_assets.dataset.image_addresses import ImageAddresses
+from finetune_assets.dataset.image_addresses import ImageAddresses, read_named
 from finetune_assets.dataset.image_store import ImageStore, digest_of
 from finetune_assets.dataset.sampling import Sample, sample
 from finetune_assets.dataset.sources import read
@@ -157,3 +158,17 @@ def test_bytes_inside_a_source_are_kept_beside_its_outputs(tmp_path: Path) -> No
     found = rows(sampled(tmp_path, f'image_url,score\n"{url}",1\n'))
     assert digest_of(str(found[0]["image"])) == found[0]["image_sha256"]
     assert str(found[0]["image"]).startswith(str(tmp_path / "out" / "images"))
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("http://169.254.169.254/latest/a.png", "is not read; name a path, or one of https://, s3://, gs://, az://"),
+        ("file:///etc/hostname", "is not read"),
+        ("https://127.0.0.1/a.png", "127.0.0.1"),
+        ("gone.png", "there is no file"),
+    ],
+)
+def test_an_image_that_somebody_asks_about_is_guarded_like_those_of_a_table(named: str, words: str) -> None:
+    with pytest.raises(ImageError, match=re.escape(words)):
+        read_named(named)
