@@ -161,7 +161,7 @@ def _write(proposal: Proposal, console: Console) -> Path:
     name = proposal.attributes["task"]
     path = OWN / name / FILE
     if path.exists():
-        raise TaskError(f"{path} is there already; take another name by `--task`, or remove it")
+        raise TaskError(f"{path} is there already; take another name by `--set task=NAME`, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(written(proposal.attributes), "utf-8")
     console.print(f"\nWritten: {path}", highlight=False)
