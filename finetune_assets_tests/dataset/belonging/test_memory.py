@@ -54,6 +54,23 @@ def drawn(
         return found, found.table.frame().set_index("example_id")
 
 
+def assert_more_rows_move_no_old_one(
+    first: list[Example], more: list[Example], sampling: Sampling, order: random.Random
+) -> None:
+    """Draw the first rows, then all of them shuffled, then all backwards; `drawn` looks for leaks each time."""
+    before, table = drawn(first, sampling)
+    both = [*first, *more]
+    order.shuffle(both)
+    after, grown = drawn(both, sampling, before.memory)
+    was, is_now = table["split"].dropna(), grown["split"].dropna()
+    assert is_now.reindex(was.index).to_dict() == was.to_dict()
+    assert after.n_test_trained == 0
+    # What came later is as fixed as what was first.
+    again, third = drawn(both[::-1], sampling, after.memory)
+    assert third["split"].dropna().reindex(is_now.index).to_dict() == is_now.to_dict()
+    assert (again.n_test_trained, again.drawn_before) == (0, "")
+
+
 rows = st.lists(
     st.tuples(
         st.sampled_from(["g1", "g2", "g3", "g4", None, None]),
@@ -86,17 +103,7 @@ def test_more_rows_in_any_order_move_no_old_one_and_nothing_leaks(
         ]
 
     first, more = made(old, "old"), made(new, "new")
-    before, table = drawn(first, sampling)
-    both = [*first, *more]
-    order.shuffle(both)
-    after, grown = drawn(both, sampling, before.memory)
-    was, is_now = table["split"].dropna(), grown["split"].dropna()
-    assert is_now.reindex(was.index).to_dict() == was.to_dict()
-    assert after.n_test_trained == 0
-    # What came later is as fixed as what was first.
-    again, third = drawn(both[::-1], sampling, after.memory)
-    assert third["split"].dropna().reindex(is_now.index).to_dict() == is_now.to_dict()
-    assert (again.n_test_trained, again.drawn_before) == (0, "")
+    assert_more_rows_move_no_old_one(first, more, sampling, order)
 
 
 DATA_SETS = int(os.environ.get("FINETUNE_ASSETS_TEST_DATA_SETS", "0"))
@@ -127,17 +134,7 @@ def test_up_to_300_more_rows_move_no_old_one_and_nothing_leaks(
 ) -> None:
     randoms = random.Random(seed)
     first, more = (rows_of(randoms, pictures, prefix, n) for prefix, n in (("old", n_old), ("new", n_new)))
-    before, table = drawn(first, sampling)
-    both = [*first, *more]
-    randoms.shuffle(both)
-    after, grown = drawn(both, sampling, before.memory)
-    was, is_now = table["split"].dropna(), grown["split"].dropna()
-    assert is_now.reindex(was.index).to_dict() == was.to_dict()
-    assert after.n_test_trained == 0
-    # What came later is as fixed as what was first.
-    again, third = drawn(both[::-1], sampling, after.memory)
-    assert third["split"].dropna().reindex(is_now.index).to_dict() == is_now.to_dict()
-    assert (again.n_test_trained, again.drawn_before) == (0, "")
+    assert_more_rows_move_no_old_one(first, more, sampling, randoms)
 
 
 def test_copies_join_the_split_of_what_they_copy_and_of_what_is_gone(pictures: list[str]) -> None:
