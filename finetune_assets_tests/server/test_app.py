@@ -21,13 +21,13 @@ from finetune_assets_tests.server_process import ServerProcess
 EPOCHS, EXAMPLES = 12, 12
 
 
-def start_training(server: ServerProcess) -> str:
+def start_training(server: ServerProcess, *, epochs: int = EPOCHS, examples: int = EXAMPLES) -> str:
     """The id of a job whose training takes some seconds."""
     client = server.client()
     return client.fine_tuning.jobs.create(
         model="tiny-text",
-        training_file=upload(client, training_lines(EXAMPLES)),
-        hyperparameters={"n_epochs": EPOCHS, "batch_size": 1},
+        training_file=upload(client, training_lines(examples)),
+        hyperparameters={"n_epochs": epochs, "batch_size": 1},
     ).id
 
 
@@ -98,7 +98,8 @@ def test_a_killed_server_comes_back_with_its_files_and_trains_again(home: Path) 
 
 def test_a_stopped_server_takes_its_worker_along_and_keeps_the_job(home: Path) -> None:
     with ServerProcess(home) as server:
-        job_id = start_training(server)
+        # So many that no machine is through before the server has stopped.
+        job_id = start_training(server, epochs=50, examples=200)
         wait(server.client(), job_id, "running")
         processes = server.workers()
         server.stop()
