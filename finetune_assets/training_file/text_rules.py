@@ -24,9 +24,10 @@ _SECRETS = (  # A character that it needs, how it begins, and all of it: the sea
     ("a Google key", "A", "AIza", re.compile(r"(?<![\w-])AIza[\w-]{35}")),
 )
 _SPECIAL = re.compile(
-    r"<\|(?:endoftext|endofprompt|im_start|im_end|im_sep|start|end|message|system|user|assistant|eot_id|begin_of_text"
-    r"|start_header_id|end_header_id|fim_prefix|fim_middle|fim_suffix)\|>"
+    r"<[|\uff5c][A-Za-z][\w\u2581-]{0,40}[|\uff5c]>|<(?:start|end)_of_(?:turn|image|utterance)>"
+    r"|<(?:bos|eos|pad|unk|image|video|audio)>|</?s>|\[/?INST\]|<</?SYS>>"
 )
+"""How models of all makers spell their control tokens. The local server reads them as text; others do not say."""
 _INLINED = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/]{100}")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _MOJIBAKE = re.compile(
@@ -53,7 +54,7 @@ def check_text(text: str, line: bytes, found: list[Problem]) -> None:
         if needed in text and begin in text and pattern.search(text):
             message = f"a text holds what looks like {name}; take it out, and revoke it if it is real"
             found.append(("secret", message))
-    if "|" in text and (special := _SPECIAL.search(text)):
+    if ("<" in text or "[" in text) and (special := _SPECIAL.search(text)):
         message = f"a text holds {special[0]!r}, which steers models; take it out, unless it is what is asked about"
         found.append(("special_token", message))
     if "data:image/" in text and _INLINED.search(text):

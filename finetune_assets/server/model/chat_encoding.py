@@ -14,6 +14,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from finetune_assets.dataset import images
 from finetune_assets.errors import BaseModelError, FinetuneAssetsError, ImageError
 from finetune_assets.server.model import remote_images
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.plain_text import Fence, UnfencedError
 
 IMAGE_SLOT = -1
 _TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
@@ -122,13 +124,16 @@ def encode_prompt(network: Network, messages: list[dict[str, Any]], features: Im
     Raises:
         PromptError: the model cannot take it, or it is longer than the model's context whatever its tokens are.
     """
-    plain, urls = _plain(messages, _marker(network))
-    sequence = Sequence()
-    text = _render(network.tokenizer, network.base.name, plain, None, prompt=True)
+    with _told_of_fences():
+        fence = Fence.around(network.tokenizer, messages, _marker(network))
+        plain, urls = _plain(messages, _marker(network), fence)
+        text = _render(network.tokenizer, network.base.name, plain, None, prompt=True)
     if len(text) > network.max_length * network.longest_token:
         message = f"This model's maximum context length is {network.max_length} tokens; your messages have far more."
         raise PromptError(message, "context_length_exceeded")
-    _append_text(sequence, network, text, urls, features, learned=False)
+    sequence = Sequence()
+    with _told_of_fences():
+        _append_text(sequence, network, text, urls, features, fence)
     return sequence
 
 
@@ -140,15 +145,17 @@ def encode_example(
     Raises:
         PromptError: the model cannot take it: an image, or something its chat template leaves out.
     """
-    plain, urls = _plain(messages, _marker(network))
     sequence = Sequence()
-    for turn in rendered_turns(network.tokenizer, network.base.name, plain, tools):
-        urls = _append_text(sequence, network, turn.before, urls, features, learned=False)
-        answer = _tokens(network, turn.answer)
-        ends = [place for place, token in enumerate(answer) if token in network.end_ids]
-        kept = ends[0] + 1 if ends else len(answer)
-        sequence.append(answer[:kept], learned=messages[turn.place].get("weight", 1) != 0)
-        sequence.append(answer[kept:], learned=False)
+    with _told_of_fences():
+        fence = Fence.around(network.tokenizer, [messages, tools], _marker(network))
+        plain, urls = _plain(messages, _marker(network), fence)
+        for turn in rendered_turns(network.tokenizer, network.base.name, plain, fence.hide(tools)):
+            urls = _append_text(sequence, network, turn.before, urls, features, fence)
+            answer = fence.tokens(turn.answer)
+            ends = [place for place, token in enumerate(answer) if token in network.end_ids]
+            kept = ends[0] + 1 if ends else len(answer)
+            sequence.append(answer[:kept], learned=messages[turn.place].get("weight", 1) != 0)
+            sequence.append(answer[kept:], learned=False)
     return sequence
 
 
@@ -160,8 +167,10 @@ def check_rendering(
     Raises:
         PromptError: it leaves something out.
     """
-    for _turn in rendered_turns(tokenizer, model, _plain(messages, "")[0], tools):
-        pass
+    with _told_of_fences():
+        fence = Fence.around(tokenizer, [messages, tools])
+        for turn in rendered_turns(tokenizer, model, _plain(messages, "", fence)[0], fence.hide(tools)):
+            fence.tokens(turn.before + turn.answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +222,11 @@ def _marker(network: Network) -> str:
     return network.vision.marker if network.vision else ""
 
 
-def _plain(messages: list[dict[str, Any]], marker: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _plain(messages: list[dict[str, Any]], marker: str, fence: Fence) -> tuple[list[dict[str, Any]], list[str]]:
     """Messages as chat templates take them, image parts replaced by the model's marker, and the images' URLs in order.
 
-    Contents become strings, and the arguments of tool calls objects; a refusal is what the assistant says.
+    Contents become strings, and the arguments of tool calls objects; a refusal is what the assistant says. Control
+    tokens in what somebody wrote are fenced.
     """
     urls: list[str] = []
     plain = []
@@ -227,10 +237,9 @@ def _plain(messages: list[dict[str, Any]], marker: str) -> tuple[list[dict[str, 
                 urls.append(part["image_url"]["url"])
                 texts.append(marker)
             else:
-                text = part[part["type"]]
-                texts.append(text.replace(marker, "") if marker else text)
+                texts.append(fence.hide(part[part["type"]]))
         role = _TEMPLATE_ROLES.get(message["role"], message["role"])
-        plain.append({"role": role, "content": "".join(texts)} | _tool_fields(message))
+        plain.append({"role": role, "content": "".join(texts)} | fence.hide(_tool_fields(message)))
     return plain, urls
 
 
@@ -261,23 +270,44 @@ def _render(
 
 
 def _append_text(
-    sequence: Sequence, network: Network, text: str, urls: list[str], features: ImageSource, *, learned: bool
+    sequence: Sequence, network: Network, text: str, urls: list[str], features: ImageSource, fence: Fence
 ) -> list[str]:
-    """Append `text` with its image slots; the URLs that are left over belong to later text."""
-    pieces = text.split(network.vision.marker) if network.vision else [text]
+    """Append `text`, unlearned, with its image slots; the URLs that are left over belong to later text."""
     if network.vision is None and urls:
         features.of(urls[0])  # raises: the model takes no images
-    for number, piece in enumerate(pieces):
-        if number:
-            sequence.images.append(features.of(urls[0]))
-            urls = urls[1:]
-            sequence.append([IMAGE_SLOT] * len(sequence.images[-1]), learned=False)
-        sequence.append(_tokens(network, piece), learned=learned)
+    for piece, is_text in _between_images(text, network, fence):
+        if is_text:
+            sequence.append(fence.tokens(piece), learned=False)
+            continue
+        sequence.images.append(features.of(urls[0]))
+        urls = urls[1:]
+        sequence.append([IMAGE_SLOT] * len(sequence.images[-1]), learned=False)
     return urls
 
 
-def _tokens(network: Network, text: str) -> list[int]:
-    return network.tokenizer(text, add_special_tokens=False).input_ids if text else []
+def _between_images(text: str, network: Network, fence: Fence) -> Iterator[tuple[str, bool]]:
+    """Cut rendered text at its images; of each piece, whether it is text. What is fenced is no image."""
+    marker = _marker(network)
+    waiting = ""
+    for piece, fenced in fence.pieces(text):
+        if fenced:
+            waiting += f"{fence.mark}{piece}{fence.mark}"
+            continue
+        first, *rest = piece.split(marker) if marker else [piece]
+        waiting += first
+        for after in rest:
+            yield waiting, True
+            yield marker, False
+            waiting = after
+    yield waiting, True
+
+
+@contextmanager
+def _told_of_fences() -> Iterator[None]:
+    try:
+        yield
+    except UnfencedError as error:
+        raise PromptError(str(error), "unsupported_message") from error
 
 
 def _image_parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
