@@ -1,7 +1,7 @@
 """The demo: one task from its source to calibrated models, through a real Dagster and a real fine-tuning server.
 
-A backfill makes the stages up to the submitted job; the sensor does the rest as the jobs succeed. What an earlier demo
-made for the same task is shown again instead. Dagster and the server are those that run here, or are started.
+A run for each region makes the stages up to the submitted job; the sensor does the rest as the jobs succeed. What an
+earlier demo made for the same task is shown again instead. Dagster and the server are those that run here, or are started.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
         register_regions(task, dagster_home())
         say(f"Dagster: {running.url}/asset-groups  (logs in {VAR / 'logs'})")
         started = time.time()
-        backfill = instance.start_backfill(task.task, list(PREPARE), [state.region for state in states])
+        demo = instance.start_runs(task.task, list(PREPARE), [state.region for state in states])
         try:
             with Display(console) as display:
                 while not all(state.ended for state in states):
-                    _update(states, task, instance, client, started, backfill)
+                    _update(states, task, instance, client, started, demo)
                     display.show(states)
                     time.sleep(_POLL_SECONDS)
         except DagsterError:
@@ -104,7 +104,7 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
             say("Stopping ...")
             if not running.others():
                 # It would go on beside the one that the same command starts again.
-                instance.cancel_backfill(backfill, _CANCEL_SECONDS)
+                instance.cancel_runs(demo, _CANCEL_SECONDS)
             raise
     return started
 
@@ -122,11 +122,11 @@ def _update(
     instance: DagsterClient,
     client: Client,
     started: float,
-    backfill: str,
+    demo: str,
 ) -> None:
     regions = [state.region for state in states]
     made = instance.materialized(task.task, STAGES, regions)
-    failures = instance.failures(task.task, backfill, regions, started)
+    failures = instance.failures(task.task, demo, regions, started)
     for state in states:
         here = {stage: when for (stage, region), when in made.items() if region == state.region}
         state.made = {stage: when for stage, when in here.items() if when >= started}

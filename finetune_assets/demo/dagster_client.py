@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from finetune_assets.errors import FinetuneAssetsError
 
@@ -18,6 +19,9 @@ class DagsterError(FinetuneAssetsError, RuntimeError):
     """Dagster refused a request."""
 
 
+_PARTITION = "dagster/partition"
+_DEMO = "finetune_assets/demo"
+"""Of the runs that one demo has started."""
 _TAG_SECONDS = 10.0
 """After a failure, until its tag is no longer waited for."""
 
@@ -34,7 +38,7 @@ class _Run:
     @property
     def region(self) -> str:
         """Its partition, or nothing."""
-        return self.tags.get("dagster/partition", "")
+        return self.tags.get(_PARTITION, "")
 
     @property
     def failed_for_good(self) -> bool:
@@ -82,19 +86,47 @@ class DagsterClient:
                 raise DagsterError(f"the code location did not load within {seconds:.0f} s")
             time.sleep(0.5)
 
-    def start_backfill(self, task: str, stages: list[str], regions: list[str]) -> str:
-        """Materialise `stages` for all `regions`; returns the backfill's id."""
-        query = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-            __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-        params = {
+    def start_runs(self, task: str, stages: list[str], regions: list[str]) -> str:
+        """Materialise `stages`, by one run for each region; returns what tells these runs from others.
+
+        A backfill of the same would wait for the daemon that looks after them, which does so every half minute.
+        """
+        query = """mutation($params: [ExecutionParams!]!) { launchMultipleRuns(executionParamsList: $params) {
+            ... on LaunchMultipleRunsResult { launchMultipleRunsResult { __typename
+                ... on LaunchRunSuccess { run { runId } }
+                ... on RunConfigValidationInvalid { errors { message } }
+                ... on Error { message } } }
+            ... on Error { message } } }"""
+        demo = uuid4().hex
+        selector = self._repository() | {
+            "jobName": "__ASSET_JOB",
             "assetSelection": [{"path": [task, stage]} for stage in stages],
-            "partitionNames": regions,
-            "title": f"demo: {task}",
         }
-        launched = self._ask(query, params=params)["launchPartitionBackfill"]
-        if "backfillId" not in launched:
-            raise DagsterError(f"the backfill was refused: {launched.get('message', launched['__typename'])}")
-        return launched["backfillId"]
+        params = [
+            {
+                "selector": selector,
+                "mode": "default",
+                "runConfigData": {},
+                "executionMetadata": {
+                    "tags": [{"key": _PARTITION, "value": region}, {"key": _DEMO, "value": demo}],
+                },
+            }
+            for region in regions
+        ]
+        answer = self._ask(query, params=params)["launchMultipleRuns"]
+        for launched in answer.get("launchMultipleRunsResult", [answer]):
+            if "run" not in launched:
+                why = [launched.get("message", ""), *(error["message"] for error in launched.get("errors", []))]
+                raise DagsterError(f"a run was refused: {' '.join(filter(None, why)) or launched['__typename']}")
+        return demo
+
+    def _repository(self) -> dict[str, str]:
+        """Return what names the one code location."""
+        query = """{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"""
+        found = self._ask(query)["repositoriesOrError"].get("nodes", [])
+        if not found:
+            raise DagsterError(f"Dagster at {self.url} has loaded no tasks")
+        return {"repositoryName": found[0]["name"], "repositoryLocationName": found[0]["location"]["name"]}
 
     def materialized(self, task: str, stages: list[str], regions: list[str]) -> dict[tuple[str, str], float]:
         """When (Unix seconds) each stage of each region was made last; those never made are absent."""
@@ -113,46 +145,32 @@ class DagsterClient:
         """Have the code location read its files again."""
         self._ask("mutation { reloadWorkspace { __typename } }")
 
-    def cancel_backfill(self, backfill: str, seconds: float) -> None:
-        """Have a backfill and its runs end, and wait so long for them; what cannot be reached any more is left."""
-        query = "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"
+    def cancel_runs(self, demo: str, seconds: float) -> None:
+        """Have the runs of a demo end, and wait so long for them; what cannot be reached any more is left."""
+        query = "mutation($ids: [String!]!) { terminateRuns(runIds: $ids) { __typename } }"
         with suppress(DagsterError):
-            self._ask(query, id=backfill)
+            self._ask(query, ids=[run.run_id for run in self._in_progress(demo)])
             deadline = time.monotonic() + seconds
-            while time.monotonic() < deadline and self._in_progress(backfill):
+            while time.monotonic() < deadline and self._in_progress(demo):
                 time.sleep(0.3)
 
-    def _in_progress(self, backfill: str) -> bool:
+    def _in_progress(self, demo: str) -> list[_Run]:
         ended = {"SUCCESS", "FAILURE", "CANCELED"}
-        return any(run.status not in ended for run in self._runs(("dagster/backfill", backfill)))
+        return [run for run in self._runs((_DEMO, demo)) if run.status not in ended]
 
-    def failures(self, task: str, backfill: str, regions: list[str], since: float) -> dict[str, str]:
-        """The reason of each region of which a run has failed for good, or was never requested.
+    def failures(self, task: str, demo: str, regions: list[str], since: float) -> dict[str, str]:
+        """The reason of each region of which a run has failed for good.
 
-        Looked at are the backfill's runs and those that the task's job sensor has requested since then (Unix seconds),
+        Looked at are the demo's runs and those that the task's job sensor has requested since then (Unix seconds),
         of each region and job the newest; what else runs in Dagster says nothing about them.
         """
-        requested = _newest(self._runs(("dagster/backfill", backfill)))
+        requested = _newest(self._runs((_DEMO, demo)))
         followed = _newest(self._runs(("dagster/sensor_name", f"{task}_jobs"), createdAfter=since))
-        given_up = self._given_up(backfill)
-        reasons: dict[str, str] = {}
-        for run in map(self._last_try, (*requested, *followed)):
-            if run.region in regions and run.failed_for_good:
-                reasons[run.region] = self._reason(run.run_id)
-        if given_up:
-            succeeded = {run.region for run in requested if run.status == "SUCCESS"}
-            reasons = dict.fromkeys(set(regions) - succeeded, given_up) | reasons
-        return reasons
-
-    def _given_up(self, backfill: str) -> str | None:
-        """Return why a backfill was ended before it had requested all of its runs, or None."""
-        query = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
-            status error { message } } } }"""
-        found = self._ask(query, id=backfill)["partitionBackfillOrError"]
-        if found.get("status") not in ("FAILED", "CANCELED"):
-            return None
-        why = (found["error"] or {}).get("message", "somebody cancelled it").strip()
-        return f"the backfill {backfill} has ended: {why}"
+        return {
+            run.region: self._reason(run.run_id)
+            for run in map(self._last_try, (*requested, *followed))
+            if run.region in regions and run.failed_for_good
+        }
 
     def _runs(self, tag: tuple[str, str], **more: Any) -> Iterator[_Run]:
         """Yield the runs with a tag, the newest first."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
-from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
+from finetune_assets.demo.dagster_client import _DEMO, DagsterClient, DagsterError
 from finetune_assets.processes import dagster, dagster_home
 from finetune_assets_tests.demo.homes import write_home
 from finetune_assets_tests.patience import PATIENCE_S
@@ -33,10 +33,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterClient]:
             yield found
 
 
-def ended(client: DagsterClient, backfill: str) -> str:
-    """Wait for the end of a backfill's only run; return its status."""
+def ended(client: DagsterClient, demo: str) -> str:
+    """Wait for the end of a demo's only run; return its status."""
     while True:
-        found = [run.status for run in client._runs(("dagster/backfill", backfill))]
+        found = [run.status for run in client._runs((_DEMO, demo))]
         if found and found[0] in ("SUCCESS", "FAILURE", "CANCELED"):
             return found[0]
         time.sleep(0.3)
@@ -45,18 +45,18 @@ def ended(client: DagsterClient, backfill: str) -> str:
 def add_run(status: dg.DagsterRunStatus, **tags: str) -> str:
     """Put a run into Dagster's memory as if it had run."""
     with dg.DagsterInstance.from_config(str(dagster_home())) as instance:
-        named = {f"dagster/{name}": value for name, value in tags.items()}
+        named = {_DEMO if name == "demo" else f"dagster/{name}": value for name, value in tags.items()}
         run = dg.DagsterRun(job_name="first_evaluate", run_id=str(uuid4()), status=status, tags=named)
         return instance.add_run(run).run_id
 
 
 def test_a_failing_run_of_another_task_in_a_region_of_the_same_name_changes_nothing(client: DagsterClient) -> None:
     since = time.time()
-    backfills = {task: client.start_backfill(task, ["sampled_examples"], ["all"]) for task in ("first", "second")}
-    assert [ended(client, backfills[task]) for task in ("first", "second")] == ["SUCCESS", "FAILURE"]
-    assert client.failures("first", backfills["first"], ["all"], since) == {}
+    demos = {task: client.start_runs(task, ["sampled_examples"], ["all"]) for task in ("first", "second")}
+    assert [ended(client, demos[task]) for task in ("first", "second")] == ["SUCCESS", "FAILURE"]
+    assert client.failures("first", demos["first"], ["all"], since) == {}
     # Its tag, that it is not started again, may come a moment after the failure.
-    while not (found := client.failures("second", backfills["second"], ["all"], since)):
+    while not (found := client.failures("second", demos["second"], ["all"], since)):
         time.sleep(0.3)
     assert "rows.jsonl" in found["all"]
     assert set(client.materialized("first", ["sampled_examples"], ["all"])) == {("sampled_examples", "all")}
@@ -78,7 +78,7 @@ def test_only_a_sensor_of_the_task_speaks_for_it(client: DagsterClient) -> None:
 )
 def test_a_run_that_dagster_starts_again_is_not_final(client: DagsterClient) -> None:
     since = time.time() - 1
-    of = {"partition": "all", "backfill": "tried"}
+    of = {"partition": "all", "demo": "tried"}
     add_run(dg.DagsterRunStatus.FAILURE, **of, will_retry="true")
     assert client.failures("first", "tried", ["all"], since) == {}
     # The one that is started in its place need not have its tags.
@@ -88,19 +88,21 @@ def test_a_run_that_dagster_starts_again_is_not_final(client: DagsterClient) -> 
 
 
 def test_a_run_that_somebody_cancels_is_final(client: DagsterClient) -> None:
-    add_run(dg.DagsterRunStatus.CANCELED, partition="all", backfill="cancelled")
+    add_run(dg.DagsterRunStatus.CANCELED, partition="all", demo="cancelled")
     assert set(client.failures("first", "cancelled", ["all"], time.time())) == {"all"}
 
 
-def test_a_backfill_that_is_cancelled_fails_the_regions_it_had_not_come_to(client: DagsterClient) -> None:
-    backfill = client.start_backfill("first", ["sampled_examples"], ["all"])
-    client.cancel_backfill(backfill, 0)
-    while not (found := client.failures("first", backfill, ["all"], time.time())):
-        if ended_well := [run for run in client._runs(("dagster/backfill", backfill)) if run.status == "SUCCESS"]:
-            assert ended_well
-            return
-        time.sleep(0.3)
-    assert set(found) == {"all"}
+def test_runs_that_are_cancelled_fail_their_regions_unless_they_were_quicker(client: DagsterClient) -> None:
+    demo = client.start_runs("first", ["sampled_examples"], ["all"])
+    client.cancel_runs(demo, PATIENCE_S)
+    status = ended(client, demo)
+    assert status in ("SUCCESS", "CANCELED")
+    assert set(client.failures("first", demo, ["all"], time.time())) == ({"all"} if status == "CANCELED" else set())
+
+
+def test_a_run_of_what_does_not_exist_is_refused(client: DagsterClient) -> None:
+    with pytest.raises(DagsterError, match="a run was refused: .*no_such_stage"):
+        client.start_runs("first", ["no_such_stage"], ["all"])
 
 
 def test_silence_is_an_error_of_ours() -> None:
