@@ -11,10 +11,12 @@ from pathlib import Path
 
 from upath import UPath
 
+from finetune_assets.errors import PrecisionError
 from finetune_assets.pipeline.resources import default_root
 from finetune_assets.preflight import provider, tasks
 from finetune_assets.preflight.finding import Finding
 from finetune_assets.server import base_models
+from finetune_assets.server.devices import PRECISION, wanted_precision
 from finetune_assets.task import readable_tasks, task_names
 
 LIBRARIES = ("dagster", "openai", "torch", "transformers", "scikit-learn", "pandas")
@@ -25,6 +27,7 @@ LEAST_FREE_GB = 5
 def examine() -> Iterator[Finding]:
     """Look at the installation, the places of files, every task and every provider in use."""
     yield _installed()
+    yield _precision()
     yield _models()
     yield _disk()
     yield _outputs()
@@ -49,6 +52,24 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _precision() -> Finding:
+    """Say in which precision models compute here, and why."""
+    try:
+        wanted = wanted_precision()
+    except PrecisionError as error:
+        return Finding("precision", "bad", str(error))
+    if wanted != "auto":
+        return Finding("precision", "good", f"{wanted}, because {PRECISION} says so")
+    if _version("torch") is None:
+        return Finding("precision", "warning", "not known without torch; see installation")
+    from finetune_assets.server.model.precision import device_and_dtype
+
+    device, dtype = device_and_dtype()
+    name = str(dtype).removeprefix("torch.")
+    why = "the faster one on this processor" if device.type == "cpu" else "as on every GPU"
+    return Finding("precision", "good", f"{name}, {why}; {PRECISION}=float32 or bfloat16 sets it")
 
 
 def _models() -> Finding:

@@ -29,6 +29,22 @@ def test_a_sound_installation_is_told_in_full(tmp_path: Path, monkeypatch: pytes
     assert not list((tmp_path / "outputs").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        ("bfloat16", "good", "bfloat16, because FINETUNE_ASSETS_DTYPE says so"),
+        ("auto", "good", "FINETUNE_ASSETS_DTYPE=float32 or bfloat16 sets it"),
+        ("half", "bad", "FINETUNE_ASSETS_DTYPE is 'half', which is no precision"),
+    ],
+)
+def test_the_precision_is_told_with_its_reason(
+    said: str, state: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_DTYPE", said)
+    found = doctor._precision()
+    assert found.state == state and words in found.words, found
+
+
 def test_outputs_that_cannot_be_written_are_bad_and_so_is_the_exit_code(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = subprocess.run(

@@ -1,7 +1,8 @@
 """The demo: one task from its source to calibrated models, through a real Dagster and a real fine-tuning server.
 
 A run for each region makes the stages up to the submitted job; the sensor does the rest as the jobs succeed. What an
-earlier demo made for the same task is shown again instead. Dagster and the server are those that run here, or are started.
+earlier demo made for the same task is shown again instead. Dagster and the server are those that run here, or are
+started.
 """
 
 from __future__ import annotations
