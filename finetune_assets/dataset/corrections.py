@@ -3,7 +3,8 @@
 A decision holds for one example and for what was shown of it: where the question, the system message or the image has
 changed since, it is not applied but counted. Where there is no example of its id any more (files were moved, or ids are
 made otherwise than before), it holds for the first example that shows the same. It changes a label and takes a doubt or
-the whole example away; never the split, which was drawn before anybody reviewed.
+the whole example away; never the split, which was drawn before anybody reviewed. Both labels stay: what counts today,
+and what the source said. A held-out example changes only by a decision that was made blind.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from finetune_assets.dataset.answer_reading import label
 from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import Table, records
-from finetune_assets.task import Answer
+from finetune_assets.task import HELD_OUT, Answer
 
 DTYPES = {
     "example_id": "str",
@@ -31,12 +32,24 @@ DTYPES = {
     "reviewed_at": "str",
     "comment": "str",
     "n_judgements": "int64",
+    "blind": "bool",
+    "queue": "str",
 }
 """Columns of a table of decisions, one for each example, and their pandas types. `answer` is the true one in the task's
-words, missing where the example was rejected; `reviewed_at` is ISO 8601 in UTC."""
-PROVENANCE = {"label_from": "str", "source_answer": "str", "reviewed_by": "str", "reviewed_at": "str"}
-"""Columns that say where the label of a clean example is from: `source` or `review`; the others are missing where it is
-the source's own."""
+words, missing where the example was rejected; `reviewed_at` is ISO 8601 in UTC. `blind`: two agreed without having seen
+what any model says, or an adjudicator decided between two such; `queue`: how the example was chosen."""
+PROVENANCE = {
+    "label_from": "str",
+    "source_answer": "str",
+    "source_score": "float64",
+    "reviewed_by": "str",
+    "reviewed_at": "str",
+    "reviewed_in": "str",
+}
+"""Columns that say where the label of a clean example is from. `label_from`: `source` or `review`; `source_answer`,
+`source_score`: what the source said, whatever counts today; `reviewed_in`: the queue through which it was chosen
+(`audit`, a random sample; `contested`, what any candidate denied; `doubtful`, what the source doubted); `reviewed_*`
+are missing where nobody reviewed."""
 _LOOKED_AT = ["example_id", "split", "system", "question", "image_sha256", "answer", "score", "doubt", "problem"]
 _CHANGED = {"answer": "str", "score": "float64", "doubt": "str", "problem": "str", "detail": "str", **PROVENANCE}
 
@@ -54,6 +67,8 @@ class Outcome(StrEnum):
     """What is asked is no longer what the reviewer saw."""
     UNREADABLE = "unreadable"
     """The answer is none of the task's words, which have changed since."""
+    WAITS = "waits for a second blind judgement"
+    """It is held out, and changes only by two judgements that were made without seeing what a model says."""
     ABSENT = "absent"
     """The example is not sampled any more."""
 
@@ -99,7 +114,8 @@ class Reviewed:
         for chunk in self.sampled.chunks(columns):
             if columns is None:
                 own = dict.fromkeys(PROVENANCE) | {"label_from": "source"}
-                chunk = chunk.assign(**own).astype(PROVENANCE)
+                said = {"source_answer": chunk["answer"], "source_score": chunk["score"]}
+                chunk = chunk.assign(**own | said).astype(PROVENANCE)
             changes = self.changes.loc[self.changes.index.isin(chunk.index)]
             if len(changes):
                 names = [name for name in chunk if name in _CHANGED]
@@ -143,9 +159,13 @@ def _decided(row: dict[str, Any], decision: dict[str, Any], answer: Answer) -> t
     shown = content(row["question"], row["system"], row["image_sha256"])
     if row["problem"] is not None or shown != decision["content"]:
         return Outcome.OUTDATED, None
+    if row["split"] in HELD_OUT and not decision["blind"]:
+        return Outcome.WAITS, None
     change = {name: row.get(name) for name in _CHANGED} | {
         "label_from": "review",
         "source_answer": row["answer"],
+        "source_score": row["score"],
+        "reviewed_in": decision["queue"],
         "reviewed_by": decision["reviewed_by"],
         "reviewed_at": decision["reviewed_at"],
         "doubt": None,

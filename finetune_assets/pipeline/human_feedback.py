@@ -38,7 +38,7 @@ def human_feedback(region: Region) -> Result:
     if db is None:
         return _result(region, [], "", {"feedback": reviews.NOT_INSTALLED, NEWEST_EVENT: 0}, 0, None)
     from finetune_assets.feedback.store.agreement import agreement
-    from finetune_assets.feedback.store.decisions import decisions, newest_event, version
+    from finetune_assets.feedback.store.decisions import decisions, newest_event, version, waiting
     from finetune_assets.feedback.store.queues import progress
 
     task = region.task.task
@@ -48,7 +48,10 @@ def human_feedback(region: Region) -> Result:
         found = decisions(db, task, region.name) if newest else []
         conflicts = progress(db, task, region.name, "conflicts", "").left if newest else 0
         agreed = agreement(db, task, region.name) if newest else None
-    words = {"feedback": _words(found) if newest else _NOBODY, NEWEST_EVENT: newest}
+        n_waiting = waiting(db, task, region.name) if newest else 0
+    words: dict[str, Any] = {"feedback": _words(found) if newest else _NOBODY, NEWEST_EVENT: newest}
+    if n_waiting:
+        words["held_out_examples_waiting_for_a_second_blind_judgement"] = n_waiting
     return _result(region, found, version(found), words, conflicts, agreed)
 
 

@@ -64,6 +64,8 @@ def as_table(decisions: Iterable[Decision]) -> pd.DataFrame:
             "reviewed_at": datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds"),
             "comment": decision.comment,
             "n_judgements": decision.n_judgements,
+            "blind": decision.blind,
+            "queue": decision.queue,
         }
         for decision in decisions
     ]
@@ -132,7 +134,10 @@ def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
 def _answers(task: Task, predictions: pd.DataFrame, calibrator: Calibrator) -> Iterator[ModelAnswer]:
     from finetune_assets.feedback.store.offers import ModelAnswer
 
-    base = {row.example_id: row.predicted for row in read_predictions(predictions, "test", "base")}
+    base, champion = (
+        {row.example_id: row.predicted for row in read_predictions(predictions, "test", role)}
+        for role in ("base", "champion")
+    )
     for split in CALIBRATED:
         for row in read_predictions(predictions, split, "fine_tuned"):
             yield ModelAnswer(
@@ -141,6 +146,7 @@ def _answers(task: Task, predictions: pd.DataFrame, calibrator: Calibrator) -> I
                 answer=row.predicted,
                 probability=_chance(task, row, calibrator),
                 base_answer=base.get(row.example_id),
+                champion_answer=champion.get(row.example_id),
             )
 
 

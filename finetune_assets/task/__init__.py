@@ -35,6 +35,8 @@ from finetune_assets.task.strict import Strict, Word
 TaskName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 """Dagster's jobs and sensors are named after it, and allow no other characters."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
+HELD_OUT: tuple[Split, Split] = ("calibration", "test")
+"""The splits that judge models, and that none has seen."""
 
 
 class Sampling(Strict):

@@ -29,7 +29,8 @@ def row(name: str, **fields: object) -> Row:
 def decision(example: Row, answer: str | None, **fields: object) -> Row:
     shown = content(example["question"], example["system"], example["image_sha256"])
     known = {"example_id": example["example_id"], "content": shown, "answer": answer, "reviewed_by": "anna"}
-    return {**dict.fromkeys(DTYPES), **known, "reviewed_at": "2027-01-02T03:04:05+00:00", "n_judgements": 1, **fields}
+    known |= {"reviewed_at": "2027-01-02T03:04:05+00:00", "n_judgements": 1, "blind": False, "queue": "doubtful"}
+    return {**dict.fromkeys(DTYPES), **known, **fields}
 
 
 def table(folder: str, rows: list[Row]) -> Table:
@@ -47,10 +48,11 @@ def test_a_corrected_label_replaces_the_source_s_and_says_by_whom() -> None:
     one = row("a", score=0.66)
     after, outcomes = apply([one, row("b")], [decision(one, "No")])
     assert after.loc["a", ["answer", "score", *PROVENANCE]].tolist() == [
-        *("No", 0.0, "review", "Yes", "anna", "2027-01-02T03:04:05+00:00")
+        *("No", 0.0, "review", "Yes", 0.66, "anna", "2027-01-02T03:04:05+00:00", "doubtful")
     ]
     assert after.loc["b", ["answer", "score", "label_from"]].tolist() == ["Yes", 1.0, "source"]
-    assert after.loc["b", ["source_answer", "reviewed_by", "reviewed_at"]].isna().all()
+    assert after.loc["b", ["source_answer", "source_score"]].tolist() == ["Yes", 1.0]
+    assert after.loc["b", ["reviewed_in", "reviewed_by", "reviewed_at"]].isna().all()
     assert outcomes == {("train", Outcome.CHANGED): 1}
 
 
@@ -63,9 +65,21 @@ def test_a_decision_finds_its_example_under_another_id_by_what_was_shown() -> No
 
 def test_a_confirmed_label_keeps_its_score() -> None:
     one = row("a", score=0.66, split="test")
-    after, outcomes = apply([one], [decision(one, "Yes")])
+    after, outcomes = apply([one], [decision(one, "Yes", blind=True)])
     assert after.loc["a", ["answer", "score", "label_from"]].tolist() == ["Yes", 0.66, "review"]
     assert outcomes == {("test", Outcome.CONFIRMED): 1}
+
+
+@pytest.mark.parametrize("split", ["calibration", "test"])
+@pytest.mark.parametrize("answer", ["No", None])
+def test_a_held_out_example_waits_for_a_decision_that_was_made_blind(split: str, answer: str | None) -> None:
+    one = row("a", split=split, doubt="the experts were unsure")
+    after, outcomes = apply([one], [decision(one, answer)])
+    assert after.loc["a", ["answer", "doubt", "label_from"]].tolist() == ["Yes", "the experts were unsure", "source"]
+    assert outcomes == {(split, Outcome.WAITS): 1}
+    after, outcomes = apply([one], [decision(one, "No", blind=True, queue="audit")])
+    assert after.loc["a", ["answer", "source_answer", "reviewed_in"]].tolist() == ["No", "Yes", "audit"]
+    assert outcomes == {(split, Outcome.TAKEN_IN): 1}
 
 
 def test_a_decided_doubt_is_none() -> None:
@@ -133,13 +147,16 @@ examples = st.builds(
     doubt=st.sampled_from([None, None, "unsure"]),
     problem=st.sampled_from([None, None, None, "image_missing"]),
 )
-verdicts = st.tuples(st.sampled_from(["Yes", "No", "maybe", None]), st.sampled_from(["seen", "seen", "other", "gone"]))
+verdicts = st.tuples(
+    st.sampled_from(["Yes", "No", "maybe", None]), st.sampled_from(["seen", "seen", "blind", "other", "gone"])
+)
 
 
 def decided(rows: list[Row], said: list[tuple[str | None, str]]) -> list[Row]:
     made = []
     for one, (answer, seen) in zip(rows, said, strict=False):
-        changes = {"content": "of before"} if seen == "other" else {"example_id": "gone"} if seen == "gone" else {}
+        changes = {"other": {"content": "of before"}, "gone": {"example_id": "gone"}, "blind": {"blind": True}}
+        changes = changes.get(seen, {})
         made.append(decision(one, answer) | changes)
     return list({one["example_id"]: one for one in made}.values())
 

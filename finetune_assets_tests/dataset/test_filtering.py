@@ -41,7 +41,7 @@ def decision(example: dict[str, Any], answer: str | None, **fields: object) -> d
     """What a reviewer decided about a row; None rejects it."""
     shown = content(example["question"], example["system"], example["image_sha256"])
     known = {"example_id": example["example_id"], "content": shown, "answer": answer, "reviewed_by": "anna"}
-    return {**dict.fromkeys(DECISIONS), **known, "n_judgements": 1, **fields}
+    return {**dict.fromkeys(DECISIONS), **known, "n_judgements": 1, "blind": True, **fields}
 
 
 def decisions(*rows: dict[str, object]) -> pd.DataFrame:

@@ -7,12 +7,19 @@ from collections.abc import Iterable
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import Event, Kind, NewEvent, latest, record
+from finetune_assets.feedback.store.queues import Queue, retake
 
 
 def judge(
-    ids: Iterable[str], answer: str | None, *, region: str = "mono", reviewer: str = "anna", task: str = "cells"
+    ids: Iterable[str],
+    answer: str | None,
+    *,
+    region: str = "mono",
+    reviewer: str = "anna",
+    task: str = "cells",
+    queue: Queue | None = None,
 ) -> list[Event]:
-    """Give the true answer of examples, or reject them; returns what was stored."""
+    """Give the true answer of examples, or reject them; returns what was stored. Held-out ones want `agree`."""
     kind: Kind = "reject" if answer is None else "correct"
     with FeedbackDatabase() as db:
         return [
@@ -26,10 +33,22 @@ def judge(
                     reviewer=reviewer,
                     kind=kind,
                     answer=answer,
+                    shown={"queue": queue} if queue else {},
                 ),
             )
             for example_id in ids
         ]
+
+
+def agree(
+    ids: Iterable[str], answer: str | None, *, region: str = "mono", task: str = "cells", queue: Queue = "audit"
+) -> None:
+    """Two reviewers are handed these examples blind, and say the same: what changes a held-out label."""
+    with FeedbackDatabase() as db:
+        for example_id in ids:
+            for reviewer in ("anna", "ben"):
+                assert retake(db, task, region, example_id, queue, reviewer) is not None
+                judge([example_id], answer, region=region, reviewer=reviewer, task=task, queue=queue)
 
 
 def undo(n: int, *, region: str = "mono", reviewer: str = "anna", task: str = "cells") -> None:

@@ -20,7 +20,7 @@ from finetune_assets.pipeline.sensors import job_sensor
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import Rerun
-from finetune_assets_tests.pipeline.reviewers import judge
+from finetune_assets_tests.pipeline.reviewers import agree
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task, write_cells
 from finetune_assets_tests.server_process import ServerProcess
 
@@ -98,7 +98,7 @@ def test_thirty_corrections_train_their_region_again_and_no_other(loop: Loop) ->
     loop.prepare("poly")
     before = {region: loop.record("finetune_job", region) for region in ("mono", "poly")}
     assert not loop.asked()
-    judge(loop.wrong(30, {"train", "validation", "calibration", "test"}), "Yes")
+    agree(loop.wrong(30, {"train", "validation", "calibration", "test"}), "Yes")
     [request] = loop.asked()
     assert (request.partition_key, request.tags[WHY]) == ("mono", "30 new decisions of reviewers")
     loop.prepare("mono")
@@ -117,7 +117,7 @@ def test_corrected_test_and_calibration_labels_judge_the_same_model_anew(loop: L
     reports = [loop.record("calibrator", "mono")]
     answers = pd.read_parquet(loop.project.output("benchmark", ".parquet"))
     corrected = loop.wrong(4, {"test"}) + loop.wrong(4, {"calibration"})
-    judge(corrected, "Yes")
+    agree(corrected, "Yes")
     loop.prepare("mono")
     again = loop.record("finetune_job", "mono")
     assert (again["job_id"], again["reused"]) == (job["job_id"], True)

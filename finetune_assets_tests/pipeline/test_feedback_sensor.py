@@ -63,7 +63,7 @@ class Watched:
 
     def ids(self, answer: str, region: str = "mono") -> list[str]:
         clean = pd.read_parquet(self.project.output("filtered_qa", ".parquet", region))
-        return clean.loc[clean["answer"] == answer, "example_id"].tolist()
+        return clean.loc[(clean["answer"] == answer) & (clean["split"] == "train"), "example_id"].tolist()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.queues import take
-from finetune_assets_tests.pipeline.reviewers import judge, undo
+from finetune_assets_tests.pipeline.reviewers import agree, judge, undo
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words, write_cells
 
 FILTERED = ("sampled_examples", "human_feedback", "filtered_qa")
@@ -84,7 +84,7 @@ def test_decisions_change_labels_take_doubtful_examples_in_and_rejected_ones_out
     )
     judge(wrong, "Yes")
     judge(bad, None)
-    judge(doubtful, "Yes", reviewer="ben")
+    agree(doubtful, "Yes", queue="doubtful")
     assert project.run(*FILTERED).success
     clean, quarantine = tables(project)
     assert set(clean.loc[wrong, "answer"]) == set(clean.loc[doubtful, "answer"]) == {"Yes"}
@@ -101,11 +101,35 @@ def test_decisions_change_labels_take_doubtful_examples_in_and_rejected_ones_out
 
 def test_no_example_changes_its_split(project: Project) -> None:
     before = pd.concat(tables(project))["split"]
-    judge(before.index[:6], "Yes")
-    judge(before.index[4:8], None)
+    agree(before.index[:6], "Yes")
+    agree(before.index[6:8], None)
     assert project.run(*FILTERED).success
     after = pd.concat(tables(project))["split"]
     assert before.sort_index().equals(after.sort_index())
+
+
+@pytest.mark.parametrize("split", ["calibration", "test"])
+def test_accepting_what_a_model_says_changes_no_held_out_label_and_is_told(project: Project, split: str) -> None:
+    before, _ = tables(project)
+    wrong = of_split(project, split, "No", 3)
+    for reviewer in ("anna", "ben", "cem"):
+        judge(wrong, "Yes", reviewer=reviewer)
+    assert project.run(*FILTERED).success
+    after, _ = tables(project)
+    assert after["answer"].equals(before["answer"]) and after["source_answer"].equals(before["answer"])
+    shown = project.metadata("human_feedback")
+    assert shown["held_out_examples_waiting_for_a_second_blind_judgement"] == 3
+
+
+def test_a_held_out_label_that_two_found_wrong_blind_is_changed_and_the_source_s_is_kept(project: Project) -> None:
+    wrong = of_split(project, "test", "No", 2)
+    agree(wrong, "Yes")
+    assert project.run(*FILTERED).success
+    clean, _ = tables(project)
+    seen = clean.loc[wrong, ["answer", "source_answer", "label_from", "reviewed_in", "reviewed_by"]].to_numpy().tolist()
+    assert seen == [["Yes", "No", "review", "audit", "anna, ben"]] * 2
+    others = clean.drop(index=wrong)
+    assert others["source_answer"].equals(others["answer"]) and others["source_score"].equals(others["score"])
 
 
 def test_an_undone_rejection_brings_the_example_back(project: Project) -> None:
@@ -149,7 +173,8 @@ def test_examples_in_conflict_are_a_warning_that_says_where_to_decide(project: P
 
 def test_reviewers_who_agree_no_more_than_by_chance_are_a_warning(project: Project) -> None:
     clean, _ = tables(project)
-    for place, example_id in enumerate(clean.index[:40]):
+    teaching = clean.loc[clean["split"].isin(["train", "validation"])].index
+    for place, example_id in enumerate(teaching[:40]):
         judge([example_id], "Yes" if place % 2 else "No")
         judge([example_id], "Yes" if place % 4 < 2 else "No", reviewer="ben")
     result = project.run("human_feedback")
@@ -173,7 +198,7 @@ def test_a_task_may_keep_what_the_experts_doubted_and_reviewers_decide_it_all_th
     project: Project, tmp_path: Path
 ) -> None:
     doubtful = tables(project)[1].index[:1]
-    judge(doubtful, "Yes")
+    agree(doubtful, "Yes", queue="doubtful")
     fields: dict[str, Any] = {"doubtful": "keep", "near_duplicates": False}
     keeping = Project(make_task(source=project.task.source.model_dump(), filtering=fields), tmp_path / "kept")
     assert keeping.run(*FILTERED).success

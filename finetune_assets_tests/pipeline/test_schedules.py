@@ -92,7 +92,8 @@ def test_unchanged_regions_are_left_alone(night: Night) -> None:
 
 def test_only_the_region_with_a_decision_is_run_and_its_run_says_why(night: Night) -> None:
     clean = pd.read_parquet(night.project.output("filtered_qa", ".parquet", "poly"))
-    judge(clean.loc[clean["answer"] == "No", "example_id"].tolist()[:1], "Yes", region="poly")
+    teaches = (clean["answer"] == "No") & (clean["split"] == "train")
+    judge(clean.loc[teaches, "example_id"].tolist()[:1], "Yes", region="poly")
     assert night.falls()[0] == {"poly": "1 new decisions of reviewers"}
 
 
@@ -117,6 +118,6 @@ def test_a_region_at_work_waits_and_the_tick_says_so(night: Night) -> None:
 
 def test_data_that_is_gone_does_not_hide_feedback(night: Night) -> None:
     clean = pd.read_parquet(night.project.output("filtered_qa", ".parquet"))
-    judge(clean["example_id"].head(3), None)
+    judge(clean.loc[clean["split"] == "train", "example_id"].head(3), None)
     night.table.unlink()
     assert night.falls()[0] == {"mono": "3 new decisions of reviewers"}

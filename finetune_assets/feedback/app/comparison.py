@@ -24,7 +24,11 @@ _SHOWN = [
     ("Reviewed", "reviewed"),
     ("Undecided", "undecided"),
 ]
-_WORDS: dict[str | None, str] = {"reject": "not usable", "conflict": "they disagree"}
+_WORDS: dict[str | None, str] = {
+    "reject": "not usable",
+    "conflict": "they disagree",
+    "waits": "waits for a second blind judgement",
+}
 _HEADS = ("", "Question", "Base", "Fine-tuned", "Label", "Reviewers")
 
 
@@ -95,7 +99,7 @@ def _picture(item: ReviewItem) -> str:
 
 def _judged(answer: str | None, row: Row) -> str:
     """Return a model's answer, marked as right or wrong where it is one of several words and the truth is known."""
-    truth = row.item.label if row.verdict in (None, "conflict") else row.answer
+    truth = row.item.label if row.verdict in (None, "conflict", "waits") else row.answer
     known = answer is not None and truth is not None and row.item.options
     state = ("right" if answer == truth else "wrong") if known else ""
     return f'<span class="{state}">{escape(answer or "")}</span>'

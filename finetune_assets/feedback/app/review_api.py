@@ -154,9 +154,8 @@ def _next(db: FeedbackDatabase, where: Take | Said, reviewer: str) -> dict[str, 
 
 
 def _shown(taken: Taken) -> dict[str, Any]:
-    """What the browser is told of an example; of a second opinion's neither label nor what others said."""
-    item, answer, blind = taken.item, taken.model_answer, taken.queue == "second_opinion"
-    label = None if blind else item.label
+    """What the browser is told of an example: of a blind one neither label nor model."""
+    item, answer, label = taken.item, taken.model_answer, taken.item.label
     said = answer.answer if answer else None
     return {
         "id": item.example_id,
@@ -165,10 +164,10 @@ def _shown(taken: Taken) -> dict[str, Any]:
         "image": image_url(item),
         "kind": item.kind,
         "options": item.options,
-        "blind": blind,
+        "blind": taken.blind,
         "label": label,
-        "label_value": None if blind else item.label_value,
-        "doubt": None if blind else item.doubt,
+        "label_value": item.label_value,
+        "doubt": item.doubt,
         "model": answer.model if answer else None,
         "answer": said,
         "probability": answer.probability if answer else None,

@@ -39,11 +39,7 @@ def make_app(db: FeedbackDatabase) -> FastAPI:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
     async def sign_in(name: str, password: str) -> bool:
-        try:
-            return await run_in_threadpool(reviewers.sign_in, db, name, password)
-        except FinetuneAssetsError as error:
-            _log.warning("sign-in: %s", error)
-            return False
+        return await run_in_threadpool(reviewers.is_password, db, name, password)
 
     app = FastAPI(title="finetune_assets feedback", openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(router)
@@ -55,7 +51,6 @@ def make_app(db: FeedbackDatabase) -> FastAPI:
         make_page(db),
         "/",
         auth=sign_in,
-        auth_message="After several wrong passwords, sign-in pauses for a while.",
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -80,7 +75,7 @@ def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with FeedbackDatabase() as db, listen(host, port) as listener:
         app = make_app(db)
-        known = reviewers.names(db)
+        known = [reviewer.name for reviewer in reviewers.all_reviewers(db)]
         who = f"Reviewers:          {', '.join(known)}" if known else welcome(FIRST, add_reviewer(db, FIRST))
         print(_greeting(host, listener.getsockname()[1], who), flush=True)
         config = uvicorn.Config(

@@ -14,14 +14,22 @@ from finetune_assets.feedback.store.events import UnknownExampleError
 from finetune_assets.feedback.store.judging import JUDGEMENTS
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, model_answer, review_item
 from finetune_assets.feedback.store.schema import decisions, items, standings
+from finetune_assets.task import HELD_OUT
 
 Wanted = Literal["all", "model_wrong", "disagreement", "reviewed", "undecided"]
-Verdict = Literal["answer", "reject", "conflict"]
+Verdict = Literal["answer", "reject", "conflict", "waits"]
 
 _DECIDED = and_(decisions.c.item == items.c.number, decisions.c.content == items.c.content)
 _OTHER_THAN_PEOPLE = or_(items.c.model_answer.is_(None), items.c.model_answer != decisions.c.answer)
 _OTHER_THAN_LABEL = or_(
     items.c.disagreement.is_not(None), and_(items.c.model_answer.is_(None), items.c.label.is_not(None))
+)
+_HELD_OUT = items.c.split.in_(HELD_OUT)
+_JUDGED = (
+    select(standings.c.item)
+    .where(standings.c.item == items.c.number, standings.c.kind.in_(JUDGEMENTS))
+    .correlate(items)
+    .exists()
 )
 _WANTED: dict[Wanted, ColumnElement[bool]] = {
     "all": items.c.offered,
@@ -34,8 +42,10 @@ _WANTED: dict[Wanted, ColumnElement[bool]] = {
         ),
     ),
     "disagreement": or_(items.c.disagreement.is_not(None), items.c.base_answer != items.c.model_answer),
-    "reviewed": or_(items.c.n_judgements > 0, items.c.decided),
-    "undecided": and_(not_(items.c.decided), or_(items.c.doubt.is_not(None), items.c.n_judgements > 1)),
+    "reviewed": or_(_JUDGED, items.c.decided),
+    "undecided": and_(
+        not_(items.c.decided), or_(items.c.doubt.is_not(None), items.c.n_judgements > 1, and_(_HELD_OUT, _JUDGED))
+    ),
 }
 _SEARCHED = (
     items.c.example_id, items.c.question, items.c.label, items.c.model_answer, items.c.base_answer, decisions.c.answer,
@@ -49,7 +59,7 @@ class Row:
     item: ReviewItem
     model_answer: ModelAnswer | None
     verdict: Verdict | None
-    """What its reviewers have decided; None where nobody has judged it."""
+    """What its reviewers have decided; None where nobody has judged it. `waits`: for a second blind judgement."""
     answer: str | None
     """The answer that they have decided on."""
     reviewers: tuple[str, ...]
@@ -113,11 +123,11 @@ def browse(
 
 
 def _row(row: Any, reviewers: Sequence[str]) -> Row:
-    conflict: Verdict | None = "conflict" if reviewers else None
+    unsettled: Verdict = "waits" if row["split"] in HELD_OUT and row["n_judgements"] < 2 else "conflict"
     return Row(
         item=review_item(row),
         model_answer=model_answer(row),
-        verdict=row["verdict"] or conflict,
+        verdict=row["verdict"] or (unsettled if reviewers else None),
         answer=row["decided_answer"],
         reviewers=tuple(reviewers),
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, false, insert, null, selec
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.event_rows import as_event, stored_events
-from finetune_assets.feedback.store.judging import JUDGEMENTS, Event, Standing, standing
+from finetune_assets.feedback.store.judging import Event, Standing, standing
 from finetune_assets.feedback.store.schema import decisions, events, items, standings
 
 AT_ONCE = 500
@@ -28,15 +28,15 @@ def refresh(connection: Connection, numbers: Sequence[int]) -> None:
     """Bring what follows from the events of these items (numbers of rows, at most AT_ONCE) up to date."""
     if not numbers:
         return
-    query = select(items.c.number, items.c.content, items.c.kind).where(items.c.number.in_(numbers))
+    query = select(items.c.number, items.c.content, items.c.kind, items.c.split).where(items.c.number.in_(numbers))
     present = connection.execute(query).all()
     said = _events_of(connection, numbers)
-    come_to = {item: standing(said[item], content, kind) for item, content, kind in present}
+    come_to = {item: standing(said[item], content, kind, split) for item, content, kind, split in present}
     for table, made in ((standings, _words), (decisions, _decisions)):
         connection.execute(delete(table).where(table.c.item.in_(numbers)))
         if rows := [row for item, result in come_to.items() for row in made(item, result)]:
             connection.execute(insert(table), rows)
-    rows = [_summary(item, content, come_to[item], said[item]) for item, content, _ in present]
+    rows = [_summary(item, content, come_to[item], said[item]) for item, content, *_ in present]
     connection.execute(_SUMMARY, rows)
 
 
@@ -87,7 +87,7 @@ def _decisions(item: int, result: Standing) -> Iterator[dict[str, Any]]:
 def _summary(item: int, content: str, result: Standing, said: Sequence[Event]) -> dict[str, Any]:
     return {
         "item": item,
-        "n_judgements": sum(word.kind in JUDGEMENTS for word in result.words.values()),
+        "n_judgements": result.n_judgements,
         "decided": result.decision is not None and result.decision.content == content,
         "last_event": said[-1].number if said else None,
     }

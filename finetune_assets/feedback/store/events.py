@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
@@ -14,7 +14,7 @@ from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import refresh
 from finetune_assets.feedback.store.event_rows import as_event, not_undone, read_events, stored_events
 from finetune_assets.feedback.store.judging import JUDGEMENTS, Event, Kind, NewEvent
-from finetune_assets.feedback.store.schema import events, items, leases
+from finetune_assets.feedback.store.schema import events, handed, items, leases, standings
 
 __all__ = ["Event", "EventError", "Kind", "NewEvent", "history", "latest", "record"]
 
@@ -38,8 +38,8 @@ class ContentChangedError(EventError):
     """The example is no longer what the reviewer was shown."""
 
 
-class LeasedError(EventError):
-    """Another reviewer has the example before him."""
+class PartyError(EventError):
+    """Who has judged an example does not decide what its reviewers disagree about."""
 
 
 class UndoError(EventError):
@@ -53,13 +53,14 @@ class KeyUsedError(EventError):
 def record(db: FeedbackDatabase, event: NewEvent, now: float | None = None) -> Event:
     """Store what a reviewer did, end his lease, and work out what follows: all of it or nothing.
 
-    An event that is stored already, by its key, is returned as it was stored.
+    An event that is stored already, by its key, is returned as it was stored. One that comes late, when another
+    reviewer has the example before him or has judged it, is one more judgement. Whether it was blind is looked up.
 
     Raises:
         UnknownExampleError: the example was never offered.
         AnswerError: the answer is none of the example's words, or no number, or there should be none.
         ContentChangedError: question or image have changed since they were shown.
-        LeasedError: another reviewer has the example before him.
+        PartyError: he decides what he has judged himself.
         UndoError: the event that is to be undone is another reviewer's, or is undone already.
         KeyUsedError: the key is that of another event.
         FeedbackDatabaseError: the database cannot be reached; the same event may be sent again.
@@ -69,12 +70,14 @@ def record(db: FeedbackDatabase, event: NewEvent, now: float | None = None) -> E
         item = item_of(connection, event)
         stored = same_event(connection, event)
         if stored is None:
-            _check_lease(connection, item.number, event, at)
             if event.shown.get("content", item.content) != item.content:
                 raise ContentChangedError(f"{_name(event)} has changed since it was shown: look at it again")
-            stored = add(connection, item, event, at, item.content)
+            _check_party(connection, item, event)
+            shown = {**event.shown, **proven(connection, item, event)}
+            stored = add(connection, item, replace(event, shown=shown), at, item.content)
             if event.kind in _ENDS_A_LEASE:
-                connection.execute(delete(leases).where(leases.c.item == item.number))
+                own = (leases.c.item == item.number, leases.c.reviewer == event.reviewer)
+                connection.execute(delete(leases).where(*own))
             refresh(connection, [item.number])
     return stored
 
@@ -144,11 +147,16 @@ def same_event(connection: Connection, event: NewEvent) -> Event | None:
     return stored
 
 
-def _check_lease(connection: Connection, item: int, event: NewEvent, at: float) -> None:
-    if event.kind in _ENDS_A_LEASE:
-        others = (leases.c.item == item, leases.c.reviewer != event.reviewer, leases.c.until > at)
-        if (holder := connection.scalar(select(leases.c.reviewer).where(*others))) is not None:
-            raise LeasedError(f"{_name(event)} is before {holder} now: take another one")
+def proven(connection: Connection, item: Row[Any], event: NewEvent) -> dict[str, Any]:
+    """Say whether an event is blind, by what the reviewer was sent of the example, and through which queue it came."""
+    mine = (handed.c.item == item.number, handed.c.reviewer == event.reviewer, handed.c.content == item.content)
+    rows = connection.execute(select(handed).where(*mine).order_by(handed.c.at)).all()
+    seen = [row.model or (row.others and event.kind != "adjudicate") for row in rows]
+    queues = [row.queue for row in rows]
+    if not rows or any(seen):
+        return {"blind": False}
+    asked = event.shown.get("queue")
+    return {"blind": True, "queue": asked if asked in queues else queues[0]}
 
 
 def _check_answer(item: Row[Any], event: NewEvent) -> None:
@@ -169,6 +177,12 @@ def _check_answer(item: Row[Any], event: NewEvent) -> None:
         raise AnswerError(f"{name}: answer must be a number, got {event.answer!r}")
     elif not event.answer.strip():
         raise AnswerError(f"{name}: answer must not be empty")
+
+
+def _check_party(connection: Connection, item: Row[Any], event: NewEvent) -> None:
+    mine = (standings.c.item == item.number, standings.c.reviewer == event.reviewer, standings.c.kind.in_(JUDGEMENTS))
+    if event.kind == "adjudicate" and connection.scalar(select(standings.c.kind).where(*mine)):
+        raise PartyError(f"{event.reviewer} has judged {_name(event)}: another adjudicator decides, or an undo")
 
 
 def _check_undo(connection: Connection, item: int, event: NewEvent) -> None:

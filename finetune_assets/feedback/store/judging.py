@@ -1,21 +1,28 @@
 """What reviewers said about one example, which of it stands, and what that decides. Knows no database.
 
 Each reviewer's latest judgement that is not undone counts once. An example is decided where a strict majority agrees,
-or where somebody adjudicated after all judgements; else the reviewers are in conflict. All this is about one content:
-who judged another question or image has not judged this one.
+or where somebody adjudicated; else the reviewers are in conflict. All this is about one content: who judged another
+question or image has not judged this one.
+
+A held-out example, by which models are judged, is decided by blind judgements alone, and by two that agree: else
+whoever accepts what a model says would write the model's exam. What else is said about it is kept and decides nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from finetune_assets.dataset.answer_reading import read_number
+from finetune_assets.task import HELD_OUT
 
 Kind = Literal["accept", "correct", "reject", "skip", "comment", "undo", "adjudicate"]
 JUDGEMENTS = ("accept", "correct", "reject")
+_FOLLOWING = ("second_opinion", "conflicts")
+UNBIASED = ("doubtful", "audit", "contested", *_FOLLOWING)
+"""Queues of which no single model chooses the held-out examples, nor a reviewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,8 @@ class NewEvent:
     undoes: int | None = None
     """Number of the reviewer's event that is undone."""
     shown: Mapping[str, Any] = field(default_factory=dict)
-    """What the reviewer saw: queue, label, model, model_answer, probability, content."""
+    """What the reviewer saw: queue, label, model, model_answer, probability, content. `blind` is the store's own word:
+    that of all it ever handed him of this content, nothing said what a model or another reviewer answers."""
     seconds: float | None = None
     """How long it took."""
 
@@ -72,6 +80,10 @@ class Decision:
     """Number of the last word."""
     comment: str | None
     """The newest comment."""
+    blind: bool
+    """Whether it may change a held-out example: two blind judgements agree, or an adjudicator who saw no model."""
+    queue: str | None
+    """Through which queue the example was chosen, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +94,36 @@ class Standing:
     """Each reviewer's latest judgement of the present content or, where he made none, his latest skip of it."""
     decision: Decision | None
     """Of the present content; where nobody has judged that yet, of the one that was judged last."""
+    n_judgements: int
+    """Reviewers whose judgement of the present content counts."""
 
 
-def standing(events: Sequence[Event], content: str, kind: str) -> Standing:
-    """Work out what the events of an example of this `content` come to; `kind` is that of its answers."""
+def standing(events: Sequence[Event], content: str, kind: str, split: str, minimum: int = 1) -> Standing:
+    """Work out what the events of an example of this `content` come to.
+
+    Args:
+        events: All of the example, in the order of their numbers.
+        content: The example as it is now.
+        kind: That of its answers.
+        split: Where it is held out, only blind judgements count.
+        minimum: Judgements that must agree.
+    """
+    held_out = split in HELD_OUT
     undone = {event.undoes for event in events if event.kind == "undo"}
     stand = [event for event in events if event.kind != "undo" and event.number not in undone]
     now = [event for event in stand if event.content == content]
     words = {event.reviewer: event for event in now if event.kind == "skip"}
     words |= {event.reviewer: event for event in now if event.kind in JUDGEMENTS}
-    counting = [event for event in stand if event.kind in (*JUDGEMENTS, "adjudicate")]
+    counting = [event for event in stand if _counts(event, held_out)]
+    n = len({event.reviewer for event in counting if event.content == content and event.kind in JUDGEMENTS})
     if counting and not any(event.content == content for event in counting):
         content = counting[-1].content
-    return Standing(words, _decision([event for event in stand if event.content == content], kind))
+    said = [event for event in counting if event.content == content]
+    comments = [event.comment for event in stand if event.content == content and event.comment]
+    decision = _decision(said, kind, max(minimum, 2) if held_out else minimum)
+    if decision is not None:
+        decision = replace(decision, comment=comments[-1] if comments else None, blind=held_out)
+    return Standing(words, decision, n)
 
 
 def meaning(answer: str | None, kind: str) -> str | float | None:
@@ -104,32 +133,43 @@ def meaning(answer: str | None, kind: str) -> str | float | None:
     return read_number(answer) if kind == "number" else " ".join(answer.split()).casefold()
 
 
-def _decision(events: Sequence[Event], kind: str) -> Decision | None:
-    counting = [event for event in events if event.kind in (*JUDGEMENTS, "adjudicate")]
-    if not counting:
-        return None
-    last = counting[-1]
-    judgements = {event.reviewer: event for event in counting if event.kind in JUDGEMENTS}
-    agreed = [last] if last.kind == "adjudicate" else _majority(list(judgements.values()), kind)
+def _counts(event: Event, held_out: bool) -> bool:
+    if event.kind not in (*JUDGEMENTS, "adjudicate") or event.shown.get("gold"):
+        return False
+    return not held_out or (event.shown.get("blind") is True and event.shown.get("queue") in UNBIASED)
+
+
+def _decision(events: Sequence[Event], kind: str, minimum: int) -> Decision | None:
+    judgements = {event.reviewer: event for event in events if event.kind in JUDGEMENTS}
+    ended = [event for event in events if event.kind == "adjudicate"]
+    enough = len(judgements) >= minimum
+    agreed = ended[-1:] if ended and (enough or minimum == 1) else _majority(list(judgements.values()), kind, minimum)
     if not agreed:
         return None
     agreed = sorted(agreed, key=lambda event: event.number)
     return Decision(
-        example_id=last.example_id,
-        content=last.content,
+        example_id=agreed[-1].example_id,
+        content=agreed[-1].content,
         verdict="reject" if agreed[-1].answer is None else "answer",
         answer=agreed[-1].answer,
         reviewers=tuple(event.reviewer for event in agreed),
         n_judgements=len(judgements),
-        decided_at=last.at,
-        last_event=last.number,
-        comment=next((event.comment for event in reversed(events) if event.comment), None),
+        decided_at=events[-1].at,
+        last_event=events[-1].number,
+        comment=None,
+        blind=False,
+        queue=_chosen_by(events),
     )
 
 
-def _majority(judgements: Sequence[Event], kind: str) -> list[Event]:
+def _chosen_by(events: Sequence[Event]) -> str | None:
+    """The queue of the first judgement: second opinions and conflicts choose among what others have judged."""
+    return next((event.shown["queue"] for event in events if event.shown.get("queue") not in (None, *_FOLLOWING)), None)
+
+
+def _majority(judgements: Sequence[Event], kind: str, minimum: int) -> list[Event]:
     sides: dict[str | float | None, list[Event]] = defaultdict(list)
     for event in judgements:
         sides[meaning(event.answer, kind)].append(event)
-    largest = max(sides.values(), key=len)
-    return largest if 2 * len(largest) > len(judgements) else []
+    largest = max(sides.values(), key=len, default=[])
+    return largest if len(largest) >= minimum and 2 * len(largest) > len(judgements) else []

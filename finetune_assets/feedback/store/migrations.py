@@ -48,6 +48,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             name TEXT NOT NULL PRIMARY KEY, password TEXT NOT NULL, failures INTEGER NOT NULL,
             last_failure DOUBLE PRECISION NOT NULL)""",
     ),
+    (
+        "ALTER TABLE items ADD COLUMN champion_answer TEXT",
+        "ALTER TABLE decisions ADD COLUMN blind BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE decisions ADD COLUMN queue TEXT",
+        # Nobody knows what was on the page when they were judged.
+        "DELETE FROM decisions WHERE item IN (SELECT number FROM items WHERE split IN ('calibration', 'test'))",
+        "UPDATE items SET decided = FALSE, n_judgements = 0 WHERE split IN ('calibration', 'test')",
+        """CREATE TABLE handed (
+            item BIGINT NOT NULL REFERENCES items (number), reviewer TEXT NOT NULL, content TEXT NOT NULL,
+            queue TEXT NOT NULL, model BOOLEAN NOT NULL, others BOOLEAN NOT NULL, at DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (item, reviewer, content, queue))""",
+        # They could do everything.
+        "ALTER TABLE reviewers ADD COLUMN role TEXT NOT NULL DEFAULT 'admin'",
+        "ALTER TABLE reviewers DROP COLUMN failures",
+        "ALTER TABLE reviewers DROP COLUMN last_failure",
+        """CREATE TABLE sessions (
+            token TEXT NOT NULL PRIMARY KEY, reviewer TEXT NOT NULL, until DOUBLE PRECISION NOT NULL)""",
+        "CREATE INDEX sessions_by_reviewer ON sessions (reviewer)",
+    ),
 )
 # Both never give a number out again, and so the newest event is always the one with the largest.
 _COUNTED = {

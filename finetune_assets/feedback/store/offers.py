@@ -14,8 +14,9 @@ from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import AT_ONCE, in_parts, refresh
 from finetune_assets.feedback.store.judging import meaning
 from finetune_assets.feedback.store.schema import items
+from finetune_assets.task import HELD_OUT
 
-_OF_MODEL = ("model", "model_answer", "probability", "base_answer", "certainty", "disagreement")
+_OF_MODEL = ("model", "model_answer", "probability", "base_answer", "champion_answer", "certainty", "disagreement")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class ModelAnswer:
     probability: float | None = None
     """Calibrated, that the answer is right."""
     base_answer: str | None = None
+    champion_answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,14 @@ def _store(connection: Connection, this: str, part: Sequence[ReviewItem]) -> Non
         before = known.get(item.example_id)
         shuffle = hashlib.sha256(item.example_id.encode()).hexdigest()[:16]
         place = {"offer": this, "offered": True, "shuffle": shuffle}
+        held_out = item.split in HELD_OUT
         row = {**dict.fromkeys(_OF_MODEL), **(before or {}), **asdict(item), **place}
         if before is None:
             new.append(row | _ranks(row))
-        elif before["content"] == item.content:
-            changed.append(row | _ranks(row))
-        else:
-            changed.append(row | dict.fromkeys(_OF_MODEL))
+            continue
+        same = before["content"] == item.content
+        changed.append(row | (_ranks(row) if same else dict.fromkeys(_OF_MODEL)))
+        if not same or (before["split"] in HELD_OUT) is not held_out:
             other.append(before["number"])
     if new:
         connection.execute(insert(items), new)
@@ -174,6 +177,7 @@ def _said(answer: ModelAnswer) -> dict[str, Any]:
         "model_answer": answer.answer,
         "probability": answer.probability,
         "base_answer": answer.base_answer,
+        "champion_answer": answer.champion_answer,
     }
 
 
@@ -185,11 +189,17 @@ def _ranks(row: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _disagreement(row: Mapping[str, Any]) -> float | None:
+    """How strongly the candidate that denies the label most does: all of them are asked alike."""
+    found = [_denial(row, row[name]) for name in ("model_answer", "base_answer", "champion_answer")]
+    return max((strength for strength in found if strength is not None), default=None)
+
+
+def _denial(row: Mapping[str, Any], answer: str | None) -> float | None:
     """For words, how certain the model is of its own; for numbers, the difference as a share of the larger one."""
     kind, label = row["kind"], row["label"]
-    if row["model_answer"] is None or label is None:
+    if answer is None or label is None:
         return None
-    said, labelled = meaning(row["model_answer"], kind), meaning(label, kind)
+    said, labelled = meaning(answer, kind), meaning(label, kind)
     if said == labelled:
         return None
     if isinstance(said, float) and isinstance(labelled, float):

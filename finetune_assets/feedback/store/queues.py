@@ -1,7 +1,9 @@
 """Which examples a reviewer is given next. A lease keeps an example from all others for a quarter of an hour.
 
-A queue never holds what its reviewer has judged; what he skipped comes back when all else is done. Only conflicts are
-also given to those who took part in them, after the others': a team of two could end none otherwise.
+A queue never holds what its reviewer has judged; what he skipped comes back when all else is done. Each has a purpose:
+to *teach* (examples that train, whose labels one judgement may change), to *audit* (held-out examples, by which models
+are judged: blind, and in an order of their own), to *adjudicate* (examples on which two judgements differ). A held-out
+example is blind in every queue. What a reviewer is handed is kept, as it proves afterwards which judgements were blind.
 """
 
 from __future__ import annotations
@@ -9,36 +11,69 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, insert, not_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.event_rows import not_undone, stored_events
 from finetune_assets.feedback.store.judging import JUDGEMENTS
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, model_answer, review_item
-from finetune_assets.feedback.store.schema import events, items, leases, standings
+from finetune_assets.feedback.store.schema import events, handed, items, leases, standings
+from finetune_assets.task import HELD_OUT
 
-Queue = Literal["doubtful", "uncertain", "disagreement", "audit", "second_opinion", "conflicts"]
+Queue = Literal["doubtful", "uncertain", "disagreement", "audit", "contested", "second_opinion", "conflicts"]
+Purpose = Literal["teach", "audit", "adjudicate"]
 
 LEASE_SECONDS = 900.0
 _PACE_EVENTS = 20
 """The pace is that of a reviewer's last judgements, at most this many."""
-_QUEUES: dict[Queue, tuple[ColumnElement[bool], tuple[ColumnElement[Any], ...]]] = {
-    "doubtful": (and_(not_(items.c.decided), items.c.doubt.is_not(None)), (items.c.doubt, items.c.number)),
-    "uncertain": (and_(not_(items.c.decided), items.c.certainty.is_not(None)), (items.c.certainty, items.c.number)),
-    "disagreement": (
-        and_(not_(items.c.decided), items.c.disagreement.is_not(None)),
+_HELD_OUT = items.c.split.in_(HELD_OUT)
+_OPEN = not_(items.c.decided)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What is in a queue, for whoever has not judged it, and in which order."""
+
+    purpose: Purpose
+    condition: ColumnElement[bool]
+    order: tuple[ColumnElement[Any], ...]
+
+
+_RULES: dict[Queue, _Rule] = {
+    "doubtful": _Rule("teach", and_(_OPEN, items.c.doubt.is_not(None)), (items.c.doubt, items.c.number)),
+    "uncertain": _Rule(
+        "teach", and_(_OPEN, not_(_HELD_OUT), items.c.certainty.is_not(None)), (items.c.certainty, items.c.number)
+    ),
+    "disagreement": _Rule(
+        "teach",
+        and_(_OPEN, not_(_HELD_OUT), items.c.disagreement.is_not(None)),
         (items.c.disagreement.desc(), items.c.number.desc()),
     ),
-    "audit": (items.c.shuffle.is_not(None), (items.c.shuffle,)),
-    "second_opinion": (items.c.n_judgements == 1, (items.c.decided, items.c.shuffle)),
-    "conflicts": (and_(not_(items.c.decided), items.c.n_judgements >= 2), (items.c.shuffle,)),
+    "audit": _Rule("audit", and_(_OPEN, _HELD_OUT), (items.c.shuffle,)),
+    "contested": _Rule("audit", and_(_OPEN, _HELD_OUT, items.c.disagreement.is_not(None)), (items.c.shuffle,)),
+    "second_opinion": _Rule("audit", items.c.n_judgements == 1, (items.c.decided, items.c.shuffle)),
+    "conflicts": _Rule("adjudicate", and_(_OPEN, items.c.n_judgements >= 2), (items.c.shuffle,)),
 }
-"""What is in a queue, for whoever has not judged it, and in which order."""
+PURPOSES: dict[Queue, Purpose] = {queue: rule.purpose for queue, rule in _RULES.items()}
 
 
 class UnknownQueueError(FinetuneAssetsError, ValueError):
@@ -62,12 +97,15 @@ class Taken:
     """An example that its reviewer alone has before him."""
 
     item: ReviewItem
+    """Without label and doubt where it is blind."""
     model_answer: ModelAnswer | None
+    """None where it is blind, or decided by people alone."""
+    blind: bool
     queue: Queue
     until: float
     """Unix seconds at which it is free again."""
     judgements: tuple[Judgement, ...]
-    """What the others say (conflicts); empty in all other queues, which are blind."""
+    """What the others say (conflicts); empty in all other queues."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +116,6 @@ class Progress:
     """Examples that the queue holds for him, whoever has them before him now; those he skipped among them."""
     done_today: int
     """His judgements in the region since midnight, local time of this machine."""
-    done_by_all: int
-    """Examples of the region that anybody has judged."""
     per_hour: float | None
     """His pace over his last judgements, without pauses; None where none was timed."""
 
@@ -104,7 +140,7 @@ def take(
                 more = part.where(_free(reviewer, at), items.c.number.not_in(found)).limit(n - len(found))
                 found += list(connection.scalars(more))
         _lease(connection, found, queue, reviewer, at)
-        return _taken(connection, found, queue, at)
+        return _taken(connection, found, queue, reviewer, at)
 
 
 def retake(
@@ -125,7 +161,7 @@ def retake(
             return None
         others = [other for other in _leased(connection, queue, reviewer) if other != number]
         _lease(connection, [number, *others], queue, reviewer, at)
-        return _taken(connection, [number], queue, at)[0]
+        return _taken(connection, [number], queue, reviewer, at)[0]
 
 
 def release(db: FeedbackDatabase, reviewer: str) -> None:
@@ -145,7 +181,6 @@ def progress(
     """
     at = datetime.now() if now is None else datetime.fromtimestamp(now)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    judged = and_(items.c.task == task, items.c.region == region, items.c.n_judgements > 0)
     mine = _judged_by(reviewer, task, region)
     today = select(func.count()).select_from(mine.where(events.c.at >= midnight).subquery())
     timed = (
@@ -159,7 +194,6 @@ def progress(
         return Progress(
             left=_count(connection, task, region, queue, reviewer),
             done_today=connection.scalar(today) or 0,
-            done_by_all=connection.scalar(select(func.count()).where(judged)) or 0,
             per_hour=3600 / seconds if seconds else None,
         )
 
@@ -167,7 +201,7 @@ def progress(
 def counts(db: FeedbackDatabase, task: str, region: str, reviewer: str) -> dict[Queue, int]:
     """Say how many examples each queue holds for a reviewer, whoever has them before him now."""
     with db.reading() as connection:
-        return {queue: _count(connection, task, region, queue, reviewer) for queue in _QUEUES}
+        return {queue: _count(connection, task, region, queue, reviewer) for queue in _RULES}
 
 
 def _count(connection: Connection, task: str, region: str, queue: Queue, reviewer: str) -> int:
@@ -178,24 +212,31 @@ def _count(connection: Connection, task: str, region: str, queue: Queue, reviewe
 def _waiting(task: str, region: str, queue: Queue, reviewer: str) -> tuple[Select[Any], Select[Any]]:
     """Select the numbers of the items that a queue holds for a reviewer.
 
-    First those he has not seen; then those he has skipped (or, of conflicts, judged), the longest ago first.
+    First those he has not seen; then those he has skipped, the longest ago first.
     """
-    if queue not in _QUEUES:
-        raise UnknownQueueError(f"queue must be one of {', '.join(_QUEUES)}, got {queue!r}")
-    condition, order = _QUEUES[queue]
-    held = select(items.c.number).where(items.c.task == task, items.c.region == region, items.c.offered, condition)
-    unseen = held.where(_none(standings, standings.c.reviewer == reviewer)).order_by(*order)
+    if queue not in _RULES:
+        raise UnknownQueueError(f"queue must be one of {', '.join(_RULES)}, got {queue!r}")
+    rule = _RULES[queue]
+    place = and_(items.c.task == task, items.c.region == region, items.c.offered)
+    held = select(items.c.number).where(place, rule.condition, _can_be_blind(reviewer))
+    unseen = held.where(_none(standings, standings.c.reviewer == reviewer)).order_by(*rule.order)
     word = and_(standings.c.item == items.c.number, standings.c.reviewer == reviewer)
     seen = held.join(standings, word).order_by(standings.c.event)
     # As a list, which SQLite makes once; for a condition on `word` it would look up every item that is held.
     skipped = select(standings.c.item).where(standings.c.reviewer == reviewer, standings.c.kind == "skip")
-    return unseen, seen if queue == "conflicts" else seen.where(items.c.number.in_(skipped))
+    return unseen, seen.where(items.c.number.in_(skipped))
 
 
 def _none(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Say that an item has no such row."""
     rows = select(table.c.item).where(table.c.item == items.c.number, *conditions)
     return not_(rows.correlate(items).exists())
+
+
+def _can_be_blind(reviewer: str) -> ColumnElement[bool]:
+    """Say that a held-out item is not one of which the reviewer has seen what a model says."""
+    seen = (handed.c.reviewer == reviewer, handed.c.content == items.c.content, handed.c.model)
+    return or_(not_(_HELD_OUT), _none(handed, *seen))
 
 
 def _free(reviewer: str, at: float) -> ColumnElement[bool]:
@@ -215,19 +256,37 @@ def _lease(connection: Connection, numbers: Sequence[int], queue: Queue, reviewe
         connection.execute(insert(leases), rows)
 
 
-def _taken(connection: Connection, numbers: Sequence[int], queue: Queue, at: float) -> list[Taken]:
+def _taken(connection: Connection, numbers: Sequence[int], queue: Queue, reviewer: str, at: float) -> list[Taken]:
     rows = {row.number: row._mapping for row in connection.execute(select(items).where(items.c.number.in_(numbers)))}
     said = _judgements(connection, numbers) if queue == "conflicts" else {}
-    return [
-        Taken(
-            item=review_item(rows[n]),
-            model_answer=model_answer(rows[n]),
-            queue=queue,
-            until=at + LEASE_SECONDS,
-            judgements=tuple(said.get(n, ())),
-        )
-        for n in numbers
-    ]
+    taken = [_handed(rows[n], queue, at, tuple(said.get(n, ()))) for n in numbers]
+    for number, each in zip(numbers, taken, strict=True):
+        hand(connection, number, each.item.content, reviewer, queue, each.model_answer is not None, at)
+    return taken
+
+
+def _handed(row: RowMapping, queue: Queue, at: float, judgements: tuple[Judgement, ...]) -> Taken:
+    item, purpose = review_item(row), PURPOSES[queue]
+    blind = purpose == "audit" or item.split in HELD_OUT
+    return Taken(
+        item=replace(item, label=None, label_value=None, doubt=None) if blind else item,
+        model_answer=None if blind or purpose == "adjudicate" else model_answer(row),
+        blind=blind,
+        queue=queue,
+        until=at + LEASE_SECONDS,
+        judgements=judgements,
+    )
+
+
+def hand(connection: Connection, item: int, content: str, reviewer: str, queue: str, model: bool, at: float) -> None:
+    """Keep what of an item is sent to a reviewer; what he has once seen stays seen."""
+    row = {"item": item, "reviewer": reviewer, "content": content, "queue": queue}
+    same = and_(*(handed.c[name] == value for name, value in row.items()))
+    before = connection.execute(select(handed).where(same)).first()
+    if before is None:
+        connection.execute(insert(handed).values(**row, model=model, others=queue == "conflicts", at=at))
+    elif model and not before.model:
+        connection.execute(update(handed).where(same).values(model=True))
 
 
 def _judgements(connection: Connection, numbers: Sequence[int]) -> dict[int, list[Judgement]]:

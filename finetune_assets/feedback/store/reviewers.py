@@ -1,4 +1,4 @@
-"""Who may sign in. Passwords are kept as scrypt hashes; whoever guesses has to wait longer and longer."""
+"""Who may sign in, what else he may do, and who is signed in. Passwords and tokens are kept as hashes."""
 
 from __future__ import annotations
 
@@ -6,82 +6,119 @@ import hashlib
 import hmac
 import secrets
 import time
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.feedback.store.database import FeedbackDatabase
-from finetune_assets.feedback.store.schema import reviewers
+from finetune_assets.feedback.store.schema import leases, reviewers, sessions
 
+Role = Literal["reviewer", "adjudicator", "admin"]
+"""A reviewer judges; an adjudicator also decides what others disagree about; an admin also sets gold questions."""
+ROLES: tuple[Role, ...] = get_args(Role)
 MIN_PASSWORD = 8
-FREE_FAILURES = 5
-"""So many wrong passwords in a row are nobody's business; after each further one there is a wait, twice as long."""
-_FIRST_WAIT_SECONDS = 30.0
-_LONGEST_WAIT_SECONDS = 900.0
+SESSION_SECONDS = 7 * 86_400.0
 # 32 MB and a tenth of a second for every guess.
 _COST, _BLOCK, _PARALLEL = 2**15, 8, 1
 
 
 class ReviewerError(FinetuneAssetsError, ValueError):
-    """A reviewer's name or password cannot be taken."""
+    """A reviewer's name, password or role cannot be taken, or there is no such reviewer."""
 
 
-class TooManySignInsError(FinetuneAssetsError, PermissionError):
-    """Too many wrong passwords: even the right one has to wait."""
+@dataclass(frozen=True)
+class Reviewer:
+    """Somebody who may sign in."""
+
+    name: str
+    role: Role
+
+    @property
+    def decides(self) -> bool:
+        """Whether he decides what others disagree about."""
+        return self.role != "reviewer"
 
 
-def add_reviewer(db: FeedbackDatabase, name: str, password: str) -> None:
-    """Let a reviewer sign in; for one who can already, this sets a new password.
+def add_reviewer(db: FeedbackDatabase, name: str, password: str, role: Role = "reviewer") -> None:
+    """Let a reviewer sign in; one who can already gets the new password and role, and is signed out.
 
     Raises:
-        ReviewerError: the name is empty or has white space around it, or the password is too short.
+        ReviewerError: the name is empty or has white space around it, the password is too short, or there is no such
+            role.
     """
     if not name or name != name.strip():
         raise ReviewerError(f"name must not be empty nor have white space around it, got {name!r}")
     if len(password) < MIN_PASSWORD:
         raise ReviewerError(f"password of {name} must have at least {MIN_PASSWORD} characters, got {len(password)}")
-    made = {"password": _hashed(password, secrets.token_bytes(16)), "failures": 0, "last_failure": 0.0}
+    if role not in ROLES:
+        raise ReviewerError(f"role of {name} must be one of {', '.join(ROLES)}, got {role!r}")
+    made = {"password": _hashed(password, secrets.token_bytes(16)), "role": role}
     with db.writing() as connection:
+        connection.execute(delete(sessions).where(sessions.c.reviewer == name))
         if not connection.execute(update(reviewers).where(reviewers.c.name == name).values(made)).rowcount:
             connection.execute(insert(reviewers).values(name=name, **made))
 
 
-def sign_in(db: FeedbackDatabase, name: str, password: str, now: float | None = None) -> bool:
-    """Say whether this is the reviewer's password. It takes as long for a name that nobody has.
+def remove_reviewer(db: FeedbackDatabase, name: str) -> None:
+    """Let somebody sign in no more, and sign him out at once. What he said stays.
 
     Raises:
-        TooManySignInsError: there were too many wrong ones just now.
+        ReviewerError: there is no such reviewer.
     """
-    at = time.time() if now is None else now
-    mine = reviewers.c.name == name
-    # Counted as wrong before it is looked at, so that guesses made at once count as many.
     with db.writing() as connection:
-        found = connection.execute(select(reviewers).where(mine)).first()
-        if found is not None:
-            _check_wait(found.failures, at - found.last_failure)
-            counted = {"failures": found.failures + 1, "last_failure": at}
-            connection.execute(update(reviewers).where(mine).values(counted))
-    kept = found.password if found is not None else "00$"
-    right = hmac.compare_digest(_hashed(password, bytes.fromhex(kept.partition("$")[0])), kept)
-    if right:
-        with db.writing() as connection:
-            connection.execute(update(reviewers).where(mine).values(failures=0))
-    return right
+        if not connection.execute(delete(reviewers).where(reviewers.c.name == name)).rowcount:
+            raise ReviewerError(f"there is no reviewer {name}: `finetune-assets feedback reviewers` lists them")
+        for table in (sessions, leases):
+            connection.execute(delete(table).where(table.c.reviewer == name))
 
 
-def names(db: FeedbackDatabase) -> list[str]:
-    """List who may sign in."""
+def all_reviewers(db: FeedbackDatabase) -> list[Reviewer]:
+    """List who may sign in, by name."""
     with db.reading() as connection:
-        return sorted(connection.scalars(select(reviewers.c.name)))
+        found = connection.execute(select(reviewers.c.name, reviewers.c.role))
+        return sorted((Reviewer(*row) for row in found), key=lambda reviewer: reviewer.name)
 
 
-def _check_wait(failures: int, since: float) -> None:
-    if failures >= FREE_FAILURES:
-        wait = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** (failures - FREE_FAILURES))
-        if since < wait:
-            raise TooManySignInsError(f"{failures} wrong passwords in a row: try again in {wait - since:.0f} s")
+def is_password(db: FeedbackDatabase, name: str, password: str) -> bool:
+    """Say whether this is the reviewer's password. It takes as long for a name that nobody has."""
+    with db.reading() as connection:
+        kept = connection.scalar(select(reviewers.c.password).where(reviewers.c.name == name)) or "00$"
+    return hmac.compare_digest(_hashed(password, bytes.fromhex(kept.partition("$")[0])), kept)
+
+
+def open_session(db: FeedbackDatabase, name: str, now: float | None = None) -> str:
+    """Sign somebody in, and return the token that his browser keeps."""
+    token, at = secrets.token_urlsafe(32), time.time() if now is None else now
+    with db.writing() as connection:
+        connection.execute(delete(sessions).where(sessions.c.until <= at))
+        made = {"token": _digest(token), "reviewer": name, "until": at + SESSION_SECONDS}
+        connection.execute(insert(sessions).values(made))
+    return token
+
+
+def signed_in(db: FeedbackDatabase, token: str, now: float | None = None) -> Reviewer | None:
+    """Return whose token this is; None where it is nobody's any more."""
+    at = time.time() if now is None else now
+    query = select(reviewers.c.name, reviewers.c.role).join(sessions, sessions.c.reviewer == reviewers.c.name)
+    with db.reading() as connection:
+        row = connection.execute(query.where(sessions.c.token == _digest(token), sessions.c.until > at)).first()
+    return None if row is None else Reviewer(*row)
+
+
+def close_session(db: FeedbackDatabase, token: str) -> None:
+    """Sign somebody out."""
+    with db.writing() as connection:
+        connection.execute(delete(sessions).where(sessions.c.token == _digest(token)))
+
+
+def _digest(token: str) -> str:
+    # A token is as random as any key, so that one round is enough.
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def _hashed(password: str, salt: bytes) -> str:
-    hashed = hashlib.scrypt(password.encode(), salt=salt, n=_COST, r=_BLOCK, p=_PARALLEL, maxmem=2**27)
+    given = password.encode("utf-8", "replace")
+    hashed = hashlib.scrypt(given, salt=salt, n=_COST, r=_BLOCK, p=_PARALLEL, maxmem=2**27)
     return f"{salt.hex()}${hashed.hex()}"

@@ -5,7 +5,9 @@ events     what reviewers said, in the order of `number`; rows are only ever add
 standings  what each reviewer's last word on an item's present content is: a judgement, or else a skip
 decisions  what the judgements of an item decide
 leases     who has an item before him, and until when
-reviewers  who may sign in
+handed     what of an item a reviewer was ever sent, which proves that a judgement was blind
+reviewers  who may sign in, and what else he may do
+sessions   who is signed in, and until when
 
 Standings, decisions and the last columns of items follow from the events: `derived` keeps them, and can make them anew.
 Times are Unix seconds.
@@ -51,9 +53,10 @@ items = Table(
     Column("model_answer", Text),
     Column("probability", DOUBLE_PRECISION),
     Column("base_answer", Text),
+    Column("champion_answer", Text),
     # 0 where the model is least certain; NULL where it has said nothing.
     Column("certainty", DOUBLE_PRECISION),
-    # How strongly the model denies the label; NULL where it does not.
+    # How strongly a model denies the label; NULL where none does.
     Column("disagreement", DOUBLE_PRECISION),
     Column("n_judgements", Integer, nullable=False, default=0),
     Column("decided", Boolean, nullable=False, default=False),
@@ -100,6 +103,8 @@ decisions = Table(
     Column("decided_at", DOUBLE_PRECISION, nullable=False),
     Column("last_event", BigInteger, nullable=False),
     Column("comment", Text),
+    Column("blind", Boolean, nullable=False),
+    Column("queue", Text),
 )
 
 leases = Table(
@@ -113,11 +118,32 @@ leases = Table(
     Column("until", DOUBLE_PRECISION, nullable=False),
 )
 
+handed = Table(
+    "handed",
+    metadata,
+    _item(primary_key=True),
+    Column("reviewer", Text, primary_key=True),
+    Column("content", Text, primary_key=True),
+    Column("queue", Text, primary_key=True),
+    # Whether a model's answer was on the page or in the network's answer, and what others had judged.
+    Column("model", Boolean, nullable=False),
+    Column("others", Boolean, nullable=False),
+    Column("at", DOUBLE_PRECISION, nullable=False),
+)
+
 reviewers = Table(
     "reviewers",
     metadata,
     Column("name", Text, primary_key=True),
     Column("password", Text, nullable=False),
-    Column("failures", Integer, nullable=False, default=0),
-    Column("last_failure", DOUBLE_PRECISION, nullable=False, default=0.0),
+    Column("role", Text, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # A hash: who reads the database cannot sign in with it.
+    Column("token", Text, primary_key=True),
+    Column("reviewer", Text, nullable=False),
+    Column("until", DOUBLE_PRECISION, nullable=False),
 )

@@ -8,6 +8,7 @@ from typing import Any
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import Event, Kind, NewEvent, record
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, offer, offer_answers
+from finetune_assets.feedback.store.queues import Queue, retake
 
 TASK, REGION = "cells", "mono"
 NOON = 1_800_000_000.0
@@ -53,6 +54,14 @@ def event(reviewer: str, kind: Kind, example_id: str = "a", answer: str | None =
     return NewEvent(
         **given | {"reviewer": reviewer, "kind": kind, "example_id": example_id, "answer": answer} | changes
     )
+
+
+def judges_blind(
+    db: FeedbackDatabase, reviewer: str, example_id: str = "a", answer: str | None = "Yes", queue: Queue = "audit"
+) -> Event:
+    """A reviewer is handed this example by a queue, and judges it."""
+    assert retake(db, TASK, REGION, example_id, queue, reviewer) is not None
+    return does(db, reviewer, "correct" if answer else "reject", example_id, answer, shown={"queue": queue})
 
 
 def does(

@@ -1,4 +1,4 @@
-"""A strict majority decides, or an adjudication after it; else the reviewers are in conflict."""
+"""A strict majority decides, or an adjudication; what is held out, two blind judgements that agree."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ from finetune_assets.feedback.store.decisions import (
     newest_event,
     regions_with_feedback,
     version,
+    waiting,
 )
+from finetune_assets.feedback.store.events import history
 from finetune_assets.feedback.store.judging import Decision
-from finetune_assets_tests.feedback.store.builders import NOON, REGION, TASK, does, item, offer_items, offer_names
+from finetune_assets.feedback.store.queues import PURPOSES, hand, release, take
+from finetune_assets_tests.feedback.store.builders import (
+    NOON,
+    REGION,
+    TASK,
+    answered,
+    does,
+    item,
+    judges_blind,
+    offer_items,
+    offer_names,
+)
 
 
 def verdicts(db: FeedbackDatabase) -> list[tuple[str, str | None]]:
@@ -33,6 +46,8 @@ def test_one_judgement_decides_and_says_all_that_training_needs(db: FeedbackData
         decided_at=NOON,
         last_event=last.number,
         comment="a crack",
+        blind=False,
+        queue=None,
     )
     assert decisions(db, TASK, REGION) == [expected]
 
@@ -72,12 +87,82 @@ def test_an_adjudication_after_all_judgements_decides(db: FeedbackDatabase, answ
     assert [(d.verdict, d.answer, d.reviewers) for d in decisions(db, TASK, REGION)] == [(verdict, answer, ("cy",))]
 
 
-def test_a_judgement_after_an_adjudication_opens_the_question_again(db: FeedbackDatabase) -> None:
+def test_an_adjudication_stands_whoever_judges_after_it(db: FeedbackDatabase) -> None:
     offer_names(db, "a")
     does(db, "ann", "correct", "a", "No")
     does(db, "cy", "adjudicate", "a", "Yes")
-    does(db, "bob", "correct", "a", "Yes")
+    does(db, "bob", "correct", "a", "No")
+    assert verdicts(db) == [("answer", "Yes")]
+
+
+@pytest.mark.parametrize("split", ["calibration", "test"])
+def test_a_held_out_label_is_decided_by_two_blind_judgements_that_agree(db: FeedbackDatabase, split: str) -> None:
+    offer_names(db, "a", split=split)
+    judges_blind(db, "ann", answer="No")
+    assert (verdicts(db), waiting(db, TASK, REGION)) == ([], 1)
+    judges_blind(db, "bob", answer="No", queue="second_opinion")
+    (found,) = decisions(db, TASK, REGION)
+    assert (found.answer, found.blind, found.queue, found.reviewers) == ("No", True, "audit", ("ann", "bob"))
+    assert waiting(db, TASK, REGION) == 0
+
+
+def test_what_is_said_of_a_held_out_example_otherwise_is_kept_and_decides_nothing(db: FeedbackDatabase) -> None:
+    offer_names(db, "a b", split="test")
+    for reviewer in ("ann", "bob", "cy"):
+        does(db, reviewer, "accept", "a", "No", shown={"queue": "audit", "blind": True})
+        does(db, reviewer, "reject", "b")
+    does(db, "dee", "adjudicate", "a", "No")
+    assert (verdicts(db), waiting(db, TASK, REGION)) == ([], 2)
+    assert len(history(db, TASK, REGION, "a")) == 4
+
+
+def test_who_has_seen_what_a_model_says_is_never_blind_again(db: FeedbackDatabase) -> None:
+    offer_names(db, "a", split="test")
+    with db.writing() as connection:
+        hand(connection, 1, "c-a", "ann", "table", True, NOON)
+    assert take(db, TASK, REGION, "audit", "ann") == []
+    assert judges_blind(db, "ann", answer="No").shown["blind"] is False
+    assert judges_blind(db, "bob", answer="No").shown["blind"] is True
     assert verdicts(db) == []
+
+
+def test_two_blind_judgements_that_differ_wait_for_an_adjudicator_who_saw_no_model(db: FeedbackDatabase) -> None:
+    offer_names(db, "a", split="test")
+    judges_blind(db, "ann", answer="No")
+    judges_blind(db, "bob", answer="Yes")
+    assert verdicts(db) == []
+    (taken,) = take(db, TASK, REGION, "conflicts", "cy")
+    assert (taken.model_answer, taken.item.label, len(taken.judgements)) == (None, None, 2)
+    does(db, "cy", "adjudicate", "a", "No")
+    assert [(d.answer, d.blind, d.queue) for d in decisions(db, TASK, REGION)] == [("No", True, "audit")]
+
+
+def test_what_candidates_contest_counts_when_all_of_it_is_decided(db: FeedbackDatabase) -> None:
+    offer_names(db, "a b c", split="test")
+    answered(db, a=0.9, b=0.8)
+    for reviewer in ("ann", "bob"):
+        judges_blind(db, reviewer, "a", "No", queue="contested")
+    assert verdicts(db) == []
+    for reviewer in ("ann", "bob"):
+        judges_blind(db, reviewer, "b", "Yes", queue="contested")
+    assert verdicts(db) == [("answer", "No"), ("answer", "Yes")]
+
+
+def test_accepting_all_that_a_model_says_changes_no_held_out_label(db: FeedbackDatabase) -> None:
+    names = [f"e{k}" for k in range(20)]
+    offer_names(db, " ".join(names), split="test")
+    answered(db, **dict.fromkeys(names, 0.9))
+    for queue in PURPOSES:
+        for reviewer in ("ann", "bob", "cy"):
+            for taken in take(db, TASK, REGION, queue, reviewer, n=100):
+                assert taken.model_answer is None, "nothing to accept"
+            release(db, reviewer)
+    for reviewer in ("ann", "bob", "cy"):
+        for name in names:
+            with db.writing() as connection:
+                hand(connection, names.index(name) + 1, f"c-{name}", reviewer, "table", True, NOON)
+            does(db, reviewer, "accept", name, "No", shown={"queue": "audit", "model_answer": "No"})
+    assert (verdicts(db), waiting(db, TASK, REGION)) == ([], 20)
 
 
 @pytest.mark.parametrize(("kind", "said"), [("number", ("$12.50", "12.5")), ("text", ("Two  words", "two words"))])

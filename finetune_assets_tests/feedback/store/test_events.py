@@ -10,7 +10,7 @@ from finetune_assets.feedback.store.events import (
     AnswerError,
     ContentChangedError,
     KeyUsedError,
-    LeasedError,
+    PartyError,
     UndoError,
     UnknownExampleError,
     history,
@@ -40,7 +40,7 @@ def test_an_event_is_read_back_as_it_was_stored(db: FeedbackDatabase) -> None:
         1,
         NOON,
         "c-a",
-        shown,
+        shown | {"blind": False},
         new.comment,
     )
 
@@ -96,12 +96,22 @@ def test_what_has_changed_since_it_was_shown_is_refused(db: FeedbackDatabase) ->
         does(db, "ann", "accept", "a", "Yes", shown={"content": "old"})
 
 
-def test_an_example_before_another_reviewer_is_refused_until_his_time_is_up(db: FeedbackDatabase) -> None:
+def test_an_answer_that_comes_late_is_a_second_judgement(db: FeedbackDatabase) -> None:
+    offer_names(db, "a", doubt="doubted")
+    take(db, TASK, REGION, "doubtful", "ann", now=NOON)
+    take(db, TASK, REGION, "doubtful", "bob", now=NOON + LEASE_SECONDS)
+    does(db, "ann", "accept", "a", "Yes", now=NOON + LEASE_SECONDS + 1)
+    assert [t.item.example_id for t in take(db, TASK, REGION, "second_opinion", "bob", now=NOON + LEASE_SECONDS + 2)]
+    does(db, "bob", "accept", "a", "Yes", now=NOON + LEASE_SECONDS + 3)
+    assert [(d.answer, d.n_judgements) for d in decisions(db, TASK, REGION)] == [("Yes", 2)]
+
+
+def test_who_has_judged_an_example_does_not_decide_about_it(db: FeedbackDatabase) -> None:
     offer_names(db, "a")
-    take(db, TASK, REGION, "audit", "bob", now=NOON)
-    with pytest.raises(LeasedError, match="cells/mono/a is before bob"):
-        does(db, "ann", "accept", "a", "Yes", now=NOON + LEASE_SECONDS - 1)
-    assert does(db, "ann", "accept", "a", "Yes", now=NOON + LEASE_SECONDS)
+    does(db, "ann", "accept", "a", "Yes")
+    does(db, "bob", "correct", "a", "No")
+    with pytest.raises(PartyError, match="another adjudicator decides"):
+        does(db, "bob", "adjudicate", "a", "No")
 
 
 def test_a_judgement_can_be_commented_while_another_reviewer_has_the_example(db: FeedbackDatabase) -> None:
@@ -112,9 +122,9 @@ def test_a_judgement_can_be_commented_while_another_reviewer_has_the_example(db:
 
 def test_a_judgement_gives_the_example_back(db: FeedbackDatabase) -> None:
     offer_names(db, "a")
-    take(db, TASK, REGION, "audit", "ann", now=NOON)
+    take(db, TASK, REGION, "doubtful", "ann", now=NOON)
     does(db, "ann", "accept", "a", "Yes", now=NOON)
-    assert [taken.item.example_id for taken in take(db, TASK, REGION, "audit", "bob", now=NOON)] == ["a"]
+    assert [taken.item.example_id for taken in take(db, TASK, REGION, "second_opinion", "bob", now=NOON)] == ["a"]
 
 
 def test_what_is_undone_no_longer_counts_and_is_still_there(db: FeedbackDatabase) -> None:

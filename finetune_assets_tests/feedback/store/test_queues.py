@@ -63,7 +63,7 @@ def test_disagreement_of_numbers_begins_with_the_largest_difference(db: Feedback
 
 def test_audit_is_in_an_order_of_its_own_that_stays(db: FeedbackDatabase) -> None:
     names = " ".join(f"e{k:02}" for k in range(40))
-    offer_names(db, names)
+    offer_names(db, names, split="test")
     order = takes(db, "audit")
     assert sorted(order.split()) == names.split()
     assert order != names
@@ -79,10 +79,31 @@ def test_second_opinion_holds_what_one_other_reviewer_has_judged(db: FeedbackDat
     assert (takes(db, "second_opinion", "ann"), takes(db, "second_opinion", "bob")) == ("a", "b")
 
 
-def test_a_second_opinion_is_blind(db: FeedbackDatabase) -> None:
-    offer_names(db, "a")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_second_opinion_is_blind(db: FeedbackDatabase, split: str) -> None:
+    offer_names(db, "a", doubt="doubted", split=split)
+    answered(db, a=0.9)
+    assert retake(db, TASK, REGION, "a", "audit", "bob")
     does(db, "bob", "correct", "a", "No", comment="clearly")
-    assert [taken.judgements for taken in take(db, TASK, REGION, "second_opinion", "ann")] == [()]
+    (taken,) = take(db, TASK, REGION, "second_opinion", "ann")
+    assert (taken.blind, taken.judgements, taken.model_answer) == (True, (), None)
+    assert (taken.item.label, taken.item.label_value, taken.item.doubt) == (None, None, None)
+
+
+@pytest.mark.parametrize("queue", ["doubtful", "audit", "contested"])
+@pytest.mark.parametrize("split", ["calibration", "test"])
+def test_a_held_out_example_is_blind_in_every_queue(db: FeedbackDatabase, queue: Queue, split: str) -> None:
+    offer_names(db, "a", doubt="doubted", split=split)
+    answered(db, a=0.9)
+    (taken,) = take(db, TASK, REGION, queue, "ann")
+    assert (taken.blind, taken.model_answer, taken.item.label, taken.item.doubt) == (True, None, None, None)
+
+
+@pytest.mark.parametrize("queue", ["uncertain", "disagreement"])
+def test_queues_that_teach_hold_training_examples_alone(db: FeedbackDatabase, queue: Queue) -> None:
+    offer_items(db, item("a", split="test"), item("b", split="calibration"), item("c"), item("d", split="validation"))
+    answered(db, a=0.9, b=0.8, c=0.7, d=0.6)
+    assert sorted(takes(db, queue).split()) == ["c", "d"]
 
 
 def test_conflicts_show_who_said_what_until_somebody_adjudicates(db: FeedbackDatabase) -> None:
@@ -96,12 +117,12 @@ def test_conflicts_show_who_said_what_until_somebody_adjudicates(db: FeedbackDat
     assert takes(db, "conflicts", "cy") == ""
 
 
-def test_conflicts_of_others_come_before_ones_own(db: FeedbackDatabase) -> None:
+def test_nobody_is_given_a_conflict_in_which_he_took_part(db: FeedbackDatabase) -> None:
     offer_names(db, "a b")
     for name, second in (("a", "ann"), ("b", "cy")):
         does(db, "bob", "accept", name, "Yes")
         does(db, second, "correct", name, "No")
-    assert takes(db, "conflicts", "ann") == "b a"
+    assert (takes(db, "conflicts", "ann"), takes(db, "conflicts", "bob")) == ("b", "")
 
 
 @pytest.mark.parametrize("queue", ["doubtful", "uncertain", "disagreement"])
@@ -115,7 +136,7 @@ def test_what_is_decided_is_asked_no_more(db: FeedbackDatabase, queue: Queue) ->
 def test_a_judgement_takes_an_example_out_of_its_reviewers_queues_and_undoing_brings_it_back(
     db: FeedbackDatabase,
 ) -> None:
-    offer_names(db, "a")
+    offer_names(db, "a", split="test")
     number = does(db, "ann", "accept", "a", "Yes").number
     assert (takes(db, "audit"), takes(db, "audit", "bob")) == ("", "a")
     release(db, "bob")
@@ -147,7 +168,7 @@ def test_a_reviewer_who_comes_again_finds_the_same_examples_in_the_same_order(db
 
 
 def test_an_example_is_free_again_after_a_quarter_of_an_hour(db: FeedbackDatabase) -> None:
-    offer_names(db, "a")
+    offer_names(db, "a", split="test")
     takes(db, "audit", "ann", now=NOON)
     assert takes(db, "audit", "bob", now=NOON + LEASE_SECONDS - 1) == ""
     assert takes(db, "audit", "bob", now=NOON + LEASE_SECONDS) == "a"
@@ -155,7 +176,7 @@ def test_an_example_is_free_again_after_a_quarter_of_an_hour(db: FeedbackDatabas
 
 
 def test_taking_again_renews_the_lease(db: FeedbackDatabase) -> None:
-    offer_names(db, "a")
+    offer_names(db, "a", split="test")
     takes(db, "audit", "ann", now=NOON)
     (taken,) = take(db, TASK, REGION, "audit", "ann", now=NOON + 600)
     assert taken.until == NOON + 600 + LEASE_SECONDS
@@ -163,7 +184,7 @@ def test_taking_again_renews_the_lease(db: FeedbackDatabase) -> None:
 
 
 def test_released_examples_are_free_at_once(db: FeedbackDatabase) -> None:
-    offer_names(db, "a b")
+    offer_names(db, "a b", split="test")
     takes(db, "audit", "ann")
     release(db, "ann")
     assert len(takes(db, "audit", "bob").split()) == 2
@@ -181,7 +202,7 @@ def test_an_undone_example_is_taken_again_before_all_others(db: FeedbackDatabase
 
 
 def test_what_another_reviewer_has_is_not_taken_again(db: FeedbackDatabase) -> None:
-    offer_names(db, "a")
+    offer_names(db, "a", split="test")
     takes(db, "audit", "bob")
     assert retake(db, TASK, REGION, "a", "audit", "ann", NOON) is None
 
@@ -192,7 +213,7 @@ def test_a_queue_of_another_name_is_refused(db: FeedbackDatabase) -> None:
 
 
 def test_progress_counts_what_is_left_and_what_is_done(db: FeedbackDatabase) -> None:
-    offer_names(db, "a b c d")
+    offer_names(db, "a b c d", split="test")
     takes(db, "audit", "bob", n=1)
     release(db, "bob")
     does(db, "ann", "accept", "a", "Yes", now=NOON - 86_400 * 2, seconds=12.0)
@@ -201,9 +222,9 @@ def test_progress_counts_what_is_left_and_what_is_done(db: FeedbackDatabase) -> 
     does(db, "ann", "accept", "b", "Yes", now=NOON, seconds=8.0)
     does(db, "bob", "accept", "c", "Yes", now=NOON)
     seen = progress(db, TASK, REGION, "audit", "ann", NOON)
-    assert (seen.left, seen.done_today, seen.done_by_all, seen.per_hour) == (2, 1, 3, 360.0)
+    assert (seen.left, seen.done_today, seen.per_hour) == (2, 1, 360.0)
 
 
 def test_nobody_has_a_pace_before_his_first_judgement(db: FeedbackDatabase) -> None:
-    offer_names(db, "a")
+    offer_names(db, "a", split="test")
     assert progress(db, TASK, REGION, "audit", "ann").per_hour is None

@@ -4,7 +4,8 @@ export const QUEUES = {
   doubtful: ["Doubtful", "Labels that wait in quarantine until somebody decides"],
   uncertain: ["Uncertain", "The model is least certain of these"],
   disagreement: ["Disagreement", "The model and the label disagree"],
-  audit: ["Audit", "A random sample, to see how good the labels are"],
+  audit: ["Audit", "A random sample of the examples that judge the models; you see neither label nor model"],
+  contested: ["Contested", "Held-out examples whose label some candidate denies; you see neither label nor model"],
   second_opinion: ["Second opinion", "Judged once already; you see neither the label nor what the other said"],
   conflicts: ["Conflicts", "Reviewers disagree, and you decide"],
 };
