@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from finetune_assets import __version__
-from finetune_assets.cli import feedback
+from finetune_assets.cli import feedback, keeping
 from finetune_assets.cli.printing import print_findings, print_jobs, print_report, say, tell
 from finetune_assets.errors import FinetuneAssetsError, TaskError
 from finetune_assets.training_file.target import Method
@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 
 app.add_typer(feedback.app, name="feedback")
+for _command in (keeping.backup, keeping.restore, keeping.rescue):
+    app.command()(_command)
 
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
 _SERVER_PORT = "Of the fine-tuning server; by default 8321, or another where that is taken."

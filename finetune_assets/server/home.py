@@ -6,13 +6,14 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.running import SERVER_LOCK, running
+from finetune_assets.server import durable
 
 KEY_VARIABLE = "FINETUNE_ASSETS_API_KEY"
 
@@ -39,21 +40,20 @@ def api_key(home: Path) -> ApiKey:
     path = home / "api_key"
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(f"sk-local-{secrets.token_urlsafe(32)}\n")
-        fresh.replace(path)
+        durable.write(path, f"sk-local-{secrets.token_urlsafe(32)}\n".encode())
     return ApiKey(path.read_text().strip(), f"in the file {path}", "file")
 
 
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold the folder; the system lets go of it when the process ends, however it ends.
+    """Hold the folder, which nobody else may read; the system lets go of it when the process ends, however it ends.
 
     Raises:
         HomeInUseError: another process holds it.
     """
     home.mkdir(parents=True, exist_ok=True)
+    with suppress(PermissionError):  # of another user's folder, which that one answers for
+        home.chmod(0o700)
     with (home / SERVER_LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from finetune_assets.server import base_models
+from finetune_assets.server.database import seal
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cores, threads_per_process
 from finetune_assets.server.jobs.supervisor import Supervisor
@@ -21,9 +22,14 @@ _MANY_TOKENS = 8
 
 
 class Services(Stores):
-    """The stores of a home, with the queue and the engine of the one server that runs on it."""
+    """The stores of a home, with the queue and the engine of the one server that runs on it.
+
+    Raises:
+        SealBrokenError: the database and the folders do not belong together.
+    """
 
     def __init__(self, home: Path, *, jobs: int | None = None) -> None:
+        seal.check(home)
         super().__init__(home)
         base_models.ensure_config(home)
         self.supervisor = Supervisor(self, jobs)
@@ -33,8 +39,9 @@ class Services(Stores):
 
     def start(self) -> None:
         """Tidy up after a server that was killed, and start working on the queue."""
-        self.files.remove_leftovers()
-        self.uploads.remove_leftovers()
+        self.write_seal()
+        self.files.remove_incoming()
+        self.sweep()
         self.models.remove_leftovers()
         self.tidy()
         self.job_life.recover()
@@ -45,7 +52,7 @@ class Services(Stores):
         if self._engine is not None:
             self._engine.close()
         self.supervisor.stop()
-        self.close()
+        self.finish()
 
     def engine(self) -> Engine:
         """Start the engine at its first use: it imports torch, which takes seconds and much memory."""

@@ -6,19 +6,20 @@ import errno
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import orjson
-from sqlalchemy import Connection, Engine, Select, bindparam, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, Select, bindparam, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.pool import NullPool
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database import seal
 from finetune_assets.server.database.migrations import migrate
 from finetune_assets.server.database.schema import Row
 
@@ -51,6 +52,10 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.exists():
+            if seal.read(path.parent) is not None:
+                raise seal.SealBrokenError(path.parent, "missing", seal.held(path.parent))
+            path.touch(0o600)
         self._engine = _open(path)
         event.listen(self._engine, "begin", _begin)
         self._for_writing = self._engine.execution_options(begin="BEGIN IMMEDIATE")
@@ -112,11 +117,28 @@ class Database:
         items = self.read(_page_of(query, key, ascending), **values, cursor=cursor, at_most=limit + 1)
         return Rows(items[:limit], len(items) > limit)
 
+    def reached(self) -> tuple[str, dict[str, int]]:
+        """Return the database's id, and the last number given out in each table."""
+        with self.reading() as session:
+            [[home]] = session.execute(text("SELECT id FROM home"))
+            return home, {row.name: row.seq for row in session.execute(text("SELECT name, seq FROM sqlite_sequence"))}
+
+    def checkpoint(self) -> None:
+        """Bring what stands in the write-ahead log into the file itself, so that a copy of that alone is complete."""
+        with self._for_reading.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close all connections; those that other threads read by close when these end."""
         self._engine.dispose()
         if hasattr(self._kept, "connection"):
             self._kept.connection.close()
+
+
+def copy(database: Path, target: Path) -> None:
+    """Write all that is committed by now to a new database file, while others go on reading and writing."""
+    with closing(_connect(database)) as source, closing(sqlite3.connect(target)) as made:
+        source.backup(made)
 
 
 @contextmanager
@@ -150,10 +172,16 @@ def _page_of(query: Select[tuple[AnyRow]], key: InstrumentedAttribute[Any], asce
 
 def _open(path: Path, **options: Any) -> Engine:
     # Parameters hold what clients wrote, which no log is to repeat.
-    options |= {"connect_args": {"timeout": 30}, "hide_parameters": True, "json_deserializer": orjson.loads}
-    engine = create_engine(f"sqlite:///{path}", **options)
+    options |= {"hide_parameters": True, "json_deserializer": orjson.loads}
+    engine = create_engine(f"sqlite:///{path}", creator=lambda: _connect(path), **options)
     event.listen(engine, "connect", _configure)
     return engine
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Not "rwc": a database that has vanished must not be replaced by an empty one.
+    address = path.resolve().as_uri() + "?mode=rw"
+    return sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
 
 
 def _configure(connection: Any, _record: Any) -> None:

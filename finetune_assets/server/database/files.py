@@ -1,7 +1,7 @@
 """Stored files: a row each, and the bytes in `<home>/files/<SHA-256>`, which equal files share.
 
 Bytes are complete and on disk before their row is committed, and the last row is gone before its bytes are, so a
-process killed at any moment leaves at worst bytes without a row, which the next start removes. Bytes get their
+process killed at any moment leaves at worst bytes without a row, which the next start sets aside. Bytes get their
 name, and lose it, only under the database's write lock: they cannot be removed while an equal file is added.
 """
 
@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database.connection import Database, Rows, records, telling_of_a_full_disk
 from finetune_assets.server.database.schema import StoredFile, new_id
-from finetune_assets.server.durable import sync
+from finetune_assets.server.durable import publish
+from finetune_assets.server.removal import Removal
 
 CHUNK_BYTES = 1 << 20
 KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
@@ -75,8 +76,9 @@ class Incoming:
 class FileStore:
     """Adds, finds and deletes files; safe to use from several threads and processes."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, removal: Removal) -> None:
         self._database = database
+        self._removal = removal
         self._folder = folder
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -119,13 +121,9 @@ class FileStore:
         self, session: Session, incoming: Incoming, *, filename: str, purpose: str, expires_in: int | None = None
     ) -> StoredFile:
         """As `keep`, within a transaction that does more; the bytes have been brought to the disk before."""
-        target = self._folder / incoming.content
         # Also where equal bytes are there already: those may have been damaged since.
-        is_new = not target.exists()
-        incoming.path.replace(target)
+        publish(incoming.path, self._folder / incoming.content)
         incoming.placed = True
-        if is_new:
-            sync(self._folder)
         if expires_in is None:
             expires_in = KEPT_SECONDS.get(purpose)
         row = StoredFile(
@@ -213,17 +211,24 @@ class FileStore:
         self._drop(gone)
 
     def remove_leftovers(self) -> None:
-        """Remove bytes that no row speaks of: uploads and deletions cut short. For a server that has just started."""
+        """Remove the bytes of deleted files, and set those aside that no row speaks of."""
+        self._drop([path.name for path in self._folder.iterdir() if path.is_file()], sweeping=True)
+
+    def remove_incoming(self) -> None:
+        """Remove what had not come in whole. For a server that has just started."""
         for path in self._incoming.iterdir():
             path.unlink(missing_ok=True)
-        self._drop([path.name for path in self._folder.iterdir() if path.is_file()])
 
-    def _drop(self, contents: Collection[str]) -> None:
-        """Remove these bytes from the disk unless a file has them."""
+    def _drop(self, contents: Collection[str], *, sweeping: bool = False) -> None:
+        """Remove these bytes from the disk unless a file has them; what never had a row is only set aside."""
         waiting = sorted(set(contents))
         while waiting:
             some, waiting = waiting[:_DROPPED_AT_ONCE], waiting[_DROPPED_AT_ONCE:]
             with self._database.writing() as session:
-                query = select(StoredFile.content).where(StoredFile.content.in_(some), _ALIVE)
-                for content in set(some).difference(session.scalars(query)):
-                    (self._folder / content).unlink(missing_ok=True)
+                query = select(StoredFile.content).where(StoredFile.content.in_(some))
+                known, alive = set(session.scalars(query)), set(session.scalars(query.where(_ALIVE)))
+                for content in set(some) - alive:
+                    if content in known or not sweeping:
+                        self._removal.remove(self._folder / content)
+                    else:
+                        self._removal.set_aside(self._folder / content)

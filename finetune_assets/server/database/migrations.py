@@ -64,6 +64,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             total INTEGER NOT NULL, completed INTEGER NOT NULL, failed INTEGER NOT NULL)""",
         "CREATE INDEX batches_by_status ON batches (status, number)",
     ),
+    (
+        "CREATE TABLE home (id VARCHAR NOT NULL)",
+        "INSERT INTO home VALUES (lower(hex(randomblob(16))))",
+    ),
 )
 
 

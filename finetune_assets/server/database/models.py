@@ -1,23 +1,33 @@
 """Fine-tuned models and checkpoints: a row each, and the weights under `<home>/models/<job>/`.
 
-A row is committed only after its weights are complete, and is gone before they are; what a row does not
-speak of is unfinished or deleted and gets swept.
+A row is committed only after its weights are complete, and says that they are deleted before they are. What no row
+speaks of is set aside. `job.json` beside the weights says what they are, should the rows ever be lost.
 """
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import bindparam, delete, or_, select
 
+from finetune_assets.server import durable
 from finetune_assets.server.database.connection import Database, Rows, records
-from finetune_assets.server.database.schema import TunedModel
+from finetune_assets.server.database.jobs import CANCELLED, FAILED
+from finetune_assets.server.database.schema import Job, TunedModel
+from finetune_assets.server.removal import Removal
 
 KEPT_CHECKPOINTS = 3
 """The most recent checkpoints of a job stay usable, as many as with OpenAI; older ones give their disk space back."""
 
+CARD = "job.json"
+CARD_FIELDS = (
+    "id", "created_at", "model", "base", "tuned_model", "training_file", "validation_file", "suffix", "seed", "method",
+    "hyperparameters", "meta",
+)  # fmt: skip
+"""What of a job stands in its card, from which a lost row is made again."""
+_UNFINISHED = ".partial"
 _USABLE = records(TunedModel).where(TunedModel.deleted.is_(False))
 _BY_NAME = _USABLE.where(TunedModel.id == bindparam("name"))
 _FINISHED = _USABLE.where(TunedModel.step.is_(None)).order_by(TunedModel.number)
@@ -27,14 +37,21 @@ _CHECKPOINTS = _USABLE.where(TunedModel.step.is_not(None), TunedModel.job_id == 
 class ModelStore:
     """Finds and deletes models; rows come into being with the events that announce them, in `JobLife`."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, removal: Removal) -> None:
         self._database = database
+        self._removal = removal
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def output(self, job_id: str) -> Path:
         """Say where a job's trainer puts its models."""
         return self._folder / job_id
+
+    def describe(self, job: Job) -> None:
+        """Write beside a job's weights to come what they are."""
+        said = {field: getattr(job, field) for field in CARD_FIELDS}
+        self.output(job.id).mkdir(exist_ok=True)
+        durable.write(self.output(job.id) / CARD, json.dumps(said).encode())
 
     def weights(self, model: TunedModel) -> Path:
         """Say where a model's weights are."""
@@ -68,7 +85,7 @@ class ModelStore:
             if model is None:
                 return False
             model.deleted = True
-        self.sweep(model.job_id)
+        self._removal.remove(self._folder / model.path)
         return True
 
     def retire_checkpoints(self, job_id: str) -> None:
@@ -80,23 +97,36 @@ class ModelStore:
         """Forget what an earlier attempt at the job has made after this step, so that the names can be given again."""
         later = or_(TunedModel.step.is_(None), TunedModel.step > after_step)
         with self._database.writing() as session:
-            session.execute(delete(TunedModel).where(TunedModel.job_id == job_id, later))
+            forgotten = delete(TunedModel).where(TunedModel.job_id == job_id, later).returning(TunedModel.path)
+            paths = list(session.scalars(forgotten))
+        for path in paths:
+            self._removal.remove(self._folder / path)
         self.sweep(job_id)
 
     def sweep(self, job_id: str) -> None:
-        """Remove from a job's folder what belongs to no model."""
+        """Tidy the folder of a job that nobody works on: deleted weights go, those of no row are set aside."""
         folder = self.output(job_id)
-        query = select(TunedModel).where(TunedModel.job_id == job_id, TunedModel.deleted.is_(False))
+        if not folder.is_dir():
+            return
+        query = select(TunedModel.path, TunedModel.deleted).where(TunedModel.job_id == job_id)
         with self._database.reading() as session:
-            kept = [self.weights(model) for model in session.scalars(query)]
-        if not kept:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif folder not in kept:
-            for entry in folder.iterdir():
-                if not any(weights.is_relative_to(entry) for weights in kept):
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            is_deleted = {row.path: row.deleted for row in session.execute(query)}
+            unwanted = session.scalar(select(Job.status).where(Job.id == job_id)) in (FAILED, CANCELLED)
+        if job_id in is_deleted:  # made by an earlier version, which put the weights there
+            if is_deleted[job_id]:
+                self._removal.remove(folder)
+            return
+        for entry in folder.iterdir():
+            path = self.relative(entry)
+            if entry.name.endswith(_UNFINISHED) or is_deleted.get(path, False):
+                self._removal.remove(entry)
+            elif path not in is_deleted and entry.name != CARD:
+                (self._removal.remove if unwanted else self._removal.set_aside)(entry)
+        if {entry.name for entry in folder.iterdir()} <= {CARD}:
+            self._removal.remove(folder)
 
     def remove_leftovers(self) -> None:
         """Sweep every job's folder. For a server that has just started."""
         for folder in self._folder.iterdir():
-            self.sweep(folder.name)
+            if folder.is_dir():
+                self.sweep(folder.name)

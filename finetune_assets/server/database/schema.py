@@ -7,6 +7,7 @@ jobs          one fine-tuning job and the state it is in
 events        what happened to a job, in the order of `number`
 models        one fine-tuned model, or one checkpoint of a job (it has a `step`); its weights are `<home>/models/<path>`
 batches       one file of chat completions to be made, and how far that is
+home          one row: the id of this database, by which `seal` knows it
 
 `number` is given out under SQLite's write lock, so it is the order in which rows were committed, over all
 processes; lists are paged by it. Deleted files and models keep their row, so that a client that deletes

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
+from finetune_assets.server import durable
+from finetune_assets.server.database import seal
 from finetune_assets.server.database.batches import BatchStore
-from finetune_assets.server.database.connection import Database
+from finetune_assets.server.database.connection import Database, copy
 from finetune_assets.server.database.events import EventStore
 from finetune_assets.server.database.files import FileStore
 from finetune_assets.server.database.job_life import JobLife
 from finetune_assets.server.database.jobs import FINAL, JobStore
 from finetune_assets.server.database.models import ModelStore
 from finetune_assets.server.database.uploads import UploadStore
+from finetune_assets.server.removal import Removal
+
+SNAPSHOTS = "snapshots"
+_KEPT_SNAPSHOTS = 3
 
 
 class Stores:
@@ -27,14 +33,15 @@ class Stores:
         for folder in ("logs", "training"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         self.home = home
-        self._database = Database(home / "server.db")
-        self.files = FileStore(self._database, home / "files")
-        self.uploads = UploadStore(self._database, self.files, home / "uploads")
-        self.jobs = JobStore(self._database)
-        self.job_life = JobLife(self._database)
-        self.events = EventStore(self._database)
-        self.models = ModelStore(self._database, home / "models")
-        self.batches = BatchStore(self._database, self.files)
+        self.removal = Removal(home)
+        self.database = Database(home / seal.DATABASE)
+        self.files = FileStore(self.database, home / "files", self.removal)
+        self.uploads = UploadStore(self.database, self.files, home / "uploads", self.removal)
+        self.jobs = JobStore(self.database)
+        self.job_life = JobLife(self.database)
+        self.events = EventStore(self.database)
+        self.models = ModelStore(self.database, home / "models", self.removal)
+        self.batches = BatchStore(self.database, self.files)
 
     def log(self, job_id: str) -> Path:
         """Say where the processes that work on a job write their output."""
@@ -53,9 +60,40 @@ class Stores:
         self.uploads.remove_expired()
         for state in (self.home / "training").iterdir():
             job = self.jobs.get(state.name)
-            if state.name not in busy and (job is None or job.status in FINAL):
-                shutil.rmtree(state)
+            if job is None:
+                self.removal.set_aside(state)
+            elif state.name not in busy and job.status in FINAL:
+                self.removal.remove(state)
+
+    def sweep(self) -> None:
+        """Remove what is recorded as deleted and is still there, and set aside what no record speaks of.
+
+        Only for a server that has just started, or has just been copied.
+        """
+        self.files.remove_leftovers()
+        self.uploads.remove_leftovers()
+
+    def snapshot(self) -> None:
+        """Keep a copy of the database as it is, in `<home>/snapshots/`, for `rescue`; the newest few stay."""
+        folder = self.home / SNAPSHOTS
+        folder.mkdir(exist_ok=True)
+        scratch = folder / "copying.partial"
+        scratch.unlink(missing_ok=True)
+        copy(self.home / seal.DATABASE, scratch)
+        durable.publish(scratch, folder / time.strftime("%Y%m%dT%H%M%SZ.db", time.gmtime()))
+        for old in sorted(folder.glob("*.db"))[:-_KEPT_SNAPSHOTS]:
+            old.unlink()
+
+    def write_seal(self, *, closed: bool = False) -> None:
+        """Note in the folder how far its database is; `closed`, that nothing comes after this."""
+        seal.Seal(*self.database.reached(), closed=closed).write(self.home)
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
+
+    def finish(self) -> None:
+        """Bring everything into the database's one file, and close it. For a server that ends in good order."""
+        self.database.checkpoint()
+        self.write_seal(closed=True)
+        self.database.close()

@@ -8,7 +8,6 @@ committed together, so a process killed in between leaves the upload pending.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,8 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database.connection import Database, records, telling_of_a_full_disk
 from finetune_assets.server.database.files import CHUNK_BYTES, FileStore
 from finetune_assets.server.database.schema import StoredFile, Upload, UploadPart, new_id
+from finetune_assets.server.durable import publish
+from finetune_assets.server.removal import Removal
 
 PENDING, COMPLETED, CANCELLED, EXPIRED = ("pending", "completed", "cancelled", "expired")
 LIFETIME_SECONDS = 3600
@@ -44,8 +45,9 @@ class UploadContentError(FinetuneAssetsError, ValueError):
 class UploadStore:
     """Takes parts and makes files of them; safe to use from several threads."""
 
-    def __init__(self, database: Database, files: FileStore, folder: Path) -> None:
+    def __init__(self, database: Database, files: FileStore, folder: Path, removal: Removal) -> None:
         self._database = database
+        self._removal = removal
         self._files = files
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -83,17 +85,20 @@ class UploadStore:
         part = UploadPart(id=new_id("part_"), upload_id=upload_id)
         path = self._folder / upload_id / part.id
         path.parent.mkdir(exist_ok=True)
+        scratch = path.with_name(f".{part.id}")
         try:
-            with telling_of_a_full_disk(), path.open("xb") as target:
-                shutil.copyfileobj(content, target, CHUNK_BYTES)
-                target.flush()
-                os.fsync(target.fileno())
-                part.bytes = target.tell()
+            with telling_of_a_full_disk():
+                with scratch.open("xb") as target:
+                    shutil.copyfileobj(content, target, CHUNK_BYTES)
+                    part.bytes = target.tell()
+                with _told_of_the_end(upload_id):
+                    publish(scratch, path)
             with self._database.writing() as session:
                 _pending(session, upload_id)
                 session.add(part)
         except BaseException:
-            path.unlink(missing_ok=True)
+            for unwanted in (scratch, path):
+                unwanted.unlink(missing_ok=True)
             raise
         return part
 
@@ -127,7 +132,7 @@ class UploadStore:
                     expires_in=upload.file_expires_in,
                 )
                 upload.status, upload.file_id = COMPLETED, file.id
-        shutil.rmtree(self._folder / upload_id, ignore_errors=True)
+        self._removal.remove(self._folder / upload_id)
         return upload, file
 
     def cancel(self, upload_id: str) -> Upload:
@@ -139,7 +144,7 @@ class UploadStore:
         with self._database.writing() as session:
             upload = _pending(session, upload_id)
             upload.status = CANCELLED
-        shutil.rmtree(self._folder / upload_id, ignore_errors=True)
+        self._removal.remove(self._folder / upload_id)
         return upload
 
     def remove_expired(self) -> None:
@@ -148,19 +153,30 @@ class UploadStore:
         with self._database.writing() as session:
             gone = list(session.scalars(over.values(status=EXPIRED).returning(Upload.id)))
         for upload_id in gone:
-            shutil.rmtree(self._folder / upload_id, ignore_errors=True)
+            self._removal.remove(self._folder / upload_id)
 
     def remove_leftovers(self) -> None:
-        """Remove bytes that no pending upload speaks of. For a server that has just started."""
+        """Remove the parts of uploads that have ended, and set aside what no row speaks of. Once, at the start."""
         query = select(UploadPart.id).join(Upload, Upload.id == UploadPart.upload_id).where(Upload.status == PENDING)
         with self._database.reading() as session:
             kept = set(session.scalars(query))
         for folder in self._folder.iterdir():
-            for path in folder.iterdir():
-                if path.name not in kept:
-                    path.unlink()
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            upload = self.get(folder.name)
+            if upload is None:
+                self._removal.set_aside(folder)
+            elif upload.status != PENDING:
+                self._removal.remove(folder)
+            else:
+                self._keep_only(folder, kept)
+
+    def _keep_only(self, folder: Path, kept: set[str]) -> None:
+        for path in folder.iterdir():
+            if path.name.startswith("."):  # it had not come in whole
+                path.unlink()
+            elif path.name not in kept:
+                self._removal.set_aside(path)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
     def _chunks(self, upload_id: str, part_ids: Sequence[str]) -> Iterator[bytes]:
         for part_id in part_ids:
@@ -174,7 +190,7 @@ def _told_of_the_end(upload_id: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UploadStateError(f"upload {upload_id} was ended while it was being completed") from None
+        raise UploadStateError(f"upload {upload_id} is cancelled or was ended meanwhile") from None
 
 
 def _pending(session: Session, upload_id: str) -> Upload:

@@ -7,13 +7,14 @@ goes on after the last answer that counts. A line cut short by the kill is cut o
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from finetune_assets.server.durable import append
 
 MAX_LINES = 50_000
 MAX_BYTES = 200 << 20
@@ -135,14 +136,7 @@ class Journal:
         for path, succeeded in ((self.output, True), (self.errors, False)):
             lines = [orjson.dumps(outcome.wire) + b"\n" for outcome in outcomes if outcome.succeeded == succeeded]
             if lines:
-                with path.open("ab") as file:
-                    file.write(b"".join(lines))
-                    file.flush()
-                    os.fsync(file.fileno())
-
-    def remove(self) -> None:
-        """Remove everything; what is published lies among the files of the server."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+                append(path, b"".join(lines))
 
     def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
         with self._input.open("rb") as file:

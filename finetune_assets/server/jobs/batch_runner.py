@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 import uuid
 from collections import Counter
@@ -99,8 +98,10 @@ class BatchRunner:
         self._folder.mkdir(parents=True, exist_ok=True)
         known = {batch.id for batch in self._store.open()}
         for folder in self._folder.iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+            if self._store.get(folder.name) is None:
+                self._served.removal.set_aside(folder)
+            elif folder.name not in known:
+                self._served.removal.remove(folder)
 
     async def _work(self, batch: Batch) -> None:
         try:
@@ -128,7 +129,7 @@ class BatchRunner:
         }
         with suppress(BatchStateError):
             await asyncio.to_thread(self._store.failed, batch.id, [problem])
-        await asyncio.to_thread(Journal(self._folder / batch.id).remove)
+        await asyncio.to_thread(self._served.removal.remove, self._folder / batch.id)
 
     async def _advance(self, batch: Batch, journal: Journal) -> None:
         """Take the batch from where it stands to its end."""
@@ -144,7 +145,7 @@ class BatchRunner:
             await asyncio.to_thread(self._count, batch.id, progress)
             final = CANCELLED if status == CANCELLING else EXPIRED if progress.expired else COMPLETED
             await asyncio.to_thread(self._store.finished, batch.id, final, journal.output, journal.errors)
-        await asyncio.to_thread(journal.remove)
+        await asyncio.to_thread(self._served.removal.remove, journal.folder)
 
     def _validate(self, batch: Batch, journal: Journal) -> str | None:
         """Look at the input file; None if the batch has failed."""

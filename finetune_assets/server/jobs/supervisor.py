@@ -26,6 +26,7 @@ from finetune_assets.server.devices import cuda_devices, jobs_per_device
 
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 60.0
+SNAPSHOT_SECONDS = 3600.0
 CANCEL_SECONDS = 2.0
 """How long the process of a cancelled job may take to end by itself."""
 STOP_SECONDS = 20.0
@@ -67,6 +68,7 @@ class Supervisor:
         self._stopping = False
         self._hurried = False
         self._next_housekeeping = 0.0
+        self._next_snapshot = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -117,6 +119,13 @@ class Supervisor:
     def _keep_house(self) -> None:
         if time.monotonic() >= self._next_housekeeping:
             self._stores.tidy(busy=[worker.job_id for worker in self._workers])
+            self._stores.write_seal()
+            if time.monotonic() >= self._next_snapshot:
+                self._stores.snapshot()
+                self._next_snapshot = time.monotonic() + SNAPSHOT_SECONDS
+            if self._stores.removal.postponed:
+                self._stores.removal.postponed = False
+                self._stores.sweep()
             self._next_housekeeping = time.monotonic() + HOUSEKEEPING_SECONDS
 
     def _clear_up(self) -> None:

@@ -105,6 +105,7 @@ def train(stores: Stores, job: Job) -> None:
     from finetune_assets.server.training.loop import train as train_model
 
     stores.job_life.started(job.id)
+    stores.models.describe(job)
     model = catalog.find(stores, job.model)
     method: Any = job.method
     request = TrainingRequest(

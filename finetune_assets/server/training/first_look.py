@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from finetune_assets.server.durable import sync
+from finetune_assets.server.durable import publish
 from finetune_assets.server.model.adapters import Trained
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.vision import GRID, Projector, one_thread
@@ -65,8 +65,7 @@ def look(
             _learn(projector, trained["tower"], seen, multiplier, seed, note)
         scratch = kept.with_suffix(".partial")
         save_file(projector.tower.state_dict(), scratch)
-        sync(scratch)
-        scratch.rename(kept)
+        publish(scratch, kept)
     projector.tower.load_state_dict(load_file(kept))
     projector.tower.requires_grad_(False)
     return {"lora": trained["lora"], "projector": trained["projector"], "tower": []}

@@ -24,6 +24,7 @@ import torch
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.durable import publish
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training import first_look, hyperparameters
@@ -314,8 +315,7 @@ def _measure(run: Run[Any], items: list[Any], prefix: str) -> dict[str, float]:
 def _save(network: Network, target: Path) -> Path:
     """Write to a scratch folder and rename it: a half-written model is never seen."""
     scratch = target.with_name(f".{target.name}.partial")
-    for leftover in (scratch, target):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     adapters.save(network, scratch)
-    return scratch.rename(target)
+    return publish(scratch, target)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from finetune_assets.server.durable import publish
 from finetune_assets.server.model.network import Network, common_prefix
 from finetune_assets.server.training.examples import Example, Pair, Reader, parts
 
@@ -113,7 +114,7 @@ class Preference:
         if not kept.exists():
             scratch = kept.with_suffix(".partial")
             save_file({"margins": self._reference(items)}, scratch)
-            scratch.rename(kept)
+            publish(scratch, kept)
         for pair, margin in zip(items, load_file(kept)["margins"].tolist(), strict=True):
             pair.reference = margin
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from finetune_assets.errors import FinetuneAssetsError
-from finetune_assets.server.durable import sync
+from finetune_assets.server.durable import publish
 
 _SCRATCH = "saving"
 
@@ -60,12 +60,7 @@ class TrainingState:
             "sha256": _digest(scratch / "tensors.safetensors"),
         }
         (scratch / "state.json").write_text(json.dumps(counters))
-        for path in (*scratch.iterdir(), scratch):
-            sync(path)
-        target = self.folder / f"step-{position.step}"
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
-        sync(self.folder)
+        target = publish(scratch, self.folder / f"step-{position.step}")
         for old in self._found():
             if old != target:
                 shutil.rmtree(old)

@@ -42,14 +42,16 @@ def test_an_upload_that_breaks_off_leaves_nothing(stores: Stores) -> None:
     assert stores.files.page(purpose=None, after=None, limit=10, ascending=False).items == []
 
 
-def test_leftovers_of_a_killed_server_are_removed_and_files_are_kept(stores: Stores) -> None:
+def test_what_a_killed_server_left_is_set_aside_and_files_are_kept(stores: Stores) -> None:
     kept = stores.files.add(io.BytesIO(b"kept"), filename="a", purpose="batch")
     folder = stores.home / "files"
     (folder / "incoming" / "file-half").write_bytes(b"half an upload")
     (folder / "file-norow").write_bytes(b"renamed, but killed before the commit")
+    stores.files.remove_incoming()
     stores.files.remove_leftovers()
     assert [path.name for path in folder.rglob("*") if path.is_file()] == [kept.content]
     assert stores.files.path(kept).read_bytes() == b"kept"
+    assert (stores.home / "lost+found/files/file-norow").read_bytes() == b"renamed, but killed before the commit"
 
 
 def test_a_file_is_gone_when_its_time_is_over(stores: Stores) -> None:

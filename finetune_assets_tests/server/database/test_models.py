@@ -68,11 +68,12 @@ def test_deleting_a_model_deletes_its_weights_and_no_others(stores: Stores, job:
     assert folders(stores, job) == {"checkpoint-1"}
 
 
-def test_what_a_killed_trainer_left_unfinished_is_removed(stores: Stores, job: Job) -> None:
+def test_what_a_killed_trainer_left_is_removed_or_set_aside(stores: Stores, job: Job) -> None:
     add_checkpoint(stores, job, 1)
     add_weights(stores, job, ".model.partial")
-    add_weights(stores, make_job(stores), "checkpoint-1")
+    unpublished = add_weights(stores, make_job(stores), "checkpoint-1")
     stores.models.remove_leftovers()
+    assert (stores.home / "lost+found/models" / unpublished).is_dir()
     assert [path.name for path in (stores.home / "models").iterdir()] == [job.id]
     assert folders(stores, job) == {"checkpoint-1"}
 

@@ -73,7 +73,7 @@ def test_an_upload_that_ends_while_a_part_comes_in_keeps_nothing_of_it(stores: S
     assert parts_on_disk(stores) == []
 
 
-def test_leftovers_of_a_killed_server_are_removed_and_parts_are_kept(stores: Stores, upload: Upload) -> None:
+def test_what_a_killed_server_left_is_set_aside_and_parts_are_kept(stores: Stores, upload: Upload) -> None:
     part = add(stores, upload, b"123")
     over = stores.uploads.create(filename="b", purpose="vision", size=1, mime_type="", file_expires_in=None)
     stores.uploads.cancel(over.id)
@@ -83,3 +83,5 @@ def test_leftovers_of_a_killed_server_are_removed_and_parts_are_kept(stores: Sto
     stores.uploads.remove_leftovers()
     assert parts_on_disk(stores) == [part]
     assert [path.name for path in (stores.home / "uploads").iterdir()] == [upload.id]
+    lost = {path.parent.name for path in (stores.home / "lost+found/uploads").glob("*/*")}
+    assert lost == {upload.id, "upload_unknown"}

@@ -1,0 +1,45 @@
+"""`backup`, `restore` and `rescue`: the commands that keep a fine-tuning server's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Home = Annotated[Path, typer.Option(help="The server's folder.")]
+_HOME = Path("var/server")
+
+
+def backup(folder: Annotated[Path, typer.Argument(help="A new folder for the copy.")], home: _Home = _HOME) -> None:
+    """Copy the fine-tuning server's folder, while the server works: files, models, jobs, settings and the API key."""
+    from finetune_assets.server import backup as keeping
+
+    made = keeping.backup(home, folder)
+    print(f"{made.files} files with {made.bytes / 1e6:.1f} MB of {home} are in {folder}, the API key among them.")
+
+
+def restore(
+    backup: Annotated[Path, typer.Argument(help="A folder that `backup` made.")],
+    home: Annotated[Path, typer.Option(help="The server's folder to be; nothing may be there.")] = _HOME,
+) -> None:
+    """Make a server's folder of a backup, after a look at every byte of it."""
+    from finetune_assets.server import backup as keeping
+
+    made = keeping.restore(backup, home)
+    print(f"{made.files} files with {made.bytes / 1e6:.1f} MB are in {home}: `finetune-assets serve --home {home}`")
+
+
+def rescue(home: _Home = _HOME) -> None:
+    """Go on with what can be saved, where `serve` says that the database and the folders do not belong together.
+
+    The newest sound snapshot of the database is used, trained models are found again by the cards beside their weights,
+    and what remains unknown is moved to lost+found. Nothing is deleted.
+    """
+    from finetune_assets.server.rescue import rescue as bring_back
+
+    done = bring_back(home)
+    for sentence in done:
+        print(f"{sentence[0].upper()}{sentence[1:]}.")
+    if not done:
+        print(f"{home} is sound; nothing was changed.")
