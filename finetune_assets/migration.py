@@ -158,7 +158,7 @@ def _compare(move: Move, name: str, clients: tuple[Client, Client], job: fine_tu
     old = _ask_old(move, name, clients[0])
     trained = str(_finished(move, name, clients[1], job).fine_tuned_model)
     new = _answers(move, region, clients[1], trained, "fine_tuned")
-    report = compare(pd.concat([old, new], ignore_index=True), move.new.answer)
+    report = compare(pd.concat([old, new], ignore_index=True), move.new.answer, metric=move.new.benchmark.metric)
     decisive = report.decisive
     words = verdict(report.outcome, decisive.difference, report.p_value, decisive.label.lower(), "new model")
     report = replace(report, verdict=words)

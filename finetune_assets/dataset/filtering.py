@@ -27,7 +27,9 @@ from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, Filtering, 
 
 DTYPES = SAMPLED_DTYPES | PROVENANCE
 """Columns of the clean examples and their pandas types."""
-_JUDGED = ["problem", "detail", "doubt", "answer", "score", "question", "system"]
+HELD_OUT = ("calibration", "test")
+"""Hard cases stay in what judges a model, which would look better without them; they are reported apart."""
+_JUDGED = ["split", "problem", "detail", "doubt", "answer", "score", "question", "system"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,11 @@ def filter_examples(
     """Divide sampled examples into clean and quarantined ones, both in the order of the table.
 
     An example gets the first reason that applies: the problem it came with, or a reviewer's rejection, a doubtful
-    label unless the task keeps these or a reviewer decided, an answer that is empty, none of the task's words or out of
-    range, personal data or another language where the task asks for that, an outlier, another answer to the same
-    question about the same image (all of them are set aside, but for what a reviewer decided), the same example before
-    it (the first stays), a likely label error where the task sets these aside (training examples that no reviewer saw).
+    label unless the task keeps these, a reviewer decided or the example is `HELD_OUT`, an answer that is empty, none
+    of the task's words or out of range, personal data or another language where the task asks for that, an outlier,
+    another answer to the same question about the same image (all of them are set aside, but for what a reviewer
+    decided), the same example before it (the first stays), a likely label error where the task sets these aside
+    (training examples that no reviewer saw).
     """
     judge = _Judge(answer, filtering, sampled)
     has_fault, asked, answers = _first_pass(sampled, judge)
@@ -93,7 +96,7 @@ class _Judge:
         """Judge one row of `_JUDGED` columns, None where a value is missing."""
         if row["problem"] is not None:
             return Reason(row["problem"]), row["detail"] or ""
-        if row["doubt"] is not None and self._filtering.doubtful == "quarantine":
+        if row["doubt"] is not None and self._filtering.doubtful == "quarantine" and row["split"] not in HELD_OUT:
             return Reason.DOUBTFUL_LABEL, row["doubt"]
         return self._answer_fault(row) or self._text_fault(row)
 

@@ -10,8 +10,8 @@ from finetune_assets.errors import EvaluationError
 if TYPE_CHECKING:
     import pandas as pd
 
-Role = Literal["base", "fine_tuned", "champion"]
-"""The champion is the model that a region uses until now."""
+Role = Literal["base", "fine_tuned", "champion", "best"]
+"""The champion is the model that a region uses until now; the best one so far may be an earlier champion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Prediction:
     example_id: str
     split: str
     role: str
-    """`base`, `fine_tuned` or `champion`."""
+    """`base`, `fine_tuned`, `champion` or `best`."""
     model: str
     truth: str
     truth_value: float | None = None
@@ -51,6 +51,14 @@ class Prediction:
     """Whether the model was cut off before it had ended."""
     error: str | None = None
     """Why the request failed, None where it did not."""
+    doubtful: bool = False
+    """Whether the experts themselves doubted the true answer."""
+    source_truth: str | None = None
+    """What the source says the true answer is, whatever reviewers said since; None where nobody knows."""
+
+
+ADDED = ("doubtful", "source_truth")
+"""Columns that predictions of earlier versions lack; they have what is usual."""
 
 
 def read_predictions(table: pd.DataFrame, split: str, role: Role | None = None) -> list[Prediction]:
@@ -59,7 +67,7 @@ def read_predictions(table: pd.DataFrame, split: str, role: Role | None = None) 
     Raises:
         EvaluationError: columns missing.
     """
-    names = [field.name for field in fields(Prediction)]
+    names = [field.name for field in fields(Prediction) if field.name in table or field.name not in ADDED]
     if missing := [name for name in names if name not in table]:
         raise EvaluationError(f"the predictions lack the columns {missing}")
     rows = table.loc[(table["split"] == split) & ((table["role"] == role) if role else True), names]

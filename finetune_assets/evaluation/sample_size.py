@@ -7,12 +7,10 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finetune_assets.evaluation.statistics import SIGNIFICANCE
+from finetune_assets.evaluation.statistics import FEW_GROUPS, SIGNIFICANCE
 
 POWER = 0.8
 """Share of benchmarks of that many examples which would show the difference."""
-_LEAST_GROUPS = 6
-"""With fewer, no paired test can be significant: 2 / 2**5 > 0.05."""
 
 
 def needed_examples(scores_a: ArrayLike, scores_b: ArrayLike, groups: ArrayLike) -> int | None:
@@ -39,7 +37,7 @@ def needed_examples(scores_a: ArrayLike, scores_b: ArrayLike, groups: ArrayLike)
     explained = mean**2 * (np.bincount(member) ** 2).sum() / n
     spread = math.sqrt(max(0.0, square - explained))
     effort = -ndtri(SIGNIFICANCE / 2) * math.sqrt(square) + ndtri(POWER) * spread
-    return _rounded_up(max((effort / mean) ** 2, _LEAST_GROUPS * n / len(names)))
+    return _rounded_up(max((effort / mean) ** 2, FEW_GROUPS * n / len(names)))
 
 
 def _rounded_up(n: float) -> int:

@@ -14,10 +14,10 @@ def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level
 
     Where examples share groups [n], they count as so many fewer as they tell less, and Student's t stands for the
     normal (Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of positive
-    counts").
+    counts"). Answers of one group alone say nothing of others: their interval is 0 to 1.
 
     Raises:
-        EvaluationError: no answers, or all of one group.
+        EvaluationError: no answers.
     """
     answers = np.asarray(correct, dtype=bool)
     if len(answers) == 0:
@@ -26,18 +26,24 @@ def accuracy_interval(correct: ArrayLike, groups: ArrayLike | None = None, level
     effect, n_groups = (1.0, n) if groups is None else design_effect(answers, groups)
     if n_groups == n:
         return wilson(count, n, level)
-    found = wilson(count / effect, n / effect, student_level(n_groups, level))
-    return Interval(found.estimate, found.low, found.high, level)
+    if n_groups == 1:
+        return Interval(count / n, 0.0, 1.0, level)
+    return wilson(count / effect, n / effect, level, quantile=student_quantile(n_groups, level))
 
 
-def wilson(count: float, n: float, level: float = 0.95) -> Interval:
+def wilson(count: float, n: float, level: float = 0.95, quantile: float | None = None) -> Interval:
     """Return a share of n independent examples with Wilson's score interval.
+
+    `quantile` is how many standard errors it reaches; by default those of the normal for `level`.
 
     It keeps its level near 0 and 1 and at small n, where the textbook interval fails (Brown, Cai, DasGupta 2001).
     """
+    from scipy.special import ndtr
     from statsmodels.stats.proportion import proportion_confint
 
-    low, high = np.asarray(proportion_confint(count, n, alpha=1 - level, method="wilson"), dtype=float).tolist()
+    # A tail and not a level: at two groups Student's t is 12.7, and a level of 1 - 6e-37 would be 1.
+    alpha = 1 - level if quantile is None else 2 * float(ndtr(-quantile))
+    low, high = np.asarray(proportion_confint(count, n, alpha=alpha, method="wilson"), dtype=float).tolist()
     share = count / n
     # At 0 of n and n of n, rounding can leave the share a hair outside.
     return Interval(share, min(max(low, 0.0), share), max(min(high, 1.0), share), level)
@@ -52,21 +58,25 @@ def paired_share_interval(
     where 3 answers in 1,000 differ, that of 120 examples held the truth in 47 % of benchmarks.
 
     Where examples share groups [n], they count as so many fewer as they tell less (Rao and Scott 1992, "A simple method
-    for the analysis of clustered binary data"), and Student's t stands for the normal.
+    for the analysis of clustered binary data"), and Student's t stands for the normal. One group alone says nothing of
+    others: its interval is -1 to 1.
 
     Raises:
-        EvaluationError: lengths differ, or there are fewer than two groups.
+        EvaluationError: lengths differ, or there are no answers.
     """
     a, b = np.asarray(correct_a, dtype=float), np.asarray(correct_b, dtype=float)
     effect, n_groups = design_effect(b - a, groups)
     only_a, only_b = float(np.sum(a > b)), float(np.sum(b > a))
-    taken = level if n_groups == len(a) else student_level(n_groups, level)
-    found = tango(only_a / effect, only_b / effect, len(a) / effect, taken)
-    return Interval(found.estimate, found.low, found.high, level)
+    if n_groups == 1:
+        return Interval((only_b - only_a) / len(a), -1.0, 1.0, level)
+    quantile = None if n_groups == len(a) else student_quantile(n_groups, level)
+    return tango(only_a / effect, only_b / effect, len(a) / effect, level, quantile)
 
 
-def tango(only_a: float, only_b: float, n: float, level: float = 0.95) -> Interval:
+def tango(only_a: float, only_b: float, n: float, level: float = 0.95, quantile: float | None = None) -> Interval:
     """Return (only_b - only_a) / n with Tango's score interval, for n independent examples.
+
+    `quantile` is how many standard errors it reaches; by default those of the normal for `level`.
 
     A difference is inside where the score test does not reject it; at a difference of 0 that is McNemar's test without
     continuity correction. It keeps its level where few examples tell the models apart, and none (Tango 1998,
@@ -75,10 +85,10 @@ def tango(only_a: float, only_b: float, n: float, level: float = 0.95) -> Interv
     from scipy.optimize import brentq
     from scipy.special import ndtri
 
-    estimate, quantile = (only_b - only_a) / n, float(ndtri((1 + level) / 2))
+    estimate, reach = (only_b - only_a) / n, float(ndtri((1 + level) / 2)) if quantile is None else quantile
 
     def beyond(difference: float, sign: int) -> float:
-        return sign * score(only_a, only_b, n, difference) - quantile
+        return sign * score(only_a, only_b, n, difference) - reach
 
     low = -1.0 if estimate <= -1 else brentq(beyond, -1, estimate, args=(1,))
     high = 1.0 if estimate >= 1 else brentq(beyond, estimate, 1, args=(-1,))
@@ -102,20 +112,21 @@ def design_effect(scores: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
     """Return how much larger the variance of the mean of scores [n] in groups [n] is than usual, and how many groups.
 
     The ratio of the variance by groups to that of independent scores (Kish 1965, "Survey sampling"), at least one over
-    the mean size of a group; where all scores are equal, it is as if those of a group always were.
+    the mean size of a group; where all scores are equal, it is as if those of a group always were. Of one group nobody
+    knows it: it is taken to be the number of scores.
 
     Raises:
-        EvaluationError: lengths differ, or there are fewer than two groups.
+        EvaluationError: lengths differ, or there are no scores.
     """
     each, members = np.asarray(scores, dtype=float), np.asarray(groups)
     if len(each) != len(members):
         raise EvaluationError(f"scores and groups must align, got {len(each)} and {len(members)}")
     names, member = np.unique(members, return_inverse=True)
     n, n_groups = len(each), len(names)
-    if n_groups < 2:
-        raise EvaluationError(f"an interval needs examples of at least 2 groups, got {n_groups}: add test examples")
-    if n_groups == n:
-        return 1.0, n_groups
+    if n == 0:
+        raise EvaluationError("an interval needs at least 1 example, got 0: add test examples")
+    if n_groups in (1, n):
+        return n / n_groups, n_groups
     deviation = each - each.mean()
     usual = (deviation**2).sum() * n / (n - 1)
     if usual == 0:
@@ -124,8 +135,8 @@ def design_effect(scores: ArrayLike, groups: ArrayLike) -> tuple[float, int]:
     return max(n_groups / n, float(by_group / usual)), n_groups
 
 
-def student_level(n_groups: int, level: float) -> float:
-    """Return the level whose normal quantile is Student's t of `level` for so many groups."""
-    from scipy.special import ndtr, stdtrit
+def student_quantile(n_groups: int, level: float) -> float:
+    """Return Student's t of `level` for so many groups: how many standard errors an interval reaches."""
+    from scipy.special import stdtrit
 
-    return float(2 * ndtr(stdtrit(n_groups - 1, (1 + level) / 2)) - 1)
+    return float(stdtrit(n_groups - 1, (1 + level) / 2))

@@ -20,6 +20,8 @@ Statistic = Callable[[FloatArray], FloatArray]
 Outcome = Literal["better", "worse", "inconclusive"]
 
 SIGNIFICANCE = 0.05
+FEW_GROUPS = 6
+"""Of fewer, resamples are so few that their percentiles say nothing, and no permutation test can be significant."""
 _EXACT_GROUPS = 13
 _CELLS_AT_ONCE = 2**17
 """1 MB of weights stay in the processor's cache: measured 2.7 times as fast as 16 MB."""
@@ -60,9 +62,12 @@ def percentile_interval(estimate: float, resampled: FloatArray, n_groups: int, l
     """Return the expanded percentile interval: as much wider as Student's t is than the normal at few groups.
 
     Plain percentiles are too narrow by about sqrt((n-1)/n) and ignore that the spread itself is estimated
-    (Hesterberg 2015, "What teachers should know about the bootstrap"). NaN in `resampled` [n_resamples], such as the
-    ROC AUC of a resample without positive examples, is left out.
+    (Hesterberg 2015, "What teachers should know about the bootstrap"). Of fewer than `FEW_GROUPS` groups it is
+    `difference_interval`. NaN in `resampled` [n_resamples], such as the ROC AUC of a resample without positive
+    examples, is left out.
     """
+    if n_groups < FEW_GROUPS:
+        return difference_interval(estimate, resampled, n_groups, level)
     from scipy.special import ndtr, stdtrit
 
     student = stdtrit(n_groups - 1, (1 + level) / 2)
@@ -72,18 +77,18 @@ def percentile_interval(estimate: float, resampled: FloatArray, n_groups: int, l
 
 
 def difference_interval(estimate: float, resampled: FloatArray, n_groups: int, level: float = 0.95) -> Interval:
-    """Return the interval of Student's t and the bootstrap's standard error, no wider than all resamples.
+    """Return the interval of Student's t and the bootstrap's standard error.
 
     Percentiles are skewed as the sample is, and an interval should be skewed the other way (Hesterberg 2015); between
     the two, this one held the difference of mean absolute errors of 120 prices in 93.4 % of benchmarks, percentiles in
-    92.2 %. NaN in `resampled` [n_resamples] is left out.
+    92.2 %. It may reach beyond all resamples: of two groups there are only three, and cut off at them the interval
+    missed the truth in 46 % of draws. NaN in `resampled` [n_resamples] is left out.
     """
     from scipy.special import stdtrit
 
     student = stdtrit(n_groups - 1, (1 + level) / 2)
     reach = student * np.sqrt(n_groups / (n_groups - 1)) * np.nanstd(resampled)
-    low, high = max(estimate - reach, np.nanmin(resampled)), min(estimate + reach, np.nanmax(resampled))
-    return Interval(float(estimate), float(low), float(high), level)
+    return Interval(float(estimate), float(estimate - reach), float(estimate + reach), level)
 
 
 def paired_bootstrap(
@@ -113,18 +118,23 @@ def paired_bootstrap(
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
-    """Two-sided p-value of McNemar's exact test that a and b [n] are equally often correct.
+    """Two-sided mid-p-value of McNemar's test that a and b [n] are equally often correct.
 
-    Only the discordant examples count: under the null hypothesis each of them favours a or b with probability 1/2. The
-    test takes examples as independent; `paired_p_value` knows of groups.
+    Only the discordant examples count: under the null hypothesis each of them favours a or b with probability 1/2. What
+    was found counts half, where the exact test counts it whole and claims a difference in far fewer than 5 of 100 equal
+    pairs (Fagerland, Lydersen and Laake 2013, "The McNemar test for binary matched-pairs data: mid-p and asymptotic are
+    better than exact conditional"). The test takes examples as independent; `paired_p_value` knows of groups.
     """
-    from statsmodels.stats.contingency_tables import mcnemar as exact_test
+    from scipy.stats import binom, binomtest
 
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if len(a) != len(b):
         raise EvaluationError(f"paired answers must align, got {len(a)} and {len(b)}")
-    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
-    return min(1.0, float(exact_test(table, exact=True).pvalue))  # type: ignore[attr-defined]
+    only_a, only_b = int(np.sum(a & ~b)), int(np.sum(~a & b))
+    if only_a == only_b:
+        return 1.0
+    found = float(binom.pmf(only_a, only_a + only_b, 0.5))
+    return float(binomtest(only_a, only_a + only_b).pvalue) - found
 
 
 def paired_permutation(
@@ -160,7 +170,7 @@ def paired_permutation(
 def paired_p_value(correct_a: ArrayLike, correct_b: ArrayLike, groups: ArrayLike) -> float:
     """Two-sided p-value that a and b [n] are equally often correct.
 
-    McNemar's exact test where every example is of a group [n] of its own. Where examples share groups it would take
+    McNemar's mid-p where every example is of a group [n] of its own. Where examples share groups it would take
     one lucky panel for many, so whole groups are swapped instead: below six groups nothing can be significant.
     """
     alone = len(np.unique(np.asarray(groups))) == len(np.asarray(groups))

@@ -360,7 +360,8 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
     with AnswerCache(Path(region.outputs.answers)) as cache:
         predictions = ask_models(client, task, examples, models, cache)
         elsewhere = forgotten(client, region, finetuned_model["model"], cache)
-    found = compare(predictions, task.answer, pricing.prices_of(task))
+    train = filtered_qa.frame(["answer", "score"], split="train")
+    found = compare(predictions, task.answer, pricing.prices_of(task), metric=task.benchmark.metric, train=train)
     chart, png = views.answers_chart(found, predictions, task.answer)
     remarks = [views.base_model_note(task, predictions), data_views.relabelled(filtered_qa, now)]
     note = " ".join([*filter(None, remarks), *(f"Elsewhere, {one}." for one in elsewhere)])
@@ -391,9 +392,9 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
 @stage(io="records", checks=[checks.CALIBRATION_HELPS])
 def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record) -> Result:
     """Turn the model's scores into probabilities, or numbers into intervals; judged on the test split."""
-    model, answer = finetuned_model["model"], region.task.answer
-    test = calibration.evidence(benchmark, "test", answer)
-    fitted = calibration.fit(calibration.evidence(benchmark, "calibration", answer), answer, model)
+    model, answer, metric = finetuned_model["model"], region.task.answer, region.task.benchmark.metric
+    test = calibration.evidence(benchmark, "test", answer, metric)
+    fitted = calibration.fit(calibration.evidence(benchmark, "calibration", answer, metric), answer, model)
     found = calibration.judge(fitted, test, model)
     fingerprint = task_fingerprint(region.task)
     return dg.MaterializeResult(

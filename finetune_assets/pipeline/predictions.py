@@ -45,6 +45,8 @@ DTYPES = {
     "completion_tokens": "int64",
     "truncated": "bool",
     "error": "str",
+    "doubtful": "bool",
+    "source_truth": "str",
 }
 """Columns of the predictions and their pandas types; `evaluation.prediction.Prediction` says what each means and where
 it is missing."""
@@ -199,4 +201,6 @@ def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, 
         "completion_tokens": reply.completion_tokens,
         "truncated": truncated,
         "error": reply.error,
+        "doubtful": isinstance(example.get("doubt"), str),
+        "source_truth": source if isinstance(source := example.get("source_answer"), str) else truth,
     }

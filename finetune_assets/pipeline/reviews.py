@@ -127,7 +127,7 @@ def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
             label_value=row["score"],
             kind=task.answer.kind,
             options=options,
-            doubt=row["detail"] if row.get("reason") in _TO_DECIDE else None,
+            doubt=row["detail"] if row.get("reason") in _TO_DECIDE else row.get("doubt"),
         )
 
 

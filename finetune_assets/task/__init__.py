@@ -17,6 +17,7 @@ from finetune_assets.errors import TaskError
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import Budget, Costs, Prices
+from finetune_assets.task.judging import DECIDING, Benchmark, Promotion, PromotionRule
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
 from finetune_assets.task.sources import (
@@ -166,7 +167,8 @@ class Filtering(Strict):
     """What the QA filter looks for beyond what is plainly broken. Findings go to the quarantine, each with a reason."""
 
     doubtful: Literal["quarantine", "keep"] = Field(
-        default="quarantine", description="What to do with examples whose label the experts themselves doubted."
+        default="quarantine",
+        description="What to do with training examples whose label the experts doubted; held-out ones stay, apart.",
     )
     near_duplicates: bool = Field(
         default=True, description="Keep images that look the same, and texts that say the same, in one split."
@@ -179,23 +181,6 @@ class Filtering(Strict):
     )
     language: str | None = Field(default=None, description="ISO 639-1 code; text in another language is set aside.")
     outliers: bool = Field(default=True, description="Set aside numbers far outside the region's own (number answers).")
-
-
-class Benchmark(Strict):
-    """How models are asked the held-out examples."""
-
-    concurrency: int | None = Field(
-        default=None, ge=1, le=64, description="Most questions at once; by default 16 of `local` and 64 of others."
-    )
-    batch: bool = Field(
-        default=False, description="Ask in the provider's batches where it has them: cheaper at some, within a day."
-    )
-    elsewhere: int = Field(
-        default=40,
-        ge=0,
-        le=1000,
-        description="Questions of other regions, and general ones, that show what is forgotten.",
-    )
 
 
 class Rerun(Strict):
@@ -270,8 +255,8 @@ class Task(Strict):
     )
     prices: Prices | None = Field(None, description="What this provider asks; known for OpenAI's models and `local`.")
     costs: Costs | None = Field(None, description="What the model will be used for: compares with retrieval.")
-    promotion: Literal["automatic", "approval"] = Field(
-        "automatic", description="How a region's new model becomes its champion: by its checks, or by a person as well."
+    promotion: PromotionRule = Field(
+        "automatic", description="When a region's new model becomes its champion: `automatic`, `approval`, or a policy."
     )
     rerun: Rerun | None = None
 
@@ -313,6 +298,22 @@ class Task(Strict):
         if self.deployment and self.provider != "azure":
             raise ValueError(f"deployment is for the provider azure, not for {self.provider}: leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _judged_as_its_answers_can_be(self) -> Task:
+        kind, asked = self.answer.kind, self.benchmark
+        if asked.metric and asked.metric not in DECIDING[kind]:
+            raise ValueError(f"benchmark.metric of {kind} answers is {' or '.join(DECIDING[kind])}, not {asked.metric}")
+        if asked.operating_point and kind != "binary":
+            raise ValueError(f"benchmark.operating_point is for binary answers, not for {kind}: leave it out")
+        if asked.defer and kind == "number":
+            raise ValueError("benchmark.defer needs answers with a probability, and numbers have none: leave it out")
+        return self
+
+    @property
+    def policy(self) -> Promotion:
+        """The policy that `promotion` says, in full."""
+        return Promotion(by=self.promotion) if isinstance(self.promotion, str) else self.promotion
 
     def budget_of(self, region: str) -> float | None:
         """Return the most that the region's training may cost, in USD; None is no limit."""

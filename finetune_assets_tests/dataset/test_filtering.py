@@ -92,6 +92,11 @@ def test_a_doubtful_label_waits_for_a_reviewer_with_its_split() -> None:
     assert result.quarantine["split"].tolist() == ["train"]
 
 
+def test_hard_cases_stay_in_what_judges_a_model() -> None:
+    rows = [row(split, split=split, doubt="unsure") for split in ("train", "validation", "calibration", "test")]
+    assert reasons(filtered(*rows)) == {"train": "doubtful_label", "validation": "doubtful_label"}
+
+
 def test_a_task_may_keep_what_the_experts_doubted() -> None:
     result = filtered(row("a", doubt="unsure"), row("b", doubt="unsure", answer="Maybe"), doubtful="keep")
     assert result.clean["example_id"].tolist() == ["a"]
@@ -260,7 +265,7 @@ def test_counts_always_add_up_and_what_stays_is_unique_and_parseable(rows: list[
     )
     assert not kept.duplicated(["image_sha256", "system", "question"]).any()
     assert set(kept["answer"]) <= {"Yes", "No"}
-    assert set(kept["doubt"].isna()) <= {True}
+    assert set(kept.loc[kept["doubt"].notna(), "split"]) <= {"calibration", "test"}
 
 
 @settings(max_examples=20)

@@ -11,7 +11,7 @@ from statsmodels.stats.contingency_tables import mcnemar as asymptotic_mcnemar
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval, score, tango, wilson
-from finetune_assets.evaluation.statistics import paired_bootstrap
+from finetune_assets.evaluation.statistics import Interval, paired_bootstrap
 
 counts = st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 60)).map(lambda c: (c[0], c[1], sum(c)))
 
@@ -140,10 +140,22 @@ def test_it_holds_the_truth_in_95_percent_of_few_groups_too(n_groups: int, size:
     assert 0.93 <= np.mean([interval.low <= truth <= interval.high for interval in found]) <= 0.975
 
 
+def test_one_group_says_nothing_of_others() -> None:
+    assert accuracy_interval([1, 0], groups=["panel", "panel"]) == Interval(0.5, 0.0, 1.0)
+    assert paired_share_interval([1, 0], [1, 1], ["panel", "panel"]) == Interval(0.5, -1.0, 1.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=2, max_size=40))
+def test_two_groups_have_a_wide_interval_whatever_they_hold(rows: list[tuple[bool, bool, bool]]) -> None:
+    a, b, groups = np.array([(*rows[0][:2], True), (*rows[1][:2], False), *rows]).T
+    difference, share = paired_share_interval(a, b, groups), accuracy_interval(a, groups)
+    assert -1 <= difference.low <= difference.estimate <= difference.high <= 1
+    assert 0 <= share.low <= share.estimate <= share.high <= 1
+    assert difference.high - difference.low > 0.5 and share.high - share.low > 0.5
+
+
 def test_what_has_no_interval_is_refused() -> None:
     with pytest.raises(EvaluationError, match="at least 1 example"):
         accuracy_interval([])
-    with pytest.raises(EvaluationError, match="at least 2 groups, got 1"):
-        accuracy_interval([1, 0], groups=["panel", "panel"])
     with pytest.raises(EvaluationError, match="got 3 and 2"):
         paired_share_interval([1, 0, 1], [1, 1, 0], ["a", "b"])

@@ -84,12 +84,30 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert paired_bootstrap(a, b, seed=7) != paired_bootstrap(a, b, seed=8)
 
 
-def test_mcnemar_is_the_exact_binomial_of_the_discordant_examples() -> None:
-    # a alone is right once, b alone nine times: p = 2 * (1 + 10) / 2^10
+def test_mcnemar_counts_half_of_what_was_found_among_the_discordant_examples() -> None:
+    # a alone is right once, b alone nine times: p = 2 * (1 + 10 / 2) / 2^10
     a = np.array([True] * 5 + [True] + [False] * 9 + [False] * 3)
     b = np.array([True] * 5 + [False] + [True] * 9 + [False] * 3)
-    assert mcnemar(a, b) == pytest.approx(22 / 1024)
-    assert mcnemar(a, b) == pytest.approx(scipy.stats.binomtest(1, 10).pvalue)
+    assert mcnemar(a, b) == pytest.approx(12 / 1024)
+    reference = scipy.stats.binomtest(1, 10).pvalue - scipy.stats.binom.pmf(1, 10, 0.5)
+    assert mcnemar(a, b) == pytest.approx(reference)
+
+
+def test_mcnemar_claims_a_difference_of_equal_models_in_at_most_5_percent() -> None:
+    rng = np.random.default_rng(8)
+    claimed = np.mean([mcnemar(*two_models(rng, 150, 0.1, 0.1)) < 0.05 for _ in range(2000)])
+    assert 0.03 < claimed <= 0.055
+
+
+@pytest.mark.parametrize("n_groups", [2, 3, 4])
+def test_means_of_few_groups_claim_a_difference_in_about_5_percent(n_groups: int) -> None:
+    rng, groups = np.random.default_rng(n_groups), np.repeat(np.arange(n_groups), 10)
+    claimed = 0
+    for _ in range(400):
+        scores = np.repeat(rng.normal(0, 1, n_groups), 10) + rng.normal(0, 0.3, len(groups))
+        found = paired_bootstrap(np.zeros(len(groups)), scores, groups, n_resamples=500)
+        claimed += not found.low <= 0 <= found.high
+    assert claimed / 400 <= 0.075
 
 
 @pytest.mark.parametrize(

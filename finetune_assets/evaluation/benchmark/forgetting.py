@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.statistics import Interval, Outcome, p_words, signed_parts
 from finetune_assets.task import Answer
@@ -51,12 +50,9 @@ def forgetting(of: str, predictions: pd.DataFrame, answer: Answer) -> Forgetting
     Raises:
         EvaluationError: columns missing, or answers that are not of this kind.
     """
-    try:
-        found = compare(predictions, answer)
-    except EvaluationError:
-        if predictions.loc[predictions["error"].isna(), "group"].nunique() < 2:
-            return None
-        raise
+    found = compare(predictions, answer)
+    if predictions.loc[predictions["error"].isna(), "group"].nunique() < 2:
+        return None
     decisive = found.decisive
     return Forgetting(
         of=of,

@@ -15,22 +15,22 @@ from finetune_assets.task.costs import TokenPrices
 
 
 def model_result(
-    scoring: Scoring[Any], rows: Sequence[Prediction], answers: Any, price: TokenPrices | None, batch_share: float
+    scoring: Scoring[Any], rows: Sequence[Prediction], price: TokenPrices | None, batch_share: float
 ) -> ModelResult:
     """Sum up the rows of one model.
 
     Args:
         scoring: Of the task's kind of answer.
         rows: The model's answers.
-        answers: What the metrics need of them.
         price: Of the model's tokens; None where it is not known.
         batch_share: Share of it that answers from batches cost.
     """
     latencies = [row.latency_s for row in rows if row.latency_s is not None]
     return ModelResult(
         model=rows[0].model,
-        metrics=estimates(scoring, answers, len(rows)),
-        n_unparseable=sum(row.predicted is None for row in rows),
+        metrics=estimates(scoring, rows),
+        n_unparseable=sum(row.predicted is None and row.error is None for row in rows),
+        n_failed=sum(row.error is not None for row in rows),
         confusion=confusion(rows, scoring.labels) if scoring.labels else None,
         bands=scoring.bands(rows),
         median_latency_s=float(np.median(latencies)) if latencies else None,
@@ -41,11 +41,17 @@ def model_result(
     )
 
 
-def estimates(scoring: Scoring[Any], answers: Any, n: int) -> dict[str, float | None]:
-    """Return each metric of `n` answers by its name; None where it is not defined on them."""
-    everyone = np.ones((1, n))
-    values = {name: float(metric.resampled(answers, everyone)[0]) for name, metric in scoring.metrics.items()}
-    return {name: None if np.isnan(value) else value for name, value in values.items()}
+def estimates(scoring: Scoring[Any], rows: Sequence[Prediction]) -> dict[str, float | None]:
+    """Return each metric of a model's answers by its name; None where it is not defined on them."""
+    readable = [row for row in rows if row.predicted is not None]
+    of = {False: scoring.score(rows), True: scoring.score(readable) if readable else None}
+    n = {False: len(rows), True: len(readable)}
+    values = {
+        name: float(metric.resampled(of[metric.of_readable], np.ones((1, n[metric.of_readable])))[0])
+        for name, metric in scoring.metrics.items()
+        if of[metric.of_readable] is not None
+    }
+    return {name: None if np.isnan(value := values.get(name, np.nan)) else value for name in scoring.metrics}
 
 
 def _usd(row: Prediction, price: TokenPrices, batch_share: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -25,7 +25,8 @@ MEASURES = {
     "binary": "An answer is right where it is the true word.",
     "choice": "An answer is right where it is the true option.",
     "number": "An answer is right where it is within the tolerance that the task sets. Outliers are off by more than "
-    "twice the true number. Answers without a number are wrong, and count as 0 in the errors.",
+    "twice the true number. Answers without a number are wrong; the errors are of the examples that both models "
+    "answered with one.",
     "text": "An answer is right where it contains the true answer, without its explanation, word for word. Token F1 "
     "and exact match compare the words of both; case, punctuation and articles make no difference.",
 }
@@ -59,7 +60,8 @@ def to_html(
         metrics="".join(_metric_row(report, name) for name in report.comparisons),
         level=f"{100 * report.decisive.difference.level:g}",
         measure=MEASURES[report.kind],
-        subgroups=_subgroups(report),
+        subgroups=_subgroups("By subgroup", report.subgroups, report.decisive)
+        + _subgroups("Clear and doubtful cases", report.by_doubt, report.decisive),
         answers=_answers(report),
         charts=_charts(shown),
         worst="".join(_worst_card(example, (thumbnails or {}).get(example.example_id)) for example in report.worst),
@@ -74,10 +76,10 @@ def _facts(report: BenchmarkReport) -> str:
         (str(report.n_broken), "new mistakes made"),
     ]
     for name, result in (("fine-tuned", report.fine_tuned), ("base", report.base)):
+        if result.n_failed:
+            facts.append((str(result.n_failed), f"requests of the {name} model failed, counted as wrong"))
         if result.n_unparseable:
             facts.append((str(result.n_unparseable), f"unreadable answers of the {name} model, counted as wrong"))
-    if report.n_unanswered:
-        facts.append((str(report.n_unanswered), "left out, because a request failed"))
     return "".join(f"<div><dd>{number}</dd><dt>{words}</dt></div>" for number, words in facts)
 
 
@@ -154,14 +156,13 @@ def _whisker(row: MetricComparison, reach: tuple[float, float]) -> str:
     )
 
 
-def _subgroups(report: BenchmarkReport) -> str:
-    """Show the deciding metric of each subgroup."""
-    if not report.subgroups:
+def _subgroups(title: str, parts: Sequence[Subgroup], decisive: MetricComparison) -> str:
+    """Show the share of right answers in each part of the examples."""
+    if not parts:
         return ""
-    label = report.decisive.label
-    rows = "".join(_subgroup_row(subgroup, report.decisive) for subgroup in report.subgroups)
+    rows = "".join(_subgroup_row(part, decisive) for part in parts)
     return (
-        f'<h2>By subgroup</h2><div class="card"><table class="metrics"><tr><th scope="col">{escape(label)}</th>'
+        f'<h2>{title}</h2><div class="card"><table class="metrics"><tr><th scope="col">Right answers</th>'
         '<th scope="col">Base</th><th scope="col">Fine-tuned</th><th scope="col">Difference</th></tr>'
         f'{rows}</table><p class="note below">Each p is raised for the number of subgroups (Holm).</p></div>'
     )
@@ -232,7 +233,12 @@ def _charts(charts: Mapping[str, bytes]) -> str:
 
 def _worst_card(example: WorstExample, thumbnail: str | None) -> str:
     picture = f'<img src="{escape(thumbnail)}" alt="">' if thumbnail else ""
-    answered = _shortened(example.predicted or f"unreadable: “{_shortened(example.text or '', 60)}”")
+    unread = (
+        f"nothing: {_shortened(example.error, 60)}"
+        if example.error
+        else f"unreadable: “{_shortened(example.text or '', 60)}”"
+    )
+    answered = _shortened(example.predicted or unread)
     sure = ""
     if example.p_truth is not None:
         sure = f"<p>It gave the truth {100 * example.p_truth:.1f}&nbsp;%.</p>"

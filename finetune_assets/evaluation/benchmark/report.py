@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finetune_assets.evaluation.benchmark.pairing import Gain
 from finetune_assets.evaluation.benchmark.subgroups import Subgroup
 from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.statistics import Interval, Outcome
@@ -19,6 +20,8 @@ class ModelResult:
     """By name; None where one is not defined on these examples."""
     n_unparseable: int
     """Answers that could not be read; they count as wrong."""
+    n_failed: int
+    """Requests that failed or were refused; they count as wrong too, and are none of `n_unparseable`."""
     confusion: Confusion | None
     """Answers given by true answer (binary and choice answers)."""
     bands: dict[str, int] | None
@@ -36,7 +39,7 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A trivial model that gives one answer to every question, chosen in full knowledge of the test split."""
+    """A trivial model that gives one answer to every question, chosen on the training split."""
 
     name: str
     metrics: dict[str, float | None]
@@ -50,11 +53,13 @@ class MetricComparison:
     higher_is_better: bool
     is_share: bool
     """Whether it is shown times 100; else it is in the answer's own unit."""
+    n: int
+    """Examples that it is of: fewer than all where it needs answers that can be read."""
     base: Interval
     fine_tuned: Interval
     difference: Interval
     p_value: float | None
-    """Of the paired test: McNemar's exact one where answers are right or wrong and independent, a permutation test by
+    """Of the paired test: McNemar's mid-p where answers are right or wrong and independent, a permutation test by
     groups where they have scores or share groups; None where the metric is no mean of scores."""
 
     @property
@@ -71,16 +76,18 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True)
 class ChampionComparison:
-    """The model that a region has used until now, and what the fine-tuned one would change by taking its place."""
+    """A model that the region has used, and what the fine-tuned one would change by taking its place."""
 
     champion: ModelResult
     n: int
-    """Test examples that both answered."""
+    """Test examples."""
     difference: Interval
     """Of the primary metric, fine-tuned minus champion."""
     p_value: float
     outcome: Outcome
     verdict: str
+    subgroups: tuple[Subgroup, ...]
+    """The champion's and the fine-tuned model's shares of right answers, apart for each subgroup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ class WorstExample:
     base_text: str | None
     """What the base model wrote."""
     base_correct: bool
+    error: str | None = None
+    """Why the request failed, where it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +119,26 @@ class BenchmarkReport:
     kind: str
     """Of answer: binary, choice, number, text."""
     primary: str
-    """Name of the metric that decides: the share of right answers, by the kind's measure of right."""
+    """Name of the metric that decides: the task's choice, or the share of right answers."""
     n: int
-    """Test examples that both models answered; all figures are over these."""
+    """Test examples; all figures but those of `complete_cases` are over these."""
     n_unanswered: int
-    """Test examples left out, because a request for one of the models failed."""
+    """Test examples for which a request of one of the models failed."""
+    complete_cases: Gain | None
+    """Fine-tuned over base on the others alone; None where every request was answered, or none by both."""
     baselines: tuple[Baseline, ...]
-    """Trivial models, the best by the primary metric first."""
+    """Trivial models, the one first that suits the training split best."""
     over_baseline: Interval
-    """The fine-tuned model's primary metric over that of the best baseline, with its interval: a gain over a poor base
+    """The fine-tuned model's primary metric over that of the first baseline, with its interval: a gain over a poor base
     model alone is no reason to ship."""
+    baseline_p: float
+    """Of the paired test that the fine-tuned model is no better than that baseline."""
     base: ModelResult
     fine_tuned: ModelResult
     over_champion: ChampionComparison | None
     """None where the region had no champion."""
+    over_best: ChampionComparison | None
+    """Over the best champion so far; None where that is the present one."""
     comparisons: dict[str, MetricComparison]
     """By metric name, the primary one first; metrics that are not defined on these examples are absent."""
     n_fixed: int
@@ -131,9 +146,11 @@ class BenchmarkReport:
     n_broken: int
     """Examples that only the base model got right."""
     p_value: float
-    """Of `n_fixed` against `n_broken`: McNemar's exact test, or a permutation test where examples share groups."""
+    """Of the primary metric: McNemar's mid-p, or a permutation test where examples have scores or share groups."""
     subgroups: tuple[Subgroup, ...]
     """By the source's subgroup column, the largest first; none where it names nothing."""
+    by_doubt: tuple[Subgroup, ...]
+    """Clear examples apart from those whose label the experts doubted; none where all are of one kind."""
     outcome: Outcome
     n_needed: int | None
     """Test examples that would show a true difference of this size; None where these do, or there is none."""

@@ -40,9 +40,20 @@ def by_subgroup(rows: Sequence[Prediction], base_right: FloatArray, tuned_right:
     """Judge each subgroup of the examples by itself, the largest first.
 
     `base_right`, `tuned_right` [n] are whether the models' answers to `rows` are right. Subgroups of one group of
-    examples have no interval and are left out; so is a subgroup that all examples share.
+    examples say nothing of others and are left out; so is a subgroup that all examples share.
     """
-    names = np.array([row.subgroup or "" for row in rows], dtype=object)
+    return _apart([row.subgroup or "" for row in rows], rows, base_right, tuned_right)
+
+
+def by_doubt(rows: Sequence[Prediction], base_right: FloatArray, tuned_right: FloatArray) -> tuple[Subgroup, ...]:
+    """Judge the examples with a clear label apart from those whose label the experts doubted."""
+    return _apart(["doubtful" if row.doubtful else "clear" for row in rows], rows, base_right, tuned_right)
+
+
+def _apart(
+    named: Sequence[str], rows: Sequence[Prediction], base_right: FloatArray, tuned_right: FloatArray
+) -> tuple[Subgroup, ...]:
+    names = np.array(named, dtype=object)
     groups = np.array([row.group for row in rows], dtype=object)
     found = {str(name): np.flatnonzero(names == name) for name in np.unique(names) if name}
     judged = {name: at for name, at in found.items() if len(at) < len(rows) and len(np.unique(groups[at])) > 1}

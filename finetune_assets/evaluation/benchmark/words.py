@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_assets.evaluation.benchmark.report import Baseline, MetricComparison
+from finetune_assets.evaluation.benchmark.pairing import Gain
+from finetune_assets.evaluation.benchmark.report import Baseline, MetricComparison, ModelResult
 from finetune_assets.evaluation.sample_size import POWER
 from finetune_assets.evaluation.scoring import Scoring
 from finetune_assets.evaluation.statistics import Interval, Outcome, outcome, p_words, signed_parts, verdict
@@ -38,10 +39,23 @@ def to_be_sure(n_needed: int | None, n: int) -> str:
     )
 
 
-def against_trivial(trivial: Baseline, primary: str, gain: Interval) -> str:
+def against_trivial(trivial: Baseline, primary: str, gain: Interval, p_value: float) -> str:
     """Say whether the fine-tuned model is of more use than the best trivial one."""
-    beats = "beats" if gain.low > 0 else "is worse than" if gain.high < 0 else "is not shown to beat"
+    beats = {"better": "beats", "worse": "is worse than", "inconclusive": "is not shown to beat"}[
+        outcome(gain, p_value)
+    ]
     change, low, high = signed_parts(gain, scale=100)
     numbers = f"{change} points ({100 * gain.level:g} % interval {low} to {high})"
     right = f"which is right in {100 * (trivial.metrics[primary] or 0):.1f} %"
     return f"The fine-tuned model {beats} a trivial one ({trivial.name}), {right}: {numbers}."
+
+
+def failures(tuned: ModelResult, base: ModelResult, n: int, complete: Gain | None) -> str:
+    """Say how many requests failed, and what the comparison would be without them."""
+    if not tuned.n_failed and not base.n_failed:
+        return ""
+    failed = f"{tuned.n_failed} of {n} requests of the fine-tuned model and {base.n_failed} of the base model failed"
+    if complete is None:
+        return f"{failed}; they count as wrong."
+    change, low, high = signed_parts(complete.difference, scale=100)
+    return f"{failed}; they count as wrong. On the {complete.n} that both answered: {change} points ({low} to {high})."

@@ -21,6 +21,7 @@ from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.evaluation.statistics import FloatArray
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, Split
+from finetune_assets.task.judging import DecidingMetric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,14 +43,14 @@ class Evidence:
         return len(self.score)
 
 
-def evidence(predictions: pd.DataFrame, split: Split, answer: Answer) -> Evidence:
-    """Collect what calibration needs of one split of the predictions.
+def evidence(predictions: pd.DataFrame, split: Split, answer: Answer, metric: DecidingMetric | None = None) -> Evidence:
+    """Collect what calibration needs of one split of the predictions; `metric` says which texts are right.
 
     Raises:
         EvaluationError: columns missing.
     """
     rows = [row for row in read_predictions(predictions, split, "fine_tuned") if row.error is None]
-    pairs = [_score_and_truth(row, answer) for row in rows]
+    pairs = [_score_and_truth(row, answer, metric) for row in rows]
     kept = [(score, truth, row.group) for row, (score, truth) in zip(rows, pairs, strict=True) if score is not None]
     scores, truths, groups = zip(*kept, strict=True) if kept else ((), (), ())
     return Evidence(np.array(scores, dtype=float), np.array(truths, dtype=float), np.array(groups, dtype=object))
@@ -90,11 +91,13 @@ def load(data: dict[str, Any]) -> Calibrator:
     return known.get(str(data.get("method")), PlattCalibrator).from_dict(data)
 
 
-def _score_and_truth(row: Prediction, answer: Answer) -> tuple[float | None, float | None]:
+def _score_and_truth(
+    row: Prediction, answer: Answer, metric: DecidingMetric | None
+) -> tuple[float | None, float | None]:
     match answer:
         case BinaryAnswer():
             return row.p_positive, float(row.truth == answer.positive)
         case NumberAnswer():
             return row.predicted_value, row.truth_value
         case _:
-            return row.p_predicted, float(scoring_of(answer).score([row]).right[0])
+            return row.p_predicted, float(scoring_of(answer, metric).score([row]).right[0])

@@ -10,18 +10,22 @@ from finetune_assets.evaluation.scoring.metric import Scoring
 from finetune_assets.evaluation.scoring.number import NumberScoring
 from finetune_assets.evaluation.scoring.text import TextScoring
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.judging import DecidingMetric
 
 __all__ = ["Scoring", "scoring_of"]
 
 
-def scoring_of(answer: Answer) -> Scoring[Any]:
-    """Return how answers of this kind are judged."""
+def scoring_of(answer: Answer, metric: DecidingMetric | None = None) -> Scoring[Any]:
+    """Return how answers of this kind are judged, by `metric` where one is named."""
     match answer:
         case BinaryAnswer():
-            return BinaryScoring(answer)
+            scoring: Scoring[Any] = BinaryScoring(answer)
         case ChoiceAnswer():
-            return ChoiceScoring(answer)
+            scoring = ChoiceScoring(answer)
         case NumberAnswer():
-            return NumberScoring(answer)
+            scoring = NumberScoring(answer)
         case TextAnswer():
-            return TextScoring(answer)
+            scoring = TextScoring(answer, exact=metric == "exact_match")
+    if metric is not None:
+        scoring.decide_by(metric)
+    return scoring

@@ -34,6 +34,12 @@ def balanced_accuracy(answers: BinaryAnswers, weights: FloatArray) -> FloatArray
     return (ratio(tp, tp + fn) + ratio(tn, tn + fp)) / 2
 
 
+def balanced(truth: FloatArray, right: FloatArray) -> FloatArray:
+    """Return scores [n] whose mean is the mean share of right answers [n] over the true answers that occur."""
+    _, member, n_of = np.unique(truth, return_inverse=True, return_counts=True)
+    return right * len(truth) / (len(n_of) * n_of[member])
+
+
 def f1(answers: BinaryAnswers, weights: FloatArray) -> FloatArray:
     """Return the harmonic mean of precision and recall of the positive answer [b]."""
     tp, fp, fn, _ = _counts(answers, weights)
@@ -67,9 +73,11 @@ def pr_auc(answers: BinaryAnswers, weights: FloatArray) -> FloatArray:
 
 METRICS: Mapping[str, Metric[BinaryAnswers]] = {
     "accuracy": share_of("Accuracy", lambda answers: answers.right),
-    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy),
+    "balanced_accuracy": Metric(
+        "Balanced accuracy", balanced_accuracy, lambda answers: balanced(answers.positive, answers.right)
+    ),
     "f1": Metric("F1", f1),
-    "mcc": Metric("Matthews correlation", mcc),
+    "mcc": Metric("Matthews correlation", mcc, lowest=-1),
     "roc_auc": Metric("ROC AUC", roc_auc),
     "pr_auc": Metric("PR AUC", pr_auc),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune_assets.evaluation.prediction import Prediction
-from finetune_assets.evaluation.scoring.binary import check_words
+from finetune_assets.evaluation.scoring.binary import balanced, check_words
 from finetune_assets.evaluation.scoring.metric import Metric, Scoring, ratio, share_of
 from finetune_assets.evaluation.statistics import FloatArray
 from finetune_assets.task import ChoiceAnswer
@@ -45,7 +45,9 @@ def balanced_accuracy(answers: ChoiceAnswers, weights: FloatArray) -> FloatArray
 METRICS: Mapping[str, Metric[ChoiceAnswers]] = {
     "accuracy": share_of("Accuracy", lambda answers: answers.right),
     "macro_f1": Metric("Macro F1", macro_f1),
-    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy),
+    "balanced_accuracy": Metric(
+        "Balanced accuracy", balanced_accuracy, lambda answers: balanced(answers.truth.argmax(axis=1), answers.right)
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.statistics import FloatArray
 
@@ -45,6 +46,10 @@ class Metric(Generic[Scored]):
     higher_is_better: bool = True
     is_share: bool = True
     """Whether it is shown times 100; else it is in the answer's own unit."""
+    lowest: float = 0
+    """No value is less; of a share or correlation none is more than 1."""
+    of_readable: bool = False
+    """Whether unreadable answers have no place in it: only what both models gave readably is compared."""
 
 
 def mean_of(label: str, each: Callable[[Scored], FloatArray], **read: Any) -> Metric[Scored]:
@@ -79,6 +84,28 @@ def confusion(rows: Sequence[Prediction], labels: Sequence[str]) -> Confusion:
     return Confusion(tuple(labels), tuple(map(tuple, counts.tolist())))
 
 
+class Known(Protocol):
+    """An example whose true answer is known."""
+
+    @property
+    def truth(self) -> str:
+        """The true answer."""
+        ...
+
+    @property
+    def truth_value(self) -> float | None:
+        """The true number (number answers)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The true answer to an example that no model was asked."""
+
+    truth: str
+    truth_value: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A trivial model: one answer to every question."""
@@ -93,11 +120,26 @@ class Scoring(ABC, Generic[Scored]):
     """How answers of one kind are judged."""
 
     metrics: Mapping[str, Metric[Scored]]
-    """By name; the first one, the share of right answers, decides."""
+    """By name; the first one decides."""
     second: str | None = None
     """Name of the metric that is put beside the first one in words, where one alone would hide something."""
     labels: tuple[str, ...] = ()
     """The words of a confusion matrix; none where there are too many answers for one."""
+
+    def decide_by(self, name: str) -> None:
+        """Put the metric that decides before the others."""
+        self.metrics = {name: self.metrics[name]} | dict(self.metrics)
+
+    @property
+    def deciding(self) -> Metric[Scored]:
+        """The metric that decides: a mean of scores, so that there is a paired test."""
+        return next(iter(self.metrics.values()))
+
+    def decisive(self, answers: Scored) -> FloatArray:
+        """Return the score of each answer [n] whose mean is the deciding metric."""
+        if self.deciding.each is None:
+            raise EvaluationError(f"{self.deciding.label} cannot decide: it is no mean of each answer's score")
+        return self.deciding.each(answers)
 
     @abstractmethod
     def score(self, rows: Sequence[Prediction]) -> Scored:
@@ -111,12 +153,19 @@ class Scoring(ABC, Generic[Scored]):
     def badness(self, row: Prediction) -> float:
         """Return how bad a wrong answer is, to show the worst ones; higher is worse."""
 
-    def constants(self, rows: Sequence[Prediction]) -> list[Constant]:
-        """Return the trivial models, which know the true answers: the most frequent, of several the first by name."""
-        answer = min(Counter(row.truth for row in rows).items(), key=lambda item: (-item[1], item[0]))[0]
+    def constants(self, known: Sequence[Known]) -> list[Constant]:
+        """Return the trivial models that true answers suggest, the best one first: the most frequent answer.
+
+        Of several that are as frequent it is the first by name.
+        """
+        answer = min(Counter(map(self._suggested, known)).items(), key=lambda item: (-item[1], item[0]))[0]
         shown = answer if len(answer) <= 40 else f"{answer[:39]}…"
         return [Constant(f"always “{shown}”", answer)]
 
     def bands(self, rows: Sequence[Prediction]) -> dict[str, int] | None:  # noqa: ARG002
         """Count answers by how good they are, best first; None where there is only right and wrong."""
         return None
+
+    def _suggested(self, known: Known) -> str:
+        """Return what a trivial model could always answer."""
+        return known.truth

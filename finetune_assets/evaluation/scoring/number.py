@@ -5,20 +5,22 @@ that is more. With 0.2 and 40 these are the bands of the product-price course: g
 twice as much, red is the rest. The share of good answers decides, and not the mean error, because one figure must not
 hang on a few wild answers and because a good answer is what the task asks for; the mean error stands beside it.
 
-An answer without a number is wrong. Where an error must have a size, it is taken as 0, so that it misses by the truth.
+An answer without a number is wrong. It has no error, though: the errors are of the examples that both models answered
+with a number, and how many were unreadable is told beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from finetune_assets.dataset.answer_reading import render
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
-from finetune_assets.evaluation.scoring.metric import Constant, Metric, Scoring, mean_of, share_of
+from finetune_assets.evaluation.scoring.metric import Constant, Known, Metric, Scoring, mean_of, share_of
 from finetune_assets.evaluation.statistics import FloatArray
 from finetune_assets.task import NumberAnswer
 
@@ -32,7 +34,7 @@ class NumberAnswers:
 
     truth: FloatArray
     guess: FloatArray
-    """0 where the answer has no number."""
+    """NaN where the answer has no number."""
     right: FloatArray
     """1 where the answer is within the tolerance, else 0."""
 
@@ -74,13 +76,14 @@ def outlier_share(answers: NumberAnswers) -> FloatArray:
     return (answers.error > OUTLIER * np.abs(answers.truth)).astype(float)
 
 
+_ERROR: dict[str, Any] = {"higher_is_better": False, "is_share": False, "of_readable": True}
 METRICS: Mapping[str, Metric[NumberAnswers]] = {
     "within_tolerance": share_of("Answers within tolerance", lambda answers: answers.right),
-    "mae": mean_of("Mean absolute error", lambda answers: answers.error, higher_is_better=False, is_share=False),
-    "rmse": Metric("Root mean squared error", rmse, higher_is_better=False, is_share=False),
-    "rmsle": Metric("Root mean squared log error", rmsle, higher_is_better=False, is_share=False),
-    "spearman": Metric("Rank correlation", spearman),
-    "outlier_share": share_of("Outliers", outlier_share, higher_is_better=False),
+    "mae": mean_of("Mean absolute error", lambda answers: answers.error, **_ERROR),
+    "rmse": Metric("Root mean squared error", rmse, **_ERROR),
+    "rmsle": Metric("Root mean squared log error", rmsle, **_ERROR),
+    "spearman": Metric("Rank correlation", spearman, lowest=-1, of_readable=True),
+    "outlier_share": share_of("Outliers", outlier_share, higher_is_better=False, of_readable=True),
 }
 
 
@@ -101,7 +104,7 @@ class NumberScoring(Scoring[NumberAnswers]):
             raise EvaluationError(f"the true answer of {lacking[0].example_id!r} must be a number")
         return NumberAnswers(
             truth=np.array([row.truth_value for row in rows], dtype=float),
-            guess=np.array([row.predicted_value or 0.0 for row in rows], dtype=float),
+            guess=np.array([row.predicted_value for row in rows], dtype=float),
             right=np.array([self.band(row) == "green" for row in rows], dtype=float),
         )
 
@@ -117,15 +120,32 @@ class NumberScoring(Scoring[NumberAnswers]):
                 return colour
         return "red"
 
-    def constants(self, rows: Sequence[Prediction]) -> list[Constant]:
-        """Return the mean and the median of the true numbers: no constant has less squared, or less absolute, error."""
-        truth = self.score(rows).truth
-        values = {"mean": float(np.mean(truth)), "median": float(np.median(truth))}
+    def constants(self, known: Sequence[Known]) -> list[Constant]:
+        """Return the numbers that suit these true ones, the one first that is within the tolerance of the most.
+
+        Beside it the mean and the median: no constant has less squared, or less absolute, error.
+        """
+        truth = np.array([one.truth_value for one in known], dtype=float)
+        values = {
+            "which is good most often": self._best(truth),
+            "the mean": float(truth.mean()),
+            "the median": float(np.median(truth)),
+        }
         digits = self._answer.decimals
         return [
-            Constant(f"always {value:.{digits}f}, the {name}", render(value, self._answer), value)
+            Constant(f"always {value:.{digits}f}, {name}", render(value, self._answer), value)
             for name, value in values.items()
         ]
+
+    def _best(self, truth: FloatArray) -> float:
+        """Return the middle of the numbers that are within the tolerance of the most true ones [n]."""
+        reach = np.maximum(self._answer.tolerance * np.abs(truth), self._answer.tolerance_absolute)
+        # Two that only touch have no number in common: an end comes before a beginning.
+        ends = np.concatenate([truth - reach, truth + reach])
+        step = np.repeat([1, -1], len(truth))
+        order = np.lexsort((step, ends))
+        most = int(np.argmax(step[order].cumsum()))
+        return float(ends[order][most : most + 2].mean())
 
     def bands(self, rows: Sequence[Prediction]) -> dict[str, int]:
         """Count the green, orange and red answers."""
@@ -133,8 +153,8 @@ class NumberScoring(Scoring[NumberAnswers]):
         return {colour: found.count(colour) for colour in ("green", "orange", "red")}
 
     def badness(self, row: Prediction) -> float:
-        """Return how far it is off."""
-        return abs((row.predicted_value or 0.0) - (row.truth_value or 0.0))
+        """Return how far it is off; an answer without a number comes first."""
+        return np.inf if row.predicted_value is None else abs(row.predicted_value - (row.truth_value or 0.0))
 
 
 def _ranks(values: FloatArray, share: FloatArray) -> FloatArray:

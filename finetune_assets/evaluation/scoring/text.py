@@ -15,7 +15,7 @@ import numpy as np
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
-from finetune_assets.evaluation.scoring.metric import Metric, Scoring, mean_of, share_of
+from finetune_assets.evaluation.scoring.metric import Known, Metric, Scoring, mean_of, share_of
 from finetune_assets.evaluation.scoring.text_words import holds, words
 from finetune_assets.evaluation.statistics import FloatArray
 from finetune_assets.task import TextAnswer
@@ -26,14 +26,15 @@ class TextAnswers:
     """The score of each of n answers, each array [n], 0 to 1; an empty answer has 0 throughout."""
 
     right: FloatArray
-    """1 where the answer proper is in the text, else 0."""
+    """1 where the answer proper is in the text, or where it alone is, by what the task takes for right; else 0."""
+    holds: FloatArray
     f1: FloatArray
     exact: FloatArray
     in_format: FloatArray
 
 
 METRICS: Mapping[str, Metric[TextAnswers]] = {
-    "contains_answer": share_of("Answers that hold the truth", lambda answers: answers.right),
+    "contains_answer": share_of("Answers that hold the truth", lambda answers: answers.holds),
     "token_f1": mean_of("Token F1", lambda answers: answers.f1),
     "exact_match": share_of("Exact match", lambda answers: answers.exact),
     "format_adherence": share_of("Keeps the format", lambda answers: answers.in_format),
@@ -46,18 +47,22 @@ class TextScoring(Scoring[TextAnswers]):
     metrics = METRICS
     second = "token_f1"
 
-    def __init__(self, answer: TextAnswer) -> None:
+    def __init__(self, answer: TextAnswer, *, exact: bool = False) -> None:
         self._separator = answer.separator
+        self._exact = exact
 
     def score(self, rows: Sequence[Prediction]) -> TextAnswers:
         """Compare the answers proper word by word."""
         if not rows:
             raise EvaluationError("there must be at least 1 answer to score, got 0")
+        holds = np.array([self.contains(row) for row in rows], dtype=float)
         pairs = [(words(self._proper(row.truth)), words(self._proper(row.predicted or ""))) for row in rows]
+        exact = np.array([row.predicted is not None and t == g for row, (t, g) in zip(rows, pairs, strict=True)])
         return TextAnswers(
-            right=np.array([self.contains(row) for row in rows], dtype=float),
+            right=exact.astype(float) if self._exact else holds,
+            holds=holds,
             f1=np.array([token_f1(true, given) for true, given in pairs], dtype=float),
-            exact=np.array([true == given for true, given in pairs], dtype=float),
+            exact=exact.astype(float),
             in_format=np.array([self._in_format(row) for row in rows], dtype=float),
         )
 
@@ -68,6 +73,9 @@ class TextScoring(Scoring[TextAnswers]):
     def badness(self, row: Prediction) -> float:
         """Return how sure the model was of a wrong text; those without log-probabilities come last."""
         return -1 if row.p_predicted is None else row.p_predicted
+
+    def _suggested(self, known: Known) -> str:
+        return self._proper(known.truth).strip()
 
     def _proper(self, text: str) -> str:
         return text.partition(self._separator)[0]

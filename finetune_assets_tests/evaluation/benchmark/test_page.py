@@ -120,7 +120,7 @@ def test_a_model_without_mistakes_has_no_worst_examples() -> None:
 def test_examples_without_an_answer_are_mentioned() -> None:
     frame = predictions()
     frame.loc[frame["example_id"] == "cell0007", "error"] = "timed out"
-    assert "1 left out, because a request failed" in Page(to_html(compare(frame))).text
+    assert "1 requests of the fine-tuned model failed, counted as wrong" in Page(to_html(compare(frame))).text
 
 
 def test_the_picture_of_a_confusion_matrix_is_shown_only_where_the_page_cannot_draw_it() -> None:

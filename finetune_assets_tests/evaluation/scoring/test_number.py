@@ -16,7 +16,7 @@ COURSE = NumberAnswer(kind="number", template="${}", tolerance=0.2, tolerance_ab
 SHARE_ONLY = NumberAnswer(kind="number", tolerance=0.1)
 Pair = tuple[float, float | None]
 amount = st.floats(0, 1000).map(lambda value: round(value, 2))
-pairs = st.lists(st.tuples(amount, amount | st.none()), min_size=2, max_size=40)
+pairs = st.lists(st.tuples(amount, amount), min_size=2, max_size=40)
 
 
 def row(truth: float, guess: float | None):  # noqa: ANN201
@@ -31,20 +31,20 @@ def metrics(rows: list[Pair], weights: list[int] | None = None, answer: NumberAn
 
 
 def test_metrics_by_hand() -> None:
-    # errors 10, 20, 300 and, of an answer without a number, the truth itself: 200
-    found = metrics([(100, 110), (100, 80), (100, 400), (200, None)], answer=SHARE_ONLY)
+    # errors 10, 20 and 300
+    found = metrics([(100, 110), (100, 80), (100, 400)], answer=SHARE_ONLY)
     assert found["within_tolerance"] == 0
-    assert found["mae"] == pytest.approx((10 + 20 + 300 + 200) / 4)
-    assert found["rmse"] == pytest.approx(np.sqrt((100 + 400 + 90_000 + 40_000) / 4))
-    logs = [np.log(111 / 101), np.log(81 / 101), np.log(401 / 101), np.log(201)]
+    assert found["mae"] == pytest.approx((10 + 20 + 300) / 3)
+    assert found["rmse"] == pytest.approx(np.sqrt((100 + 400 + 90_000) / 3))
+    logs = [np.log(111 / 101), np.log(81 / 101), np.log(401 / 101)]
     assert found["rmsle"] == pytest.approx(np.sqrt(np.mean(np.square(logs))))
-    assert found["outlier_share"] == 1 / 4
+    assert found["outlier_share"] == 1 / 3
 
 
 @given(pairs)
 @settings(deadline=None)
 def test_metrics_equal_scikit_learns_and_scipys(rows: list[Pair]) -> None:
-    truth, guess = [true for true, _ in rows], [guess or 0.0 for _, guess in rows]
+    truth, guess = [true for true, _ in rows], [guess for _, guess in rows]
     found = metrics(rows)
     assert found["mae"] == pytest.approx(sklearn.metrics.mean_absolute_error(truth, guess))
     assert found["rmse"] == pytest.approx(sklearn.metrics.root_mean_squared_error(truth, guess))
@@ -94,7 +94,10 @@ def test_the_very_number_is_right_even_at_zero() -> None:
 
 
 def test_a_missing_number_is_wrong_even_where_the_truth_is_zero() -> None:
-    assert metrics([(0.0, None), (1.0, 1.0)])["within_tolerance"] == 0.5
+    found = metrics([(0.0, None), (1.0, 1.0)])
+    assert found["within_tolerance"] == 0.5
+    # It has no error, and is not taken for a perfect 0.
+    assert np.isnan(found["mae"])
 
 
 def test_temperatures_below_zero_have_no_logarithmic_error() -> None:
@@ -103,12 +106,26 @@ def test_temperatures_below_zero_have_no_logarithmic_error() -> None:
     assert found["mae"] == 1.5
 
 
-def test_the_trivial_models_give_the_mean_and_the_median() -> None:
+def test_the_trivial_models_give_what_is_good_most_often_the_mean_and_the_median() -> None:
     constants = NumberScoring(COURSE).constants([row(value, None) for value in (1, 2, 9)])
     assert [(each.name, each.answer, each.value) for each in constants] == [
+        # Within 40 of all three are the numbers above -31 and below 41.
+        ("always 5.00, which is good most often", "$5.00", 5),
         ("always 4.00, the mean", "$4.00", 4),
         ("always 2.00, the median", "$2.00", 2),
     ]
+
+
+@given(st.lists(amount, min_size=1, max_size=30))
+def test_no_number_is_good_more_often_than_the_trivial_models_first(truth: list[float]) -> None:
+    scoring = NumberScoring(NumberAnswer(kind="number", decimals=9, tolerance=0.1, tolerance_absolute=3))
+
+    def good(guess: float) -> int:
+        return sum(scoring.band(row(true, guess)) == "green" for true in truth)
+
+    best = scoring.constants([row(value, None) for value in truth])[0].value
+    tried = [true + step for true in truth for step in (-2.9, -1.0, 0.0, 1.0, 2.9)]
+    assert best is not None and good(best) >= max(map(good, tried))
 
 
 def test_a_true_answer_without_a_number_is_refused() -> None:
