@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 
 from rich.console import Console
 from upath import UPath
@@ -29,6 +30,8 @@ from finetune_assets.task import Task, readable_tasks
 from finetune_assets.task.places import task_files
 
 _POLL_SECONDS = 2.0
+_TRAINING_POLL_SECONDS = 6.0
+"""While there is nothing but training: to ask Dagster costs as much of a core as its sensors."""
 _CANCEL_SECONDS = 15.0
 """For runs under way to end in order, after Ctrl-C."""
 
@@ -82,10 +85,11 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
 
     SUMMARY.unlink(missing_ok=True)  # it is there only after a demo that succeeded; `_is_made` relies on it
     say("Starting the fine-tuning server and Dagster, where they do not run ...")
-    with ExitStack() as stack:
-        if task.provider == "local":
-            stack.enter_context(fine_tuning_server(say, server_port))
-        running = stack.enter_context(dagster(say, port))
+    with ExitStack() as ended_last, ThreadPoolExecutor() as beside, ExitStack() as ended_first:
+        server = fine_tuning_server(say, server_port) if task.provider == "local" else nullcontext()
+        serves = beside.submit(ended_last.enter_context, server)
+        running = ended_first.enter_context(dagster(say, port))
+        serves.result()
         client, instance = connect(task.provider), DagsterClient(running.url)
         _load(task, instance, running)
         register_regions(task, dagster_home())
@@ -97,7 +101,8 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
                 while not all(state.ended for state in states):
                     _update(states, task, instance, client, started, demo)
                     display.show(states)
-                    time.sleep(_POLL_SECONDS)
+                    only_training = all(state.ended or state.is_training for state in states)
+                    time.sleep(_TRAINING_POLL_SECONDS if only_training else _POLL_SECONDS)
         except DagsterError:
             running.require_alive()
             raise

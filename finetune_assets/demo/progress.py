@@ -35,6 +35,12 @@ class RegionState:
         return self.failure is not None or set(STAGES) <= self.made.keys()
 
     @property
+    def is_training(self) -> bool:
+        """Whether its job goes on at the provider, so that nothing happens in Dagster."""
+        goes_on = self.training is not None and self.training.status not in fine_tuning.ENDED
+        return goes_on and "finetuned_model" not in self.made
+
+    @property
     def now(self) -> str:
         """What is going on, in words."""
         if self.failure:

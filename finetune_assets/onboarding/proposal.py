@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from finetune_assets.dataset import sources
+from finetune_assets.dataset.example import Example
 from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.answers import answer_of
 from finetune_assets.onboarding.columns import Column, Part, candidates
+from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_pattern
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
 from finetune_assets.task import TextAnswer
 from finetune_assets.task.all_sources import Source
@@ -59,7 +61,8 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
     if missing := next((part for part in ("question", "answer") if parts[part] == NONE), None):
         names = ", ".join(column.name for column in survey.columns)
         raise TaskError(f"no column can be the {missing}; name it by --set {missing}=COLUMN: {names}")
-    source = {"kind": survey.kind, "path": _written(survey.path), **_of_kind(survey, parts)}
+    parts |= _told_by_names(survey, _source(survey, parts), parts, stated)
+    source = _source(survey, parts)
     if _is_scored(survey, parts) and stated.get("kind") in (None, "binary"):
         source, answer = _scored(source), {"kind": "binary", "positive": "Yes", "negative": "No"}
     else:
@@ -81,6 +84,28 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
         "provider": parts["provider"],
     }
     return Proposal(attributes, parts, others)
+
+
+def _source(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
+    return {"kind": survey.kind, "path": _written(survey.path), **_of_kind(survey, parts)}
+
+
+def _told_by_names(
+    survey: Survey, source: Mapping[str, Any], parts: Mapping[str, str], stated: Mapping[str, str]
+) -> dict[str, str]:
+    """The group and the region that no column has and the images' names tell, as a pattern on what names them."""
+    columns = {"table": parts["image"], "image_qa": "filename", "image_folder": "name"}
+    column = columns.get(survey.kind, NONE)
+    wanted = {part for part in ("group", "region") if parts[part] == NONE and part not in stated}
+    if column == NONE or not wanted or "region_from_path" in source:
+        return {}
+    read = islice(_all_of(source), ROWS_LOOKED_AT)
+    pictured = [(row.image, row.answer or "") for row in read if isinstance(row.image, str)]
+    found = {
+        "group": group_pattern(name for name, _ in pictured),
+        "region": region_pattern(pictured, MIN_EXAMPLES_OF_A_REGION),
+    }
+    return {part: f"{column}{BY}{pattern}" for part, pattern in found.items() if pattern and part in wanted}
 
 
 def task_name(path: Path) -> str:
@@ -142,7 +167,9 @@ def _of_kind(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
             region = {"region_field": parts["region"]} if _has_regions(parts) else {"region": "all"}
             return region | ({"group_field": parts["group"]} if parts["group"] != NONE else {})
         case "image_qa":
-            return survey.settings if "region_from_path" in survey.settings else {**survey.settings, "region": "all"}
+            patterns = {f"{part}_pattern": parted(parts[part])[1] for part in ("group", "region")}
+            found = {**survey.settings, **{key: pattern for key, pattern in patterns.items() if pattern}}
+            return found if {"region_from_path", "region_pattern"} & found.keys() else {**found, "region": "all"}
         case "coco" | "voc" | "yolo":
             category = {} if parts["category"] == NONE else {"category": parts["category"]}
             return {**survey.settings, **category, "question": parts["question"], "region": "all"}
@@ -153,11 +180,16 @@ def _of_kind(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
 def _columns(parts: Mapping[str, str]) -> dict[str, str]:
     """The columns of a table as its source names them; a text that is no column is taken as it is."""
     found = {
-        part: _braced(parts[part]) for part in ("image", "answer", "group", "split") if parts[part] not in (NONE, OWN)
+        part: _braced(parted(parts[part])[0])
+        for part in ("image", "answer", "group", "split")
+        if parts[part] not in (NONE, OWN)
     }
     question = parts["question"]
     found["question"] = question if " " in question or "{" in question or question.endswith("?") else _braced(question)
-    found["region"] = _braced(parts["region"]) if _has_regions(parts) else "all"
+    found["region"] = _braced(parted(parts["region"])[0]) if _has_regions(parts) else "all"
+    for part in ("group", "region"):
+        if (pattern := parted(parts[part])[1]) is not None:
+            found[f"{part}_pattern"] = pattern
     return found
 
 
@@ -195,10 +227,14 @@ def _labels(survey: Survey, source: Mapping[str, Any], parts: Mapping[str, str])
         return column.values, column.has_more
     if survey.classes:
         return survey.classes, False
-    everywhere = {key: value for key, value in source.items() if not key.startswith("region")} | {"region": "all"}
-    read = sources.read(TypeAdapter(Source).validate_python(everywhere), "all", TextAnswer(kind="text"))
-    labels = Counter(example.answer for example in islice(read, ROWS_LOOKED_AT) if example.answer)
+    labels = Counter(example.answer for example in islice(_all_of(source), ROWS_LOOKED_AT) if example.answer)
     return labels, False
+
+
+def _all_of(source: Mapping[str, Any]) -> Iterator[Example]:
+    """Read a source as if it had one region and its answers were texts."""
+    everywhere = {key: value for key, value in source.items() if not key.startswith("region")} | {"region": "all"}
+    return sources.read(TypeAdapter(Source).validate_python(everywhere), "all", TextAnswer(kind="text"))
 
 
 def _words(answer: Mapping[str, Any]) -> str:

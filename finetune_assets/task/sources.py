@@ -83,6 +83,9 @@ RegionOfColumns = Annotated[str, AfterValidator(_a_column_or_a_name)]
 GROUP_PATTERN: Any = Field(
     default=None, description="Regular expression on what group is; the first of its groups is meant instead of all."
 )
+REGION_PATTERN: Any = Field(
+    default=None, description="Regular expression on what region is; the first of its groups is meant instead of all."
+)
 SPLIT_WORDS: Any = Field(default=None, description="What the data's own words for splits mean, such as {fold_9: test}.")
 
 
@@ -185,6 +188,12 @@ def _with_its_group(source: _M, group: str | None) -> _M:
     return source
 
 
+def _with_its_region(source: _M, region: str) -> _M:
+    if getattr(source, "region_pattern", None) is not None and not columns_in(region):
+        raise ValueError('region_pattern looks into the region: let that be a column, such as region: "{image}"')
+    return source
+
+
 def _with_its_split(source: _M, split: str | None) -> _M:
     if getattr(source, "splits", None) is not None and split is None:
         raise ValueError("splits says what the data's words for splits mean: name also where they stand")
@@ -223,6 +232,7 @@ class ScoredImagesSource(Tables, OwnSplits, FileSource, Pictured):
     score: OfColumns = "{score}"
     """Column of the score, from 0 to 1."""
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
+    region_pattern: Pattern | None = REGION_PATTERN
     group: OfColumns | None = Field(
         default=None,
         description="Rows for which this is the same stay in one split. By default the column `group`, where it is.",
@@ -239,8 +249,8 @@ class ScoredImagesSource(Tables, OwnSplits, FileSource, Pictured):
     )
 
     @model_validator(mode="after")
-    def _a_pattern_of_a_group(self) -> ScoredImagesSource:
-        return _with_its_group(self, self.group)
+    def _patterns_of_something(self) -> ScoredImagesSource:
+        return _with_its_region(_with_its_group(self, self.group), self.region)
 
 
 class _OneWayToTheRegion(FileSource):
@@ -325,6 +335,7 @@ class Parts(Pictured):
         default=None, description="Explanation that follows a text answer, after the answer's separator."
     )
     region: RegionOfColumns = Field(default="{region}", description="A column in braces, or one name for all rows.")
+    region_pattern: Pattern | None = REGION_PATTERN
     group: OfColumns | None = Field(default=None, description="Rows for which this is the same stay in one split.")
     group_pattern: Pattern | None = GROUP_PATTERN
     subgroup: OfColumns | None = Field(
@@ -339,8 +350,8 @@ class Parts(Pictured):
     )
 
     @model_validator(mode="after")
-    def _a_pattern_of_a_group(self) -> Parts:
-        return _with_its_group(self, self.group)
+    def _patterns_of_something(self) -> Parts:
+        return _with_its_region(_with_its_group(self, self.group), self.region)
 
     @field_validator("question")
     @classmethod

@@ -16,6 +16,7 @@ from finetune_assets.demo.results import results as results_of
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.pipeline.io_manager import write_json
+from finetune_assets.provider.fine_tuning import Progress
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -82,6 +83,15 @@ def test_a_region_has_ended_with_its_last_stage_or_a_failure() -> None:
     assert (almost.ended, almost.now) == (False, "champion")
     assert progress.RegionState("mono", made=dict.fromkeys(progress.STAGES, 1.0)).ended
     assert progress.RegionState("mono", failure="no memory").ended
+
+
+def test_a_region_only_trains_while_its_job_goes_on() -> None:
+    state = progress.RegionState("mono")
+    assert not state.is_training
+    state.training = Progress("running")
+    assert state.is_training
+    state.training = Progress("succeeded")
+    assert not state.is_training
 
 
 @given(st.dictionaries(st.sampled_from(progress.STAGES), st.integers(100, 900).map(float)))

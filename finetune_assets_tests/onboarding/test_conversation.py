@@ -195,3 +195,31 @@ def test_what_cannot_be_a_task_yet_says_which_part_is_missing(tmp_path: Path) ->
     path = table(tmp_path / "numbers.csv", [{"a": n, "b": n * 2} for n in range(9)])
     with pytest.raises(TaskError, match="no column can be the question; name it by --set question=COLUMN: a, b"):
         begun(path)
+
+
+def test_region_and_group_in_the_names_of_images_are_proposed_and_may_be_corrected(tmp_path: Path) -> None:
+    rows = []
+    for n in range(120):
+        name = f"{'north' if n % 2 else 'south'}_P{n // 4:03}_slice{n % 4:02}.png"
+        put(tmp_path / "imgs" / name, picture(size=(16, 16), shade=20 + n))
+        rows.append({"file": f"imgs/{name}", "label": "crack" if n % 3 == 0 else "intact"})
+    path = table(tmp_path / "labels.csv", rows)
+    task, shown = begun(path)
+    source = task.source.model_dump()
+    assert (source["region"], source["group"], task.regions) == ("{file}", "{file}", "discover")
+    assert "Regions: north 60, south 60." in shown and "p001" in shown
+    answers = iter(["region", "none", "group", r"{file} by imgs/([a-z]+)_", "task", "other", ""])
+    task, shown = begun(path, ask=lambda _: next(answers))
+    source = task.source.model_dump()
+    assert (task.regions, source["group_pattern"]) == (["all"], r"imgs/([a-z]+)_")
+
+
+def test_names_of_images_beside_questions_tell_their_group(tmp_path: Path) -> None:
+    entries = []
+    for n in range(24):
+        put(tmp_path / "image_ct" / f"case{n // 3}_{n}.png", picture(shade=5 * n))
+        asked = [{"question": "Is A above B?", "answer": n % 2}]
+        entries.append({"filename": f"case{n // 3}_{n}.png", "question_answer": asked})
+    (tmp_path / "qa_ct.json").write_text(json.dumps(entries))
+    task, _ = begun(tmp_path / "qa_ct.json")
+    assert task.source.model_dump()["group_pattern"] == r"(?:^|[/\\_ -])(case[0-9]+)[/\\_. -]"

@@ -23,6 +23,7 @@ from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource,
 
 MAX_NAMED = 50
 """Columns that a row's problem lists."""
+_NO_REGION = "does not match source.region_pattern, so it has no region"
 _SHOWN = 80
 """Letters of a cell that are shown."""
 
@@ -62,7 +63,7 @@ def row_regions(source: Columns, tables: Iterable[Table]) -> Iterator[str]:
     for table in tables:
         for _, row in table.rows():
             if not isinstance(row, str):
-                yield region_of(source, source.region, row)
+                yield region_of(source, row)
 
 
 class _RowReader:
@@ -81,7 +82,7 @@ class _RowReader:
         """Make an example of a row, or its problem; None where it is of another region."""
         if isinstance(row, str):
             return origin.problem(Reason.MALFORMED_LINE, row)
-        region = region_of(self._source, self._source.region, row)
+        region = region_of(self._source, row)
         if region not in ("", origin.region):
             return None
         texts = {column: text(cell(row, column), self._source.dialect.empties) for column in self._columns}
@@ -95,8 +96,9 @@ class _RowReader:
             lacking = _lacking(self._answers.missing(row) or self._source.answer, row)
             return origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {lacking}")
         if not region:
-            named = filled_with(self._source.region, texts)
-            return origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {named!r} cannot be a region's name")
+            named = filled(self._source.region, row, self._source.dialect.empties)[:_SHOWN]
+            why = "cannot be a region's name" if self._source.region_pattern is None else _NO_REGION
+            return origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {named!r} {why}")
         if lacks := self._belongs.lacks(row):
             return origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
         return self._example(origin, row, texts, self._explained(found, texts))

@@ -76,7 +76,7 @@ def _rows(
         row |= labels.of(row)
         if region is None:
             yield number, row
-        elif region_of(source, source.region, row) in ("", region):
+        elif region_of(source, row) in ("", region):
             found = _opened(file, with_pixels=True)
             yield from (
                 (number, shown) for shown in ([found] if isinstance(found, str) else _images(source, found, row))

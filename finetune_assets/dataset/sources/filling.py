@@ -6,9 +6,9 @@ import re
 from collections.abc import Container
 from functools import cache
 
-from finetune_assets.dataset.identity import region_name
+from finetune_assets.dataset.identity import region_matched, region_name
 from finetune_assets.dataset.reading.cells import Cells, cell, text
-from finetune_assets.task.sources import Tables, columns_in
+from finetune_assets.task.sources import Columns, ScoredImagesSource, columns_in
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
 
@@ -36,9 +36,12 @@ def filled_with(written: str, texts: dict[str, str]) -> str:
     return _COLUMN.sub(lambda match: texts[match[1]], written).strip()
 
 
-def region_of(source: Tables, written: str, row: Cells) -> str:
-    """Name a row's region as a task's text says; "" where its cells are empty or cannot be a name."""
-    return region_name(filled(written, row, source.dialect.empties)) if columns_in(written) else written
+def region_of(source: Columns | ScoredImagesSource, row: Cells) -> str:
+    """Name a row's region as the task says; "" where its cells are empty, match no pattern or cannot be a name."""
+    if not columns_in(source.region):
+        return source.region
+    found = filled(source.region, row, source.dialect.empties)
+    return region_name(found) if source.region_pattern is None else region_matched(source.region_pattern, found)
 
 
 def words_of(written: str) -> str:

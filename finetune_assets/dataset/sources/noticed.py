@@ -20,7 +20,7 @@ from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.reading import record_name, rows, table_files
 from finetune_assets.dataset.reading.cells import Cells, cell
 from finetune_assets.dataset.reading.delimited import layout_of
-from finetune_assets.dataset.sources.filling import filled
+from finetune_assets.dataset.sources.filling import filled, region_of
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.task import Answer, BinaryAnswer
@@ -97,7 +97,7 @@ def _rows(source: TableSource | ScoredImagesSource) -> Iterator[Cells]:
 
 def _spelled(source: TableSource | ScoredImagesSource, region: str) -> str:
     """Say how the rows of a region spell it, where that is in several ways; "" for one."""
-    if not columns_in(source.region):
+    if not columns_in(source.region) or source.region_pattern is not None:
         return ""
     spelled: Counter[str] = Counter()
     for row in _rows(source):
@@ -119,7 +119,7 @@ def _unused(source: TableSource | ScoredImagesSource, region: str) -> str:
     for row in _rows(source):
         if isinstance(source, ScoredImagesSource) and "group" in row:
             return ""
-        if columns_in(source.region) and region_name(filled(source.region, row, source.dialect.empties)) != region:
+        if region_of(source, row) != region:
             continue
         for column in row.keys() - used:
             if re.sub(r"[\W_]+", "", column).lower() in _KEYS and (value := group_name(cell(row, column))):

@@ -44,9 +44,10 @@ def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Ex
             if isinstance(row, str):
                 yield origin.problem(Reason.MALFORMED_LINE, row)
                 continue
-            found_region = region_of(source, source.region, row)
+            found_region = region_of(source, row)
             if not found_region:
-                yield origin.missing(words_of(source.region))
+                matches = "" if source.region_pattern is None else " that matches source.region_pattern"
+                yield origin.missing(f"{words_of(source.region)}{matches}")
             elif found_region == region and (lacks := belongs.lacks(row)):
                 yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
             elif found_region == region:
@@ -59,7 +60,7 @@ def regions(source: ScoredImagesSource) -> Iterator[str]:
     for table in _tables(source):
         for _, row in table.rows():
             if not isinstance(row, str):
-                yield region_of(source, source.region, row)
+                yield region_of(source, row)
 
 
 def _tables(source: ScoredImagesSource) -> Iterator[Table]:

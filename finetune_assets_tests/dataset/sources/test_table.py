@@ -153,3 +153,26 @@ def test_a_text_without_a_column_is_refused_with_what_was_meant() -> None:
         TableSource(kind="table", path="t.csv", question="title")
     with pytest.raises(ValidationError, match="region must be a column in braces"):
         TableSource(kind="table", path="t.csv", region="All of them")
+
+
+def test_a_pattern_takes_the_region_and_the_group_out_of_a_file_s_name(tmp_path: Path) -> None:
+    names = ["Physics_P1_a.png", "south_P1_b.png", "physics_P02_c.png", "P3.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(picture())
+    patterns: dict[str, object] = {"region_pattern": "^([^_]+)_", "group_pattern": "_(P[0-9]+)_"}
+    columns: dict[str, object] = {"image": "{file}", "question": "Is it so?", "region": "{file}", "group": "{file}"}
+    path = csv(tmp_path, "".join(["file,answer\n", *(f"{name},Yes\n" for name in names)]))
+    made = read(path, TEXT, **columns, **patterns)
+    assert [(example.group, example.problem) for example in made] == [
+        ("p1", None),
+        ("p02", None),
+        (None, "missing_field"),
+    ]
+    assert "'P3.png' does not match source.region_pattern, so it has no region" in made[-1].detail
+    source = TableSource.model_validate({"kind": "table", "path": str(path), **columns, **patterns})
+    assert list(table.regions(source)) == ["physics", "south", "physics", ""]
+
+
+def test_a_pattern_on_a_region_that_is_no_column_is_refused() -> None:
+    with pytest.raises(ValidationError, match="region_pattern looks into the region: let that be a column"):
+        TableSource(kind="table", path="t.csv", region="all", region_pattern="(.)")
