@@ -6,11 +6,12 @@ is only ever added to; going back to an earlier champion is a line in it, too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 from finetune_assets.errors import EvaluationError
+from finetune_assets.evaluation.promotion_policy import Reason
 
 Way = Literal["checks", "approval", "rollback"]
 
@@ -37,6 +38,8 @@ class Champion:
     approved_by: str | None = None
     trained_at: str | None = None
     """When its job was submitted: ISO 8601, UTC; None of champions from before this was kept."""
+    best: bool = True
+    """Whether it did no worse than the best champion before it, so that its successors are held against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,26 @@ class Standing:
     """The newest model where it is not the champion."""
     objections: tuple[str, ...] = ()
     """Why it is not."""
+    reasons: tuple[Reason, ...] = ()
+    """Everything that was asked about the newest model, and the answers."""
+    judged: tuple[str, ...] = ()
+    """The region's models that were judged, oldest first: each is a chance to find a gain where there is none."""
 
     @property
     def champion(self) -> Champion | None:
         """The model that answers for the region."""
         return self.history[-1] if self.history else None
+
+    @property
+    def best(self) -> Champion | None:
+        """The champion that successors are held against: the last one that was no worse than the best before it."""
+        return next((entry for entry in reversed(self.history) if entry.best), self.champion)
+
+    def attempt(self, model: str) -> int:
+        """Which of the region's models this one is, from 1."""
+        earlier = (entry.model for entry in self.history if entry.model not in self.judged)
+        known = list(dict.fromkeys((*earlier, *self.judged)))
+        return known.index(model) + 1 if model in known else len(known) + 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON; `from_dict` makes an equal one of that."""
@@ -63,11 +81,12 @@ class Standing:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         history = tuple(Champion(**entry) for entry in data["history"])
-        return cls(history, data["candidate"], tuple(data["objections"]))
+        reasons = tuple(Reason(**reason) for reason in data.get("reasons", ()))
+        return cls(history, data["candidate"], tuple(data["objections"]), reasons, tuple(data.get("judged", ())))
 
 
 def consider(
-    standing: Standing, newest: Champion, objections: Collection[str], *, needs_approval: bool, approved_by: str = ""
+    standing: Standing, newest: Champion, reasons: Sequence[Reason], *, needs_approval: bool, approved_by: str = ""
 ) -> Standing:
     """Make the newest model the champion, or note why it is not.
 
@@ -77,15 +96,19 @@ def consider(
     Args:
         standing: Before.
         newest: The region's newest model; its `way` and `approved_by` are set here.
-        objections: What its checks say against it.
+        reasons: What was asked about it, and the answers.
         needs_approval: Whether a person has to agree.
         approved_by: Who does; empty is nobody.
     """
+    objections = [reason.words for reason in reasons if not reason.good]
+    judged = tuple(dict.fromkeys((*standing.judged, newest.model)))
+    standing = replace(standing, reasons=tuple(reasons), judged=judged)
     champion = standing.champion
     if champion and champion.model == newest.model:
         if champion.calibrator == newest.calibrator:
             return replace(standing, candidate=None, objections=())
-        kept = replace(newest, way=champion.way, approved_by=approved_by or champion.approved_by)
+        agreed = approved_by or champion.approved_by
+        kept = replace(newest, way=champion.way, approved_by=agreed, best=champion.best)
         return _unless(objections, standing, kept)
     against = list(objections)
     if not approved_by and any(newest.model == earlier.model for earlier in standing.history):
@@ -107,35 +130,14 @@ def roll_back(standing: Standing, model: str, since: str, approved_by: str) -> S
     if model not in earlier:
         known = ", ".join(earlier) or "none"
         raise EvaluationError(f"{model!r} was no earlier champion of this region; ways back lead to: {known}")
-    entry = replace(earlier[model], since=since, way="rollback", approved_by=approved_by or None)
+    entry = replace(earlier[model], since=since, way="rollback", approved_by=approved_by or None, best=True)
     left = champion.model if champion else None
     why = f"replaced by a rollback{f' of {approved_by}' if approved_by else ''}"
-    return Standing((*standing.history, entry), candidate=left, objections=(why,))
-
-
-def objections(benchmark: Mapping[str, Any], calibration: Mapping[str, Any], ignored: Collection[str]) -> list[str]:
-    """Return what the reports of a region's newest model say against its use.
-
-    Args:
-        benchmark: The benchmark's report as JSON.
-        calibration: The calibrator's report as JSON.
-        ignored: Names of checks that the task has switched off.
-    """
-    against: list[str] = []
-    if "better_than_base" not in ignored and benchmark["outcome"] != "better":
-        against.append(f"it is not shown to be better than the base model: {benchmark['verdict']}")
-    elif benchmark["over_baseline"]["low"] <= 0:
-        against.append(f"it is not shown to be better than one answer to everything: {benchmark['verdict']}")
-    champion = benchmark.get("over_champion")
-    if champion and champion["outcome"] == "worse":
-        against.append(f"it is worse than the champion: {champion['verdict']}")
-    if "calibration_helps" not in ignored and calibration["outcome"] == "worse":
-        against.append(f"its calibrator makes it worse: {calibration['verdict']}")
-    return against
+    return replace(standing, history=(*standing.history, entry), candidate=left, objections=(why,))
 
 
 def _unless(against: Collection[str], standing: Standing, next_one: Champion) -> Standing:
     """Add the next champion to the history, or note what stands against it."""
     if against:
         return replace(standing, candidate=next_one.model, objections=tuple(against))
-    return Standing((*standing.history, next_one))
+    return replace(standing, history=(*standing.history, next_one), candidate=None, objections=())

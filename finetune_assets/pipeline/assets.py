@@ -32,6 +32,7 @@ from finetune_assets.evaluation import calibration, charts
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.evaluation.prediction import Role
+from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, reviews, spending, views
 from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.changes import SOURCE_FILES, SOURCE_ROWS
@@ -347,15 +348,20 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     )
 
 
-@stage(io="tables", checks=[checks.BETTER_THAN_BASE, checks.NOTHING_FORGOTTEN, checks.ENOUGH_SCORES])
+@stage(
+    io="tables", checks=[checks.ANSWERS_GIVEN, checks.BETTER_THAN_BASE, checks.NOTHING_FORGOTTEN, checks.ENOUGH_SCORES]
+)
 def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Result:
     """Compare the new model with the base model and the champion on the test split; collect scores for calibration."""
     task = region.task
     client = connect(task.provider)
     models: dict[Role, str] = {"base": task.base_model, "fine_tuned": finetuned_model["model"]}
-    now = standing(region).champion
-    if now and now.model != finetuned_model["model"] and now.provider == task.provider:
-        models["champion"] = now.model
+    before = standing(region)
+    now = before.champion
+    earlier: dict[Role, Champion | None] = {"champion": now, "best": before.best}
+    for role, champion in earlier.items():
+        if champion and champion.model not in models.values() and champion.provider == task.provider:
+            models[role] = champion.model
     examples = filtered_qa.frame(split=CALIBRATED)
     with AnswerCache(Path(region.outputs.answers)) as cache:
         predictions = ask_models(client, task, examples, models, cache)
@@ -382,6 +388,7 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
             "page": dg.MetadataValue.path(str(region.path("benchmark", ".html"))),
         },
         check_results=[
+            checks.answers_given(region.name, found, task.benchmark),
             checks.better_than_base(region.name, found.outcome, found.verdict),
             checks.nothing_forgotten(region.name, elsewhere),
             checks.enough_scores(region.name, predictions, task.answer),

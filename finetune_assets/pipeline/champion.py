@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +12,9 @@ import orjson
 import pandas as pd
 from pydantic import Field
 
-from finetune_assets.evaluation import promotion
+from finetune_assets.evaluation import promotion, promotion_policy
 from finetune_assets.evaluation.promotion import Champion, Standing
+from finetune_assets.evaluation.promotion_policy import Counted
 from finetune_assets.pipeline import views
 from finetune_assets.pipeline.checks import Check
 from finetune_assets.pipeline.stage import Region, Result, stage
@@ -42,17 +45,44 @@ def champion(
         after = promotion.roll_back(before, choice.roll_back_to, now, choice.approved_by)
     else:
         benchmark = orjson.loads(region.path("benchmark", ".json").read_bytes())
-        ignored = [name for name, severity in task.checks.items() if severity == "off"]
+        newest = _newest(task, finetuned_model, benchmark, calibrator, now)
+        reasons = promotion_policy.judge(
+            task.policy,
+            benchmark,
+            calibrator["report"],
+            Counted(before.attempt(newest.model), tuple(_of_other_regions(region))),
+            limits=(task.benchmark.max_failed, task.benchmark.max_unreadable),
+            ignored=_ignored(task),
+        )
+        needs_approval = task.policy.by == "approval"
         after = promotion.consider(
-            before,
-            _newest(task, finetuned_model, benchmark, calibrator, now),
-            promotion.objections(benchmark, calibrator["report"], ignored),
-            needs_approval=task.promotion == "approval",
-            approved_by=choice.approved_by,
+            before, newest, reasons, needs_approval=needs_approval, approved_by=choice.approved_by
         )
     return dg.MaterializeResult(
         value=after.to_dict(), metadata=_metadata(after), check_results=[_promoted(region.name, after)]
     )
+
+
+def _ignored(task: Task) -> list[str]:
+    return [name for name, severity in task.checks.items() if severity == "off"]
+
+
+def _of_other_regions(region: Region) -> Iterator[float]:
+    """Yield the p-values of the task's other regions, raised for their attempts; 1 of those without a benchmark."""
+    own = region.path("benchmark", ".json")
+    if region.task.regions == "discover":
+        others = [path.name.removesuffix(".json") for path in own.parent.glob("*.json") if path.name != own.name]
+    else:
+        others = [name for name in region.task.regions if name != region.name]
+    for name in others:
+        other = replace(region, name=name)
+        path = other.path("benchmark", ".json")
+        if not path.exists():
+            yield 1.0
+            continue
+        report = orjson.loads(path.read_bytes())
+        attempt = standing(other).attempt(report["fine_tuned"]["model"])
+        yield promotion_policy.raised(promotion_policy.gain_p(report, _ignored(region.task)), attempt)
 
 
 def _newest(
@@ -72,7 +102,13 @@ def _newest(
         since=now,
         way="checks",
         trained_at=model.get("submitted_at"),
+        best=_is_best(benchmark),
     )
+
+
+def _is_best(benchmark: dict[str, Any]) -> bool:
+    best = benchmark.get("over_best") or benchmark.get("over_champion")
+    return best is None or best["difference"]["estimate"] >= 0
 
 
 def standing(region: Region) -> Standing:
@@ -90,6 +126,7 @@ def _metadata(now: Standing) -> dict[str, Any]:
         **({"candidate": now.candidate} if now.candidate else {}),
         # Tables shorten long names; these are to be copied.
         **({"ways_back": ", ".join(earlier)} if earlier else {}),
+        "decided": views.table(pd.DataFrame([reason.to_dict() for reason in now.reasons])),
         "history": views.table(table),
     }
 

@@ -78,9 +78,9 @@ def ask_models(
         try:
             tables.append(predict(client, task, questions[role], model, role, cache))
         except ProviderError as error:
-            if role != "champion" or not is_gone(error):
+            if role not in ("champion", "best") or not is_gone(error):
                 raise
-            dg.get_dagster_logger().warning(f"nothing is compared with the champion {model}: {error}")
+            dg.get_dagster_logger().warning(f"nothing is compared with the {role} {model}: {error}")
     return pd.concat(tables, ignore_index=True)
 
 

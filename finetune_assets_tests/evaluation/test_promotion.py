@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.promotion import Champion, Standing, consider, objections, roll_back
+from finetune_assets.evaluation.promotion import Champion, Standing, consider, roll_back
+from finetune_assets.evaluation.promotion_policy import Reason
+
+WORSE = Reason("Is it better?", False, "it is worse")
 
 
 def model(name: str, **changes: Any) -> Champion:
@@ -45,7 +48,7 @@ def test_a_model_without_objections_becomes_the_champion_and_the_one_before_stay
 
 
 def test_a_model_with_objections_is_a_candidate_and_the_champion_stays() -> None:
-    standing = consider(champions("first"), model("second"), ["it is worse"], needs_approval=False)
+    standing = consider(champions("first"), model("second"), [WORSE], needs_approval=False)
     assert standing.champion == model("first")
     assert (standing.candidate, standing.objections) == ("second", ("it is worse",))
 
@@ -58,13 +61,28 @@ def test_a_person_approves_where_the_task_asks_for_it() -> None:
 
 
 def test_a_person_cannot_approve_what_the_checks_object_to() -> None:
-    refused = consider(champions("first"), model("second"), ["it is worse"], needs_approval=True, approved_by="Anna")
+    refused = consider(champions("first"), model("second"), [WORSE], needs_approval=True, approved_by="Anna")
     assert refused.champion == model("first")
 
 
 def test_looking_again_at_the_champion_changes_nothing() -> None:
     standing = champions("first")
     assert consider(standing, model("first"), [], needs_approval=True) == standing
+    assert standing.judged == ("first",)
+
+
+def test_every_model_that_was_judged_is_an_attempt() -> None:
+    standing = consider(champions("first"), model("second"), [WORSE], needs_approval=False)
+    assert [standing.attempt(name) for name in ("first", "second", "third")] == [1, 2, 3]
+    old = replace(standing, judged=())
+    assert [old.attempt(name) for name in ("first", "third")] == [1, 2]
+
+
+def test_a_champion_that_did_less_than_the_best_is_not_what_its_successors_are_held_against() -> None:
+    standing = consider(champions("first"), model("second", best=False), [], needs_approval=False)
+    assert standing.champion == model("second", best=False)
+    assert standing.best == model("first")
+    assert consider(standing, model("third"), [], needs_approval=False).best == model("third")
 
 
 def test_a_new_calibrator_of_the_champion_is_taken_over_without_asking_again() -> None:
@@ -95,40 +113,10 @@ def test_the_history_only_grows_and_survives_json(steps: list[tuple[str, bool, b
     standing = Standing()
     for name, objected, needs_approval, by in steps:
         after = consider(
-            standing, model(name), ["no"] if objected else [], needs_approval=needs_approval, approved_by=by
+            standing, model(name), [WORSE] if objected else [], needs_approval=needs_approval, approved_by=by
         )
         assert after.history[: len(standing.history)] == standing.history
         assert Standing.from_dict(after.to_dict()) == after
         if needs_approval and not by:
             assert after.champion == standing.champion
         standing = after
-
-
-def reports(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    benchmark = {"outcome": "better", "verdict": "numbers", "over_baseline": {"low": 0.01}, "over_champion": None}
-    return benchmark | changes, {"outcome": "inconclusive", "verdict": "numbers"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"outcome": "inconclusive"}, "better than the base model"),
-        ({"over_baseline": {"low": -0.01}}, "better than one answer to everything"),
-        ({"over_champion": {"outcome": "worse", "verdict": "numbers"}}, "worse than the champion"),
-    ],
-)
-def test_a_report_s_bad_news_is_an_objection(changes: dict[str, Any], said: str) -> None:
-    [objection] = objections(*reports(**changes), ignored=[])
-    assert said in objection and "numbers" in objection
-
-
-def test_a_harmful_calibrator_is_an_objection() -> None:
-    benchmark, calibration = reports()
-    [objection] = objections(benchmark, calibration | {"outcome": "worse"}, ignored=[])
-    assert "calibrator" in objection
-
-
-def test_a_good_report_has_no_objections_and_a_check_that_is_off_makes_none() -> None:
-    assert objections(*reports(), ignored=[]) == []
-    benchmark, calibration = reports(outcome="worse")
-    assert objections(benchmark, calibration | {"outcome": "worse"}, ["better_than_base", "calibration_helps"]) == []

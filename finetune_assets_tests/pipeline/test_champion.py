@@ -8,11 +8,16 @@ from typing import Any
 import dagster as dg
 from upath import UPath
 
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.io_manager import write_json
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.stage import Region
+from finetune_assets_tests.evaluation.predictions import predictions
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words
+
+BASE = {"better": 0.5, "inconclusive": 0.85}
+"""How often the base model is right, where the fine-tuned one is in 85 of 100."""
 
 
 def evaluated(project: Project, model: str, outcome: str = "better", slope: float = 1.0) -> None:
@@ -20,14 +25,7 @@ def evaluated(project: Project, model: str, outcome: str = "better", slope: floa
     verdict = "these are the numbers"
     made = {
         "finetuned_model": {"model": model, "base_model": "base", "job_id": f"job of {model}"},
-        "benchmark": {
-            "outcome": outcome,
-            "verdict": verdict,
-            "over_baseline": {"low": 0.1},
-            "primary": "accuracy",
-            "n": 40,
-            "fine_tuned": {"metrics": {"accuracy": 0.9}},
-        },
+        "benchmark": compare(predictions(base=BASE[outcome])).to_dict() | {"verdict": verdict},
         "calibrator": {
             "calibrator": {"method": "platt", "model": model, "slope": slope},
             "report": {"outcome": "better", "verdict": verdict},
@@ -55,7 +53,16 @@ def test_a_better_model_answers_for_its_region_at_once(tmp_path: Path) -> None:
     result = decide(project)
     assert champion(project) == project.metadata("champion")["champion"] == "ft:first"
     assert evaluations(result)["promoted"].passed
-    assert "| ft:first | accuracy | 0.9 | 40 | checks |" in project.metadata("champion")["history"]
+    assert "| ft:first | accuracy | 0.8583 | 120 | checks |" in project.metadata("champion")["history"]
+
+
+def test_what_was_asked_of_a_model_is_shown_with_its_answers(tmp_path: Path) -> None:
+    project = Project(make_task(regions=["mono", "poly"]), tmp_path)
+    evaluated(project, "ft:first")
+    decide(project)
+    decided = project.metadata("champion")["decided"]
+    assert "| Is it better than its base model? | True | it is better than its base model: +" in decided
+    assert "as attempt 1 in one of 2 regions" in decided
 
 
 def test_a_model_that_is_not_better_leaves_the_champion_and_the_check_says_why(tmp_path: Path) -> None:
@@ -66,7 +73,11 @@ def test_a_model_that_is_not_better_leaves_the_champion_and_the_check_says_why(t
     result = decide(project)
     assert champion(project) == "ft:first" and project.metadata("champion")["candidate"] == "ft:second"
     said = words(result, "promoted")
-    assert "ft:second is not its champion" in said and "these are the numbers. Now ft:first answers for it." in said
+    assert (
+        "ft:second is not its champion" in said
+        and "it is not shown to be better than its base model" in said
+        and said.endswith("Now ft:first answers for it.")
+    )
 
 
 def test_a_champion_that_its_checks_object_to_by_now_goes_on_with_a_warning(tmp_path: Path) -> None:
