@@ -59,6 +59,8 @@ def projects(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) ->
                 sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
                 filtering={"label_errors": "off", "outliers": False},
                 base_model="tiny-text",
+                # It learns in seconds, and has learned little.
+                benchmark={"max_unreadable": 1.0},
                 method={"n_epochs": 5, "batch_size": 2, "learning_rate_multiplier": 10},
                 provider=server.base_url,
             )

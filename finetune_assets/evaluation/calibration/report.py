@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from finetune_assets.evaluation.calibration.recalibration import Recalibration, recalibrate
 from finetune_assets.evaluation.calibration.reliability import (
     brier_score,
     calibration_error,
@@ -39,6 +40,8 @@ class CalibrationScores:
     ece: Interval
     brier: float
     log_loss: float
+    recalibration: Recalibration
+    """Whether they are shown to be off, and in which way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,16 @@ def judge_probabilities(
     after, _ = checked(p_after, y)
     members = np.arange(len(labels)) if groups is None else np.asarray(groups)
     scores = _scores(before, labels, members), _scores(after, labels, members)
-    brier = paired_bootstrap(squared_errors(before, labels), squared_errors(after, labels), members)
+    errors = squared_errors(before, labels), squared_errors(after, labels)
+    brier = paired_bootstrap(*errors, members)
     losses = log_losses(before, labels), log_losses(after, labels)
     change, p_value = paired_bootstrap(*losses, members), paired_permutation(*losses, members)
     lowered = outcome(change, p_value, higher_is_better=False)
     needed = needed_examples(*losses, members) if lowered == "inconclusive" and change.estimate < 0 else None
-    why_not = None if lowered == "better" else _why_not(scores[0].ece, bool(np.ptp(after) == 0), lowered, needed)
-    by_brier: Outcome = "better" if brier.high < 0 else "worse" if brier.low > 0 else "inconclusive"
+    why_not = None if lowered == "better" else _why_not(scores[0], bool(np.ptp(after) == 0), lowered, needed)
+    by_brier = outcome(brier, paired_permutation(*errors, members), higher_is_better=False)
     verdict = f"{_judged('Brier score', by_brier, brier)}. {_judged('log loss', lowered, change, p_value)}."
+    verdict += f" Before, the probabilities were {scores[0].recalibration}; after: {scores[1].recalibration}."
     return CalibrationReport(
         n=len(labels),
         before=scores[0],
@@ -98,7 +103,12 @@ def judge_probabilities(
 
 
 def _scores(p: FloatArray, y: FloatArray, groups: ArrayLike) -> CalibrationScores:
-    return CalibrationScores(ece=calibration_error(p, y, groups), brier=brier_score(p, y), log_loss=log_loss(p, y))
+    return CalibrationScores(
+        ece=calibration_error(p, y, groups),
+        brier=brier_score(p, y),
+        log_loss=log_loss(p, y),
+        recalibration=recalibrate(p, y, groups),
+    )
 
 
 def _judged(score: str, found: Outcome, difference: Interval, p_value: float | None = None) -> str:
@@ -111,8 +121,9 @@ def _judged(score: str, found: Outcome, difference: Interval, p_value: float | N
     )
 
 
-def _why_not(before: Interval, constant: bool, found: Outcome, needed: int | None) -> str:
+def _why_not(scores: CalibrationScores, constant: bool, found: Outcome, needed: int | None) -> str:
     """Say why the log loss did not fall, from the calibration error before and what the calibrator makes of scores."""
+    before = scores.ece
     error = f"a calibration error of {before.estimate:.3f} (95 % interval {before.low:.3f} to {before.high:.3f})"
     if constant:
         return "The model's probabilities do not tell the answers apart: calibration can give no more than one share."
@@ -120,7 +131,7 @@ def _why_not(before: Interval, constant: bool, found: Outcome, needed: int | Non
         return "What holds on the calibration split does not on the test split: see whether both are of the same data."
     if before.high <= WELL_CALIBRATED:
         why = f"There was nothing to gain: the model's own probabilities had {error}."
-    elif before.low <= WELL_CALIBRATED:
+    elif not scores.recalibration.is_off:
         why = f"The model's own probabilities are not shown to be off: they had {error}."
     else:
         why = f"The model's own probabilities were off, they had {error}, but a gain is not shown."

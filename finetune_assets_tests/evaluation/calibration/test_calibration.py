@@ -156,7 +156,7 @@ def test_unchanged_probabilities_are_called_unchanged() -> None:
     assert report.verdict.startswith(
         "Calibration did not change the Brier score significantly: 0.0000 (95 % interval 0.0000 to 0.0000). "
         "Calibration did not change the log loss significantly: 0.0000 (95 % interval 0.0000 to 0.0000, p = 1). "
-        "The model's own probabilities "
+        "Before, the probabilities were "
     )
     assert "would be needed" not in report.verdict
 
@@ -169,7 +169,7 @@ def test_a_lower_log_loss_has_the_p_of_its_paired_test() -> None:
     assert report.log_loss_p == paired_permutation(log_losses(p, y), log_losses(after, y), groups) < 0.05
     assert report.why_not is None
     assert "Calibration lowered the log loss significantly: -0." in report.verdict
-    assert report.verdict.endswith(f"{p_words(report.log_loss_p)}).")
+    assert f"{p_words(report.log_loss_p)}). Before, the probabilities were too sure" in report.verdict
 
 
 def flat(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
