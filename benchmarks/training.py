@@ -41,7 +41,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from finetune_assets.server.base_models import SHARE, TEXT_MODEL, VISION_MODEL, BaseModel
 from finetune_assets.server.model.adapters import LORA_RANK
-from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, encode_example
+from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, encode_conversation
 from finetune_assets.server.model.network import load
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import PIXELS, BundledVision, patches
@@ -262,7 +262,7 @@ def encoded(base: BaseModel, examples: list[Example]) -> list[Sequence]:
     """The examples as tokens, made by the server's own code for all."""
     network = load(base)
     features = ImageFeatures(network)
-    return [encode_example(network, example["messages"], features) for example in examples]
+    return [made for example in examples for made in encode_conversation(network, example["messages"], features)]
 
 
 def their_text(turn: Turn, base: BaseModel, examples: list[Example], options: dict[str, Any]) -> None:

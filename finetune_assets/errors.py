@@ -73,5 +73,9 @@ class BaseModelError(FinetuneAssetsError, RuntimeError):
     """A base model is unknown, cannot be fetched, or its bytes are not the published ones."""
 
 
+class UnfitModelError(BaseModelError):
+    """A base model is of a kind that this server would not train and serve as its makers meant."""
+
+
 class PrecisionError(FinetuneAssetsError, ValueError):
     """`FINETUNE_ASSETS_DTYPE` names no precision that models compute in."""

@@ -70,6 +70,13 @@ class BaseModel:
     """A folder in Hugging Face format, or a Hugging Face id."""
     vision: bool
     """Whether it takes images."""
+    revision: str | None = None
+    """Of a Hugging Face model: the commit, tag or branch that `models.yaml` pins."""
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it is one of those that come with this package."""
+        return self.name in BUNDLED
 
 
 def ensure_config(home: Path) -> None:

@@ -14,7 +14,16 @@ from PIL import Image
 
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.devices import PRECISION, Precision
-from finetune_assets_tests.tiny_models import CHAT_TEMPLATE, write_text_model
+from finetune_assets.server.model.chat_encoding import ImageSource, Sequence, encode_conversation
+from finetune_assets.server.model.network import Network
+from finetune_assets_tests.tiny_models import write_text_model
+
+PARTS_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Contents are lists of parts, as the templates of published image models want them."""
 
 
 @contextmanager
@@ -58,7 +67,7 @@ def hub_vision_base(folder: Path) -> BaseModel:
     side = {"height": 30, "width": 30}
     processor = LlavaProcessor(
         CLIPImageProcessorPil(size=side, crop_size=side), tokenizer, patch_size=15, num_additional_image_tokens=1,
-        vision_feature_select_strategy="default", chat_template=CHAT_TEMPLATE, image_token="<image>",
+        vision_feature_select_strategy="default", chat_template=PARTS_TEMPLATE, image_token="<image>",
     )  # fmt: skip
     target = folder / "llava"
     with torch.random.fork_rng():
@@ -66,6 +75,14 @@ def hub_vision_base(folder: Path) -> BaseModel:
         LlavaForConditionalGeneration(config).save_pretrained(target)
     processor.save_pretrained(target)
     return BaseModel("tiny-llava", str(target), vision=True)
+
+
+def encode_example(
+    network: Network, messages: list[dict[str, Any]], features: ImageSource, tools: list[dict[str, Any]] | None = None
+) -> Sequence:
+    """A conversation whose template keeps earlier turns as they are."""
+    (sequence,) = encode_conversation(network, messages, features, tools)
+    return sequence
 
 
 def picture(color: str, size: tuple[int, int] = (40, 30)) -> Image.Image:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -19,6 +18,18 @@ if TYPE_CHECKING:
     from finetune_assets.server.generation.next_tokens import NextToken
 
 
+class Spelling(Protocol):
+    """The text of an answer's tokens, as they come."""
+
+    def add(self, token: int, /) -> str:
+        """Whole characters that the token completes."""
+        ...
+
+    def rest(self) -> str:
+        """What stands for a character that was broken off."""
+        ...
+
+
 class Answer:
     """Grows by one token at a time and tells its listener about text as soon as it cannot change any more."""
 
@@ -27,6 +38,7 @@ class Answer:
         request: GenerationRequest,
         index: int,
         limit: int,
+        text: Spelling,
         matcher: LLMatcher | None = None,
         listen: Callable[[Delta], None] | None = None,
     ) -> None:
@@ -43,7 +55,7 @@ class Answer:
         self._listen = listen
         self._generator = torch.Generator()
         self._generator.seed() if request.seed is None else self._generator.manual_seed(request.seed + index)
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stream = text
         self._text = ""
         self._sent = 0
         self._tokens: list[tuple[int, TokenLogprob | None]] = []
@@ -69,7 +81,7 @@ class Answer:
         if self.matcher is not None:
             self.matcher.consume_token(token.id)
         self._tokens.append((len(self._text), token.logprob))
-        self._text += self._decoder.decode(token.data)
+        self._text += self._stream.add(token.id)
         if (cut := self._stop_place()) is not None:
             self._cut(cut)
         elif self.matcher is not None and self.matcher.is_stopped():
@@ -100,7 +112,7 @@ class Answer:
         self._tell(len(self._text))
 
     def _finish(self, reason: str) -> None:
-        self._text += self._decoder.decode(b"", final=True)
+        self._text += self._stream.rest()
         self.finish_reason = reason
         self._tell(len(self._text))
 

@@ -10,6 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +31,37 @@ from finetune_assets.server.model.network import Network
 _SMALLEST_CAPACITY = 128
 
 logger = logging.getLogger(__name__)
+
+
+class Growing(Protocol):
+    """Everything that is under way for one base model, however it is computed."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """Answers that grow at each step."""
+        ...
+
+    @property
+    def n_waiting(self) -> int:
+        """Prompts that nothing was done for yet."""
+        ...
+
+    def add(self, completion: Completion) -> None:
+        """Queue a request."""
+        ...
+
+    def fail_all(self, error: Exception) -> None:
+        """End everything that is under way."""
+        ...
+
+    def step(self, set_threads: Callable[[int], None]) -> None:
+        """Make every answer longer by a token, and begin with those that wait."""
+        ...
 
 
 @dataclass(eq=False)
@@ -102,7 +134,7 @@ class Batch:
             # Without the error's message, which may quote a prompt.
             trace = "".join(traceback.format_tb(error.__traceback__))
             logger.warning("generation with %s failed: %s\n%s", self.network.base.name, type(error).__name__, trace)
-            failure = _explained(error)
+            failure = explained(error)
             for completion in concerned():
                 completion.fail(failure)
             self._drop_cancelled()
@@ -157,7 +189,7 @@ class Batch:
         )
         for row in self._rows:
             row.length += 1
-        self._take(self._rows, self.network.head(out.last_hidden_state[:, -1]).float())
+        self._take(self._rows, self.network.logits(out.last_hidden_state[:, -1]))
         for place in reversed(range(len(self._rows))):
             if self._rows[place].answer.finish_reason is not None:
                 self._remove(place)
@@ -169,7 +201,7 @@ class Batch:
             if row.completion.over:
                 continue
             if token is None:
-                row.completion.fail(_no_choice(row.completion.request))
+                row.completion.fail(no_choice(row.completion.request))
                 continue
             try:
                 row.answer.take(token, ends=token.id in self.network.end_ids)
@@ -233,13 +265,15 @@ def _doubled(rows: int, capacity: int, wanted_rows: int, wanted_capacity: int) -
     return rows, capacity
 
 
-def _no_choice(request: GenerationRequest) -> Exception:
+def no_choice(request: GenerationRequest) -> Exception:
+    """Say why no token can be chosen."""
     if request.logit_bias:
         return PromptError("logit_bias leaves no token to choose.", "invalid_value", "logit_bias")
     return BaseModelError("the model computes no finite probabilities for this prompt")
 
 
-def _explained(error: Exception) -> Exception:
+def explained(error: Exception) -> Exception:
+    """Word an error for whoever asked."""
     if isinstance(error, torch.OutOfMemoryError):
         torch.cuda.empty_cache()
     elif "can't allocate memory" not in str(error):  # torch has no class for it on a CPU

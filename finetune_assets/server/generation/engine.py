@@ -17,7 +17,7 @@ import torch
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.generation.batch import Batch
+from finetune_assets.server.generation.batch import Growing
 from finetune_assets.server.generation.completion import Completion
 from finetune_assets.server.generation.reader import Asked, Reader
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
@@ -38,8 +38,8 @@ class Engine:
         self._threads = threads
         self._readers: dict[str, Reader] = {}
         self._lock = threading.Lock()
-        self._arrivals: queue.Queue[tuple[Batch, Completion] | None] = queue.Queue()
-        self._batches: list[Batch] = []
+        self._arrivals: queue.Queue[tuple[Growing, Completion] | None] = queue.Queue()
+        self._batches: list[Growing] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
         self._thread.start()
@@ -116,7 +116,7 @@ class Engine:
         while not self._arrivals.empty():
             self._add(self._arrivals.get())
 
-    def _add(self, arrival: tuple[Batch, Completion] | None) -> None:
+    def _add(self, arrival: tuple[Growing, Completion] | None) -> None:
         if arrival is not None:
             batch, completion = arrival
             if batch not in self._batches:

@@ -16,6 +16,8 @@ from transformers.cache_utils import Cache
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.own_forward import logits_at
+from finetune_assets.server.model.proof import close
 
 _PROBE = 6
 """Tokens of the trial run that learns a decoder's shapes and checks that this cache suits it."""
@@ -133,6 +135,15 @@ class KeyValueCache(Cache):
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
 
+def cannot_batch(network: Network) -> str | None:
+    """Why answers of this model cannot grow side by side in this cache; None where they can."""
+    try:
+        layout_of(network)
+    except BaseModelError as error:
+        return str(error)
+    return None
+
+
 @torch.inference_mode()
 def layout_of(network: Network) -> Layout:
     """Learn the shapes by a trial run, and make sure that the decoder answers the same with this cache as without.
@@ -141,7 +152,8 @@ def layout_of(network: Network) -> Layout:
         BaseModelError: it does not, so that this server cannot generate with it.
     """
     windows = _windows(network)
-    embedded = network.embedding(torch.arange(_PROBE, device=network.device)[None])
+    ids = torch.arange(_PROBE, device=network.device)
+    embedded = network.embedding(ids[None])
     try:
         plain = network.decoder(inputs_embeds=embedded, use_cache=True)
         layers = plain.past_key_values.layers
@@ -154,9 +166,9 @@ def layout_of(network: Network) -> Layout:
             pieces.append(network.decoder(inputs_embeds=embedded[:, start:end], use_cache=True, **place)[0])
     except (AttributeError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise _unsuitable(network, f"{type(error).__name__}: {error}") from error
-    expected, found = plain.last_hidden_state.float(), torch.cat(pieces, dim=1).float()
-    if (expected - found).norm() > 0.05 * expected.norm():
-        raise _unsuitable(network, "its states differ when they are computed in parts")
+    expected = logits_at(network.model, ids, {}, torch.arange(_PROBE))
+    if not close(network.logits(torch.cat(pieces, dim=1))[0], expected):
+        raise _unsuitable(network, "its logits differ when they are computed in parts")
     return layout
 
 

@@ -19,11 +19,9 @@ _BAN, _IMPOSSIBLE = -100, float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
-    """A chosen token and what an answer makes of it."""
+    """A chosen token."""
 
     id: int
-    data: bytes
-    """What it adds to the text."""
     logprob: TokenLogprob | None
     """Where the request asks for it."""
 
@@ -44,10 +42,7 @@ class NextTokens:
         draws = [answer.draw() if answer.request.temperature else 0.0 for answer in answers]
         tokens = choose(adjusted, [r.temperature for r in requests], [r.top_p for r in requests], draws)
         logprobs = self._logprobs(requests, logits, tokens)
-        return [
-            NextToken(token, self._texts.of(token)[1], logprobs.get(row)) if usable[row] else None
-            for row, token in enumerate(tokens)
-        ]
+        return [NextToken(token, logprobs.get(row)) if usable[row] else None for row, token in enumerate(tokens)]
 
     def _logprobs(
         self, requests: list[GenerationRequest], logits: Tensor, tokens: list[int]

@@ -140,7 +140,7 @@ class Prefill:
             return None
         self._keep_blocks(group, cache)
         last = torch.tensor([len(row) - 1 for row in group.embedded], device=device) - (group.done - width)
-        logits = self._network.head(states[torch.arange(len(last), device=device), last]).float()
+        logits = self._network.logits(states[torch.arange(len(last), device=device), last])
         return group.readings, cache, logits
 
     def finished(self) -> None:

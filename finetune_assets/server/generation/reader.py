@@ -15,12 +15,15 @@ from functools import cached_property
 
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.generation.answer import Answer
-from finetune_assets.server.generation.batch import Batch
+from finetune_assets.server.generation.batch import Batch, Growing
 from finetune_assets.server.generation.completion import Completion, block_keys
 from finetune_assets.server.generation.constraints import Grammars
+from finetune_assets.server.generation.kv_cache import cannot_batch
 from finetune_assets.server.generation.lora import AdapterShelf
 from finetune_assets.server.generation.memory import Budget, budget
+from finetune_assets.server.generation.own_batch import OwnBatch
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
+from finetune_assets.server.generation.tokens import TextStream
 from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
     PromptError,
@@ -37,11 +40,16 @@ class ServedModel:
 
     def __init__(self, base: BaseModel) -> None:
         self.network: Network = load(base)
+        self.network.whole = self.network.whole or cannot_batch(self.network)
         self.network.lay_out_for_serving()
+        self._lead, _end = self.network.template.around()
         limits: Budget = budget(self.network.device)
         self.features = ImageFeatures(self.network, budget_bytes=limits.images)
         self.adapters = AdapterShelf(self.network, limits.adapters)
-        self.batch = Batch(self.network, limits, self._release)
+        if self.network.whole is None:
+            self.batch = Batch(self.network, limits, self._release)
+        else:
+            self.batch = OwnBatch(self.network, limits, self._release)
 
     @cached_property
     def grammars(self) -> Grammars:
@@ -61,11 +69,15 @@ class ServedModel:
         limit = self._limit(request, prompt)
         schema = request.json_schema
         answers = [
-            Answer(request, index, limit, None if schema is None else self.grammars.matcher(schema), asked.listen)
+            Answer(
+                request, index, limit, TextStream(self.network.tokenizer, self._lead),
+                None if schema is None else self.grammars.matcher(schema), asked.listen,
+            )
             for index in range(request.n)
-        ]
+        ]  # fmt: skip
         adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
-        return Completion(request, asked.future, prompt, adapter, answers, block_keys(prompt, adapter))
+        keys = [] if self.network.whole else block_keys(prompt, adapter)
+        return Completion(request, asked.future, prompt, adapter, answers, keys)
 
     def _check(self, request: GenerationRequest) -> None:
         for token in request.logit_bias:
@@ -108,7 +120,7 @@ class Asked:
 class Reader:
     """Prepares the requests for one base model, in the order they come, and hands them over."""
 
-    def __init__(self, base: BaseModel, hand_over: Callable[[Batch, Completion], None]) -> None:
+    def __init__(self, base: BaseModel, hand_over: Callable[[Growing, Completion], None]) -> None:
         self._base = base
         self._hand_over = hand_over
         self._queue: queue.Queue[Asked] = queue.Queue()

@@ -1,9 +1,50 @@
-"""The text of single tokens, which streams and OpenAI's log-probabilities are made of."""
+"""The text of tokens: of an answer that grows, and of single tokens, which OpenAI's log-probabilities are made of."""
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
+
+from tokenizers.decoders import DecodeStream
+
+
+class TextStream:
+    """The text of one answer, as its tokens come; decoded by the tokenizer's own decoder.
+
+    `lead` is blank space that a chat template puts before every answer; it is none of it.
+    """
+
+    def __init__(self, tokenizer: Any, lead: str = "") -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._lead = lead
+        self._held = ""
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._length = 0
+
+    def add(self, token: int) -> str:
+        """Whole characters that the token completes; a special token adds none."""
+        self._ids.append(token)
+        text = self._stream.step(self._backend, token) or ""
+        self._length += len(text)
+        return self._after_lead(text)
+
+    def rest(self) -> str:
+        """What stands for a character that was broken off."""
+        held, self._lead = self._held, ""
+        return held + self._backend.decode(self._ids, skip_special_tokens=True)[self._length :]
+
+    def _after_lead(self, text: str) -> str:
+        """Hold back what may be the lead, and drop it once it is."""
+        if not self._lead:
+            return text
+        self._held += text
+        if len(self._held) < len(self._lead) and self._lead.startswith(self._held):
+            return ""
+        text, self._held = self._held.removeprefix(self._lead), ""
+        self._lead = ""
+        return text
 
 
 class TokenTexts:
@@ -13,6 +54,7 @@ class TokenTexts:
         self._tokenizer = tokenizer
         added = {token for token, content in tokenizer.added_tokens_decoder.items() if content.special}
         self._special = added | set(tokenizer.all_special_ids)
+        self._byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
         self._found: dict[int, tuple[str, bytes]] = {}
 
     def of(self, token: int) -> tuple[str, bytes]:
@@ -30,15 +72,18 @@ class TokenTexts:
             return "", b""
         if token in self._special:
             return piece, b""
-        data = _bytes_of(piece)
+        data = self._bytes_of(piece)
         return data.decode("utf-8", errors="replace"), data
 
+    def _bytes_of(self, piece: str) -> bytes:
+        if self._byte_level and piece not in self._tokenizer.added_tokens_encoder:
+            table = _byte_level_alphabet()
+            return bytes(table[character] for character in piece)
+        return _sentencepiece_bytes(piece)
 
-def _bytes_of(piece: str) -> bytes:
-    table = _byte_level_alphabet()
-    if all(character in table for character in piece):
-        return bytes(table[character] for character in piece)
-    if len(piece) == 6 and piece.startswith("<0x"):  # SentencePiece's byte fallback
+
+def _sentencepiece_bytes(piece: str) -> bytes:
+    if len(piece) == 6 and piece.startswith("<0x"):  # a byte of a character that has no token
         return bytes([int(piece[3:5], 16)])
     return piece.replace("\u2581", " ").encode()
 

@@ -60,19 +60,18 @@ def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None
     base = catalog.find(stores, job.model).base
     if file.n_images and not base.vision:
         return f"The model {job.model} takes no images, but the file has {file.n_images}; choose a model that sees."
-    tokenizer: Any = None
+    front: Any = None
     for number, line in lines(path):
         if not isinstance(line, dict) or not _has_tools(line):
             continue
         # Only here: these import torch, which takes seconds, and hardly a file has tools.
-        from transformers import AutoTokenizer
-
         from finetune_assets.server.model.chat_encoding import PromptError, check_rendering
+        from finetune_assets.server.model.front import load_front
 
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(base.path)
+        front = front or load_front(base)
         try:
             for messages, tools in _conversations(line):
-                check_rendering(tokenizer, job.model, messages, tools)
+                check_rendering(front, job.model, messages, tools)
         except PromptError as error:
             return f"line {number}: {error}"
     return None

@@ -28,11 +28,7 @@ Trained = Mapping[Part, list[nn.Parameter]]
 
 
 def add_trainable(network: Network, start_from: Path | None, *, with_images: bool) -> Trained:
-    """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves.
-
-    LoRA goes to the query and value projections, as in Hu et al. (2021), or to every linear layer of a model that
-    names its projections otherwise.
-    """
+    """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     if start_from is None:
@@ -84,8 +80,22 @@ def read_projector(network: Network, folder: Path) -> dict[str, Tensor] | None:
 
 
 def _targets(network: Network) -> dict[str, Any]:
+    """Which modules learn.
+
+    The bundled models' query and value projections, as in Hu et al. (2021), where more was not measured to be better.
+    Of others all linear layers of attention, and of the layers between unless those are mixtures of experts (Dettmers
+    et al. 2023 found that all are needed to match full fine-tuning). States of hybrid models stay as they are: their
+    kernels pass by what is added to a layer.
+    """
     names = dict(network.model.named_modules())
     own = next(name for name, module in names.items() if module is network.decoder)
-    decoder = {name.rpartition(".")[2] for name in names if name.startswith(f"{own}.")}
-    targets = ["q_proj", "v_proj"] if {"q_proj", "v_proj"} <= decoder else "all-linear"
-    return {"target_modules": targets, "exclude_modules": rf"(?!{re.escape(own)}\.).*"}
+    inside = {name.removeprefix(f"{own}."): names[name] for name in names if name.startswith(f"{own}.")}
+    linear = [name for name, module in inside.items() if isinstance(module, nn.Linear)]
+    mixture = any(weight.ndim == 3 and "expert" in name for name, weight in network.decoder.named_parameters())
+    where = r"\b(self_attn|attention|attn)\." if mixture else r"\b(self_attn|attention|attn|mlp|feed_forward)\."
+    chosen = sorted({name.rpartition(".")[2] for name in linear if re.search(where, name)})
+    if network.base.bundled or not chosen:
+        chosen = (
+            ["q_proj", "v_proj"] if {"q_proj", "v_proj"} <= {n.rpartition(".")[2] for n in linear} else "all-linear"
+        )
+    return {"target_modules": chosen, "exclude_modules": rf"(?!{re.escape(own)}\.).*"}

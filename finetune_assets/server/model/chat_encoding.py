@@ -1,8 +1,7 @@
 """From chat messages to token ids, for training and generation alike.
 
-The model's own chat template renders the messages; what an assistant turn adds to the rendered text is what
-training learns. Tokens are made piece by piece between those borders, so that the trained answer is
-tokenised exactly as it is when generated.
+The model's own chat template renders the messages (see `chat_template`); what an assistant turn adds to the rendered
+text is what training learns. What stands before it must be the very tokens that it is asked with.
 """
 
 from __future__ import annotations
@@ -10,33 +9,27 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from finetune_assets.dataset import images
-from finetune_assets.errors import BaseModelError, FinetuneAssetsError, ImageError
+from finetune_assets.errors import ImageError
 from finetune_assets.server.model import remote_images
+from finetune_assets.server.model.chat_template import ChatTemplate, PromptError, Turn, content_parts
+from finetune_assets.server.model.front import Front
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.plain_text import Fence, UnfencedError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 IMAGE_SLOT = -1
-_TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
-
-
-class PromptError(FinetuneAssetsError, ValueError):
-    """A request that this model cannot take. `code` is OpenAI's error code, `param` the request's field."""
-
-    def __init__(self, message: str, code: str, param: str = "messages") -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
 
 
 @dataclass
@@ -47,6 +40,8 @@ class Sequence:
     learned: list[bool] = field(default_factory=list)
     images: list[Tensor] = field(default_factory=list)
     """Features of its images, `[slots, d_features]` each, in order of their slots."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """What the forward of a model with a processor of its own takes beside the ids: pixels, grids, types of tokens."""
 
     def append(self, ids: list[int], *, learned: bool) -> None:
         """Add `ids` at the end."""
@@ -125,169 +120,161 @@ def encode_prompt(network: Network, messages: list[dict[str, Any]], features: Im
         PromptError: the model cannot take it, or it is longer than the model's context whatever its tokens are.
     """
     with _told_of_fences():
-        fence = Fence.around(network.tokenizer, messages, _marker(network))
-        plain, urls = _plain(messages, _marker(network), fence)
-        text = _render(network.tokenizer, network.base.name, plain, None, prompt=True)
-    if len(text) > network.max_length * network.longest_token:
-        message = f"This model's maximum context length is {network.max_length} tokens; your messages have far more."
-        raise PromptError(message, "context_length_exceeded")
-    sequence = Sequence()
-    with _told_of_fences():
-        _append_text(sequence, network, text, urls, features, fence)
-    return sequence
+        encoder, plain = _prepared(network, messages, None, features)
+        text = network.template.prompt(plain)
+        if len(text) > network.max_length * network.longest_token:
+            message = (
+                f"This model's maximum context length is {network.max_length} tokens; your messages have far more."
+            )
+            raise PromptError(message, "context_length_exceeded")
+        return encoder.encode(text, len(encoder.urls))
 
 
-def encode_example(
+def encode_conversation(
     network: Network, messages: list[dict[str, Any]], features: ImageSource, tools: list[dict[str, Any]] | None = None
-) -> Sequence:
+) -> list[Sequence]:
     """A whole conversation; every assistant turn is learned, up to its end token, unless its `weight` is 0.
+
+    It is one sequence, or several where the template rewrites earlier turns (some leave out what was thought): each
+    turn is learned as it would be asked for.
 
     Raises:
         PromptError: the model cannot take it: an image, or something its chat template leaves out.
     """
-    sequence = Sequence()
     with _told_of_fences():
-        fence = Fence.around(network.tokenizer, [messages, tools], _marker(network))
-        plain, urls = _plain(messages, _marker(network), fence)
-        for turn in rendered_turns(network.tokenizer, network.base.name, plain, fence.hide(tools)):
-            urls = _append_text(sequence, network, turn.before, urls, features, fence)
-            answer = fence.tokens(turn.answer)
-            ends = [place for place, token in enumerate(answer) if token in network.end_ids]
-            kept = ends[0] + 1 if ends else len(answer)
-            sequence.append(answer[:kept], learned=messages[turn.place].get("weight", 1) != 0)
-            sequence.append(answer[kept:], learned=False)
-    return sequence
+        encoder, plain = _prepared(network, messages, tools, features)
+        groups: list[list[tuple[Turn, bool]]] = []
+        for turn in network.template.turns(plain, encoder.fence.hide(tools)):
+            learned = messages[turn.place].get("weight", 1) != 0
+            before = groups[-1][-1][0] if groups else None
+            if before and turn.prompt.startswith(before.prompt + before.answer):
+                groups[-1].append((turn, learned))
+            else:
+                groups.append([(turn, learned)])
+        return [made for group in groups if any(on for _, on in group) for made in encoder.learn(group)]
 
 
 def check_rendering(
-    tokenizer: Any, model: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
+    front: Front, model: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
 ) -> None:
     """See whether a model's chat template renders everything in a conversation, without the model's weights.
 
     Raises:
         PromptError: it leaves something out.
+        UnfitModelError: it leaves out everything of its kind.
     """
+    template = ChatTemplate.of(front.renderer, model, sees=front.processor is not None)
     with _told_of_fences():
-        fence = Fence.around(tokenizer, [messages, tools])
-        for turn in rendered_turns(tokenizer, model, _plain(messages, "", fence)[0], fence.hide(tools)):
-            fence.tokens(turn.before + turn.answer)
+        fence = Fence.around(front.tokenizer, [messages, tools])
+        for turn in template.turns(template.plain(messages, fence)[0], fence.hide(tools)):
+            fence.tokens(turn.prompt + turn.answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """An assistant's turn as the chat template renders it."""
+@dataclass(frozen=True)
+class _Encoder:
+    """Makes token ids of the texts that one conversation is rendered to."""
 
-    place: int
-    """Which of the messages it is."""
-    before: str
-    """What stands between the assistant's turn before and this one's answer."""
-    answer: str
+    network: Network
+    fence: Fence
+    urls: list[str]
+    """Of the conversation's images, in order."""
+    features: ImageSource
 
+    def encode(self, text: str, n_images: int) -> Sequence:
+        """A rendered text with the first `n_images` of the conversation; nothing of it is learned."""
+        if self.network.front.processor is not None:
+            return self._processed(text, n_images)
+        sequence = Sequence()
+        urls = iter(self.urls)
+        for piece, is_text in _between_images(text, self.network, self.fence):
+            if is_text:
+                sequence.append(self.fence.tokens(piece), learned=False)
+                continue
+            sequence.images.append(self.features.of(next(urls)))
+            sequence.append([IMAGE_SLOT] * len(sequence.images[-1]), learned=False)
+        return sequence
 
-def rendered_turns(
-    tokenizer: Any, model: str, plain: list[dict[str, Any]], tools: list[dict[str, Any]] | None
-) -> Iterator[Turn]:
-    """Render a conversation turn by turn.
+    def learn(self, turns: list[tuple[Turn, bool]]) -> list[Sequence]:
+        """Turns of which each goes on where the one before ended; learned are those with a True beside them.
 
-    Raises:
-        PromptError: the template cannot render it, or leaves a part of it out.
-        BaseModelError: the template rewrites earlier turns, so that it cannot be trained.
-    """
-    rendered = ""
-    for place, message in enumerate(plain):
-        if message["role"] != "assistant":
-            continue
-        before = _render(tokenizer, model, plain[:place], tools, prompt=True)
-        after = _render(tokenizer, model, plain[: place + 1], tools, prompt=False)
-        if not (before.startswith(rendered) and after.startswith(before)):
-            raise BaseModelError(f"the chat template of {model!r} rewrites earlier turns; it cannot be trained")
-        for call in message.get("tool_calls", ()):
-            _must_contain(after[len(before) :], call["function"]["name"], "tool_calls", model)
-        yield Turn(place, before[len(rendered) :], after[len(before) :])
-        rendered = after
-    for message in plain:
-        _must_contain(rendered, message["content"].strip(), f"messages of the role {message['role']}", model)
-    for tool in tools or ():
-        _must_contain(rendered, tool["function"]["name"], "tools", model)
+        Where tokens span the border of a prompt and its answer, each turn is a sequence of its own.
+        """
+        last, _ = turns[-1]
+        whole = self.encode(last.prompt + last.answer, last.n_images)
+        for turn, learned in turns:
+            prompt = self.encode(turn.prompt, turn.n_images).ids
+            upto = self.encode(turn.prompt + turn.answer, turn.n_images).ids if turn is not last else whole.ids
+            if whole.ids[: len(prompt)] != prompt or whole.ids[: len(upto)] != upto:
+                return [self._joined(turn) for turn, learned in turns if learned]
+            if learned:
+                self._learn(whole, len(prompt), len(upto))
+        return [whole]
 
+    def _joined(self, turn: Turn) -> Sequence:
+        sequence = self.encode(turn.prompt, turn.n_images)
+        start = len(sequence.ids)
+        sequence.append(_continuing(turn.answer, self.fence), learned=False)
+        self._learn(sequence, start, len(sequence.ids))
+        return sequence
 
-def _must_contain(rendered: str, content: str, what: str, model: str) -> None:
-    # Some templates write what a tool has said as a JSON string.
-    if content not in rendered and json.dumps(content)[1:-1] not in rendered:
-        message = f"the chat template of the model {model!r} leaves out {what}; train a model that knows them"
-        raise PromptError(message, "unsupported_message")
+    def _learn(self, sequence: Sequence, start: int, end: int) -> None:
+        """Learn an answer up to its first end token; one that has none gets one, if nothing else follows."""
+        ends = [place for place in range(start, end) if sequence.ids[place] in self.network.end_ids]
+        if not ends and end == len(sequence.ids):
+            sequence.append([self.network.tokenizer.eos_token_id], learned=False)
+        # What follows an answer may be what ends it.
+        stop = ends[0] + 1 if ends else end + (sequence.ids[end] in self.network.end_ids)
+        sequence.learned[start:stop] = [True] * (stop - start)
 
-
-def _marker(network: Network) -> str:
-    return network.vision.marker if network.vision else ""
-
-
-def _plain(messages: list[dict[str, Any]], marker: str, fence: Fence) -> tuple[list[dict[str, Any]], list[str]]:
-    """Messages as chat templates take them, image parts replaced by the model's marker, and the images' URLs in order.
-
-    Contents become strings, and the arguments of tool calls objects; a refusal is what the assistant says. Control
-    tokens in what somebody wrote are fenced.
-    """
-    urls: list[str] = []
-    plain = []
-    for message in messages:
-        texts = []
-        for part in _parts(message.get("content") or message.get("refusal")):
-            if part["type"] == "image_url":
-                urls.append(part["image_url"]["url"])
-                texts.append(marker)
-            else:
-                texts.append(fence.hide(part[part["type"]]))
-        role = _TEMPLATE_ROLES.get(message["role"], message["role"])
-        plain.append({"role": role, "content": "".join(texts)} | fence.hide(_tool_fields(message)))
-    return plain, urls
-
-
-def _tool_fields(message: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: message[name] for name in ("name", "tool_call_id") if message.get(name)}
-    functions = [call["function"] for call in message.get("tool_calls") or ()]
-    functions += [message["function_call"]] if message.get("function_call") else []
-    calls = [{"name": f["name"], "arguments": json.loads(f["arguments"])} for f in functions]
-    if calls:
-        fields["tool_calls"] = [{"type": "function", "function": call} for call in calls]
-    return fields
+    def _processed(self, text: str, n_images: int) -> Sequence:
+        """By the model's own processor, which puts as many tokens for an image as its forward wants."""
+        processor, tokenizer = self.network.front.processor, self.network.tokenizer
+        how: dict[str, Any] = {"return_tensors": "pt"}
+        if tokenizer.bos_token and text.startswith(tokenizer.bos_token):
+            how["add_special_tokens"] = False  # as transformers' own templates do
+        shown = [_picture(url) for url in self.urls[:n_images]]
+        if self.fence.controls is not None:
+            text, how["sanitize_control_tokens"] = _marked(self.fence, text), True
+        try:
+            made = dict(processor(text=[text], images=shown or None, **how))
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            message = f"the processor of the model {self.network.base.name!r} does not take this conversation: {error}"
+            raise PromptError(message, "unsupported_message") from error
+        ids = made.pop("input_ids")[0].tolist()
+        made.pop("attention_mask", None)
+        return Sequence(ids, [False] * len(ids), extras={k: v for k, v in made.items() if isinstance(v, Tensor)})
 
 
-def _parts(content: str | list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+def _prepared(
+    network: Network, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, features: ImageSource
+) -> tuple[_Encoder, list[dict[str, Any]]]:
+    """An encoder for the conversation, and its messages as the model's template takes them."""
+    fence = Fence.around(network.tokenizer, [messages, tools], network.template.marker)
+    plain, urls = network.template.plain(messages, fence)
+    if urls and network.vision is None and network.front.processor is None:
+        raise PromptError(f"the model {network.base.name!r} takes no images", "invalid_image")
+    return _Encoder(network, fence, urls, features), plain
 
 
-def _render(
-    tokenizer: Any, model: str, plain: list[dict[str, Any]], tools: list[dict[str, Any]] | None, *, prompt: bool
-) -> str:
-    from jinja2 import TemplateError
+def _marked(fence: Fence, text: str) -> str:
+    """The same text with its fences as transformers' own processors know them."""
+    from transformers.utils.chat_template_utils import mark_control_tokens
 
-    try:
-        return tokenizer.apply_chat_template(plain, tools=tools, tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as error:
-        message = f"the chat template of the model {model!r} does not take this conversation: {error}"
-        raise PromptError(message, "unsupported_message") from error
+    controls: Any = fence.controls
+    pieces = fence.pieces(text)
+    return "".join(mark_control_tokens(piece, controls) if fenced else piece for piece, fenced in pieces)
 
 
-def _append_text(
-    sequence: Sequence, network: Network, text: str, urls: list[str], features: ImageSource, fence: Fence
-) -> list[str]:
-    """Append `text`, unlearned, with its image slots; the URLs that are left over belong to later text."""
-    if network.vision is None and urls:
-        features.of(urls[0])  # raises: the model takes no images
-    for piece, is_text in _between_images(text, network, fence):
-        if is_text:
-            sequence.append(fence.tokens(piece), learned=False)
-            continue
-        sequence.images.append(features.of(urls[0]))
-        urls = urls[1:]
-        sequence.append([IMAGE_SLOT] * len(sequence.images[-1]), learned=False)
-    return urls
+def _continuing(text: str, fence: Fence) -> list[int]:
+    """Token ids of a text that follows another: SentencePiece puts a space before one that does not."""
+    newline = fence.tokens("\n")
+    ids = fence.tokens("\n" + text)
+    return ids[len(newline) :] if ids[: len(newline)] == newline else fence.tokens(text)
 
 
 def _between_images(text: str, network: Network, fence: Fence) -> Iterator[tuple[str, bool]]:
     """Cut rendered text at its images; of each piece, whether it is text. What is fenced is no image."""
-    marker = _marker(network)
+    marker = network.template.marker
     waiting = ""
     for piece, fenced in fence.pieces(text):
         if fenced:
@@ -310,8 +297,17 @@ def _told_of_fences() -> Iterator[None]:
         raise PromptError(str(error), "unsupported_message") from error
 
 
+def _picture(url: str) -> Image:
+    try:
+        return images.decode(_image_bytes(url))
+    except ImageError as error:
+        raise PromptError(f"an image cannot be used: {error}", "invalid_image") from error
+
+
 def _image_parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [part for message in messages for part in _parts(message.get("content")) if part["type"] == "image_url"]
+    return [
+        part for message in messages for part in content_parts(message.get("content")) if part["type"] == "image_url"
+    ]
 
 
 def _is_remote(url: str) -> bool:

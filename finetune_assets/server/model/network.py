@@ -1,11 +1,14 @@
 """A loaded model, taken apart into what training and generation need: tokenizer, embedding, decoder, head, vision.
 
-Taking any Hugging Face causal or image-text-to-text model apart the same way lets one training loop and one
-generation loop serve them all, and allows two savings that a whole model's `forward` does not:
+Taking a text model apart lets one training loop and one generation loop serve many, and allows two savings that a whole
+model's `forward` does not:
 
 - logits are computed only where they are needed (the vocabulary is most of a small model's work);
 - tokens that all sequences of a batch begin with (system prompt, question) run through the decoder once,
   not once per sequence. Attention is causal, so the result is the same.
+
+Whether the parts give what the whole gives is tried at load (see `proof`). Where they do not, and for all models that
+see by a processor of their own, `whole` says so, and the model's own forward does everything (see `own_forward`).
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from finetune_assets.errors import BaseModelError
+from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+from finetune_assets.server.model import proof
+from finetune_assets.server.model.chat_template import ChatTemplate
+from finetune_assets.server.model.front import Front, load_front
 from finetune_assets.server.model.precision import device_and_dtype
-from finetune_assets.server.model.vision import BundledVision, HubVision, Vision
+from finetune_assets.server.model.vision import BundledVision, Vision
 
 
 @dataclass
@@ -31,12 +37,22 @@ class Network:
     base: BaseModel
     model: Any
     """The whole Hugging Face model; a PEFT model once it has adapters."""
-    tokenizer: Any
+    front: Front
+    template: ChatTemplate
+    end_ids: set[int]
+    """Tokens that end an answer."""
     embedding: nn.Module
     decoder: Any
     head: Any
     vision: Vision | None
     max_length: int
+    whole: str | None = None
+    """Why only the model's own forward is right; None where its parts were found to give the same."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """From text to token ids."""
+        return self.front.tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -58,13 +74,6 @@ class Network:
         """Characters of the vocabulary's longest token: no text of n characters has fewer than n / this tokens."""
         return max(map(len, self.tokenizer.get_vocab()))
 
-    @cached_property
-    def end_ids(self) -> set[int]:
-        """Tokens that end an answer."""
-        configured = getattr(self.decoder.config, "eos_token_id", None)
-        ends = configured if isinstance(configured, list) else [configured]
-        return {token for token in (*ends, self.tokenizer.eos_token_id) if token is not None}
-
     def lay_out_for_serving(self) -> None:
         """Make the decoder faster on a CPU, with the same results.
 
@@ -72,7 +81,7 @@ class Network:
         against 271 ms for those of the bundled model; training, which also multiplies by their transposes, gains
         nothing). Its norms pass over memory three times instead of seven (0.2 against 0.7 ms for 460 tokens).
         """
-        if self.device.type != "cpu":
+        if self.device.type != "cpu" or self.whole:
             return
         for module in self.decoder.modules():
             if isinstance(module, nn.Linear):
@@ -99,6 +108,16 @@ class Network:
         features = torch.cat(shown).to(self.device)
         visual = torch.func.functional_call(self.vision.projector, projector or {}, features).to(embedded.dtype)
         return embedded.masked_scatter((ids < 0).unsqueeze(-1), visual)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits in float32 of last hidden states, scaled and capped as the model does itself."""
+        logits = self.head(states)
+        config = self.decoder.config
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        logits = logits if scale == 1 else logits * scale
+        if cap := getattr(config, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / cap) * cap
+        return logits.float()
 
     def states(self, embedded: Tensor, shared: int) -> Tensor:
         """Last hidden states `[b, s - shared, d]` of a batch whose rows all begin with the same `shared` tokens."""
@@ -150,11 +169,12 @@ def load(base: BaseModel) -> Network:
     """Load `base` onto the GPU if there is one, else the CPU, frozen and in evaluation mode.
 
     Raises:
-        BaseModelError: its files are missing, or it is not a model this server can take apart.
+        BaseModelError: its files are missing.
+        UnfitModelError: this server would not train and serve it as its makers meant.
     """
     device, dtype = device_and_dtype()
     try:
-        return _load_image_text(base, device, dtype) if _from_hub_with_images(base) else _load_text(base, device, dtype)
+        return _load(base, device, dtype)
     except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelError(
             f"the base model {base.name!r} cannot be loaded from {base.path}: {error}. "
@@ -162,35 +182,43 @@ def load(base: BaseModel) -> Network:
         ) from error
 
 
-def _from_hub_with_images(base: BaseModel) -> bool:
-    return base.vision and base.name != VISION_MODEL
+def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
+    import transformers
 
-
-def _load_text(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model: Any = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype)
-    model.to(device).eval().requires_grad_(False)
+    front = load_front(base)
     vision = None
-    if base.vision:
-        vision = BundledVision(model.config.hidden_size)
+    kind = transformers.AutoModelForImageTextToText if front.processor else transformers.AutoModelForCausalLM
+    model: Any = kind.from_pretrained(base.path, dtype=dtype, revision=base.revision)
+    model.to(device).eval().requires_grad_(False)
+    config = model.config.get_text_config(decoder=True)
+    if base.name == VISION_MODEL:
+        vision = BundledVision(config.hidden_size)
         vision.tower.to(device)
         vision.projector.to(device).requires_grad_(False)
-    return _network(base, AutoTokenizer.from_pretrained(base.path), model, model.model, vision)
+    template = ChatTemplate.of(
+        front.renderer, base.name, vision.marker if vision else "", sees=front.processor is not None
+    )
+    network = Network(
+        base, model, front, template, _end_ids(model, front, template), model.get_input_embeddings(),
+        model.get_decoder(), model.get_output_embeddings(), vision, getattr(config, "max_position_embeddings", 4096),
+    )  # fmt: skip
+    if not base.bundled:  # those are proved by the tests
+        network.whole = proof.differs(network)
+        if problem := proof.fails(network):
+            raise UnfitModelError(f"the base model {base.name!r} cannot be used here: {problem}")
+    return network
 
 
-def _load_image_text(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    model: Any = AutoModelForImageTextToText.from_pretrained(base.path, dtype=dtype)
-    model.to(device).eval().requires_grad_(False)
-    processor = AutoProcessor.from_pretrained(base.path)
-    return _network(base, processor.tokenizer, model, model.model.language_model, HubVision(model, processor))
-
-
-def _network(base: BaseModel, tokenizer: Any, model: Any, decoder: Any, vision: Vision | None) -> Network:
-    if tokenizer.chat_template is None:
-        raise BaseModelError(f"{base.path}: its tokenizer has no chat template; use an instruction-tuned model")
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    longest = getattr(decoder.config, "max_position_embeddings", 4096)
-    return Network(base, model, tokenizer, embedding, decoder, head, vision, longest)
+def _end_ids(model: Any, front: Front, template: ChatTemplate) -> set[int]:
+    """What its makers say ends an answer, in any of their files, and what their template puts behind one."""
+    said = [front.tokenizer.eos_token_id]
+    inner = model.config.get_text_config(decoder=True)
+    configs = [model.config if getattr(model.config, "eos_token_id", None) is not None else inner]
+    # Made up from the text model's defaults where there is no such file.
+    configs += [] if model.generation_config._from_model_config else [model.generation_config]
+    for config in configs:
+        ends = getattr(config, "eos_token_id", None)
+        said += ends if isinstance(ends, list) else [ends]
+    behind = front.tokenizer(template.around()[1].lstrip(), add_special_tokens=False).input_ids[:1]
+    said += [token for token in behind if token in front.tokenizer.added_tokens_decoder]
+    return {token for token in said if token is not None}

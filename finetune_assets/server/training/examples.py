@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.errors import TrainingFileError
-from finetune_assets.server.model.chat_encoding import PromptError, Sequence, encode_example
+from finetune_assets.server.model.chat_encoding import PromptError, Sequence, encode_conversation
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.training.feature_file import FeatureFile
 
@@ -33,6 +34,13 @@ class Example:
     """bool `[s]`: whether training learns to predict the token."""
     images: list[Tensor]
     """Features of its images, `[slots, d_features]` each, in order of their slots."""
+    extras_file: Path | None = None
+    """Where what the model's own forward takes beside the ids is kept; None where it takes nothing."""
+
+    @property
+    def extras(self) -> dict[str, Tensor]:
+        """What the model's own forward takes beside the ids, read when it is looked at."""
+        return load_file(self.extras_file) if self.extras_file else {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,7 +70,7 @@ class Reader:
         Raises:
             TrainingFileError: a line cannot be used by this model, or none can.
         """
-        return self._read(path, lambda line: self._example(line["messages"], line.get("tools")))
+        return self._read(path, lambda line: self._examples(line["messages"], line.get("tools")))
 
     def pairs(self, path: Path) -> list[Pair]:
         """Read a file in preference format.
@@ -72,38 +80,46 @@ class Reader:
         """
         return self._read(path, self._pair)
 
-    def _read(self, path: Path, encode: Callable[[dict[str, Any]], Item | None]) -> list[Item]:
-        for number, line in _objects(path):
-            with _naming(number):
-                for url in image_urls(line):
-                    self._features.add(url)
+    def _read(self, path: Path, encode: Callable[[dict[str, Any]], list[Item]]) -> list[Item]:
+        if self._network.vision is not None:
+            self._see(path)
         read: list[Item] = []
         for number, line in _objects(path):
             with _naming(number):
-                item = encode(line)
-            if item is None:
-                self.dropped += 1
-            else:
-                read.append(item)
+                items = encode(line)
+            self.dropped += not items
+            read += items
         if not read:
             longest = self._network.max_length
             raise TrainingFileError(f"no example has a token to learn within the model's context of {longest:,} tokens")
         return read
 
-    def _example(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Example | None:
-        sequence = encode_example(self._network, messages, self._features, tools)
-        example = truncate(sequence, self._network.max_length)
-        # The first token is predicted from nothing, so it cannot be learned.
-        return example if example.learned[1:].any() else None
+    def _see(self, path: Path) -> None:
+        for number, line in _objects(path):
+            with _naming(number):
+                for url in image_urls(line):
+                    self._features.add(url)
 
-    def _pair(self, line: dict[str, Any]) -> Pair | None:
+    def _examples(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> list[Example]:
+        made = []
+        for sequence in encode_conversation(self._network, messages, self._features, tools):
+            if sequence.extras and len(sequence.ids) > self._network.max_length:
+                continue  # a cut might go through an image
+            example = truncate(sequence, self._network.max_length)
+            # The first token is predicted from nothing, so it cannot be learned.
+            if example.learned[1:].any():
+                kept = self._features.keep(sequence.extras) if sequence.extras else None
+                made.append(replace(example, extras_file=kept))
+        return made
+
+    def _pair(self, line: dict[str, Any]) -> list[Pair]:
         asked = line["input"]
         prompt = [
             {**message, "weight": 0} if message["role"] == "assistant" else message for message in asked["messages"]
         ]
         answers = [line[field][0] | {"weight": 1} for field in ("preferred_output", "non_preferred_output")]
-        preferred, other = (self._example([*prompt, answer], asked.get("tools")) for answer in answers)
-        return Pair(preferred, other) if preferred is not None and other is not None else None
+        preferred, other = (self._examples([*prompt, answer], asked.get("tools")) for answer in answers)
+        return [Pair(preferred[-1], other[-1])] if preferred and other else []
 
 
 def image_urls(line: dict[str, Any]) -> Iterator[str]:

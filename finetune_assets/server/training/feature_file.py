@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from finetune_assets.server.model.chat_encoding import ImageFeatures
@@ -72,6 +73,16 @@ class FeatureFile:
             self._mapped = np.memmap(self._bin, np.float32, mode="c")
         start, shape = self._places[self._key(data_url)]
         return torch.from_numpy(self._mapped[start : start + math.prod(shape)].reshape(shape))
+
+    def keep(self, extras: dict[str, Tensor]) -> Path:
+        """Keep what a model's own forward takes beside an example's ids, and say where."""
+        data = save({name: value.contiguous() for name, value in extras.items()})
+        kept = self._bin.with_name(f"extras-{hashlib.sha256(data).hexdigest()[:32]}.safetensors")
+        if not kept.exists():
+            scratch = kept.with_suffix(".partial")
+            scratch.write_bytes(data)
+            scratch.rename(kept)
+        return kept
 
     def _key(self, url: str) -> bytes:
         return hashlib.sha256(f"{self._model} {url}".encode()).digest()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from finetune_assets.server.durable import publish
 from finetune_assets.server.model.network import Network, common_prefix
+from finetune_assets.server.model.own_forward import logits_at
 from finetune_assets.server.training.examples import Example, Pair, Reader, parts
 
 Item = TypeVar("Item")
@@ -159,6 +160,8 @@ class Preference:
 
 def learned_logits(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits `[t, vocabulary]` in float32, targets `[t]` and rows `[t]` of the batch's t learned tokens."""
+    if network.whole:
+        return _one_by_one(network, batch)
     rows = [example.ids.tolist() for example in batch]
     learned = torch.nn.utils.rnn.pad_sequence([example.learned for example in batch], batch_first=True)
     learned[:, 0] = False
@@ -167,5 +170,17 @@ def learned_logits(network: Network, batch: Sequence[Example]) -> tuple[Tensor, 
     targets = torch.cat([example.ids[mask[: len(example)]] for example, mask in zip(batch, learned, strict=True)])
     states = network.states(network.embed(rows, [example.images for example in batch]), shared)
     row, column = row.to(network.device), column.to(network.device)
-    logits = network.head(states[row, column - 1 - shared]).float()
+    logits = network.logits(states[row, column - 1 - shared])
     return logits, targets.long().to(network.device), row
+
+
+def _one_by_one(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by the model's own forward, of one conversation after the other."""
+    logits, targets, rows = [], [], []
+    for row, example in enumerate(batch):
+        learned = example.learned[1:].nonzero()[:, 0]  # the first token is predicted from nothing
+        logits.append(logits_at(network.model, example.ids, example.extras, learned))
+        targets.append(example.ids[learned + 1].long())
+        rows.append(torch.full_like(learned, row))
+    device = network.device
+    return torch.cat(logits), torch.cat(targets).to(device), torch.cat(rows).to(device)

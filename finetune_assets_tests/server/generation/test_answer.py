@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import itertools
 from typing import Any
 
@@ -14,17 +15,31 @@ from finetune_assets.server.generation.requests import Delta, GenerationRequest,
 from finetune_assets.server.generation.sampling import TokenLogprob
 
 MODEL = ModelRef(BaseModel("any", "", vision=False), None)
-END = NextToken(0, b"", None)
+END = NextToken(0, None)
+
+
+class Bytes:
+    """Stands for the text of tokens that are bytes."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: int) -> str:
+        return self._decoder.decode(self._pieces[token - 1])
+
+    def rest(self) -> str:
+        return self._decoder.decode(b"", final=True)
 
 
 def spoken(pieces: list[bytes], limit: int = 1_000, **how: Any) -> tuple[Answer, list[Delta]]:
     """An answer that was given these tokens, until it ended, and what its listener heard."""
     heard: list[Delta] = []
-    answer = Answer(GenerationRequest(model=MODEL, messages=[], **how), 0, limit, listen=heard.append)
+    answer = Answer(GenerationRequest(model=MODEL, messages=[], **how), 0, limit, Bytes(pieces), listen=heard.append)
     for number, data in enumerate(pieces, 1):
         if answer.finish_reason is None:
             logprob = TokenLogprob(data.decode(errors="replace"), 0.0, data, []) if answer.request.logprobs else None
-            answer.take(NextToken(number, data, logprob), ends=False)
+            answer.take(NextToken(number, logprob), ends=False)
     if answer.finish_reason is None:
         answer.take(END, ends=True)
     return answer, heard
@@ -85,7 +100,7 @@ def test_an_answer_that_ends_within_a_character_ends_with_the_replacement_charac
 @pytest.mark.parametrize("seed", [0, -5, 2**63 - 1])
 def test_a_seed_gives_the_same_draws_and_each_index_its_own(seed: int) -> None:
     request = GenerationRequest(model=MODEL, messages=[], seed=seed)
-    first, same, other = (Answer(request, index, 9) for index in (0, 0, 1))
+    first, same, other = (Answer(request, index, 9, Bytes([])) for index in (0, 0, 1))
     draws = [[answer.draw() for _ in range(3)] for answer in (first, same, other)]
     assert draws[0] == draws[1] != draws[2]
     assert all(0 <= draw < 1 for row in draws for draw in row)

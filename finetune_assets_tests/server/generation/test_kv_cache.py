@@ -24,7 +24,9 @@ def network_of(model: Any) -> Network:
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     base: Any = type("Base", (), {"name": "made"})
-    return Network(base, made, None, made.get_input_embeddings(), made.model, made.get_output_embeddings(), None, 256)
+    none: Any = None
+    embedding, head = made.get_input_embeddings(), made.get_output_embeddings()
+    return Network(base, made, none, none, set(), embedding, made.model, head, None, 256)
 
 
 def decoders() -> dict[str, Any]:
@@ -111,7 +113,10 @@ def test_a_decoder_without_keys_and_values_is_refused_by_name() -> None:
 
     model = MambaForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4))
     base: Any = type("Base", (), {"name": "made"})
-    network = Network(base, model, None, model.backbone.embeddings, model.backbone, model.lm_head, None, 256)
+    none: Any = None
+    network = Network(
+        base, model, none, none, set(), model.backbone.embeddings, model.backbone, model.lm_head, None, 256
+    )
     with pytest.raises(BaseModelError, match="'made' cannot generate here.*MambaModel"):
         layout_of(network)
 

@@ -22,6 +22,7 @@ from finetune_assets.server.generation.requests import Generation
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_prompt
 from finetune_assets.server.model.network import load
+from finetune_assets.server.model.own_forward import logits_at
 from finetune_assets_tests.server.generation.asking import a_lora, all_at_once, request, trained_at_random
 from finetune_assets_tests.server.networks import bundled_vision_base, chat, hub_vision_base, picture, text_base
 
@@ -48,8 +49,12 @@ def generate_without_cache(base: BaseModel, adapter: Path | None, messages: list
     prompt = encode_prompt(network, messages, ImageFeatures(network))
     made: list[int] = []
     while len(made) < 8 and not (made and made[-1] in network.end_ids):
-        states = network.states(network.embed([prompt.ids + made], [prompt.images]), 0)
-        made.append(int(network.head(states[0, -1]).argmax()))
+        ids = prompt.ids + made
+        if network.whole:
+            logits = logits_at(network.model, torch.tensor(ids), prompt.extras, torch.tensor([len(ids) - 1]))[0]
+        else:
+            logits = network.logits(network.states(network.embed([ids], [prompt.images]), 0)[0, -1])
+        made.append(int(logits.argmax()))
     return network.tokenizer.decode(made, skip_special_tokens=True)
 
 

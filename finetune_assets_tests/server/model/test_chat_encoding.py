@@ -9,11 +9,17 @@ from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
     PromptError,
     Sequence,
-    encode_example,
     encode_prompt,
 )
 from finetune_assets.server.model.network import Network, load
-from finetune_assets_tests.server.networks import bundled_vision_base, chat, data_url, picture, text_base
+from finetune_assets_tests.server.networks import (
+    bundled_vision_base,
+    chat,
+    data_url,
+    encode_example,
+    picture,
+    text_base,
+)
 
 
 @pytest.fixture(scope="module")

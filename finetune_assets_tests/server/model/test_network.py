@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_example
 from finetune_assets.server.model.network import Network, common_prefix, load
-from finetune_assets_tests.server.networks import chat, computing_in, hub_vision_base, picture, text_base
+from finetune_assets_tests.server.networks import computing_in, text_base
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +54,8 @@ def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
     assert "forward" in vars(decoder.norm)  # the faster one is in use
 
 
-@pytest.mark.precision
-def test_a_hub_vision_model_taken_apart_gives_the_logits_of_its_own_forward(tmp_path: Path) -> None:
-    base = hub_vision_base(tmp_path)
-    network = load(base)
-    assert network.vision is not None
-    image = picture("red")
-    sequence = encode_example(network, chat("what?", "Yes", image), ImageFeatures(network))
-    ids = torch.tensor([sequence.ids])
-    ids[ids < 0] = network.model.config.image_token_id
-    pixels = network.vision.processor(text="<image>", images=[image], return_tensors="pt")["pixel_values"]  # pyright: ignore[reportAttributeAccessIssue]
-    with torch.no_grad():
-        whole = network.model(input_ids=ids, pixel_values=pixels).logits
-        parts = network.head(network.states(network.embed([sequence.ids], [sequence.images]), 0))
-    torch.testing.assert_close(parts, whole)
-
-
 def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="cannot be loaded from .*finetune_assets.server.base_models"):
+    with pytest.raises(BaseModelError, match=r"(?s)cannot be loaded from .*finetune_assets.server.base_models"):
         load(BaseModel("absent", str(tmp_path), vision=False))
 
 

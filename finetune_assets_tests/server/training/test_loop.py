@@ -11,13 +11,20 @@ import torch
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.devices import Precision
-from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_example
+from finetune_assets.server.model.chat_encoding import ImageFeatures
 from finetune_assets.server.model.network import load
 from finetune_assets.server.training import loop as training
 from finetune_assets.server.training.examples import truncate
 from finetune_assets.server.training.loop import Progress, TrainingError, TrainingRequest, TrainingResult, train
 from finetune_assets.server.training.objectives import learned_logits
-from finetune_assets_tests.server.networks import bundled_vision_base, chat, computing_in, picture, text_base
+from finetune_assets_tests.server.networks import (
+    bundled_vision_base,
+    chat,
+    computing_in,
+    encode_example,
+    picture,
+    text_base,
+)
 from finetune_assets_tests.server.watchers import Recorder
 
 pytestmark = pytest.mark.precision

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_example
+from finetune_assets.server.model.chat_encoding import ImageFeatures
 from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training.examples import Example, Pair, Reader
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.loop import train
 from finetune_assets.server.training.objectives import Preference
-from finetune_assets_tests.server.networks import bundled_vision_base, chat, picture, text_base
+from finetune_assets_tests.server.networks import bundled_vision_base, chat, encode_example, picture, text_base
 from finetune_assets_tests.server.training.test_loop import training_request
 from finetune_assets_tests.server.watchers import Recorder
 

@@ -1,0 +1,96 @@
+"""What stands before a model's weights: its tokenizer and, where it takes images by itself, its processor."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from finetune_assets.errors import UnfitModelError
+from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Turns texts, and images where there is a processor, into what the model's own forward takes."""
+
+    tokenizer: Any
+    processor: Any
+    """None for a model that takes text only, and for the bundled one, whose images this server reads itself."""
+
+    @property
+    def renderer(self) -> Any:
+        """What has the chat template."""
+        return self.processor or self.tokenizer
+
+
+def load_front(base: BaseModel) -> Front:
+    """Load a model's tokenizer and processor.
+
+    Raises:
+        UnfitModelError: they need code or a package that is not here, or are of a kind that this server cannot use.
+        OSError: their files are missing.
+    """
+    from transformers import AutoTokenizer
+
+    processor = _processor(base) if base.vision and base.name != VISION_MODEL else None
+    tokenizer = processor.tokenizer if processor else AutoTokenizer.from_pretrained(base.path, revision=base.revision)
+    if not getattr(tokenizer, "is_fast", False):
+        raise UnfitModelError(f"{base.name!r}: its tokenizer has no tokenizer.json, which this server needs")
+    return Front(tokenizer, processor)
+
+
+def _processor(base: BaseModel) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(base.path, revision=base.revision)
+    except (ImportError, ValueError) as error:
+        if "torchvision" not in str(error).lower():
+            raise UnfitModelError(f"{base.name!r}: its processor cannot be loaded: {error}") from error
+    try:
+        return _for_images(base)
+    except (ImportError, KeyError, TypeError, ValueError) as error:
+        needed = "the package torchvision, in the release that belongs to the torch that is installed"
+        raise UnfitModelError(f"{base.name!r}: its processor needs {needed} ({error})") from error
+
+
+def _for_images(base: BaseModel) -> Any:
+    """A processor without its half for videos, which alone needs torchvision."""
+    whole = _processor_class(base)
+
+    class ForImages(whole):
+        """The same, but for videos."""
+
+        video_processor = SimpleNamespace(num_frames=None, fps=None)  # SmolVLM's template asks it for these
+
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            """Name the parts."""
+            return [name for name in super().get_attributes() if "video" not in name]
+
+        @classmethod
+        def from_args_and_dict(cls, args: list[Any], processor_dict: dict[str, Any], **settings: Any) -> Any:
+            """Put the parts together, with nothing in the place of the one for videos."""
+            parts = dict(zip(cls.get_attributes(), args, strict=True))
+            every = [parts.get(name) for name in whole.get_attributes()]
+            return super().from_args_and_dict(every, processor_dict, **settings)
+
+    ForImages.__name__ = whole.__name__
+    return ForImages.from_pretrained(base.path, revision=base.revision)
+
+
+def _processor_class(base: BaseModel) -> Any:
+    """The one that the model's files name; one config may stand for models with several."""
+    from transformers import AutoConfig
+    from transformers.image_processing_base import ImageProcessingMixin
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
+    from transformers.processing_utils import ProcessorMixin
+
+    for read in (ProcessorMixin.get_processor_dict, ImageProcessingMixin.get_image_processor_dict):
+        with suppress(OSError):
+            settings, _ = read(base.path, revision=base.revision)
+            if name := settings.get("processor_class"):
+                return processor_class_from_name(name)
+    return PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(base.path, revision=base.revision))]
