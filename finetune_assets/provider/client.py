@@ -7,8 +7,8 @@ first start; they are sent to the provider and go nowhere else.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import httpx2
 import openai
 
 from finetune_assets.errors import ProviderError
-from finetune_assets.provider import local_server
+from finetune_assets.provider import incoming, local_server
 from finetune_assets.provider.local_server import is_loopback
 from finetune_assets.running import server_at
 
@@ -71,6 +71,8 @@ class Provider:
         elif local_server.KEY_VARIABLE in self.key_variables:
             ways.append("as where the server was started")
         advice = ", or ".join(ways) if self.key_file else " ".join(ways)
+        if self.base_url and "OPENAI_API_KEY" not in self.key_variables and "OPENAI_API_KEY" in os.environ:
+            advice += "; OPENAI_API_KEY is sent to OpenAI, to the host of OPENAI_BASE_URL and to this machine alone"
         raise ProviderError(f"no API key for the provider {self.name!r}: {advice}")
 
 
@@ -94,7 +96,15 @@ def find_provider(name: str) -> Provider:
     if (keys := local_server.keys_at(name)) is not None:
         return Provider(name, name, *keys)
     here = (local_server.KEY_VARIABLE,) if is_loopback(url.hostname) else ()
-    return Provider(name, name, (*here, "OPENAI_API_KEY"))
+    return Provider(name, name, (*here, *_variables_of(url.hostname)))
+
+
+def _variables_of(host: str) -> tuple[str, ...]:
+    """Name the variables whose key may be sent to a host: a task's YAML may name any, and gets no other's key."""
+    theirs = urlsplit(os.environ.get("OPENAI_BASE_URL", "")).hostname
+    if is_loopback(host) or host == theirs or host == "openai.com" or host.endswith(".openai.com"):
+        return ("OPENAI_API_KEY",)
+    return (f"{re.sub(r'[^A-Z0-9]', '_', host.upper())}_API_KEY",)
 
 
 def connect(provider: str) -> Client:
@@ -105,7 +115,7 @@ def connect(provider: str) -> Client:
     """
     found = find_provider(provider)
     azure = found.key_header == "api-key"
-    hooks = HOOKS | ({"request": [_azure_header]} if azure else {})
+    hooks = HOOKS | ({"request": [*HOOKS["request"], _azure_header]} if azure else {})
     # A redirect to another host loses the header `Authorization`, but would take Azure's along.
     http = openai.DefaultHttpxClient(event_hooks=hooks, follow_redirects=not azure)
     return Client(api_key=found.key, base_url=found.base_url, timeout=TIMEOUT, max_retries=RETRIES, http_client=http)
@@ -196,36 +206,22 @@ def _azure_header(request: httpx2.Request) -> None:
     request.headers["api-key"] = request.headers.pop("authorization").removeprefix("Bearer ")
 
 
-def _whole(response: httpx2.Response) -> None:
-    """Refuse JSON that was cut off on its way; the SDK then takes it for the broken line that it is.
-
-    A proxy that cuts an answer may correct its length, and the SDK would fail on what is left without trying again.
-    The content of a file may be called JSON and be something else.
-    """
-    is_json = response.headers.get("content-type", "").startswith("application/json")
-    if is_json and not response.request.url.path.endswith("/content"):
-        try:
-            json.loads(response.read())
-        except ValueError as error:
-            raise httpx2.RemoteProtocolError(f"the answer is not whole: {error}", request=response.request) from error
-
-
 def _awaited(hook: Callable[[Any], None]) -> Callable[[Any], Awaitable[None]]:
     """Make a hook of a client one of an asynchronous client."""
 
     async def run(message: httpx2.Request | httpx2.Response) -> None:
-        if isinstance(message, httpx2.Response):
-            await message.aread()
         hook(message)
 
-    return run
+    return incoming.check_later if hook is incoming.check else run
 
 
 def _advice(error: openai.APIStatusError) -> str:
+    if elsewhere := error.response.headers.get(incoming.REDIRECTED_TO):
+        return f". It sends us to {elsewhere[:200]}, where nothing was sent; if that is right, name it as the provider"
     if error.code == "training_not_available":
         return ". Fine-tuning is closed for this organisation; `provider: local` trains with this package's own server"
     return ""
 
 
-HOOKS: dict[str, list[Any]] = {"response": [_whole]}
-"""What a client does with each response before the SDK reads it."""
+HOOKS: dict[str, list[Any]] = {"request": [incoming.ask_plainly], "response": [incoming.check]}
+"""What a client does with each request before it is sent, and with each response before the SDK reads it."""

@@ -21,7 +21,7 @@ from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
 from finetune_assets.running import announced, home_id, listen
-from finetune_assets.server import base_models
+from finetune_assets.server import base_models, connections
 from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.gate import Gate
@@ -121,6 +121,7 @@ def serve(
         os.environ[FETCH_SWITCH] = "1"
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home = home.resolve()
+    connections.want_descriptors()
     os.umask(0o077)  # what clients send is nobody else's on this machine
     # Where a form waits until it has come in whole: /tmp is in memory on many machines.
     tempfile.tempdir = str(home)
@@ -131,6 +132,7 @@ def serve(
             app,
             log_level="warning",
             access_log=False,
+            http=connections.protocol(),
             server_header=False,
             timeout_keep_alive=60,
             timeout_graceful_shutdown=_STOP_SECONDS,

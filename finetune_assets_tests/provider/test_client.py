@@ -132,10 +132,38 @@ def test_a_server_on_this_machine_gets_our_key(url: str, monkeypatch: pytest.Mon
 
 def test_another_host_never_gets_our_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "ours")
-    with pytest.raises(ProviderError, match="set OPENAI_API_KEY"):
+    with pytest.raises(ProviderError, match="set EXAMPLE_COM_API_KEY"):
         connect("https://example.com/v1")
-    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    monkeypatch.setenv("EXAMPLE_COM_API_KEY", "theirs")
     assert connect("https://example.com/v1").api_key == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("https://api.openai.com.example.org/v1", "API_OPENAI_COM_EXAMPLE_ORG_API_KEY"),
+        ("https://openai.com@evil.example/v1", "EVIL_EXAMPLE_API_KEY"),
+        ("https://evilopenai.com/v1", "EVILOPENAI_COM_API_KEY"),
+        ("http://10.0.0.7:8000/v1", "10_0_0_7_API_KEY"),
+    ],
+)
+def test_openai_s_key_goes_to_no_host_that_a_task_names(
+    url: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "openai's")
+    with pytest.raises(ProviderError, match=rf"set {variable}; OPENAI_API_KEY is sent to OpenAI"):
+        connect(url)
+    monkeypatch.setenv(variable, "theirs")
+    assert connect(url).api_key == "theirs"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.openai.com/v1", "https://eu.api.openai.com/v1", "https://proxy.example/v1"]
+)
+def test_openai_s_key_goes_to_openai_and_where_its_user_sends_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "openai's")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy.example/other")
+    assert connect(url).api_key == "openai's"
 
 
 @pytest.mark.parametrize("name", ["azzure", "ftp://host/v1", "https://", ""])

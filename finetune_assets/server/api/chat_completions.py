@@ -44,14 +44,13 @@ class Completions:
 
     async def complete(self, body: ChatBody) -> ChatCompletion:
         """Answer in one piece."""
-        check(body)
-        model = await asyncio.to_thread(self._find, body.model)
+        model = await asyncio.to_thread(self._checked, body)
         if self._vllm is not None and (handed_over := await self._vllm.complete(body, model)):
             self._metrics.count_usage(handed_over.usage)
             return handed_over
         future = await self._submit(body, model)
         try:
-            generation = await self._result(future)
+            generation = await self._result(future, body.model)
         finally:
             self._close(future)
         completion = as_completion(body, generation, fingerprint(model.base.path))
@@ -60,8 +59,7 @@ class Completions:
 
     async def stream(self, body: ChatBody) -> AsyncGenerator[ChatCompletionChunk]:
         """Answer piece by piece. What is wrong with the request is raised before the first chunk."""
-        check(body)
-        model = await asyncio.to_thread(self._find, body.model)
+        model = await asyncio.to_thread(self._checked, body)
         if self._vllm is not None and (handed_over := await self._vllm.stream(body, model)):
             async for chunk in handed_over:
                 self._metrics.count_usage(chunk.usage)
@@ -76,7 +74,7 @@ class Completions:
                 for chunk in ([] if started else chunks.opening()) + chunks.piece(delta):
                     yield chunk
                 started = True
-            generation = await self._result(future)
+            generation = await self._result(future, body.model)
         finally:
             self._close(future)
         self._metrics.count_generation(generation)
@@ -87,6 +85,10 @@ class Completions:
         """End everything that is still being answered."""
         for future in list(self._open):
             future.cancel()
+
+    def _checked(self, body: ChatBody) -> FoundModel:
+        check(body)
+        return self._find(body.model)
 
     def _find(self, name: str) -> FoundModel:
         try:
@@ -127,7 +129,7 @@ class Completions:
                 )  # fmt: skip
         return self._engine
 
-    async def _result(self, future: Future[Generation]) -> Generation:
+    async def _result(self, future: Future[Generation], model: str) -> Generation:
         from finetune_assets.server.model.chat_encoding import PromptError
 
         answer = asyncio.wrap_future(future)
@@ -140,7 +142,9 @@ class Completions:
             case PromptError() as error:
                 raise ApiError(400, str(error), param=error.param, code=error.code) from None
             case BaseModelError() as error:
-                raise ApiError(500, f"The model cannot be used: {error}", kind="server_error") from error
+                await asyncio.to_thread(self._find, model)  # it may have been deleted meanwhile
+                told = str(error).replace(str(self._served.home), "the server's folder")
+                raise ApiError(500, f"The model `{model}` cannot be used: {told}", kind="server_error") from error
             case error:
                 raise error
 

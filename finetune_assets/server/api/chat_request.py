@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from finetune_assets.dataset import images
+from finetune_assets.errors import ImageError
+from finetune_assets.server.api.body_shape import CHAT
 from finetune_assets.server.api.wire import ApiError, Metadata, RequestBody
 
 MAX_TEXT = 10_485_760
@@ -13,6 +17,12 @@ MAX_TEXT = 10_485_760
 MAX_IMAGES = 500
 """Images in one request, as with OpenAI."""
 MAX_IMAGE_BYTES = 20 << 20
+MAX_PIXELS = 128_000_000
+"""Of all images of a request together: two of the largest, or thirty of a common camera."""
+MAX_MESSAGES = 4096
+MAX_PARTS = 4096
+MAX_TOKENS = 131_072
+"""Tokens that all choices of a request may have together."""
 
 _UNSERVED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
@@ -31,7 +41,7 @@ TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
 class ImageUrl(RequestBody):
     """Where an image is, and how closely to look."""
 
-    url: str
+    url: Annotated[str, StringConstraints(max_length=CHAT.bytes)]
     """A data URL or, where the server was started with --fetch-images, an https URL."""
     detail: Literal["auto", "low", "high"] = "auto"
     """Without effect: every image is looked at in the size its model was made for."""
@@ -66,7 +76,7 @@ class SystemMessage(RequestBody):
     """Instructions that stand above the user's."""
 
     role: Literal["developer", "system"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
     name: str | None = None
 
 
@@ -74,7 +84,7 @@ class UserMessage(RequestBody):
     """What a person says and shows."""
 
     role: Literal["user"]
-    content: Text | Annotated[list[UserPart], Field(min_length=1)]
+    content: Text | Annotated[list[UserPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
     name: str | None = None
 
 
@@ -82,10 +92,12 @@ class AssistantMessage(RequestBody):
     """An earlier answer, which may be sent back as it came; calls of tools are not served."""
 
     role: Literal["assistant"]
-    content: Text | Annotated[list[AssistantPart], Field(min_length=1)] | None = None
+    content: Text | Annotated[list[AssistantPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)] | None = (
+        None
+    )
     refusal: Text | None = None
     name: str | None = None
-    annotations: list[Any] | None = None
+    annotations: Annotated[list[Any], Field(max_length=MAX_PARTS)] | None = None
     audio: None = None
     function_call: None = None
     tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -136,14 +148,14 @@ class Prediction(RequestBody):
     """Text that the answer is likely to repeat: a hint, which this server does not need."""
 
     type: Literal["content"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 
 
 class ChatBody(RequestBody):
     """Body of a request for a completion."""
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -190,7 +202,7 @@ class ChatBody(RequestBody):
 
 
 def check(body: ChatBody) -> None:
-    """Refuse what the schema cannot see.
+    """Refuse what the schema cannot see. Not for the event loop: headers of images are looked at.
 
     Raises:
         ApiError: naming the parameter.
@@ -198,6 +210,9 @@ def check(body: ChatBody) -> None:
     _check_unserved(body)
     if body.top_logprobs is not None and not body.logprobs:
         raise _invalid("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.")
+    if (body.n or 1) * (body.max_completion_tokens or body.max_tokens or 1) > MAX_TOKENS:
+        message = f"'n' answers of this many tokens are more than {MAX_TOKENS:,} together; send several requests."
+        raise _invalid("n", message)
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         message = "'max_tokens' (deprecated) and 'max_completion_tokens' cannot both be given."
         raise _invalid("max_tokens", message)
@@ -254,7 +269,7 @@ def _check_unserved(body: ChatBody) -> None:
 
 
 def _check_images(body: ChatBody) -> None:
-    count = 0
+    count = pixels = 0
     for i, message in enumerate(body.messages):
         for j, part in enumerate(message.content if isinstance(message.content, list) else []):
             if not isinstance(part, ImagePart):
@@ -267,9 +282,35 @@ def _check_images(body: ChatBody) -> None:
             if len(url) * 3 // 4 > MAX_IMAGE_BYTES + 100:
                 text = f"Invalid '{place}': the image is larger than {MAX_IMAGE_BYTES >> 20} MB."
                 raise ApiError(400, text, param=place, code="image_too_large")
+            pixels += _pixels(url, place)
+            if pixels > MAX_PIXELS:
+                text = (
+                    f"The images up to '{place}' have {pixels:,} pixels together, more than {MAX_PIXELS:,}. Send them "
+                    "smaller (models look at far fewer) or in several requests."
+                )
+                raise ApiError(400, text, param=place, code="too_many_pixels")
     if count > MAX_IMAGES:
         message = f"Too many images in request. Maximum is {MAX_IMAGES}, but got {count}."
         raise ApiError(400, message, param="messages", code="too_many_images")
+
+
+def _pixels(url: str, place: str) -> int:
+    """Read an inlined image's size from its first bytes; 0 of one that is elsewhere.
+
+    Raises:
+        ApiError: these are not the bytes of an image, or of one that is too large.
+    """
+    if url.startswith("https://"):
+        return 0
+    try:
+        # Of a JPEG with a preview or a colour profile in it, the size comes after these.
+        found = images.header(base64.b64decode(url.partition(",")[2], validate=True))
+    except ImageError as error:
+        raise ApiError(400, f"an image cannot be used: {error}", param=place, code="invalid_image") from None
+    except ValueError as error:
+        text = f"Invalid '{place}': image_url.url holds invalid base64: {error}"
+        raise ApiError(400, text, param=place, code="invalid_image_url") from None
+    return found.width * found.height
 
 
 def _speaks_of_json(body: ChatBody) -> bool:

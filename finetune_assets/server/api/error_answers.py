@@ -69,4 +69,6 @@ async def _internal(request: Request, error: Exception) -> JSONResponse:
     response = ApiError(500, message, kind="server_error").response()
     # Starlette answers unexpected errors outside all middleware, so the gate cannot add this header.
     response.headers["x-request-id"] = request.scope[REQUEST_ID]
+    # The server closes the connection after an error that nobody caught; a client that is not told sends on.
+    response.headers["connection"] = "close"
     return response

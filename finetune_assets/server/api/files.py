@@ -18,6 +18,8 @@ from finetune_assets.server.services import Served
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 MAX_BATCH_FILE_BYTES = 200 << 20
+MAX_FILENAME = 512
+"""Characters."""
 
 router = APIRouter(prefix="/v1/files", route_class=WireRoute)
 
@@ -42,6 +44,9 @@ def create(
         message = f"The file is larger than {limit >> 20} MB, the most with the purpose '{purpose}'."
         raise ApiError(413, message, param="file")
     name = file.filename or "upload"
+    if len(name) > MAX_FILENAME:
+        message = f"Invalid 'file': its name has {len(name)} characters, more than {MAX_FILENAME}."
+        raise ApiError(400, message, param="file", code="string_above_max_length")
     return as_file(served.files.add(file.file, filename=name, purpose=purpose, expires_in=seconds))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
+import time
 import uuid
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from finetune_assets.server.api.body_shape import limits_of
 from finetune_assets.server.api.wire import ApiError
 
 REQUEST_ID = "finetune_assets.request_id"
@@ -22,8 +24,9 @@ MAX_PART_BYTES = 64 << 20
 """OpenAI's limit on one part of an upload."""
 SILENCE_SECONDS = 60.0
 """How long a client may pause while it sends a body."""
+SLOWEST_BYTES_PER_SECOND = 8 << 10
+"""A client that sends a body more slowly, on average, is given up."""
 _FORM_OVERHEAD = 64 << 10
-_MAX_JSON_BYTES = 64 << 20
 _MAX_DISCARDED_BYTES = 1 << 30
 _PARTS = re.compile(r"/v1/uploads/[^/]+/parts")
 _AZURE = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?")
@@ -81,18 +84,21 @@ class Gate:
 
 def _impatient(receive: Receive, patience: float) -> Receive:
     """Give a client up that holds a connection by sending next to nothing; only while a body is still to come."""
-    complete = False
+    complete, received, began = False, 0, time.monotonic()
 
     async def receive_in_time() -> Message:
-        nonlocal complete
+        nonlocal complete, received
         if complete:
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), patience)
+            # A byte a minute is as bad as silence: what has come buys time for what is to come.
+            deadline = began + patience + received / SLOWEST_BYTES_PER_SECOND
+            message = await asyncio.wait_for(receive(), min(patience, deadline - time.monotonic()))
         except TimeoutError:
             complete = True
-            text = f"No more of the request's body came within {patience:g} seconds."
+            text = f"The request's body did not come, or too slowly, within {patience:g} seconds."
             raise ApiError(408, text, code="request_timeout") from None
+        received += len(message.get("body", b""))
         complete = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
@@ -120,7 +126,7 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
 def _limit(path: str) -> int:
     if path == "/v1/files":
         return MAX_FILE_BYTES + _FORM_OVERHEAD
-    return MAX_PART_BYTES + _FORM_OVERHEAD if _PARTS.fullmatch(path) else _MAX_JSON_BYTES
+    return MAX_PART_BYTES + _FORM_OVERHEAD if _PARTS.fullmatch(path) else limits_of(path).bytes
 
 
 async def _discard_body(receive: Receive) -> None:

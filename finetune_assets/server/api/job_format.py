@@ -13,6 +13,7 @@ from finetune_assets.server.database.jobs import ORGANIZATION, PAUSED, QUEUED, S
 from finetune_assets.server.database.schema import Event, Job, TunedModel
 
 Auto = Literal["auto"]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Hyperparameters(RequestBody):
@@ -56,7 +57,9 @@ class Wandb(RequestBody):
     project: Annotated[str, Field(min_length=1, max_length=128)]
     name: Annotated[str, Field(max_length=128)] | None = None
     entity: Annotated[str, Field(max_length=128)] | None = None
-    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50)] | None = None
+    tags: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=50, fail_fast=True)] | None
+    ) = None
 
 
 class Integration(RequestBody):
@@ -78,7 +81,7 @@ class JobBody(RequestBody):
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metadata: Metadata | None = None
-    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
+    integrations: Annotated[list[Integration], Field(max_length=5, fail_fast=True)] | None = None
 
     @property
     def method_type(self) -> str:

@@ -31,6 +31,8 @@ _CHOICES = ("literal_error", "union_tag_invalid")
 _MINIMUM_LENGTHS = ("string_too_short", "too_short")
 _MAXIMUM_LENGTHS = ("string_too_long", "too_long")
 _SHOWN = 100
+_LOOKED_AT = 200
+"""Findings among which one is chosen: a body with as many is no near miss."""
 _KINDS = {str: "string", list: "array", dict: "object", bool: "boolean", int: "integer", float: "decimal"}
 
 
@@ -49,7 +51,7 @@ def explain(errors: Sequence[Mapping[str, Any]], body: Any) -> Problem:
     Where a value may be of several types, pydantic reports each type that did not fit. The finding that got deepest
     into the body is about the type that was meant; on one level, a broken bound says most and a wrong word least.
     """
-    found = [(_param(error, body), error) for error in errors]
+    found = [(_param(error, body), error) for error in errors[:_LOOKED_AT]]
     param, error = max(found, key=lambda item: (_depth(item[0]), _telling(item[1])))
     if param and error["type"] in _TYPES:
         expected = dict.fromkeys(_TYPES[e["type"]] for p, e in found if p == param and e["type"] in _TYPES)

@@ -9,7 +9,7 @@ from openai.types import Upload as UploadObject
 from openai.types.uploads import UploadPart as UploadPartObject
 from pydantic import Field
 
-from finetune_assets.server.api.files import MAX_BATCH_FILE_BYTES, as_file, check_purpose
+from finetune_assets.server.api.files import MAX_BATCH_FILE_BYTES, MAX_FILENAME, as_file, check_purpose
 from finetune_assets.server.api.gate import MAX_PART_BYTES
 from finetune_assets.server.api.wire import ApiError, RequestBody, WireRoute
 from finetune_assets.server.database.schema import StoredFile, Upload
@@ -31,7 +31,7 @@ class ExpiresAfter(RequestBody):
 class UploadBody(RequestBody):
     """Body of a request for a new upload."""
 
-    filename: Annotated[str, Field(min_length=1)]
+    filename: Annotated[str, Field(min_length=1, max_length=MAX_FILENAME)]
     purpose: str
     bytes: Annotated[int, Field(ge=1, le=MAX_UPLOAD_BYTES)]
     mime_type: str
@@ -41,7 +41,7 @@ class UploadBody(RequestBody):
 class CompleteBody(RequestBody):
     """Body of a request to make a file of parts."""
 
-    part_ids: list[str]
+    part_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=8192, fail_fast=True)]
     md5: str | None = None
 
 

@@ -7,7 +7,6 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import orjson
 from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -15,10 +14,14 @@ from fastapi.routing import APIRoute
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from finetune_assets.server.api.body_shape import BodyShapeError, limits_of, parse
 from finetune_assets.server.database.connection import AnyRow, Rows, telling_of_a_full_disk
 
 Item = TypeVar("Item")
 _SHORT_PAGE = 100
+_SHORT_BODY = 16 << 10
+_LONGEST_STRING = 4096
+"""Characters of a string that has no limit of its own."""
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
     Field(max_length=16),
@@ -51,10 +54,13 @@ class ApiError(HTTPException):
 
 
 class RequestBody(BaseModel):
-    """A JSON body or a part of one: no unknown key, no silent conversion."""
+    """A JSON body or a part of one: no unknown key, no silent conversion, no string without a limit."""
 
     # Docstrings of fields are what the description of the API says of them.
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True,
+        str_max_length=_LONGEST_STRING,
+    )  # fmt: skip
 
 
 class ErrorAnswer(BaseModel):
@@ -79,15 +85,22 @@ class NamedPage(Page[Item], Generic[Item]):
 
 
 class WireRequest(Request):
-    """Reads JSON strictly: Python's own parser accepts lone surrogates, which can be neither stored nor sent back."""
+    """Reads JSON strictly and within limits; long bodies in a thread, as others want to be answered meanwhile."""
 
     async def json(self) -> Any:
         """Parse the body.
 
         Raises:
             json.JSONDecodeError: it is not JSON in UTF-8.
+            ApiError: it holds more than its route takes.
         """
-        return orjson.loads(await self.body())
+        body, limits = await self.body(), limits_of(self.scope["path"])
+        try:
+            if len(body) <= _SHORT_BODY:
+                return parse(body, limits)
+            return await run_in_threadpool(parse, body, limits)
+        except BodyShapeError as error:
+            raise ApiError(400, str(error), code=error.code) from None
 
 
 class WireRoute(APIRoute):

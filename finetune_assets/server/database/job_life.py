@@ -146,6 +146,23 @@ class JobLife:
         with self._database.writing() as session:
             tell(session, job_id, message, level)
 
+    def interrupted(self, job_id: str, why: str, code: str, at_most: int) -> None:
+        """Return the job to the queue because its process died; the job fails with `code` if that is too often."""
+        with self._change(job_id, *OPEN) as (session, job):
+            job.interruptions += 1
+            if job.interruptions >= at_most:
+                _fail(session, job, code, f"{why} (attempt {job.interruptions} of {at_most})", None)
+                return
+            _requeue(job)
+            told = f"{why} The job is back in the queue and goes on from what was saved"
+            tell(session, job_id, f"{told} (attempt {job.interruptions} of {at_most})", "warn")
+
+    def waits(self, job_id: str, why: str) -> None:
+        """Return the job to the queue, however often, until the machine has what it lacks."""
+        with self._change(job_id, *OPEN) as (session, job):
+            _requeue(job)
+            tell(session, job_id, why, "warn")
+
     def put_back(self, job_id: str) -> None:
         """Return the job to the queue because the server stops in good order."""
         with self._change(job_id, RUNNING) as (session, job):
@@ -189,7 +206,7 @@ def _recover(session: Session, job: Job) -> None:
 
 
 def _requeue(job: Job) -> None:
-    job.status = QUEUED
+    job.status = QUEUED if job.validated else VALIDATING
     job.estimated_finish = None
 
 

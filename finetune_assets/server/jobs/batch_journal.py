@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from finetune_assets.server.api.body_shape import CHAT, BodyShapeError, parse
 from finetune_assets.server.durable import append
 
 MAX_LINES = 50_000
@@ -162,7 +163,9 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
 def _parsed(number: int, raw: bytes, endpoint: str) -> Line | dict[str, Any]:
     """Return the request on a line, or what is wrong with it; its body is looked at when it is answered."""
     try:
-        request = orjson.loads(raw)
+        request = parse(raw, CHAT)
+    except BodyShapeError as error:
+        return _error(error.code, str(error), None, number)
     except orjson.JSONDecodeError as error:
         return _error("invalid_json_line", f"This line is not JSON: {error}.", None, number)
     if not isinstance(request, dict):

@@ -33,6 +33,7 @@ from finetune_assets.server.database.batches import (
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Batch, new_id
 from finetune_assets.server.jobs.batch_journal import Journal, Line, Outcome, Progress
+from finetune_assets.server.jobs.shortage import shortage_of
 from finetune_assets.server.services import Services
 
 MAX_BATCHES = 2
@@ -112,7 +113,10 @@ class BatchRunner:
             raise
         except BatchStateError:
             self._woken.set()  # it was cancelled between two steps
-        except Exception:
+        except Exception as error:
+            if lack := shortage_of(error):
+                logger.warning("The batch %s waits: %s (%s). %s.", batch.id, lack.words, error, lack.remedy)
+                return  # it is taken up again at the next look
             self._tries[batch.id] += 1
             logger.exception("Work on the batch %s met an error (%d of %d)", batch.id, self._tries[batch.id], MAX_TRIES)
             if self._tries[batch.id] == MAX_TRIES:

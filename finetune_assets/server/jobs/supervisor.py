@@ -7,6 +7,7 @@ process of a paused or stopped job saves what it has and ends by itself; that of
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -23,12 +24,17 @@ from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNN
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cuda_devices, jobs_per_device
+from finetune_assets.server.jobs.shortage import MEMORY, by_exit, memory_kills, rest_seconds
 
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 60.0
 SNAPSHOT_SECONDS = 3600.0
 CANCEL_SECONDS = 2.0
 """How long the process of a cancelled job may take to end by itself."""
+STUCK_SECONDS = 300.0
+"""How long the process of a paused job may take to save it and end, and any to begin."""
+MAX_DEATHS = 3
+"""A job whose process dies so often, without saving anything in between, is given up."""
 STOP_SECONDS = 20.0
 """How long processes may take to save their training when the server stops."""
 _RETRY_SECONDS = 5.0
@@ -49,8 +55,16 @@ class Worker:
     device: str | None
     """The GPU it trains on, as `CUDA_VISIBLE_DEVICES` names it; None: no GPU."""
     process: subprocess.Popen[bytes]
-    kill_at: float | None = None
-    """When to end it (`time.monotonic`), once its job is cancelled."""
+    memory_kills: int
+    """How many processes Linux had ended for want of memory when it began."""
+    kill_at: float = math.inf
+    """When to end it (`time.monotonic`), once it has nothing to do."""
+
+    def give_until(self, patience: float) -> None:
+        """End the process if it takes longer than these seconds, counted from when it was first given as few."""
+        self.kill_at = min(self.kill_at, time.monotonic() + patience) if math.isfinite(patience) else math.inf
+        if time.monotonic() >= self.kill_at:
+            self.process.kill()
 
 
 class Supervisor:
@@ -67,6 +81,9 @@ class Supervisor:
         self._woken = threading.Event()
         self._stopping = False
         self._hurried = False
+        self._resting: dict[str, float] = {}
+        """Jobs that met a shortage, and when they are tried again (`time.monotonic`)."""
+        self._shortages: dict[str, int] = {}
         self._next_housekeeping = 0.0
         self._next_snapshot = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -110,6 +127,8 @@ class Supervisor:
                 self._start_workers()
                 self._keep_house()
                 pause = POLL_SECONDS if self._workers else HOUSEKEEPING_SECONDS
+                if self._resting:
+                    pause = min(pause, max(POLL_SECONDS, min(self._resting.values()) - time.monotonic()))
             except Exception:
                 logger.exception("The job queue met an error and tries again")
                 pause = _RETRY_SECONDS
@@ -137,10 +156,8 @@ class Supervisor:
                     self._settle(worker, job)
                 self._workers.remove(worker)
                 self._next_housekeeping = 0.0
-            elif job is None or job.status == CANCELLED:
-                worker.kill_at = worker.kill_at or time.monotonic() + CANCEL_SECONDS
-                if time.monotonic() >= worker.kill_at:
-                    worker.process.kill()
+            else:
+                worker.give_until(_patience(worker, job))
 
     def _settle(self, worker: Worker, job: Job) -> None:
         """Bring a job whose process has ended to a final state, unless it did so itself or has to wait."""
@@ -149,7 +166,7 @@ class Supervisor:
         waits = (VALIDATING,) if worker.status == VALIDATING else (QUEUED,)
         if job.status == RUNNING or (died and job.status in waits):
             try:
-                self._stores.job_life.failed(job.id, "server_error", self._obituary(worker))
+                self._take_back(worker, job)
             except JobStateError:
                 logger.info("Job %s was cancelled while its process died", job.id)
         elif died and job.status == PAUSED and worker.status == QUEUED:
@@ -157,6 +174,22 @@ class Supervisor:
             self._stores.job_life.note(job.id, message, "warn")
         if worker.status == QUEUED:
             self._stores.models.sweep(job.id)
+
+    def _take_back(self, worker: Worker, job: Job) -> None:
+        """Return a job to the queue whose process has not brought it to an end; after some attempts it has failed."""
+        lack = by_exit(worker.process.returncode) or (MEMORY if _killed_for_memory(worker) else None)
+        life = self._stores.job_life
+        if lack is None:
+            life.interrupted(job.id, self._obituary(worker), "server_error", MAX_DEATHS)
+            return
+        times = self._shortages[job.id] = self._shortages.get(job.id, 0) + 1
+        rest = rest_seconds(times)
+        self._resting[job.id] = time.monotonic() + rest
+        told = f"{lack.words}.{last_error(self._stores.log(job.id))} {lack.remedy}."
+        if lack.passes:
+            life.waits(job.id, f"{told} The job is tried again in {rest:.0f} seconds.")
+        else:
+            life.interrupted(job.id, told, lack.code, MAX_DEATHS)
 
     def _start_workers(self) -> None:
         """Start processes for the oldest jobs while there are slots, on the device with the fewest."""
@@ -171,9 +204,12 @@ class Supervisor:
         return sum(worker.status == QUEUED and worker.device == device for worker in self._workers)
 
     def _start_next(self, status: str, device: str | None) -> bool:
-        job = self._stores.jobs.oldest(status, besides=[worker.job_id for worker in self._workers])
+        now = time.monotonic()
+        self._resting = {job_id: until for job_id, until in self._resting.items() if until > now}
+        busy = [*(worker.job_id for worker in self._workers), *self._resting]
+        job = self._stores.jobs.oldest(status, besides=busy)
         if job is not None:
-            self._workers.append(Worker(job.id, status, device, self._spawn(job.id, device)))
+            self._workers.append(Worker(job.id, status, device, self._spawn(job.id, device), memory_kills()))
         return job is not None
 
     def _spawn(self, job_id: str, device: str | None) -> subprocess.Popen[bytes]:
@@ -200,6 +236,18 @@ class Supervisor:
         hint = " (as the system does when memory runs out)" if code == -signal.SIGKILL else ""
         log = self._stores.log(worker.job_id)
         return f"The process that worked on the job was ended {how}{hint}.{last_error(log)} Its log says more: {log}"
+
+
+def _patience(worker: Worker, job: Job | None) -> float:
+    """Say how many seconds a process may still take: one whose job does not run any more has nothing to do."""
+    if job is None or job.status == CANCELLED:
+        return CANCEL_SECONDS
+    # A paused job may have been resumed, which waits for this process; and one that never begins is stuck too.
+    return STUCK_SECONDS if worker.status == QUEUED and job.status != RUNNING else math.inf
+
+
+def _killed_for_memory(worker: Worker) -> bool:
+    return worker.process.returncode == -signal.SIGKILL and memory_kills() > worker.memory_kills
 
 
 def last_error(log: Path) -> str:

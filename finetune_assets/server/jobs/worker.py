@@ -8,7 +8,6 @@ saves what it has trained after the current step and ends.
 from __future__ import annotations
 
 import argparse
-import errno
 import fcntl
 import io
 import os
@@ -21,15 +20,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from finetune_assets.errors import BaseModelError, FinetuneAssetsError, TrainingFileError
 from finetune_assets.server import catalog
-from finetune_assets.server.database.connection import DiskFullError
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.job_life import JobStateError
 from finetune_assets.server.database.jobs import QUEUED, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs import validation as job_validation
+from finetune_assets.server.jobs.shortage import shortage_of
 from finetune_assets.server.training import threads
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ NICENESS = 10
 PARENT_POLL_SECONDS = 0.5
 _ERROR_CODES = {
     DamagedFileError: "damaged_file",
-    DiskFullError: "disk_full",
     BaseModelError: "base_model_unusable",
     TrainingFileError: "invalid_training_file",
 }
@@ -63,7 +63,8 @@ def main() -> None:
 def work(stores: Stores, job_id: str) -> None:
     """Validate or train, as the job's state asks.
 
-    What the job or the machine is to blame for fails the job; an error of any other kind is ours and ends the process.
+    What the job is to blame for fails it. A shortage of the machine, and an error of any other kind, which is ours, end
+    the process; the supervisor tries the job again.
     """
     job = stores.jobs.get(job_id)
     steps = {VALIDATING: job_validation.validate, QUEUED: train}
@@ -73,7 +74,10 @@ def work(stores: Stores, job_id: str) -> None:
         steps[job.status](stores, job)
     except JobStateError as error:
         print(f"stopped: {error}")
-    except (FinetuneAssetsError, OSError, MemoryError, RuntimeError) as error:
+    except (FinetuneAssetsError, OSError, MemoryError, RuntimeError, SafetensorError) as error:
+        if lack := shortage_of(error):
+            print(f"{type(error).__name__}: {error}", flush=True)
+            raise SystemExit(lack.exit_code) from None
         code, message = _reason(error)
         with suppress(JobStateError):
             stores.job_life.failed(job.id, code, message, "training_file" if code.startswith("invalid") else None)
@@ -89,12 +93,6 @@ def _reason(error: Exception) -> tuple[str, str]:
         code = next((code for kind, code in _ERROR_CODES.items() if isinstance(error, kind)), "training_failed")
         prefix = "The training file cannot be used: " if code == "invalid_training_file" else ""
         return code, f"{prefix}{error}"
-    # torch.OutOfMemoryError on a GPU; on a CPU torch raises a plain RuntimeError.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
-        device_words = str(error).partition("\n")[0] or "no memory is left"
-        return "out_of_memory", f"Out of memory: {device_words}. Use shorter examples or a smaller base model."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "disk_full", f"The disk is full: {error}. Make room, then create the job again."
     raise error
 
 

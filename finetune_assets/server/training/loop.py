@@ -314,6 +314,10 @@ def _measure(run: Run[Any], items: list[Any], prefix: str) -> dict[str, float]:
 
 def _save(network: Network, target: Path) -> Path:
     """Write to a scratch folder and rename it: a half-written model is never seen."""
+    if not all(torch.isfinite(parameter).all() for parameter in network.model.parameters() if parameter.requires_grad):
+        raise TrainingError(
+            "the trained weights are no longer finite numbers; choose a smaller learning_rate_multiplier"
+        )
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
-from finetune_assets.server.jobs.supervisor import Supervisor, last_error
+from finetune_assets.server.jobs.shortage import DESCRIPTORS, DISK, MEMORY, rest_seconds, shortage_of
+from finetune_assets.server.jobs.supervisor import MAX_DEATHS, Supervisor, Worker, last_error
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.database.test_job_life import make_job, messages, status
@@ -85,3 +89,79 @@ def test_training_states_stay_until_their_job_is_over(stores: Stores) -> None:
         stores.state(name).mkdir()
     stores.tidy(busy=[busy.id])
     assert {path.name for path in (stores.home / "training").iterdir()} == {waiting.id, paused.id, busy.id}
+
+
+def ended(stores: Stores, job: Job, code: int) -> Worker:
+    """The worker of a job in training, whose process has ended with this code."""
+    process = subprocess.Popen(["sh", "-c", f"exit {code}"])
+    process.wait()
+    stores.log(job.id).touch()
+    return Worker(job.id, "queued", None, process, 0)
+
+
+def settle(stores: Stores, supervisor: Supervisor, job: Job, code: int) -> Job:
+    stores.job_life.started(job.id)
+    running = stores.jobs.get(job.id)
+    assert running is not None
+    supervisor._settle(ended(stores, job, code), running)
+    found = stores.jobs.get(job.id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("lack", [DISK, DESCRIPTORS])
+def test_a_job_waits_for_what_the_machine_lacks_and_says_what(stores: Stores, lack: Any) -> None:
+    job, supervisor = make_queued_job(stores, "tiny-text"), Supervisor(stores)
+    for _ in range(2 * MAX_DEATHS):
+        assert settle(stores, supervisor, job, lack.exit_code).status == "queued"
+    assert messages(stores, job)[-1].startswith(f"{lack.words}. {lack.remedy}. The job is tried again in ")
+
+
+@pytest.mark.parametrize(("code", "named"), [(MEMORY.exit_code, "out_of_memory"), (1, "server_error")])
+def test_a_job_whose_process_dies_again_and_again_fails_by_name(stores: Stores, code: int, named: str) -> None:
+    job, supervisor = make_queued_job(stores, "tiny-text"), Supervisor(stores)
+    states = [settle(stores, supervisor, job, code) for _ in range(MAX_DEATHS)]
+    assert [state.status for state in states] == ["queued", "queued", "failed"]
+    assert states[-1].error is not None
+    assert states[-1].error["code"] == named
+
+
+def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
+    job, supervisor = make_queued_job(stores, "tiny-text"), Supervisor(stores)
+    for _ in range(2 * MAX_DEATHS):
+        stores.job_life.started(job.id)
+        stores.job_life.saved(job.id)
+        running = stores.jobs.get(job.id)
+        assert running is not None
+        supervisor._settle(ended(stores, job, 1), running)
+    assert status(stores, job) == "queued"
+
+
+def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
+    process = subprocess.Popen(["sleep", "1000"])
+    worker = Worker("job", "queued", None, process, 0)
+    worker.give_until(1000)
+    worker.give_until(float("inf"))  # it runs again
+    assert process.poll() is None
+    worker.give_until(0)
+    assert process.wait() == -9
+
+
+@pytest.mark.parametrize(
+    ("error", "lack"),
+    [
+        (OSError(errno.ENOSPC, "x"), DISK),
+        (OSError(errno.EDQUOT, "x"), DISK),
+        (OSError(errno.EMFILE, "x"), DESCRIPTORS),
+        (MemoryError(), MEMORY),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"), MEMORY),
+        (OSError(errno.EACCES, "x"), None),
+        (RuntimeError("shape mismatch"), None),
+    ],
+)
+def test_a_shortage_is_known_by_its_error(error: Exception, lack: Any) -> None:
+    assert shortage_of(error) is lack
+
+
+def test_rests_grow_up_to_some_minutes() -> None:
+    assert [rest_seconds(times) for times in (1, 2, 3, 100)] == [5, 10, 20, 300]
