@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from finetune_assets.dataset.answer_reading import NumberFormat, parse_number
@@ -13,9 +13,13 @@ from finetune_assets.errors import TaskError
 MAX_OPTIONS = 30
 """More different words than these are texts: a model would have to be told all of them in every prompt."""
 _MAX_OPTION_LENGTH = 60
+WAYS_OF_WRITING = (NumberFormat("."), NumberFormat(".", ","), NumberFormat(","), NumberFormat(",", "."))
+"""Of numbers, the plainest first. How a column writes them is decided when it is read, and refused where it is not
+certain; here it only has to be seen that it is numbers."""
 _POSITIVE = (
     *("yes", "true", "1", "positive", "present", "abnormal", "defective", "defect", "bad", "faulty", "nok", "fail"),
     *("failed", "malignant", "sick", "disease", "crack", "ja", "wahr", "defekt", "krank", "oui", "vrai", "si", "sí"),
+    *("異常", "陽性", "不良", "はい", "异常", "阳性", "是"),
 )
 """Words that a finding has; the other of two words is its absence."""
 _YES_OR_NO = ({"0", "1"}, {"0.0", "1.0"}, {"true", "false"}, {"t", "f"}, {"y", "n"}, {"yes", "no"})
@@ -33,7 +37,7 @@ def answer_of(values: Mapping[str, int], has_more: bool = False, *, kind: str | 
         TaskError: there is no such kind, or the labels cannot be of it.
     """
     words = {value.strip() for value in values if value.strip()}
-    numbers = [value for value in words if parse_number(value, NumberFormat(decimal=".")) is not None]
+    numbers = plain_numbers(words)
     around = _around_numbers(words)
     match kind or _kind(values, words, numbers, has_more=has_more, has_template=around is not None):
         case "binary":
@@ -80,6 +84,16 @@ def _rank(word: str) -> int:
     return _POSITIVE.index(plain) if plain in _POSITIVE else len(_POSITIVE)
 
 
+def plain_numbers(words: Collection[str]) -> list[str]:
+    """Those that are numbers, with a decimal point and nothing else; all read in the way that most of them fit."""
+    best: list[str] = []
+    for written in WAYS_OF_WRITING:
+        fitting = [word for word in words if parse_number(word, written) is not None]
+        if len(fitting) > len(best):
+            best = [word.replace(written.thousands, "").replace(written.decimal, ".") for word in fitting]
+    return best
+
+
 def _around_numbers(words: set[str]) -> tuple[str, str] | None:
     """What stands before and after the number of every label, as in `Price is $12.50`; None where that differs."""
     parts = [re.fullmatch(r"(\D*?)([-+]?\d[\d.,]*)(\D*)", word) for word in words]
@@ -89,7 +103,7 @@ def _around_numbers(words: set[str]) -> tuple[str, str] | None:
 
 
 def _inside(words: set[str], around: tuple[str, str]) -> list[str]:
-    return [word[len(around[0]) : len(word) - len(around[1])] for word in words]
+    return plain_numbers([word[len(around[0]) : len(word) - len(around[1])] for word in words])
 
 
 def _of_numbers(numbers: list[str]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from finetune_assets.dataset.answer_reading import NumberFormat, parse_number
+from finetune_assets.dataset.answer_reading import parse_number
+from finetune_assets.onboarding.answers import WAYS_OF_WRITING
 
 Part = Literal["image", "question", "answer", "region", "group", "split"]
 
@@ -34,12 +35,12 @@ _NAMES: dict[Part, str] = {
     "question": """question prompt query instruction text input title description
         frage aufgabe beschreibung pregunta texte texto""",
     "answer": """answer label labels target class klass category diagnosis finding truth verdict result response output
-        completion price score probability grade defect quality y
+        completion price score probability grade defect quality team intent topic sentiment priority rating y
         antwort klasse befund etikett ergebnis note preis reponse etiquette classe respuesta etiqueta clase""",
     "region": """region site area bodypart body organ anatomy module location department country line plant sector view
         producttype productcategory standort bereich koerperregion zone""",
     "group": """patient subject case study person panel serial video scene group series session family animal device
-        batch lot sequence patientid fall gruppe probe sujet paciente""",
+        batch lot sequence patientid customer user client author fall kunde gruppe probe sujet paciente cliente""",
     "split": "split fold subset partition phase",
 }
 """What people call them, in several languages; letters only, the likeliest first."""
@@ -70,7 +71,7 @@ class Column:
             return
         self.n += 1
         self.n_images += _is_image(value, text)
-        self.n_numbers += parse_number(text, NumberFormat(decimal=".", thousands="")) is not None
+        self.n_numbers += any(parse_number(text, written) is not None for written in WAYS_OF_WRITING)
         self.n_words += text.count(" ") + 1
         if text in self.values or len(self.values) < MAX_DISTINCT:
             self.values[text[:200]] += 1

@@ -37,7 +37,8 @@ def begin(path: Path, stated: Mapping[str, str], console: Console, ask: Ask | No
         SourceError: nothing that a source reads lies there.
         TaskError: the proposal is no task, or nothing of the data can be read by it.
     """
-    found, said = survey(path), dict(stated)
+    said = dict(stated)
+    found = survey(path, said.get("encoding"))
     while True:
         try:
             proposal = propose(found, said)
@@ -60,6 +61,7 @@ def begin(path: Path, stated: Mapping[str, str], console: Console, ask: Ask | No
             return None
         if reply in PARTS:
             said[reply] = _asked(reply, proposal, ask) or said.get(reply, proposal.parts[reply])
+            found = survey(path, said["encoding"]) if reply == "encoding" else found
         elif reply:
             console.print(f"{reply!r} is none of {', '.join(PARTS)}.", style="yellow", markup=False)
         elif seen.n:

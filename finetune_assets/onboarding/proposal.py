@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from finetune_assets.dataset import sources
 from finetune_assets.dataset.example import Example
 from finetune_assets.errors import TaskError
-from finetune_assets.onboarding.answers import answer_of
+from finetune_assets.onboarding.answers import answer_of, plain_numbers
 from finetune_assets.onboarding.columns import Column, Part, candidates
 from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_pattern
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
@@ -26,9 +26,15 @@ OWN = "the file's own"
 """Parts that a chat or a list of questions holds already."""
 NONE = "none"
 """What a person says where a part is not there."""
-PARTS = ("task", "question", "answer", "kind", "category", "image", "region", "group", "split", "provider", "model")
-"""`kind` is that of the answer: binary, choice, number or text; `category` is that of drawn objects."""
+PARTS = (
+    *("task", "question", "answer", "kind", "category", "image", "region", "group", "split", "provider", "model"),
+    "encoding",
+)
+"""`kind` is that of the answer: binary, choice, number or text; `category` is that of drawn objects; `encoding` that of
+a table which is not UTF-8."""
 _DRAWN = ("coco", "voc", "yolo")
+_UNTELLING = re.compile(r"qa_\*|(train|validation|test|data)(-[0-9]+-of-[0-9]+)?")
+"""Names of files that many data sets have; their folder says more."""
 MIN_EXAMPLES_OF_A_REGION = 40
 """Regions with fewer on average are not proposed: nothing could be said of a model by so few."""
 MAX_REGIONS = 200
@@ -97,7 +103,9 @@ def _told_by_names(
     columns = {"table": parts["image"], "image_qa": "filename", "image_folder": "name"}
     column = columns.get(survey.kind, NONE)
     wanted = {part for part in ("group", "region") if parts[part] == NONE and part not in stated}
-    if column == NONE or not wanted or "region_from_path" in source:
+    if "region_from_path" in source:
+        wanted.discard("region")
+    if column == NONE or not wanted:
         return {}
     read = islice(_all_of(source), ROWS_LOOKED_AT)
     pictured = [(row.image, row.answer or "") for row in read if isinstance(row.image, str)]
@@ -110,12 +118,14 @@ def _told_by_names(
 
 def task_name(path: Path) -> str:
     """Make a task's name of a path: lower case, digits and `_`."""
-    plain = re.sub(r"[^a-z0-9]+", "_", path.stem.replace("*", "").casefold()).strip("_")
+    named = path.parent.absolute().name if _UNTELLING.fullmatch(path.stem) else path.stem
+    plain = re.sub(r"[^a-z0-9]+", "_", named.casefold()).strip("_")
     return plain if plain[:1].isalpha() else f"task_{plain}".rstrip("_")
 
 
 def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
     parts = {"task": stated.get("task") or task_name(survey.path), "provider": stated.get("provider") or "local"}
+    parts["encoding"] = stated.get("encoding") or "as found"
     others: dict[str, list[str]] = {}
     left = list(survey.columns)
     parts |= _own_parts(survey, stated)
@@ -130,6 +140,8 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
         left = [column for column in left if column.name != chosen.strip("{}")]
     if parts["question"] == NONE and parts["image"] != NONE:
         parts["question"] = "What does this image show?"
+    if "region_from_path" in survey.settings:
+        parts["region"] = OWN
     if survey.kind == "dicom":
         parts |= {"region": stated.get("region", "all"), "group": stated.get("group", "PatientID")}
     return parts, others
@@ -202,7 +214,7 @@ def _is_scored(survey: Survey, parts: Mapping[str, str]) -> bool:
     column = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
     if survey.kind != "table" or parts["image"] == NONE or column is None or not column.is_numbers:
         return False
-    numbers = [float(value) for value in column.values]
+    numbers = [float(value) for value in plain_numbers(column.values)]
     return len(numbers) > 2 and all(0 <= number <= 1 for number in numbers)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
 from upath import UPath
 
 from finetune_assets.dataset.json_lines import kind as kind_of
 from finetune_assets.dataset.reading import ENDINGS, rows
+from finetune_assets.dataset.reading.encoding import NOT_DECODED
 from finetune_assets.dataset.reading.json_records import json_value
 from finetune_assets.dataset.reading.parquet import schema_names
 from finetune_assets.dataset.sources import voc, yolo
@@ -20,6 +22,7 @@ from finetune_assets.dataset.sources.dicom import begins_so
 from finetune_assets.dataset.sources.image_folder import IMAGE_ENDINGS, SPLIT_FOLDERS
 from finetune_assets.errors import SourceError
 from finetune_assets.onboarding.columns import Column, profile
+from finetune_assets.task.dialect import Dialect
 
 Kind = Literal["table", "chat_jsonl", "image_qa", "image_folder", "label_studio", "coco", "voc", "yolo", "dicom"]
 
@@ -49,15 +52,26 @@ class Survey:
     """What the source's YAML has to say beside its parts, such as where the images are."""
 
 
-def survey(path: Path) -> Survey:
+def survey(path: Path, encoding: str | None = None) -> Survey:
     """Look at a file or folder.
+
+    Args:
+        path: What lies there.
+        encoding: That of a table, where a person has said it.
 
     Raises:
         SourceError: there is nothing, or nothing that a source reads; the message says what was looked for.
     """
     if not path.exists():
         raise SourceError(f"{path}: there is no such file or folder")
-    return _folder(path) if path.is_dir() else _file(path)
+    if encoding is None:
+        return _folder(path) if path.is_dir() else _file(path)
+    try:
+        dialect = Dialect(encoding=encoding)
+    except ValidationError as error:
+        raise SourceError(f"encoding: {error.errors(include_url=False)[0]['msg']}") from error
+    found = _table(path, dialect=dialect)
+    return replace(found, settings={**found.settings, "dialect": {"encoding": encoding}})
 
 
 def _file(path: Path) -> Survey:
@@ -72,10 +86,10 @@ def _file(path: Path) -> Survey:
     raise SourceError(f"{path}: no source reads {what}; tables end in {', '.join(ENDINGS)}")
 
 
-def _table(path: Path, name: str | None = None) -> Survey:
-    found = list(islice(_records(path), ROWS_LOOKED_AT))
+def _table(path: Path, name: str | None = None, dialect: Dialect | None = None) -> Survey:
+    found = list(islice(_records(path, dialect), ROWS_LOOKED_AT))
     if not found:
-        raise SourceError(f"{path}: it has no rows")
+        raise SourceError(f"{path}: {_why_no_rows(path)}")
     more = "the first " if len(found) == ROWS_LOOKED_AT else ""
     columns = profile(found)
     names = ", ".join(column.name for column in columns)
@@ -83,12 +97,20 @@ def _table(path: Path, name: str | None = None) -> Survey:
     return Survey("table", path, words, len(found), columns)
 
 
-def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+def _records(path: Path, dialect: Dialect | None = None) -> Iterator[Mapping[str, Any]]:
     # Of a Parquet table only those columns are read that are asked for.
     names = schema_names(UPath(path)) if path.suffix.lower() == ".parquet" else ()
-    for _, row in rows(UPath(path), (), names):
+    for _, row in rows(UPath(path), (), names, dialect):
         if not isinstance(row, str):
             yield row
+
+
+def _why_no_rows(path: Path) -> str:
+    """Say what is wrong with the first row, where there is one."""
+    number, row = next(((n, row) for n, row in rows(UPath(path), ()) if isinstance(row, str)), (0, ""))
+    if row == NOT_DECODED:
+        return "it is not UTF-8, and it is not certain what it is; name its encoding, as in --set encoding=shift_jis"
+    return f"no row can be read, the first is {number}: {row}" if row else "it has no rows"
 
 
 def _chats(path: Path) -> list[dict[str, Any]] | None:

@@ -223,3 +223,46 @@ def test_names_of_images_beside_questions_tell_their_group(tmp_path: Path) -> No
     (tmp_path / "qa_ct.json").write_text(json.dumps(entries))
     task, _ = begun(tmp_path / "qa_ct.json")
     assert task.source.model_dump()["group_pattern"] == r"(?:^|[/\\_ -])(case[0-9]+)[/\\_. -]"
+
+
+def test_numbers_with_a_decimal_comma_are_numbers(tmp_path: Path) -> None:
+    for n in range(60):
+        put(tmp_path / f"{n}.png", picture(shade=4 * n))
+    rows = [
+        {"Bild": f"{n}.png", "Beschreibung": f"Stuhl aus Eiche {n}", "Preis": f"1.{n:03},{n % 100:02}"}
+        for n in range(60)
+    ]
+    path = tmp_path / "preise.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    task, _ = begun(path)
+    answer = task.answer.model_dump()
+    assert (answer["kind"], answer["decimals"], answer["minimum"]) == ("number", 2, 0)
+
+
+def test_a_table_of_an_encoding_that_is_not_certain_is_read_once_it_is_named(tmp_path: Path) -> None:
+    lines = [f"{n} 番の亀裂はありますか,{'異常' if n % 2 else '正常'}" for n in range(40)]
+    path = tmp_path / "shoken.csv"
+    path.write_text("\n".join(["質問,所見", *lines]), "shift_jis")
+    with pytest.raises(SourceError, match="not UTF-8, .* name its encoding, as in --set encoding=shift_jis"):
+        begun(path)
+    with pytest.raises(SourceError, match="encoding: .*'klingon' is no encoding of texts"):
+        begun(path, "encoding=klingon")
+    task, shown = begun(path, "encoding=shift_jis", "question=質問", "answer=所見")
+    assert task.source.model_dump()["dialect"]["encoding"] == "shift_jis"
+    assert "40 examples" in shown and "異常" in shown
+
+
+def test_a_task_is_named_after_the_folder_where_the_file_s_name_says_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "Hip X-rays"
+    for part in ("left", "right"):
+        for n in range(12):
+            put(folder / f"image_{part}" / f"case{n // 3}_{n}.png", picture(shade=20 * n))
+        asked = [{"question": "Is A above B?", "answer": 1}]
+        entries = [{"filename": f"case{n // 3}_{n}.png", "question_answer": asked} for n in range(12)]
+        (folder / f"qa_{part}.json").write_text(json.dumps(entries))
+    task, _ = begun(folder, "kind=text")
+    source = task.source.model_dump()
+    assert (task.task, source["group_pattern"]) == ("hip_x_rays", r"(?:^|[/\\_ -])(case[0-9]+)[/\\_. -]")
