@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from finetune_assets.errors import TaskError
-from finetune_assets.onboarding.preview import Preview, effort, preview
+from finetune_assets.onboarding.preview import Preview, effort, preview, seed
 from finetune_assets.onboarding.proposal import NONE, PARTS, Proposal, propose
 from finetune_assets.onboarding.survey import Survey, survey
 from finetune_assets.task import Task
@@ -51,6 +51,7 @@ def begin(path: Path, stated: Mapping[str, str], console: Console, ask: Ask | No
             said[part] = ask(f"{part}: what shall it be? ").strip()
             continue
         seen = preview(task)
+        proposal.attributes["sampling"]["seed"] = seed(task, seen)
         _show(found, proposal, task, seen, console)
         if ask is None:
             if not seen.n:

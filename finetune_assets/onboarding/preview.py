@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,6 +22,8 @@ ROWS = 20_000
 """Rows that are read; a larger source is read in full by the pipeline only."""
 IMAGES = 100
 """Images that are opened."""
+DRAWN = 500
+"""Examples of a region of which the splits are looked at; of more, every seed gives about the same."""
 _SECONDS_PER_IMAGE, _SECONDS_PER_TOKEN = 0.25, 0.004
 """Of one example, once, by the bundled models on two CPU cores: of the demo's training, and of text."""
 
@@ -40,6 +43,8 @@ class Preview:
     """Examples of each region."""
     answers: Counter[str] = field(default_factory=Counter)
     """Examples of each answer."""
+    drawn: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """Of each region the group and the answer of its examples, as far as `DRAWN`."""
     tokens: int = 0
     """Of all examples as training files hold them."""
     failed: str = ""
@@ -73,6 +78,9 @@ def _see(task: Task, seen: Preview, example: Example) -> None:
     seen.n += 1
     seen.regions[example.region] += 1
     seen.answers[example.answer or "(none)"] += 1
+    drawn = seen.drawn.setdefault(example.region, [])
+    if len(drawn) < DRAWN:
+        drawn.append((example.group or _alone(example), example.answer or ""))
     if len(seen.examples) < EXAMPLES:
         seen.examples.append(example)
     seen.tokens += example_tokens(to_messages(task.prompt, example.question, answer=example.answer))
@@ -85,6 +93,25 @@ def _look(image: str | bytes) -> None:
         images.inspect(image)
     elif not is_elsewhere(image):
         images.inspect(images.read(image))
+
+
+def _alone(example: Example) -> str:
+    """Name the group of an example that has none of its own, as sampling does."""
+    image = example.image
+    if image is None or (isinstance(image, str) and is_elsewhere(image)):
+        return example.id
+    try:
+        return hashlib.sha256(image if isinstance(image, bytes) else images.read(image)).hexdigest()
+    except ImageError:
+        return example.id
+
+
+def seed(task: Task, seen: Preview) -> int:
+    """Return a seed that gives every split of every region enough examples; the usual one where none does."""
+    from finetune_assets.preflight import seeds
+
+    found = seeds.first(task, [drawn for drawn in seen.drawn.values() if len(drawn) < DRAWN])
+    return task.sampling.seed if found is None else found
 
 
 def effort(task: Task, seen: Preview) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from finetune_assets.errors import SourceError, TaskError
 from finetune_assets.onboarding.conversation import begin, stated
+from finetune_assets.preflight import seeds
 from finetune_assets.task import Task, read_task
 from finetune_assets_tests.dataset.pictures import picture, put
 
@@ -266,3 +267,19 @@ def test_a_task_is_named_after_the_folder_where_the_file_s_name_says_nothing(tmp
     task, _ = begun(folder, "kind=text")
     source = task.source.model_dump()
     assert (task.task, source["group_pattern"]) == ("hip_x_rays", r"(?:^|[/\\_ -])(case[0-9]+)[/\\_. -]")
+
+
+def test_a_seed_is_chosen_that_gives_every_split_enough(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Is {n} even?", "answer": "yes" if n % 2 == 0 else "no", "site": f"s{n % 2}", "patient": n // 4}
+        for n in range(120)
+    ]
+    rows = [row | {"site": "north" if n < 60 else "south"} for n, row in enumerate(rows)]
+    task, _ = begun(table(tmp_path / "few.csv", rows))
+    regions = [
+        [(str(row["patient"]), "Yes" if row["answer"] == "yes" else "No") for row in rows if row["site"] == site]
+        for site in ("north", "south")
+    ]
+    assert task.source.model_dump()["group"] == "{patient}"
+    assert seeds.first(task, regions) == task.sampling.seed
+    assert seeds.first(task, [[("one", "Yes"), ("one", "No")] * 30]) is None
