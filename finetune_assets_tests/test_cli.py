@@ -171,7 +171,7 @@ def test_status_says_which_provider_is_silent_and_how_to_reach_it(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("command", "library", "extra"), [("feedback", "gradio", "feedback"), ("serve", "fastapi", "server")]
+    ("command", "library", "extra"), [("feedback", "sqlalchemy", "feedback"), ("serve", "fastapi", "server")]
 )
 def test_what_an_extra_brings_is_named_where_it_is_missing(command: str, library: str, extra: str) -> None:
     without = f"import sys; sys.modules['{library}'] = None; sys.argv[1:] = ['{command}']"

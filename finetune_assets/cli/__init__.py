@@ -401,7 +401,7 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         if (error.name or "finetune_assets").startswith("finetune_assets"):
             raise
-        extra = "feedback" if error.name == "gradio" else "server"
+        extra = "feedback" if error.name in ("sqlalchemy", "psycopg") else "server"
         print(f"Error: {error.name} is not installed; run: pip install 'finetune_assets[{extra}]'", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -32,13 +32,38 @@ def review(
 
 
 @app.command("add-reviewer")
-def add_reviewer(name: Annotated[str, typer.Argument(help="Who may sign in.")]) -> None:
-    """Let somebody sign in, with a new password that is shown once; also for who has forgotten his."""
+def add_reviewer(
+    name: Annotated[str, typer.Argument(help="Who may sign in.")],
+    role: Annotated[str, typer.Option(help="reviewer, adjudicator (decides conflicts), or admin.")] = "reviewer",
+) -> None:
+    """Let somebody sign in, with a new password that is shown once; also for another role, or a forgotten password."""
     from finetune_assets.feedback.app.server import add_reviewer, welcome
     from finetune_assets.feedback.store.database import FeedbackDatabase
 
     with FeedbackDatabase() as db:
-        print(welcome(name, add_reviewer(db, name)))
+        print(welcome(name, add_reviewer(db, name, role)))  # pyright: ignore[reportArgumentType]
+
+
+@app.command("remove-reviewer")
+def remove_reviewer(name: Annotated[str, typer.Argument(help="Who may sign in no more.")]) -> None:
+    """Sign somebody out for good. What he said stays."""
+    from finetune_assets.feedback.store.database import FeedbackDatabase
+    from finetune_assets.feedback.store.reviewers import remove_reviewer
+
+    with FeedbackDatabase() as db:
+        remove_reviewer(db, name)
+    print(f"{name} may sign in no more")
+
+
+@app.command("reviewers")
+def list_reviewers() -> None:
+    """List who may sign in, and what else each may do."""
+    from finetune_assets.feedback.store.database import FeedbackDatabase
+    from finetune_assets.feedback.store.reviewers import all_reviewers
+
+    with FeedbackDatabase() as db:
+        for reviewer in all_reviewers(db):
+            print(f"{reviewer.name:<24} {reviewer.role}")
 
 
 @app.command("export")

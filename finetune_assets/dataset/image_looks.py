@@ -40,6 +40,8 @@ class Look:
     thumbnail: int = -1
     """Number of the thumbnail in the file of thumbnails; -1 where there is none."""
     error: ImageError | None = None
+    original: str | None = None
+    """Of an image that is kept in 8 bits: where its own values are read from."""
 
 
 NOTHING = Look()
@@ -114,7 +116,9 @@ class Looker:
             data, modified_ns = facts.in_eight_bits, None
             shown = images.inspect(data)
             facts = replace(shown, sha256=facts.sha256, scale=facts.scale)
-            address = None
+            original = address or self._addresses.store.keep(read.data)
+            address = self._addresses.store.keep(data)
+            return Look(address, len(data), modified_ns, facts, original=original)
         address = address or self._addresses.store.keep(data)
         return Look(address, len(data), modified_ns, facts)
 

@@ -240,6 +240,27 @@ def for_browser(data: bytes, side: int | None = None) -> tuple[bytes, str]:
     return encoded(_on_white(pixels), "JPEG", quality=85), "image/jpeg"
 
 
+def in_window(data: bytes, window: Window) -> tuple[bytes, str]:
+    """Show an image's own values from black to white, as a PNG; values outside are black or white.
+
+    Raises:
+        ImageError: as `decode`, or the window tells no values apart.
+    """
+    with _opened(data) as image:
+        return encoded(decoding.windowed(data, image, window), "PNG", compress_level=1), "image/png"
+
+
+def value_range(data: bytes) -> dict[str, float]:
+    """Return the smallest and largest value of an image as it is stored.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    with _opened(data) as image:
+        low, high = decoding.extremes(data, image)
+        return {"low": low, "high": high}
+
+
 def data_url(data: bytes, mime: str) -> str:
     """Inline the bytes as a `data:` URL."""
     return b"".join(data_url_parts(data, mime)).decode("ascii")

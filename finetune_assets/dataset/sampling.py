@@ -56,6 +56,7 @@ DTYPES = {
     "image_high": "float64",
     "image_range": "str",
     "image_contrast": "Int64",
+    "image_original": "str",
     "look": "str",
     "doubt": "str",
     "problem": "str",
@@ -69,6 +70,7 @@ DTYPES = {
 source names, of which a stored copy in 8 bits may be what is read. `image_fit`: a provider takes the image's bytes as
 they are. `image_bits`, `image_low`, `image_high`, `image_range`: of an image of more than 8 bits, which stored values
 are its black and white, and who said so (`pixels.window.Scale`). `image_contrast`: as `ImageFacts.contrast`.
+`image_original`: of an image of more than 8 bits, where its own values are read from.
 `look`: hash of the first of the images that look the same, where there are several."""
 _CHUNK_ROWS = 10_000
 _CHUNK_BYTES = 64 << 20
@@ -240,6 +242,7 @@ def _columns(rows: Sequence[Example], looks: Sequence[Look]) -> dict[str, list[A
         "image": [look.address or (row.image if isinstance(row.image, str) else None) for row, look in seen],
         "image_bytes": [look.n_bytes for look in looks],
         "image_modified_ns": [look.modified_ns for look in looks],
+        "image_original": [look.original for look in looks],
         "problem": [look.error.reason if look.error else row.problem for row, look in seen],
         "detail": [look.error.detail if look.error else row.detail for row, look in seen],
     }

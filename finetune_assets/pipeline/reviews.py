@@ -77,7 +77,11 @@ def offer_examples(region: Region, filtered: Filtered) -> str:
 
     def offer(db: FeedbackDatabase) -> int:
         from finetune_assets.feedback.store import offers
+        from finetune_assets.feedback.store.guides import Guide, set_guide
 
+        review = region.task.review
+        guide = Guide(**review.model_dump() | {"show_model": tuple(review.show_model)})
+        set_guide(db, region.task.task, guide)
         return offers.offer(db, region.task.task, region.name, _items(region.task, filtered))
 
     return _offered(offer, "examples")
@@ -123,6 +127,7 @@ def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
             split=row["split"],
             question=row["question"] or "",
             image=row["image"],
+            original=row["image_original"],
             label=row["answer"],
             label_value=row["score"],
             kind=task.answer.kind,

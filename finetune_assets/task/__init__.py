@@ -20,6 +20,7 @@ from finetune_assets.task.costs import Budget, Costs, Prices
 from finetune_assets.task.judging import DECIDING, Benchmark, Promotion, PromotionRule
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
+from finetune_assets.task.review import Review
 from finetune_assets.task.sources import (
     Columns,
     DiamondsSource,
@@ -259,6 +260,7 @@ class Task(Strict):
         "automatic", description="When a region's new model becomes its champion: `automatic`, `approval`, or a policy."
     )
     rerun: Rerun | None = None
+    review: Review = Review()
 
     @model_validator(mode="after")
     def _regions_are_unique(self) -> Task:

@@ -69,6 +69,25 @@ def shown(data: bytes, image: ImageFile, window: Window | None = None) -> Shown:
     return Shown(_upright(pixels, image), found.scale)
 
 
+def windowed(data: bytes, image: ImageFile, window: Window) -> Image.Image:
+    """Decode an image's own values to 8 bits, however few greys the window keeps: somebody is looking for one."""
+    low, high = window
+    if low >= high:
+        raise ImageError("image_blank", f"the window from {low:g} to {high:g} is empty")
+    white_is_low = _tag(image, _PHOTOMETRIC) == 0
+    values = _stored(data, image)[0]
+    shown = np.clip((values.astype(np.float64) - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
+    return _upright(Image.fromarray(255 - shown if white_is_low else shown).convert("RGB"), image)
+
+
+def extremes(data: bytes, image: ImageFile) -> Window:
+    """Return the smallest and largest value of an image as it is stored."""
+    values = _stored(data, image)[0]
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ImageError("image_not_finite", "it holds NaN or infinity; replace them, or export it with integers")
+    return float(values.min()), float(values.max())
+
+
 def _tag(image: ImageFile, number: int) -> Any:
     """A tag of a TIFF file, None for other files."""
     return image.tag_v2.get(number) if isinstance(image, TiffImageFile) else None

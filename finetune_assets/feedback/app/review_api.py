@@ -1,182 +1,238 @@
-"""What the page for reviewing asks the server: JSON about examples, events that it records, and images.
+"""What the page asks the server: JSON about examples, events that it records, and images.
 
-    GET  /review/counts   how many examples each queue of a region has for this reviewer
+    GET  /review/places   which regions there are, and who asks
+    GET  /review/counts   how many examples each queue of a region has for this reviewer, and the task's guidelines
     POST /review/take     lend him the next examples of a queue
+    POST /review/open     give him one that he chose in the table
     POST /review/events   record what he said, and lend him the next ones
+    GET  /review/number   how a number that he writes is read
     GET  /review/image    an example's image, by the example's id; never by a path
 
-Plain routes beside Gradio's own events, as these would take a queue, a stream and two requests for each key that is
-pressed. They stand behind the same sign-in. The reviewer is always who is signed in, never what a request says.
+The reviewer is always who is signed in, never what a request says; strangers' bodies are not read.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
-from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlencode
-from uuid import UUID
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from finetune_assets.dataset import images
+from finetune_assets.dataset.answer_reading import read_number
 from finetune_assets.errors import ImageError
-from finetune_assets.feedback.store import events, queues
+from finetune_assets.feedback.app.bodies import Body, Open, Said, Take, fault
+from finetune_assets.feedback.app.sign_in import SignIn
+from finetune_assets.feedback.store import events, guides, queues
 from finetune_assets.feedback.store.browse import find_item
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import Event, NewEvent
-from finetune_assets.feedback.store.offers import ReviewItem
-from finetune_assets.feedback.store.queues import Queue, Taken
+from finetune_assets.feedback.store.offers import ReviewItem, offered_regions
+from finetune_assets.feedback.store.queues import PURPOSES, Taken
+from finetune_assets.feedback.store.reviewers import Reviewer
+from finetune_assets.task import HELD_OUT
 
 AHEAD = 4
 """Examples lent at once: the one that is looked at, and those that the browser loads meanwhile."""
-_Text = Annotated[str, Field(max_length=20_000)]
 _log = logging.getLogger(__name__)
-router = APIRouter(prefix="/review")
-"""Needs the app's state: `db`, and `signed_in(request)`, which names the reviewer, or None."""
+T = TypeVar("T", bound=Body)
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class RequestError(Exception):
+    """A request that is refused for good."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
-class Shown(_Body):
-    """What was on the screen when the reviewer answered."""
+def asked(request: Request, *names: str) -> list[str]:
+    """Return values of the query, which a request must have.
 
-    queue: Queue
-    label: str | None = None
-    model: str | None = None
-    model_answer: str | None = None
-    probability: float | None = None
-    content: str | None = None
-
-
-class Take(_Body):
-    """Which queue of which region."""
-
-    task: str
-    region: str
-    queue: Queue
-    release: bool = False
-    """Whether the examples that were lent to him in other queues go back first."""
+    Raises:
+        RequestError: one is missing, or no text that is stored anywhere.
+    """
+    values = [request.query_params.get(name, "") for name in names]
+    if missing := [name for name, value in zip(names, values, strict=True) if not value or "\0" in value]:
+        raise RequestError(422, f"{missing[0]} must be given")
+    return values
 
 
-class Said(_Body):
-    """What a reviewer did with an example, and the queue he is in."""
+async def read(request: Request, kind: type[T]) -> T:
+    """Read a body.
 
-    key: UUID
-    task: str
-    region: str
-    queue: Queue
-    example_id: str
-    kind: Literal["accept", "correct", "reject", "skip", "comment", "undo", "adjudicate"]
-    answer: _Text | None = None
-    comment: _Text | None = None
-    undoes: int | None = None
-    seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
-    shown: Shown
-
-
-def _database(request: Request) -> FeedbackDatabase:
-    return request.app.state.db
-
-
-def _reviewer(request: Request) -> str:
-    if (name := request.app.state.signed_in(request)) is None:
-        raise HTTPException(HTTPStatus.UNAUTHORIZED, "You are not signed in.")
-    return name
-
-
-Database = Annotated[FeedbackDatabase, Depends(_database)]
-Reviewer = Annotated[str, Depends(_reviewer)]
-
-
-@router.get("/counts")
-def count(task: str, region: str, db: Database, reviewer: Reviewer) -> dict[str, Any]:
-    """Count what waits for this reviewer, by queue."""
-    return {"reviewer": reviewer, "counts": queues.counts(db, task, region, reviewer)}
-
-
-@router.post("/take")
-def take(body: Take, db: Database, reviewer: Reviewer) -> dict[str, Any]:
-    """Lend the next examples."""
-    if body.release:
-        queues.release(db, reviewer)
-    return _next(db, body, reviewer)
-
-
-@router.post("/events")
-def record(body: Said, db: Database, reviewer: Reviewer) -> dict[str, Any]:
-    """Record an event, and lend the next examples; after an undo the undone one first."""
-    said = body.model_dump(exclude={"queue", "key"}, exclude_unset=True)
-    events.record(db, NewEvent(**said, key=str(body.key), reviewer=reviewer))
-    if body.kind == "undo" and body.shown.queue == body.queue:
-        queues.retake(db, body.task, body.region, body.example_id, body.queue, reviewer)
-    return _next(db, body, reviewer)
-
-
-@router.get("/image", dependencies=[Depends(_reviewer)])
-def image(
-    task: str, region: str, example: str, db: Database, side: Annotated[int | None, Query(ge=16, le=512)] = None
-) -> Response:
-    """Send an example's image, or a small one of at most `side` pixels."""
-    item = find_item(db, task, region, example)
-    if item.image is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "The example has no image.")
+    Raises:
+        RequestError: it is not what it should be.
+    """
     try:
-        data, mime = images.for_browser(images.read(item.image), side)
-    except ImageError as error:
-        _log.warning("image of %s/%s/%s: %s", task, region, example, error)
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"The image cannot be shown ({error.reason}).") from error
-    # The address names the content, so that what is behind it stays the same.
-    return Response(data, media_type=mime, headers={"Cache-Control": "private, max-age=86400, immutable"})
+        return kind.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise RequestError(422, fault(error)) from None
 
 
-def image_url(item: ReviewItem, side: int | None = None) -> str | None:
-    """Return the address of an item's image on our own host; None where it has none."""
-    if item.image is None:
-        return None
-    asked = {"task": item.task, "region": item.region, "example": item.example_id, "content": item.content}
-    return "/review/image?" + urlencode(asked | ({"side": side} if side else {}))
+def route(path: str, sign_in: SignIn, answer: Callable[..., Any], body: type[Body] | None = None) -> Route:
+    """Make a route for who is signed in: `answer` is called in a thread with the request or its body, and with him."""
+
+    async def endpoint(request: Request) -> Response:
+        reviewer = await sign_in.who(request)
+        if reviewer is None:
+            return JSONResponse({"message": "You are not signed in."}, 401)
+        given = await read(request, body) if body else request
+        found = await run_in_threadpool(answer, given, reviewer)
+        return found if isinstance(found, Response) else JSONResponse(found)
+
+    return Route(f"/review/{path}", endpoint, methods=["POST" if body else "GET"])
 
 
-def _next(db: FeedbackDatabase, where: Take | Said, reviewer: str) -> dict[str, Any]:
-    place = (where.task, where.region)
-    taken = queues.take(db, *place, where.queue, reviewer, n=AHEAD)
-    last = events.latest(db, reviewer, *place)
+def routes(db: FeedbackDatabase, sign_in: SignIn) -> list[Route]:
+    """Make the routes over a database."""
+    return [
+        route("places", sign_in, partial(_places, db)),
+        route("counts", sign_in, partial(_counts, db)),
+        route("take", sign_in, partial(_take, db), Take),
+        route("open", sign_in, partial(_open, db), Open),
+        route("events", sign_in, partial(_record, db), Said),
+        route("number", sign_in, lambda request, _: {"value": read_number(asked(request, "text")[0])}),
+        route("image", sign_in, partial(_image, db)),
+    ]
+
+
+def _places(db: FeedbackDatabase, _request: Request, reviewer: Reviewer) -> dict[str, Any]:
+    return {"reviewer": asdict(reviewer), "places": [asdict(place) for place in offered_regions(db)]}
+
+
+def _counts(db: FeedbackDatabase, request: Request, reviewer: Reviewer) -> dict[str, Any]:
+    task, region = asked(request, "task", "region")
+    counts = queues.counts(db, task, region, reviewer.name)
+    if not reviewer.decides:
+        counts.pop("conflicts")
+    with db.reading() as connection:
+        guide = guides.guide_of(connection, task)
+    return {"counts": counts, "guidelines": guide.guidelines}
+
+
+def _take(db: FeedbackDatabase, body: Take, reviewer: Reviewer) -> dict[str, Any]:
+    if body.release:
+        queues.release(db, reviewer.name)
+    return _next(db, body.task, body.region, body.queue, reviewer)
+
+
+def _open(db: FeedbackDatabase, body: Open, reviewer: Reviewer) -> dict[str, Any]:
+    taken = queues.open_example(db, body.task, body.region, body.example_id, reviewer.name)
+    if taken is None:
+        raise RequestError(409, f"{body.example_id} is not offered to reviewers any more")
+    return {"item": _shown(taken)}
+
+
+def _record(db: FeedbackDatabase, body: Said, reviewer: Reviewer) -> dict[str, Any]:
+    if body.kind == "adjudicate" and not reviewer.decides:
+        raise RequestError(403, "Only an adjudicator decides what others disagree about.")
+    said = body.model_dump(include={"task", "region", "example_id", "kind", "answer", "comment", "seconds"})
+    shown = {"queue": body.queue} | ({"content": body.content} if body.content else {})
+    undoes = events.number_of(db, str(body.undoes)) if body.undoes else None
+    event = NewEvent(**said, key=str(body.key), reviewer=reviewer.name, undoes=undoes, shown=shown)
+    stored = events.record(db, event)
+    place = (body.task, body.region)
+    if body.queue == "table":
+        return {"stored": str(body.key), "last": _last(db, *place, reviewer)}
+    if body.kind == "undo":
+        queues.retake(db, *place, body.example_id, body.queue, reviewer.name)
+    return {"stored": str(body.key), "model": _revealed(db, stored)} | _next(db, *place, body.queue, reviewer)
+
+
+def _revealed(db: FeedbackDatabase, event: Event) -> str | None:
+    """What the model says, once a training example is judged; of a held-out one it is not told."""
+    item, said = find_item(db, event.task, event.region, event.example_id)
+    hidden = event.kind not in ("accept", "correct", "reject") or item.split in HELD_OUT or event.shown.get("gold")
+    return None if hidden or said is None else said.answer
+
+
+def _next(db: FeedbackDatabase, task: str, region: str, queue: queues.Queue, reviewer: Reviewer) -> dict[str, Any]:
+    if PURPOSES[queue] == "adjudicate" and not reviewer.decides:
+        raise RequestError(403, "Only an adjudicator decides what others disagree about.")
+    taken = queues.take(db, task, region, queue, reviewer.name, n=AHEAD)
     return {
         "items": [_shown(one) for one in taken],
-        "progress": asdict(queues.progress(db, *place, where.queue, reviewer)),
-        "last": last and _event(last),
+        "progress": asdict(queues.progress(db, task, region, queue, reviewer.name)),
+        "last": _last(db, task, region, reviewer),
     }
+
+
+def _last(db: FeedbackDatabase, task: str, region: str, reviewer: Reviewer) -> dict[str, Any] | None:
+    last = events.latest(db, reviewer.name, task, region)
+    told = ("key", "example_id", "kind", "answer")
+    return last and {name: getattr(last, name) for name in told} | {"queue": last.shown.get("queue")}
 
 
 def _shown(taken: Taken) -> dict[str, Any]:
     """What the browser is told of an example: of a blind one neither label nor model."""
-    item, answer, label = taken.item, taken.model_answer, taken.item.label
+    item, answer = taken.item, taken.model_answer
     said = answer.answer if answer else None
     return {
         "id": item.example_id,
         "content": item.content,
         "question": item.question,
         "image": image_url(item),
+        "deep": item.original is not None,
         "kind": item.kind,
         "options": item.options,
         "blind": taken.blind,
-        "label": label,
+        "label": item.label,
         "label_value": item.label_value,
         "doubt": item.doubt,
-        "model": answer.model if answer else None,
-        "answer": said,
-        "probability": answer.probability if answer else None,
-        "base_answer": answer.base_answer if answer else None,
-        "proposed": label if said is None else said,
+        "model": asdict(answer) if answer else None,
+        "proposed": item.label if said is None else said,
         "judgements": [asdict(judgement) for judgement in taken.judgements],
     }
 
 
-def _event(event: Event) -> dict[str, Any]:
-    told = ("number", "example_id", "kind", "answer")
-    return {name: getattr(event, name) for name in told} | {"queue": event.shown.get("queue")}
+def image_url(item: ReviewItem, side: int | None = None) -> str | None:
+    """Return the address of an item's image on our own host; None where it has none."""
+    if item.image is None:
+        return None
+    place = {"task": item.task, "region": item.region, "example": item.example_id, "content": item.content}
+    return "/review/image?" + urlencode(place | ({"side": side} if side else {}))
+
+
+def _image(db: FeedbackDatabase, request: Request, _reviewer: Reviewer) -> Response:
+    """Send an example's image; a small one, at most `side` pixels; or of a deep one its values from `low` to `high`."""
+    task, region, example = asked(request, "task", "region", "example")
+    item, _ = find_item(db, task, region, example)
+    try:
+        side, low, high = (_number(request, name) for name in ("side", "low", "high"))
+        if side is not None and not 16 <= side <= 512:
+            raise RequestError(422, f"side must be from 16 to 512, got {side:g}")
+        if item.image is None:
+            raise RequestError(404, "The example has no image.")
+        if item.original and request.query_params.get("range"):
+            return JSONResponse(images.value_range(images.read(item.original)))
+        if item.original and low is not None and high is not None:
+            data, mime = images.in_window(images.read(item.original), (low, high))
+        else:
+            data, mime = images.for_browser(images.read(item.image), int(side) if side else None)
+    except ImageError as error:
+        _log.warning("image of %s/%s/%s: %s", task, region, example, error)
+        raise RequestError(404, f"The image cannot be shown ({error.reason}).") from error
+    # The address names the content, so that what is behind it stays the same.
+    return Response(data, media_type=mime, headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+
+def _number(request: Request, name: str) -> float | None:
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    try:
+        value = float(given)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < 1e12:
+        raise RequestError(422, f"{name} must be a number, got {given[:40]!r}")
+    return value

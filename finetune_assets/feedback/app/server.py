@@ -1,30 +1,29 @@
-"""The feedback app as a whole: Gradio's page, our routes and the gate in one, and the process that serves it."""
+"""The feedback app as a whole: pages, routes and the gate in one, and the process that serves it."""
 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
-import gradio as gr
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-from fastapi.staticfiles import StaticFiles
-from gradio.routes import App as GradioApp
-from starlette.concurrency import run_in_threadpool
-from starlette.routing import Mount
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.feedback.app import review_api, table_api
 from finetune_assets.feedback.app.gate import Gate
-from finetune_assets.feedback.app.review_api import router
-from finetune_assets.feedback.app.shell import CSS, HEAD, THEME, make_page
+from finetune_assets.feedback.app.review_api import RequestError
+from finetune_assets.feedback.app.sign_in import SignIn
 from finetune_assets.feedback.store import reviewers
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import EventError
+from finetune_assets.feedback.store.reviewers import Role
 from finetune_assets.running import listen
 
 FIRST = "reviewer"
@@ -33,40 +32,35 @@ _PAGE = Path(__file__).parent / "page"
 _log = logging.getLogger(__name__)
 
 
-def make_app(db: FeedbackDatabase) -> FastAPI:
+def make_app(db: FeedbackDatabase) -> Starlette:
     """Make the app over a database, which stays open as long as the app runs."""
-    # Gradio would tell its makers about this start; the switch is read when a page is made.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    sign_in = SignIn(db)
 
-    async def sign_in(name: str, password: str) -> bool:
-        return await run_in_threadpool(reviewers.is_password, db, name, password)
+    async def page(request: Request) -> Response:
+        return (
+            RedirectResponse("/login", 303)
+            if await sign_in.who(request) is None
+            else FileResponse(_PAGE / "index.html")
+        )
 
-    app = FastAPI(title="finetune_assets feedback", openapi_url=None, docs_url=None, redoc_url=None)
-    app.include_router(router)
-    app.mount("/page", StaticFiles(directory=_PAGE))
-    app.add_exception_handler(FinetuneAssetsError, _refuse)
-    app.add_middleware(Gate)
-    gr.mount_gradio_app(
-        app,
-        make_page(db),
-        "/",
-        auth=sign_in,
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        theme=THEME,
-        css=CSS,
-        head=HEAD,
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/login", sign_in.page, methods=["GET", "POST"]),
+            Route("/logout", sign_in.sign_out, methods=["POST"]),
+            Mount("/page", StaticFiles(directory=_PAGE)),
+            *review_api.routes(db, sign_in),
+            *table_api.routes(db, sign_in),
+        ],
+        middleware=[Middleware(Gate)],
+        exception_handlers={RequestError: _refuse, FinetuneAssetsError: _refuse, Exception: _fail},
     )
-    sessions = next(route.app for route in app.routes if isinstance(route, Mount) and isinstance(route.app, GradioApp))
-    app.state.db, app.state.signed_in = db, partial(_signed_in, sessions)
-    return app
 
 
 def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve the app over the feedback database until SIGINT or SIGTERM; port 0 takes a free one.
 
-    Where there is no reviewer yet, one is made, and the password printed this once.
+    Where there is no reviewer yet, an admin is made, and the password printed this once.
 
     Raises:
         FeedbackDatabaseError: the database cannot be opened.
@@ -76,7 +70,7 @@ def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
     with FeedbackDatabase() as db, listen(host, port) as listener:
         app = make_app(db)
         known = [reviewer.name for reviewer in reviewers.all_reviewers(db)]
-        who = f"Reviewers:          {', '.join(known)}" if known else welcome(FIRST, add_reviewer(db, FIRST))
+        who = f"Reviewers:          {', '.join(known)}" if known else welcome(FIRST, add_reviewer(db, FIRST, "admin"))
         print(_greeting(host, listener.getsockname()[1], who), flush=True)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
@@ -84,10 +78,14 @@ def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def add_reviewer(db: FeedbackDatabase, name: str) -> str:
-    """Let somebody review, and return his password, which is kept nowhere."""
+def add_reviewer(db: FeedbackDatabase, name: str, role: Role = "reviewer") -> str:
+    """Let somebody review, and return his password, which is kept nowhere.
+
+    Raises:
+        ReviewerError: as `reviewers.add_reviewer`.
+    """
     password = secrets.token_urlsafe(12)
-    reviewers.add_reviewer(db, name, password)
+    reviewers.add_reviewer(db, name, password, role)
     return password
 
 
@@ -96,17 +94,19 @@ def welcome(name: str, password: str) -> str:
     return f"Reviewer:           {name}\nPassword:           {password}   (shown only now)"
 
 
-def _signed_in(sessions: GradioApp, request: Request) -> str | None:
-    """Name the reviewer of a request, by the session that Gradio's sign-in has made; None where nobody is signed in."""
-    return sessions.tokens.get(request.cookies.get(f"access-token-unsecure-{sessions.cookie_id}"))
-
-
-def _refuse(_request: Request, error: Exception) -> JSONResponse:
+async def _refuse(_request: Request, error: Exception) -> JSONResponse:
     # What the database cannot take now is sent again; what is refused once is refused for good.
+    if isinstance(error, RequestError):
+        return JSONResponse({"message": str(error)}, error.status)
     status = HTTPStatus.CONFLICT if isinstance(error, EventError) else HTTPStatus.SERVICE_UNAVAILABLE
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         _log.error("%s", error)
     return JSONResponse({"message": str(error)}, status)
+
+
+async def _fail(_request: Request, _error: Exception) -> JSONResponse:
+    # Starlette logs it, with its trace.
+    return JSONResponse({"message": "The server failed; its log says why."}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _greeting(host: str, port: int, who: str) -> str:

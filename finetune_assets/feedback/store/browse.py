@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select
@@ -13,6 +14,8 @@ from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import UnknownExampleError
 from finetune_assets.feedback.store.judging import JUDGEMENTS
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, model_answer, review_item
+from finetune_assets.feedback.store.queues import hand
+from finetune_assets.feedback.store.reviewers import Reviewer
 from finetune_assets.feedback.store.schema import decisions, items, standings
 from finetune_assets.task import HELD_OUT
 
@@ -75,8 +78,8 @@ class Page:
     """How many they are on all pages."""
 
 
-def find_item(db: FeedbackDatabase, task: str, region: str, example_id: str) -> ReviewItem:
-    """Return an example that is or was offered.
+def find_item(db: FeedbackDatabase, task: str, region: str, example_id: str) -> tuple[ReviewItem, ModelAnswer | None]:
+    """Return an example that is or was offered, and what the model says about it.
 
     Raises:
         UnknownExampleError: it never was.
@@ -85,7 +88,7 @@ def find_item(db: FeedbackDatabase, task: str, region: str, example_id: str) -> 
     with db.reading() as connection:
         if (row := connection.execute(select(items).where(*place)).first()) is None:
             raise UnknownExampleError(f"{task}/{region}/{example_id} was never offered to reviewers")
-    return review_item(row._mapping)
+    return review_item(row._mapping), model_answer(row._mapping)
 
 
 def browse(
@@ -96,8 +99,13 @@ def browse(
     text: str = "",
     offset: int = 0,
     limit: int = 25,
+    *,
+    reader: Reviewer | None = None,
 ) -> Page:
     """List examples by their ids.
+
+    A reviewer who may still judge a held-out example blind is told neither its label nor what models say about it; of
+    others it is kept that they have seen it.
 
     Args:
         db: the database.
@@ -108,25 +116,35 @@ def browse(
         text: part of an id, a question or an answer, in whatever case.
         offset: how many to leave out.
         limit: how many to return at most.
+        reader: who reads the list; None is no person.
     """
     where = [items.c.task == task, items.c.region == region, items.c.offered, _WANTED[wanted]]
+    hides = reader is not None and not reader.decides
+    if hides and wanted in ("model_wrong", "disagreement"):
+        where.append(not_(_HELD_OUT))
+    searched = _SEARCHED[:2] if hides else _SEARCHED
     if text:
-        where.append(or_(*(column.icontains(text, autoescape=True) for column in _SEARCHED)))
+        where.append(or_(*(column.icontains(text, autoescape=True) for column in searched)))
     joined = items.outerjoin(decisions, _DECIDED)
     said = (decisions.c.verdict, decisions.c.answer.label("decided_answer"))
     page = select(items, *said).select_from(joined).where(*where).order_by(items.c.example_id)
-    with db.reading() as connection:
+    with db.writing() if reader and reader.decides else db.reading() as connection:
         total = connection.scalar(select(func.count()).select_from(joined).where(*where)) or 0
         found = connection.execute(page.offset(offset).limit(limit)).mappings().all()
         judged = _reviewers(connection, [row["number"] for row in found])
-    return Page(rows=tuple(_row(row, judged[row["number"]]) for row in found), total=total)
+        if reader and reader.decides:
+            for row in found:
+                if row["split"] in HELD_OUT and row["model"] is not None:
+                    hand(connection, row["number"], row["content"], reader.name, "table", True, time.time())
+    return Page(rows=tuple(_row(row, judged[row["number"]], hides) for row in found), total=total)
 
 
-def _row(row: Any, reviewers: Sequence[str]) -> Row:
+def _row(row: Any, reviewers: Sequence[str], hides: bool) -> Row:
     unsettled: Verdict = "waits" if row["split"] in HELD_OUT and row["n_judgements"] < 2 else "conflict"
+    item, hidden = review_item(row), hides and row["split"] in HELD_OUT
     return Row(
-        item=review_item(row),
-        model_answer=model_answer(row),
+        item=replace(item, label=None, label_value=None, doubt=None) if hidden else item,
+        model_answer=None if hidden else model_answer(row),
         verdict=row["verdict"] or (unsettled if reviewers else None),
         answer=row["decided_answer"],
         reviewers=tuple(reviewers),

@@ -131,7 +131,7 @@ def _open(url: URL) -> Engine:
     # Parameters hold what reviewers wrote, which no log is to repeat.
     options: dict[str, Any] = {"hide_parameters": True}
     if url.get_backend_name() == "sqlite":
-        _make_folder(url)
+        _make_file(url)
         engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS}, **options)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
@@ -145,10 +145,16 @@ def _open(url: URL) -> Engine:
         ) from None
 
 
-def _make_folder(url: URL) -> None:
-    if url.database:
+def _make_file(url: URL) -> None:
+    """Make the file for nobody else to read: what people wrote is in it, and hashes of their passwords."""
+    if url.database and url.database != ":memory:":
+        path = Path(url.database)
         try:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            # SQLite gives the files beside it the same mode.
+            if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
+                path.chmod(0o600)
         except OSError as error:
             reason = f"the feedback database {_without_secrets(url)} cannot be made: {error.strerror}"
             raise FeedbackDatabaseError(f"{reason}; see {VARIABLE}") from None

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, false, insert, null, select, update
+from sqlalchemy import Connection, bindparam, delete, false, func, insert, null, select, update
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.event_rows import as_event, stored_events
 from finetune_assets.feedback.store.judging import Event, Standing, standing
-from finetune_assets.feedback.store.schema import decisions, events, items, standings
+from finetune_assets.feedback.store.schema import decisions, events, guides, items, standings
 
 AT_ONCE = 500
 """Rows that one statement names; databases bound how many values a statement may have."""
@@ -28,10 +28,11 @@ def refresh(connection: Connection, numbers: Sequence[int]) -> None:
     """Bring what follows from the events of these items (numbers of rows, at most AT_ONCE) up to date."""
     if not numbers:
         return
-    query = select(items.c.number, items.c.content, items.c.kind, items.c.split).where(items.c.number.in_(numbers))
+    columns = (items.c.number, items.c.content, items.c.kind, items.c.split, func.coalesce(guides.c.judgements, 1))
+    query = select(*columns).outerjoin(guides, guides.c.task == items.c.task).where(items.c.number.in_(numbers))
     present = connection.execute(query).all()
     said = _events_of(connection, numbers)
-    come_to = {item: standing(said[item], content, kind, split) for item, content, kind, split in present}
+    come_to = {item: standing(said[item], *how) for item, *how in present}
     for table, made in ((standings, _words), (decisions, _decisions)):
         connection.execute(delete(table).where(table.c.item.in_(numbers)))
         if rows := [row for item, result in come_to.items() for row in made(item, result)]:

@@ -13,8 +13,8 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import refresh
 from finetune_assets.feedback.store.event_rows import as_event, not_undone, read_events, stored_events
-from finetune_assets.feedback.store.judging import JUDGEMENTS, Event, Kind, NewEvent
-from finetune_assets.feedback.store.schema import events, handed, items, leases, standings
+from finetune_assets.feedback.store.judging import JUDGEMENTS, LABELS_HIDDEN, Event, Kind, NewEvent
+from finetune_assets.feedback.store.schema import events, gold, handed, items, leases, standings
 
 __all__ = ["Event", "EventError", "Kind", "NewEvent", "history", "latest", "record"]
 
@@ -101,6 +101,19 @@ def latest(db: FeedbackDatabase, reviewer: str, task: str | None = None, region:
     return None if row is None else as_event(row)
 
 
+def number_of(db: FeedbackDatabase, key: str) -> int:
+    """Return the number of an event by its key.
+
+    Raises:
+        UndoError: there is none.
+    """
+    with db.reading() as connection:
+        number = connection.scalar(select(events.c.number).where(events.c.key == key))
+    if number is None:
+        raise UndoError("what is to be undone was never recorded")
+    return number
+
+
 def add(connection: Connection, item: Row[Any], event: NewEvent, at: float, content: str) -> Event:
     """Check an event against its item and add its row; what follows from it is not worked out yet.
 
@@ -108,7 +121,7 @@ def add(connection: Connection, item: Row[Any], event: NewEvent, at: float, cont
         AnswerError: its answer or comment does not fit.
         UndoError: what it undoes cannot be undone.
     """
-    _check_answer(item, event)
+    check_answer(item, event)
     _check_undo(connection, item.number, event)
     given = asdict(event)
     row = {column.name: given[column.name] for column in events.c if column.name in given}
@@ -148,18 +161,21 @@ def same_event(connection: Connection, event: NewEvent) -> Event | None:
 
 
 def proven(connection: Connection, item: Row[Any], event: NewEvent) -> dict[str, Any]:
-    """Say whether an event is blind, by what the reviewer was sent of the example, and through which queue it came."""
+    """Say whether an event is blind: its queue handed him the example, and nothing he was ever sent of it told more."""
     mine = (handed.c.item == item.number, handed.c.reviewer == event.reviewer, handed.c.content == item.content)
     rows = connection.execute(select(handed).where(*mine).order_by(handed.c.at)).all()
     seen = [row.model or (row.others and event.kind != "adjudicate") for row in rows]
-    queues = [row.queue for row in rows]
-    if not rows or any(seen):
+    queue = event.shown.get("queue")
+    if any(seen) or queue not in [row.queue for row in rows]:
         return {"blind": False}
-    asked = event.shown.get("queue")
-    return {"blind": True, "queue": asked if asked in queues else queues[0]}
+    # What was asked as a gold question measures its reviewer; whoever had others before him decides as always.
+    same = select(gold.c.item).where(gold.c.item == item.number, gold.c.content == item.content)
+    is_gold = event.kind in JUDGEMENTS and queue in LABELS_HIDDEN and connection.scalar(same) is not None
+    return {"blind": True} | ({"gold": True} if is_gold else {})
 
 
-def _check_answer(item: Row[Any], event: NewEvent) -> None:
+def check_answer(item: Row[Any], event: NewEvent) -> None:
+    """Raise AnswerError where the answer or comment does not fit the example."""
     name = f"{event.kind} of {_name(event)}"
     if not event.reviewer.strip():
         raise AnswerError(f"{name}: reviewer must not be empty")

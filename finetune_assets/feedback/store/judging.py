@@ -21,6 +21,8 @@ from finetune_assets.task import HELD_OUT
 Kind = Literal["accept", "correct", "reject", "skip", "comment", "undo", "adjudicate"]
 JUDGEMENTS = ("accept", "correct", "reject")
 _FOLLOWING = ("second_opinion", "conflicts")
+LABELS_HIDDEN = ("audit", "contested", "second_opinion")
+"""Queues that show no label."""
 UNBIASED = ("doubtful", "audit", "contested", *_FOLLOWING)
 """Queues of which no single model chooses the held-out examples, nor a reviewer."""
 

@@ -67,6 +67,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             token TEXT NOT NULL PRIMARY KEY, reviewer TEXT NOT NULL, until DOUBLE PRECISION NOT NULL)""",
         "CREATE INDEX sessions_by_reviewer ON sessions (reviewer)",
     ),
+    (
+        "ALTER TABLE items ADD COLUMN original TEXT",
+        """CREATE TABLE guides (
+            task TEXT NOT NULL PRIMARY KEY, guidelines TEXT NOT NULL, judgements INTEGER NOT NULL,
+            show_model JSON NOT NULL, gold DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE gold (
+            item BIGINT NOT NULL PRIMARY KEY REFERENCES items (number), content TEXT NOT NULL, answer TEXT NOT NULL,
+            reviewer TEXT NOT NULL, at DOUBLE PRECISION NOT NULL)""",
+    ),
 )
 # Both never give a number out again, and so the newest event is always the one with the largest.
 _COUNTED = {

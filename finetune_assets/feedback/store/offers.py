@@ -32,6 +32,8 @@ class ReviewItem:
     question: str
     image: str | None = None
     """Path or fsspec URL."""
+    original: str | None = None
+    """Of an image made from one of more than 8 bits: path or URL of that."""
     label: str | None = None
     """The current label in the task's words."""
     label_value: float | None = None

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -32,9 +33,11 @@ from sqlalchemy import (
 )
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.feedback.store import gold
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.event_rows import not_undone, stored_events
-from finetune_assets.feedback.store.judging import JUDGEMENTS
+from finetune_assets.feedback.store.guides import guide_of
+from finetune_assets.feedback.store.judging import JUDGEMENTS, LABELS_HIDDEN
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, model_answer, review_item
 from finetune_assets.feedback.store.schema import events, handed, items, leases, standings
 from finetune_assets.task import HELD_OUT
@@ -43,6 +46,8 @@ Queue = Literal["doubtful", "uncertain", "disagreement", "audit", "contested", "
 Purpose = Literal["teach", "audit", "adjudicate"]
 
 LEASE_SECONDS = 900.0
+HASTY_SECONDS, HASTY_EVENTS = 1.0, 10
+"""Nobody sees an example in less; said of no fewer judgements."""
 _PACE_EVENTS = 20
 """The pace is that of a reviewer's last judgements, at most this many."""
 _HELD_OUT = items.c.split.in_(HELD_OUT)
@@ -99,9 +104,9 @@ class Taken:
     item: ReviewItem
     """Without label and doubt where it is blind."""
     model_answer: ModelAnswer | None
-    """None where it is blind, or decided by people alone."""
+    """None where it is hidden until he has judged: where it is blind, and wherever the guide does not show it."""
     blind: bool
-    queue: Queue
+    queue: Queue | Literal["table"]
     until: float
     """Unix seconds at which it is free again."""
     judgements: tuple[Judgement, ...]
@@ -118,6 +123,8 @@ class Progress:
     """His judgements in the region since midnight, local time of this machine."""
     per_hour: float | None
     """His pace over his last judgements, without pauses; None where none was timed."""
+    too_fast: bool
+    """Whether he looked at half of his last judgements for less than a second."""
 
 
 def take(
@@ -134,7 +141,11 @@ def take(
         waiting = _waiting(task, region, queue, reviewer)
         own = _leased(connection, queue, reviewer)
         still = {n for part in waiting for n in connection.scalars(part.where(items.c.number.in_(own)))}
-        found = [number for number in own if number in still][:n]
+        golden = gold.open_among(connection, own, reviewer)
+        found = [number for number in own if number in still | golden][:n]
+        if PURPOSES[queue] == "audit" and not golden and len(found) < n:
+            share = guide_of(connection, task).gold
+            found += [g for g in [gold.due(connection, task, region, reviewer, share)] if g and g not in found]
         for part in waiting:
             if len(found) < n:
                 more = part.where(_free(reviewer, at), items.c.number.not_in(found)).limit(n - len(found))
@@ -164,6 +175,21 @@ def retake(
         return _taken(connection, [number], queue, reviewer, at)[0]
 
 
+def open_example(
+    db: FeedbackDatabase, task: str, region: str, example_id: str, reviewer: str, now: float | None = None
+) -> Taken | None:
+    """Give a reviewer an example that he chose himself, whoever has it; None where it is not offered.
+
+    What is said of a held-out one decides nothing: who chooses what to look at draws no sample.
+    """
+    place = (items.c.task == task, items.c.region == region, items.c.example_id == example_id, items.c.offered)
+    with db.writing() as connection:
+        number = connection.scalar(select(items.c.number).where(*place))
+        return (
+            _taken(connection, [number], "table", reviewer, time.time() if now is None else now)[0] if number else None
+        )
+
+
 def release(db: FeedbackDatabase, reviewer: str) -> None:
     """Give back all that the reviewer has before him."""
     with db.writing() as connection:
@@ -183,18 +209,15 @@ def progress(
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
     mine = _judged_by(reviewer, task, region)
     today = select(func.count()).select_from(mine.where(events.c.at >= midnight).subquery())
-    timed = (
-        mine.where(events.c.seconds > 0)
-        .order_by(events.c.at.desc(), events.c.number.desc())
-        .limit(_PACE_EVENTS)
-        .subquery()
-    )
+    timed = mine.with_only_columns(events.c.seconds).where(events.c.seconds > 0)
+    timed = timed.order_by(events.c.at.desc(), events.c.number.desc()).limit(_PACE_EVENTS)
     with db.reading() as connection:
-        seconds = connection.scalar(select(func.avg(timed.c.seconds)))
+        seconds = connection.scalars(timed).all()
         return Progress(
             left=_count(connection, task, region, queue, reviewer),
             done_today=connection.scalar(today) or 0,
-            per_hour=3600 / seconds if seconds else None,
+            per_hour=3600 * len(seconds) / sum(seconds) if seconds else None,
+            too_fast=len(seconds) >= HASTY_EVENTS and median(seconds) < HASTY_SECONDS,
         )
 
 
@@ -256,21 +279,26 @@ def _lease(connection: Connection, numbers: Sequence[int], queue: Queue, reviewe
         connection.execute(insert(leases), rows)
 
 
-def _taken(connection: Connection, numbers: Sequence[int], queue: Queue, reviewer: str, at: float) -> list[Taken]:
+def _taken(
+    connection: Connection, numbers: Sequence[int], queue: Queue | Literal["table"], reviewer: str, at: float
+) -> list[Taken]:
     rows = {row.number: row._mapping for row in connection.execute(select(items).where(items.c.number.in_(numbers)))}
     said = _judgements(connection, numbers) if queue == "conflicts" else {}
-    taken = [_handed(rows[n], queue, at, tuple(said.get(n, ()))) for n in numbers]
+    shows = queue in guide_of(connection, rows[numbers[0]]["task"]).show_model if numbers else False
+    taken = [_handed(rows[n], queue, shows, at, tuple(said.get(n, ()))) for n in numbers]
     for number, each in zip(numbers, taken, strict=True):
         hand(connection, number, each.item.content, reviewer, queue, each.model_answer is not None, at)
     return taken
 
 
-def _handed(row: RowMapping, queue: Queue, at: float, judgements: tuple[Judgement, ...]) -> Taken:
-    item, purpose = review_item(row), PURPOSES[queue]
-    blind = purpose == "audit" or item.split in HELD_OUT
+def _handed(
+    row: RowMapping, queue: Queue | Literal["table"], shows: bool, at: float, judgements: tuple[Judgement, ...]
+) -> Taken:
+    item = review_item(row)
+    blind = queue in LABELS_HIDDEN or item.split in HELD_OUT
     return Taken(
         item=replace(item, label=None, label_value=None, doubt=None) if blind else item,
-        model_answer=None if blind or purpose == "adjudicate" else model_answer(row),
+        model_answer=model_answer(row) if shows and not blind else None,
         blind=blind,
         queue=queue,
         until=at + LEASE_SECONDS,

@@ -6,6 +6,8 @@ standings  what each reviewer's last word on an item's present content is: a jud
 decisions  what the judgements of an item decide
 leases     who has an item before him, and until when
 handed     what of an item a reviewer was ever sent, which proves that a judgement was blind
+guides     how the examples of a task are reviewed
+gold       items whose answer is known, by which reviewers are measured
 reviewers  who may sign in, and what else he may do
 sessions   who is signed in, and until when
 
@@ -39,6 +41,8 @@ items = Table(
     Column("split", Text, nullable=False),
     Column("question", Text, nullable=False),
     Column("image", Text),
+    # The file of more than 8 bits from which the image was made.
+    Column("original", Text),
     Column("label", Text),
     Column("label_value", DOUBLE_PRECISION),
     Column("kind", Text, nullable=False),
@@ -128,6 +132,26 @@ handed = Table(
     # Whether a model's answer was on the page or in the network's answer, and what others had judged.
     Column("model", Boolean, nullable=False),
     Column("others", Boolean, nullable=False),
+    Column("at", DOUBLE_PRECISION, nullable=False),
+)
+
+guides = Table(
+    "guides",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("guidelines", Text, nullable=False),
+    Column("judgements", Integer, nullable=False),
+    Column("show_model", _JSON, nullable=False),
+    Column("gold", DOUBLE_PRECISION, nullable=False),
+)
+
+gold = Table(
+    "gold",
+    metadata,
+    _item(primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("reviewer", Text, nullable=False),
     Column("at", DOUBLE_PRECISION, nullable=False),
 )
 

@@ -16,12 +16,15 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from finetune_assets.feedback.store import reviewers
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.decisions import Decision, decisions
+from finetune_assets.feedback.store.guides import Guide, set_guide
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, offer, offer_answers
+from finetune_assets.feedback.store.reviewers import Role
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.patience import PATIENCE_S
 
 TASK = "cells"
 PASSWORD = "quite long enough"
+GUIDELINES = "A crack from edge to edge is a defect."
 _COMMAND = [sys.executable, "-m", "finetune_assets.cli", "feedback"]
 READY = "#review[data-state=ready]"
 expect.set_options(timeout=1000 * PATIENCE_S)
@@ -39,6 +42,7 @@ class FeedbackProcess:
         self.greeting = self._read_greeting()
         self.url = self.greeting.split()[1]
         self.db = FeedbackDatabase(url)
+        self.set_gold_share(0.0)
 
     def __enter__(self) -> FeedbackProcess:
         return self
@@ -56,6 +60,11 @@ class FeedbackProcess:
         answer = {"model": "ft:m", "answer": "No", "probability": 0.87, "base_answer": "Yes"} | (said or {})
         offer_answers(self.db, TASK, region, [ModelAnswer(example_id=name, **answer) for name in names])
         return names
+
+    def set_gold_share(self, share: float) -> None:
+        """Review the task by its guide, with so many gold questions."""
+        guide = Guide(guidelines=GUIDELINES, show_model=("doubtful", "disagreement"), gold=share)
+        set_guide(self.db, TASK, guide)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a sub-command over the same database."""
@@ -95,9 +104,11 @@ class FeedbackProcess:
 class Reviewer:
     """Somebody with a browser of his own, signed in."""
 
-    def __init__(self, browser: Browser, app: FeedbackProcess, name: str, **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, app: FeedbackProcess, name: str, role: Role = "reviewer", **options: Any
+    ) -> None:
         self.app, self.name = app, name
-        reviewers.add_reviewer(app.db, name, PASSWORD)
+        reviewers.add_reviewer(app.db, name, PASSWORD, role)
         self.context: BrowserContext = browser.new_context(base_url=app.url, **options)
         self.context.set_default_timeout(1000 * PATIENCE_S)
         form: dict[str, str | float | bool] = {"username": name, "password": PASSWORD}
@@ -131,5 +142,5 @@ def press(page: Page, *keys: str) -> None:
 
 def settle(page: Page) -> None:
     """Wait until the server has everything that was answered."""
-    sent = "Object.keys(localStorage).every(name => !name.includes('/outbox/') || localStorage[name] === '[]')"
+    sent = "Object.keys(localStorage).every(name => !name.includes('/outbox/'))"
     page.wait_for_function(f"() => {sent}")

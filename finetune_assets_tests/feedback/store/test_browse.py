@@ -98,7 +98,7 @@ def test_pages_follow_each_other_and_withdrawn_examples_are_on_none(db: Feedback
 
 def test_an_item_is_found_by_its_id(db: FeedbackDatabase) -> None:
     offer_names(db, "a")
-    assert find_item(db, TASK, REGION, "a") == item("a")
+    assert find_item(db, TASK, REGION, "a") == (item("a"), None)
     with pytest.raises(UnknownExampleError, match="cells/mono/z was never offered"):
         find_item(db, TASK, REGION, "z")
 

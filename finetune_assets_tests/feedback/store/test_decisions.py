@@ -133,7 +133,7 @@ def test_two_blind_judgements_that_differ_wait_for_an_adjudicator_who_saw_no_mod
     assert verdicts(db) == []
     (taken,) = take(db, TASK, REGION, "conflicts", "cy")
     assert (taken.model_answer, taken.item.label, len(taken.judgements)) == (None, None, 2)
-    does(db, "cy", "adjudicate", "a", "No")
+    does(db, "cy", "adjudicate", "a", "No", shown={"queue": "conflicts"})
     assert [(d.answer, d.blind, d.queue) for d in decisions(db, TASK, REGION)] == [("No", True, "audit")]
 
 
@@ -211,3 +211,12 @@ def test_regions_say_how_far_they_are(db: FeedbackDatabase) -> None:
     does(db, "ann", "skip", "c", region="poly")
     assert regions_with_feedback(db, TASK) == {"mono": RegionFeedback(2, 2), "poly": RegionFeedback(0, 3)}
     assert [newest_event(db, TASK, region) for region in ("mono", "poly", "untouched")] == [2, 3, 0]
+
+
+def test_what_is_judged_in_the_table_is_no_blind_judgement_whatever_else_was_handed(db: FeedbackDatabase) -> None:
+    offer_names(db, "a", split="test")
+    for reviewer in ("ann", "bob"):
+        take(db, TASK, REGION, "audit", reviewer)
+        release(db, reviewer)
+        assert does(db, reviewer, "accept", "a", "No", shown={"queue": "table"}).shown["blind"] is False
+    assert (verdicts(db), waiting(db, TASK, REGION)) == ([], 1)

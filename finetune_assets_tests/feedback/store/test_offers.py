@@ -7,6 +7,7 @@ import pytest
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.decisions import decisions
 from finetune_assets.feedback.store.events import history
+from finetune_assets.feedback.store.guides import Guide, set_guide
 from finetune_assets.feedback.store.offers import ModelAnswer, OfferedRegion, offer, offer_answers, offered_regions
 from finetune_assets.feedback.store.queues import Queue, take
 from finetune_assets_tests.feedback.store.builders import REGION, TASK, answered, does, item, offer_items, offer_names
@@ -95,6 +96,7 @@ def test_a_changed_label_or_doubt_keeps_judgements_and_answer(db: FeedbackDataba
 def test_the_model_says_exactly_what_was_offered_last(db: FeedbackDatabase) -> None:
     offer_names(db, "a b", doubt="doubted")
     assert (answered(db, a=0.9, b=0.6, unknown=0.5), answered(db, b=0.7)) == (2, 1)
+    set_guide(db, TASK, Guide(show_model=("uncertain",)))
     (taken,) = take(db, TASK, REGION, "uncertain", "ann")
     assert taken.model_answer == ModelAnswer(example_id="b", model="ft:m", answer="No", probability=0.7)
 

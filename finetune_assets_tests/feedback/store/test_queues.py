@@ -84,7 +84,7 @@ def test_a_second_opinion_is_blind(db: FeedbackDatabase, split: str) -> None:
     offer_names(db, "a", doubt="doubted", split=split)
     answered(db, a=0.9)
     assert retake(db, TASK, REGION, "a", "audit", "bob")
-    does(db, "bob", "correct", "a", "No", comment="clearly")
+    does(db, "bob", "correct", "a", "No", comment="clearly", shown={"queue": "audit"})
     (taken,) = take(db, TASK, REGION, "second_opinion", "ann")
     assert (taken.blind, taken.judgements, taken.model_answer) == (True, (), None)
     assert (taken.item.label, taken.item.label_value, taken.item.doubt) == (None, None, None)

@@ -3,14 +3,16 @@
 import { button, element } from "./view.js";
 
 const TOLD_FOR = 8000; // milliseconds
+const MOST = 200; // refusals that are kept
 
 export class Notices {
   constructor(list) {
-    Object.assign(this, { list, name: null, told: "", trouble: "", waiting: () => 0 });
+    Object.assign(this, { list, name: null, told: "", trouble: "", full: false, waiting: () => 0, again: () => {} });
+    this.unstored = null;
   }
 
-  of(reviewer, waiting) {
-    Object.assign(this, { name: `finetune-assets/refused/${reviewer}`, waiting });
+  of(reviewer, waiting, again) {
+    Object.assign(this, { name: `finetune-assets/refused/${reviewer}`, waiting, again });
     this.#show();
   }
 
@@ -33,8 +35,13 @@ export class Notices {
     if (this.trouble) this.#set("");
   }
 
-  refused(key, words) {
-    this.#keep([...this.#kept(), { key, words }]);
+  storageIsFull() {
+    this.full = true;
+    this.#show();
+  }
+
+  refused(event, words) {
+    this.#keep([...this.#kept(), { event, words }].slice(-MOST));
   }
 
   #set(trouble) {
@@ -43,21 +50,39 @@ export class Notices {
   }
 
   #kept() {
-    return this.name ? JSON.parse(localStorage.getItem(this.name) ?? "[]") : [];
+    if (this.unstored) return this.unstored;
+    try {
+      const kept = JSON.parse(localStorage.getItem(this.name) ?? "[]");
+      return Array.isArray(kept) ? kept.filter((one) => one?.event?.key) : [];
+    } catch {
+      return [];
+    }
   }
 
   #keep(refusals) {
-    localStorage.setItem(this.name, JSON.stringify(refusals));
+    try {
+      localStorage.setItem(this.name, JSON.stringify(refusals));
+      this.unstored = null;
+    } catch {
+      this.unstored = refusals;
+    }
     this.#show();
+  }
+
+  #without({ event }) {
+    this.#keep(this.#kept().filter((other) => other.event.key !== event.key));
   }
 
   #show() {
     const n = this.waiting();
     const safe = n ? ` ${n} ${n === 1 ? "answer is" : "answers are"} kept in this browser until then.` : "";
-    const shown = this.#kept().map(({ key, words }) =>
-      element("li", "bad", words, " ", button("Understood", "", () => this.#keep(this.#kept().filter((other) => other.key !== key)))));
+    const shown = (this.name ? this.#kept() : []).map((kept) =>
+      element("li", "bad", kept.words, " ",
+        button("Send again", "", () => (this.#without(kept), this.again(kept.event))), " ",
+        button("Understood", "", () => this.#without(kept))));
     if (this.trouble === "silent") shown.push(element("li", "bad", `The server does not answer; trying again.${safe}`));
     if (this.trouble === "signed-out") shown.push(element("li", "bad", `You are signed out.${safe} `, button("Sign in", "", () => location.reload())));
+    if (this.full) shown.push(element("li", "bad", "The browser's storage is full: keep this tab open until all is sent."));
     if (this.told) shown.push(element("li", "", this.told));
     this.list.replaceChildren(...shown);
   }

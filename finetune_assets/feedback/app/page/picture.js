@@ -4,7 +4,11 @@ const STEP = 1.25;
 const MOST = 40;
 
 export class Picture {
-  constructor(root) {
+  constructor(root, asked) {
+    // `asked` brings the answer of an address.
+    this.asked = asked;
+    this.window = { box: root.querySelector("#window"), low: root.querySelector("#low"), high: root.querySelector("#high"), range: root.querySelector("#range") };
+    for (const field of [this.window.low, this.window.high]) field.addEventListener("change", () => this.#level());
     this.stage = root.querySelector("#stage");
     this.zoomed = root.querySelector("#zoom");
     this.sliders = { brightness: root.querySelector("#brightness"), contrast: root.querySelector("#contrast") };
@@ -29,11 +33,37 @@ export class Picture {
     for (const url of urls) if (!this.loaded.has(url)) this.loaded.set(url, load(url));
   }
 
-  show(url) {
+  show(url, deep = false) {
     if (!this.loaded.has(url)) this.loaded.set(url, load(url));
-    this.image = this.loaded.get(url);
+    Object.assign(this, { url, image: this.loaded.get(url) });
     this.stage.replaceChildren(this.image);
     this.fit();
+    this.window.box.hidden = !deep;
+    if (deep) this.#range(url);
+  }
+
+  async #range(url) {
+    // What black and white may be: the values that the image holds.
+    const { low, high } = await this.asked(`${address(url)}&range=1`);
+    if (this.url !== url) return;
+    Object.assign(this.window.low, { value: "", placeholder: low });
+    Object.assign(this.window.high, { value: "", placeholder: high });
+    this.window.range.textContent = `values ${low} to ${high}`;
+  }
+
+  async #level() {
+    // The image's own values, not those of the copy in 8 bits, from black to white.
+    const [low, high] = [this.window.low, this.window.high].map((field) => Number((field.value || field.placeholder).replace(",", ".")));
+    const wrong = low < high ? "" : "White must be above black, both numbers.";
+    this.window.high.setCustomValidity(wrong);
+    if (wrong) return void this.window.high.reportValidity();
+    const image = load(`${this.url}&low=${low}&high=${high}`);
+    const shown = this.url;
+    await image.decode().catch(() => {});
+    if (this.url !== shown) return;
+    this.image = image;
+    this.stage.replaceChildren(image);
+    this.#place();
   }
 
   fit() {
@@ -44,6 +74,7 @@ export class Picture {
   reset() {
     for (const slider of Object.values(this.sliders)) slider.value = 1;
     this.#light();
+    if (this.url) this.show(this.url, !this.window.box.hidden);
     this.fit();
   }
 
@@ -104,6 +135,10 @@ export class Picture {
       this.#place();
     }
   }
+}
+
+function address(url) {
+  return url.replace("/review/", "");
 }
 
 function load(url) {

@@ -1,58 +1,60 @@
 // Review by keyboard. The next examples are here before they are asked for, and an answer is sent after the next is shown.
 
 import { listen, onEnter } from "./keys.js";
-import { Notices } from "./notices.js";
 import { Picture } from "./picture.js";
-import { Outbox, Refused, get, post, uuid } from "./requests.js";
+import { split } from "./quality.js";
+import { get, post, uuid } from "./requests.js";
 import { QUEUES, View, button, describe, element, queueButtons } from "./view.js";
 
 const RENEW_EVERY = 4 * 60 * 1000; // milliseconds; the store lends an example for 15 minutes
+const UNDOABLE = 200;
 
-export function start(root) {
-  if (root.dataset.started) return;
-  root.dataset.started = "yes";
-  new Review(root).begin();
-}
-
-class Review {
-  constructor(root) {
-    Object.assign(this, { root, items: [], counts: {}, last: null, place: null, queue: null });
+export class Review {
+  constructor(root, { notices, asked, remember, help }) {
+    Object.assign(this, { root, notices, asked, remember, help, items: [], counts: {}, last: null, place: null, queue: null, guidelines: "" });
+    this.done = []; // what was answered on this page, with its example, to be undone without a network
+    this.brought = new Map(); // examples that were brought back by an undo that the server may not have yet
     this.find = (id) => root.querySelector(`#${id}`);
     this.view = new View(root);
-    this.picture = new Picture(root);
-    this.notices = new Notices(this.find("notices"));
+    this.picture = new Picture(root, (url) => asked(() => get(url, {})));
   }
 
   begin() {
-    const page = document.documentElement;
     listen(this.root, {
       act: (name) => this.#act(name),
+      options: () => this.items[0]?.options.length ?? 0,
       word: (at) => this.items[0]?.options[at] !== undefined && this.judge("correct", this.items[0].options[at]),
       light: (name, steps) => this.picture.light(name, steps),
     });
     onEnter(this.view.other, () => this.#correctByText());
     onEnter(this.view.comment, () => this.#saveComment());
     this.find("correction").addEventListener("submit", (event) => (event.preventDefault(), this.#correctByText()));
+    this.find("remark").addEventListener("submit", (event) => event.preventDefault());
     this.root.addEventListener("click", (event) => {
       const pressed = event.target.closest("[data-do]");
       if (pressed) (pressed.blur(), this.#act(pressed.dataset.do));
     });
     document.addEventListener("visibilitychange", () => this.#pause());
-    setInterval(() => !document.hidden && this.items.length && this.refresh(), RENEW_EVERY);
-    window.addEventListener("placechange", () => this.open(page.dataset.place));
-    this.open(page.dataset.place);
+    setInterval(() => !document.hidden && this.items.length && this.queue !== "table" && this.refresh(), RENEW_EVERY);
   }
 
   async open(place, queue = new URLSearchParams(location.search).get("queue")) {
-    if (!place || (place === this.place && queue === this.queue)) return;
-    Object.assign(this, { place, queue, items: [], last: null, progress: null });
+    if (!place || (place === this.place && (queue === this.queue || this.queue === "table"))) return;
+    Object.assign(this, { place, queue, items: [], last: null, progress: null, opening: true });
     this.#state("loading");
-    await this.#count();
     await this.outbox.settled();
+    await this.#count();
     if (this.place !== place || this.queue !== queue) return; // somebody was faster and chose another
     this.queue = queue in QUEUES ? queue : (Object.keys(QUEUES).find((name) => this.counts[name] > 0) ?? "doubtful");
     this.#remember();
+    this.opening = false;
     await this.#take({ release: true });
+  }
+
+  async openExample(id) {
+    const { item } = await this.asked(() => post("open", { ...this.#where(), example_id: id }));
+    Object.assign(this, { queue: "table", items: [item], progress: null, opening: false });
+    this.#show();
   }
 
   async refresh() {
@@ -71,81 +73,64 @@ class Review {
     this.#show();
   }
 
-  async undo() {
-    if (this.undoing) return;
-    this.undoing = true;
-    await this.outbox.settled();
-    const undone = this.last;
-    try {
-      if (undone) await this.#takeBack(undone);
-    } finally {
-      this.undoing = false;
+  undo() {
+    // What was answered last is undone by its key, whether the server has it already or not.
+    const mine = this.done.pop();
+    const undone = mine?.event ?? this.last;
+    if (!undone) return;
+    this.last = null;
+    const queue = undone.queue in QUEUES || undone.queue === "table" ? undone.queue : this.queue;
+    const event = { ...this.#event(undone.example_id, "undo", null), queue, undoes: undone.key };
+    const elsewhere = queue !== this.queue && undone.kind !== "comment";
+    const where = elsewhere ? `; it waits in ${QUEUES[queue]?.[0] ?? "the table"}` : "";
+    this.notices.tell(`Undone: ${undone.example_id} ${describe(undone)}${where}.`);
+    if (mine?.item && !elsewhere && undone.kind !== "comment") {
+      this.brought.set(mine.item.id, { item: mine.item, key: event.key });
+      this.items = [mine.item, ...this.items.filter((item) => item.id !== mine.item.id)];
     }
+    this.outbox.add(event);
+    if (mine?.item) this.#show();
   }
 
-  async #takeBack(undone) {
-    const event = { ...this.#event(undone.example_id, "undo", null), undoes: undone.number, shown: { queue: undone.queue ?? this.queue } };
-    const reply = await this.#asked(() => post("events", event));
-    this.items = [];
-    this.#receive(reply);
-    const elsewhere = undone.kind !== "comment" && this.items[0]?.id !== undone.example_id;
-    const where = elsewhere ? `; it waits in ${QUEUES[undone.queue]?.[0] ?? "another queue"}` : "";
-    this.notices.tell(`Undone: ${undone.example_id} ${describe(undone)}${where}.`);
+  saved(event, reply) {
+    if (this.opening || !this.#isHere(event)) return;
+    if (event.queue === "table") this.last = reply.last;
+    else this.#receive(reply, event.kind === "undo" ? event.example_id : null);
+    if (reply.model !== undefined && reply.model !== null && event.kind !== "undo") {
+      this.notices.tell(reply.model === event.answer ? `${event.example_id}: the model says so too.` : `${event.example_id}: the model says “${reply.model}”.`);
+    }
+    this.#warn(reply.progress);
+  }
+
+  refused(event) {
+    this.done = this.done.filter((mine) => mine.event.key !== event.key);
+    if (!this.opening && this.#isHere(event) && event.queue !== "table") this.refresh();
+  }
+
+  #warn(progress) {
+    if (progress?.too_fast && !this.warned) this.notices.tell("You look at examples for less than a second. Take the time to see them: what you say becomes the truth.");
+    this.warned = progress?.too_fast ?? this.warned;
   }
 
   async #count() {
-    const { reviewer, counts } = await this.#asked(() => get("counts", this.#where()));
-    this.counts = counts;
-    if (!this.outbox) {
-      this.outbox = this.#outbox(reviewer);
-      this.notices.of(reviewer, () => this.outbox.waiting().length);
-    }
+    const { counts, guidelines } = await this.asked(() => get("counts", this.#where()));
+    Object.assign(this, { counts, guidelines });
+    this.view.guide(guidelines);
   }
 
   async #take(more = {}) {
-    const asked = { ...this.#where(), queue: this.queue, ...more };
-    const reply = await this.#asked(() => post("take", asked));
-    if (this.#isHere(asked)) this.#receive(reply);
+    if (this.queue === "table") return;
+    const wanted = { ...this.#where(), queue: this.queue, ...more };
+    const reply = await this.asked(() => post("take", wanted));
+    if (this.#isHere(wanted)) this.#receive(reply);
   }
 
-  #outbox(reviewer) {
-    return new Outbox(reviewer, {
-      saved: (event, reply) => (this.notices.well(), this.#isHere(event) && this.#receive(reply)),
-      refused: (event, message) => {
-        this.notices.refused(event.key, `Not recorded: ${event.example_id} ${describe(event)}. ${message}`);
-        if (this.#isHere(event)) this.refresh();
-      },
-      trouble: (error) => this.#trouble(error),
-    });
-  }
-
-  async #asked(request) {
-    // Asks until there is an answer: the server may be starting again.
-    for (let patience = 1; ; patience = Math.min(2 * patience, 15)) {
-      try {
-        const reply = await request();
-        this.notices.well();
-        return reply;
-      } catch (error) {
-        if (error instanceof Refused && error.status !== 401) this.notices.tell(error.message);
-        if (error instanceof Refused && error.status !== 401) throw error;
-        this.#trouble(error);
-        await new Promise((resolve) => setTimeout(resolve, 1000 * patience));
-      }
-    }
-  }
-
-  #trouble(error) {
-    if (error instanceof Refused) this.notices.signedOut();
-    else this.notices.silent();
-  }
-
-  #isHere(asked) {
-    return `${asked.task}/${asked.region}` === this.place && asked.queue === this.queue;
+  #isHere(wanted) {
+    return `${wanted.task}/${wanted.region}` === this.place && wanted.queue === this.queue;
   }
 
   #where() {
-    const [task, region] = this.place.split("/");
+    const [task, region] = split(this.place);
     return { task, region };
   }
 
@@ -154,19 +139,28 @@ class Review {
   }
 
   #send(item, kind, answer) {
-    const { label, model, answer: model_answer, probability, content } = item;
-    const shown = { queue: this.queue, label, model, model_answer, probability, content };
     const comment = this.view.comment.value.trim() || null;
-    const seconds = (performance.now() - this.since) / 1000;
-    this.outbox.add({ ...this.#event(item.id, kind, answer), comment, seconds, shown });
+    const seconds = Math.min((performance.now() - this.since) / 1000, 86_400);
+    const event = { ...this.#event(item.id, kind, answer), comment, seconds, content: item.content };
+    this.brought.delete(item.id);
+    this.done = [...this.done, { event, item: kind === "comment" ? null : item }].slice(-UNDOABLE);
+    this.outbox.add(event);
   }
 
-  #receive(reply) {
-    // What is answered already but not yet sent is neither shown again nor lost.
-    const answered = new Set(this.outbox.waiting().filter((event) => event.kind !== "comment").map((event) => event.example_id));
+  #receive(reply, front = null) {
+    // What is answered already but not yet sent is neither shown again nor lost; what was brought back stays in front.
+    const waiting = this.outbox.waiting();
+    const undone = new Set(waiting.map((event) => event.undoes).filter(Boolean));
+    const answered = new Set(waiting.filter((event) => !["comment", "undo"].includes(event.kind) && !undone.has(event.key)).map((event) => event.example_id));
     const before = this.items[0];
     this.items = reply.items.filter((item) => !answered.has(item.id));
-    if (before) this.items.sort((a, b) => (b.id === before.id) - (a.id === before.id));
+    for (const [id, { item, key }] of this.brought) {
+      if (this.items.some((other) => other.id === id)) continue;
+      if (waiting.some((event) => event.key === key)) this.items.unshift(item);
+      else this.brought.delete(id);
+    }
+    const first = this.items.some((item) => item.id === front) ? front : before?.id;
+    this.items.sort((a, b) => (b.id === first) - (a.id === first));
     Object.assign(this, { last: reply.last, progress: reply.progress });
     this.counts[this.queue] = reply.progress.left;
     if (this.items[0]?.id === before?.id && this.items[0]?.content === before?.content && before) this.#frame();
@@ -179,9 +173,10 @@ class Review {
     if (item) {
       this.#state("ready");
       this.view.show(item, this.queue === "conflicts", (word) => this.judge("correct", word));
-      if (item.image) this.picture.show(item.image);
+      if (item.image) this.picture.show(item.image, item.deep);
       this.since = performance.now();
-    } else if (this.outbox.waiting().length) this.#state("loading");
+    } else if (this.queue === "table") this.open(this.place, null);
+    else if (this.outbox.waiting().length) this.#state("loading");
     else this.#count().then(() => this.items.length || (this.#frame(), this.#state("empty")));
   }
 
@@ -192,10 +187,10 @@ class Review {
     this.find("queues").replaceChildren(...queueButtons(this.counts, this.queue, (queue) => this.open(this.place, queue)));
     Object.assign(this.find("bar"), { max: Math.max(today + left, 1), value: today });
     const pace = per_hour ? ` · ${Math.round(per_hour).toLocaleString("en")} an hour` : "";
-    this.find("pace-words").textContent = `${today} done today · ${left.toLocaleString("en")} left${pace}`;
-    const sending = this.outbox.waiting().length > 0;
-    this.find("undo").disabled = !this.last && !sending;
-    this.find("undone").textContent = this.last && !sending ? `: ${describe(this.last)}` : "";
+    this.find("pace-words").textContent = this.progress ? `${today} done today · ${left.toLocaleString("en")} left${pace}` : "";
+    const last = this.done.at(-1)?.event ?? this.last;
+    this.find("undo").disabled = !last;
+    this.find("undone").textContent = last ? `: ${describe(last)}` : "";
   }
 
   #state(name) {
@@ -205,14 +200,20 @@ class Review {
     const others = Object.keys(QUEUES).filter((queue) => queue !== this.queue && this.counts[queue] > 0);
     const ways = others.map((queue) => button(`${QUEUES[queue][0]} (${this.counts[queue]})`, "", () => this.open(this.place, queue)));
     const words = element("p", "", { loading: "Loading …", ready: "", empty }[name]);
-    this.find("nothing").replaceChildren(words, ...(name === "empty" ? [...ways, button("Look again", "", () => this.refresh())] : []));
+    const undo = this.done.length || this.last ? [button("Undo", "U", () => this.undo())] : [];
+    this.find("nothing").replaceChildren(words, ...(name === "empty" ? [...ways, button("Look again", "", () => this.refresh()), ...undo] : []));
   }
 
-  #correctByText() {
-    const field = this.view.other;
+  async #correctByText() {
+    const [field, item] = [this.view.other, this.items[0]];
     const answer = field.value.trim();
-    const isNumber = this.items[0]?.kind === "number";
-    const wrong = !answer ? "Type the right answer first." : isNumber && !Number.isFinite(Number(answer)) ? "Type a number, such as 12.5." : "";
+    let wrong = answer ? "" : "Type the right answer first.";
+    if (answer && item?.kind === "number") {
+      // The server reads numbers as they are written, such as 1 234,5; without a network it does so later.
+      const read = await get("number", { text: answer }).catch(() => ({ value: 0 }));
+      if (read.value === null) wrong = "Type a number, such as 12.5.";
+    }
+    if (item !== this.items[0]) return;
     field.setCustomValidity(wrong);
     if (wrong) return void field.reportValidity();
     field.blur();
@@ -237,6 +238,8 @@ class Review {
       undo: () => this.undo(),
       correct: () => item && !item.options.length && this.view.other.select(),
       comment: () => item && this.view.comment.focus(),
+      help: () => this.help(),
+      guidelines: () => (this.find("guidelines").open = !this.find("guidelines").open),
       "zoom-in": () => this.picture.zoomBy(2),
       "zoom-out": () => this.picture.zoomBy(-2),
       reset: () => this.picture.reset(),
@@ -249,7 +252,7 @@ class Review {
     if (document.hidden) this.away = performance.now();
     else if (this.since && this.away) {
       this.since += performance.now() - this.away;
-      if (performance.now() - this.away > RENEW_EVERY) this.refresh();
+      if (performance.now() - this.away > RENEW_EVERY && this.queue !== "table") this.refresh();
     }
   }
 
@@ -258,6 +261,6 @@ class Review {
     here.searchParams.set("place", this.place);
     here.searchParams.set("queue", this.queue);
     history.replaceState(history.state, "", here);
-    localStorage.setItem("finetune-assets/place", here.search);
+    this.remember(here.search);
   }
 }

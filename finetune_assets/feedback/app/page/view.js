@@ -2,8 +2,8 @@
 
 export const QUEUES = {
   doubtful: ["Doubtful", "Labels that wait in quarantine until somebody decides"],
-  uncertain: ["Uncertain", "The model is least certain of these"],
-  disagreement: ["Disagreement", "The model and the label disagree"],
+  uncertain: ["Uncertain", "Training examples of which a model that did not learn them is least certain"],
+  disagreement: ["Disagreement", "Training examples whose label a model that did not learn them denies"],
   audit: ["Audit", "A random sample of the examples that judge the models; you see neither label nor model"],
   contested: ["Contested", "Held-out examples whose label some candidate denies; you see neither label nor model"],
   second_opinion: ["Second opinion", "Judged once already; you see neither the label nor what the other said"],
@@ -31,7 +31,7 @@ export function percent(share) {
 }
 
 export function describe(event) {
-  const answer = event.answer === null ? "" : ` “${shortened(event.answer, 24)}”`;
+  const answer = event.answer == null ? "" : ` “${shortened(event.answer, 24)}”`;
   return `${VERBS[event.kind] ?? event.kind}${answer}`;
 }
 
@@ -53,9 +53,14 @@ export function queueButtons(counts, chosen, open) {
 
 export class View {
   constructor(root) {
-    for (const id of ["question", "which", "doubt", "answers", "judgements", "accept", "words", "correction", "other", "comment", "reject"])
+    for (const id of ["question", "which", "doubt", "answers", "judgements", "accept", "words", "correction", "other", "comment", "reject", "guidelines"])
       this[id] = root.querySelector(`#${id}`);
     this.root = root;
+  }
+
+  guide(words) {
+    this.guidelines.hidden = !words;
+    this.guidelines.lastElementChild.textContent = words;
   }
 
   show(item, decides, correct) {
@@ -73,7 +78,7 @@ export class View {
     this.accept.hidden = item.proposed === null;
     this.accept.replaceChildren(element("span", "", `${verb}: ${item.proposed}`), " ", element("kbd", "", "A"));
     this.reject.firstElementChild.textContent = verb === "Decide" ? "Decide: not usable" : "Reject";
-    const words = item.options.map((word, at) => button(word, at < 9 ? `${at + 1}` : "", () => correct(word)));
+    const words = item.options.map((word, at) => button(word, `${at + 1}`, () => correct(word)));
     for (const made of words) made.classList.toggle("proposed", made.firstElementChild.textContent === item.proposed);
     this.words.replaceChildren(...words);
     this.correction.hidden = item.options.length > 0;
@@ -86,17 +91,19 @@ export class View {
 
 function rows(item) {
   const told = item.label_value === null || item.kind === "number" ? "" : `score ${Number(item.label_value.toPrecision(3))}`;
-  const certain = item.probability === null ? "" : `right with ${percent(item.probability)}`;
+  const said = item.model;
+  const certain = said?.probability == null ? "" : `right with ${percent(said.probability)}`;
   return [
-    ...(item.model ? row("Model", item.answer ?? "no readable answer", certain, item.model, item.probability) : []),
-    ...(item.base_answer === null ? [] : row("Base model", item.base_answer, differs(item, item.base_answer), "Before fine-tuning")),
+    ...(said ? row("Model", said.answer ?? "no readable answer", certain, said.model, said.probability) : []),
+    ...(said?.base_answer == null ? [] : row("Base model", said.base_answer, differs(item, said.base_answer), "Before fine-tuning")),
     ...(item.label === null ? [] : row("Label", item.label, [told, differs(item, item.label)].filter(Boolean).join(", "), "What the data says now")),
-    ...(item.blind ? row("Label", "hidden", "so that your opinion is your own", "A second opinion") : []),
+    ...(item.blind ? row("Label", "hidden", "so that your judgement is your own", "No label, no model's answer") : []),
   ];
 }
 
 function differs(item, answer) {
-  return item.options.length && item.answer !== null && answer !== item.answer ? "differs" : "";
+  const said = item.model?.answer;
+  return item.options.length && said != null && answer !== said ? "differs" : "";
 }
 
 function row(name, answer, note, title, share = null) {

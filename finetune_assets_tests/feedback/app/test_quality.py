@@ -35,9 +35,9 @@ def test_kappa_and_alpha_stand_there_with_their_intervals(app: FeedbackProcess, 
     # Both say yes to 4, no to 4, and differ in 2 of 10: observed 0.8, by chance 0.5, so that kappa is 0.6.
     judged(app, "kappa", {"ann": "yyyynnnnyn", "ben": "yyyynnnnny"})
     page = ann.context.new_page()
-    page.goto(f"/?place={TASK}/kappa&queue=audit")
-    page.get_by_role("tab", name="Agreement").click()
-    here = page.locator(".agreement")
+    page.goto(f"/?place={TASK}/kappa&queue=uncertain")
+    page.get_by_role("tab", name="Quality").click()
+    here = page.locator("#quality")
     expect(here).to_contain_text("ann and ben\t10\t80 %\t0.60 [", use_inner_text=True)
     expect(here).to_contain_text("over 10 examples that at least two have judged")
 
@@ -45,8 +45,8 @@ def test_kappa_and_alpha_stand_there_with_their_intervals(app: FeedbackProcess, 
 def test_where_nobody_was_judged_twice_that_is_said(app: FeedbackProcess, ann: Reviewer) -> None:
     app.offer("once", 1)
     page = ann.opens("once")
-    page.get_by_role("tab", name="Agreement").click()
-    expect(page.locator(".agreement")).to_contain_text("No example was judged by two reviewers yet.")
+    page.get_by_role("tab", name="Quality").click()
+    expect(page.locator("#quality")).to_contain_text("No example was judged by two reviewers yet.")
 
 
 def test_what_was_said_is_exported_and_imported_once(app: FeedbackProcess, tmp_path: Path) -> None:
