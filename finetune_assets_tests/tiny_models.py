@@ -19,15 +19,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_text_model(folder: Path, seed: int = 0) -> Path:
-    """A Llama of two layers with a byte-level tokenizer in which Yes and No are words."""
+def write_text_model(folder: Path, seed: int = 0, width: int = WIDTH) -> Path:
+    """A Llama of two layers with a byte-level tokenizer in which Yes and No are words; `width` is a multiple of 8."""
     folder.mkdir(parents=True)
     vocabulary = _write_tokenizer(folder)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": vocabulary,
-        "hidden_size": WIDTH,
+        "hidden_size": width,
         "intermediate_size": MLP_WIDTH,
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
@@ -39,7 +39,9 @@ def write_text_model(folder: Path, seed: int = 0) -> Path:
         "dtype": "float32",
     }
     (folder / "config.json").write_text(json.dumps(config))
-    save_file(_llama_weights(vocabulary, np.random.default_rng(seed)), folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        _llama_weights(vocabulary, width, np.random.default_rng(seed)), folder / "model.safetensors", {"format": "pt"}
+    )
     return folder
 
 
@@ -65,16 +67,16 @@ def _write_tokenizer(folder: Path) -> int:
     return tokenizer.get_vocab_size()
 
 
-def _llama_weights(vocabulary: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+def _llama_weights(vocabulary: int, width: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
 
-    ones = np.ones(WIDTH, np.float32)
-    weights = {"model.embed_tokens.weight": matrix(vocabulary, WIDTH), "model.norm.weight": ones}
+    ones = np.ones(width, np.float32)
+    weights = {"model.embed_tokens.weight": matrix(vocabulary, width), "model.norm.weight": ones}
     for layer in range(LAYERS):
         name = f"model.layers.{layer}"
-        weights |= {f"{name}.self_attn.{p}_proj.weight": matrix(WIDTH, WIDTH) for p in "qkvo"}
-        weights |= {f"{name}.mlp.{p}_proj.weight": matrix(MLP_WIDTH, WIDTH) for p in ("gate", "up")}
-        weights[f"{name}.mlp.down_proj.weight"] = matrix(WIDTH, MLP_WIDTH)
+        weights |= {f"{name}.self_attn.{p}_proj.weight": matrix(width, width) for p in "qkvo"}
+        weights |= {f"{name}.mlp.{p}_proj.weight": matrix(MLP_WIDTH, width) for p in ("gate", "up")}
+        weights[f"{name}.mlp.down_proj.weight"] = matrix(width, MLP_WIDTH)
         weights |= {f"{name}.{norm}.weight": ones for norm in ("input_layernorm", "post_attention_layernorm")}
     return weights

@@ -18,7 +18,7 @@ from finetune_assets.dataset.sampling import Sample
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.promotion import Champion
-from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, picture, start, table
+from finetune_assets.pipeline.views import N_CHATS, N_PICTURES, THUMB, harmless, picture, start, table
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task, TextAnswer
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.tokens import example_tokens
@@ -229,5 +229,5 @@ def _chat(task: Task, row: dict[str, Any]) -> str:
     for message in _messages(task, row):
         content = message["content"]
         texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
-        said.append(f"**{message['role']}**: {start(' '.join(texts), N_LETTERS)}")
+        said.append(f"**{message['role']}**: {harmless(start(' '.join(texts), N_LETTERS) or '')}")
     return "\n\n".join(said)

@@ -221,6 +221,11 @@ def start(text: str | None, length: int = 200) -> str | None:
     return text if text is None or len(text) <= length else f"{text[:length].rstrip()} …"
 
 
+def harmless(text: str) -> str:
+    """Show a text from outside in Markdown: whoever looks at it must not load what it names."""
+    return text.replace("<", "&lt;").replace("![", "!\\[").replace("](", "\\](")
+
+
 def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
     return picture(contact_sheet(pictured, thumb=THUMB), "examples")
 
@@ -235,7 +240,7 @@ def _cell(value: Any) -> str:
     text = in_words(value) if isinstance(value, float) else str(value)
     # A hash or a row of zeros would push the other columns out of the page.
     text = _LONG_WORD.sub(lambda word: f"{word[0][:_WORD_END]}…{word[0][-_WORD_END:]}", text)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return harmless(text).replace("|", "\\|").replace("\n", " ")
 
 
 def _of_model(name: str, result: ModelResult) -> dict[str, Any]:

@@ -23,6 +23,14 @@ def test_a_table_is_markdown_with_empty_cells_for_what_is_missing() -> None:
     assert shown.value == "| name | p |\n| --- | --- |\n| a\\|b | 0.1235 |\n|  |  |"
 
 
+@pytest.mark.parametrize(
+    "text", ["![x](http://evil/x.png)", "<img src='http://evil/x.png'>", "![x][y]", "a](http://e) b"]
+)
+def test_what_a_text_from_outside_names_is_loaded_by_nobody(text: str) -> None:
+    shown = views.table(pd.DataFrame({"text": [text]})).value or ""
+    assert not re.search(r"!\[|(?<!\\)\]\(|<", shown)
+
+
 def test_a_long_table_says_how_long_it_is() -> None:
     shown = views.table(pd.DataFrame({"n": range(2000)}), rows=2)
     assert shown.value is not None and shown.value.endswith("| 1 |\n\nThe first 2 of 2,000 rows.")

@@ -6,9 +6,12 @@ import csv
 import io
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from finetune_assets.server.database.job_life import JobStateError
 from finetune_assets.server.database.jobs import PAUSED, QUEUED
@@ -57,6 +60,10 @@ class JobReport(Watcher):
     def note(self, message: str, level: str = "info") -> None:
         """Add an event."""
         self._stores.job_life.note(self._job_id, message, level)
+
+    def ready(self, gradients: Callable[[], list[Tensor]]) -> None:
+        """Find out on how many threads this training may compute."""
+        self._threads.choose(gradients)
 
     def begun(self, step: int, settings: dict[str, int | float]) -> None:
         """Forget what an earlier process has published of later steps."""

@@ -15,7 +15,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -117,6 +117,9 @@ class Watcher:
     def begun(self, step: int, settings: dict[str, int | float]) -> None:
         """Training begins after this step (0: at the start) with these resolved hyperparameters."""
 
+    def ready(self, gradients: Callable[[], list[torch.Tensor]]) -> None:
+        """Everything is in memory. `gradients` computes those of sample batches, and leaves no trace."""
+
     def stepped(self, progress: Progress) -> None:
         """A step was made."""
 
@@ -166,7 +169,8 @@ class Run(Generic[Item]):
 def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     """Fine-tune `request.base` on the file's examples; None if the watcher wished to stop before the end.
 
-    The same request gives the same weights on the same machine, however often it is interrupted.
+    The same request gives the same weights on the same machine, however often it is interrupted, as long as the number
+    of threads does not change within it, or changes no bit of the gradients (`threads`).
 
     Raises:
         TrainingFileError: the model cannot learn from the file.
@@ -177,6 +181,7 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     run = _prepare(request, watch)
     state = TrainingState(request.state, _work(request, run))
     position = _restore(state, run, watch)
+    watch.ready(lambda: _sample_gradients(run))
     watch.begun(position.step, run.settings)
     last_saved = time.monotonic()
     for step, epoch, batch in run.steps(position.step):
@@ -274,6 +279,20 @@ def _restore(state: TrainingState, run: Run[Any], watch: Watcher) -> Position:
     if position.step:
         watch.note(f"Training goes on after step {position.step} of {run.total_steps}")
     return position
+
+
+def _sample_gradients(run: Run[Any]) -> list[torch.Tensor]:
+    """Gradients of all that is trained, of the longest example and of a batch of the shortest."""
+    by_length = sorted(run.examples, key=run.objective.length)
+    parameters = [parameter for group in run.optimiser.adamw.param_groups for parameter in group["params"]]
+    found: list[torch.Tensor] = []
+    for items in (by_length[-1:], by_length[: int(run.settings["batch_size"])]):
+        for part in run.objective.parts(items):
+            loss, _ = run.objective.losses(part)
+            loss.backward()
+        found += [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+        run.optimiser.adamw.zero_grad()
+    return found
 
 
 def learn(run: Run[Any], batch: list[Any], step: int) -> tuple[float, float]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from finetune_assets.server.devices import PRECISION
+from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.vision import BundledVision, SteadyLayerNorm
 from finetune_assets.server.training import threads
+from finetune_assets.server.training.loop import Progress, Watcher, train
+from finetune_assets_tests.server.training.test_loop import training_request
+from finetune_assets_tests.tiny_models import write_text_model
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +23,41 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_products_are_the_same_bits_in_mkls_strict_mode() -> None:
-    if not torch.backends.mkl.is_available():
-        pytest.skip("this torch computes with another library")
-    code = "from finetune_assets.server.training.threads import same_bits; print(same_bits(2))"
-    variable, value = threads.SAME_BITS
-    environment = os.environ | {variable: value, PRECISION: "float32"}  # other libraries multiply bfloat16
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "True\n"
+def test_gradients_that_differ_by_a_bit_keep_a_training_to_its_share() -> None:
+    def gradients(steadily: bool) -> list[torch.Tensor]:
+        return [torch.tensor([1.0 if steadily else 1 + torch.get_num_threads() * 2**-23])]
+
+    assert threads.same_bits(lambda: gradients(True), 1, 2)
+    assert not threads.same_bits(lambda: gradients(False), 1, 2)
+
+
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("width", [32, 160])
+def test_a_training_that_may_move_between_numbers_of_threads_gives_the_same_weights(tmp_path: Path, width: int) -> None:
+    """Two trainings of a model of this width, each step of the second on another number of threads."""
+
+    class Moving(Watcher):
+        may_move = False
+
+        def __init__(self, moves: bool) -> None:
+            self._moves = moves
+
+        def ready(self, gradients: Callable[[], list[torch.Tensor]]) -> None:
+            Moving.may_move = threads.same_bits(gradients, 1, 2)
+            torch.set_num_threads(1)
+
+        def stepped(self, progress: Progress) -> None:
+            if self._moves and Moving.may_move:
+                torch.set_num_threads(1 + progress.step % 2)
+
+    def weights(name: str, moves: bool) -> bytes:
+        (tmp_path / name).mkdir()
+        done = train(training_request(tmp_path / name, base, n_epochs=4, batch_size=4), Moving(moves))
+        assert done is not None
+        return (done.model_dir / "adapter_model.safetensors").read_bytes()
+
+    base = BaseModel("wide", str(write_text_model(tmp_path / "model", width=width)), vision=False)
+    assert weights("steady", moves=False) == weights("moving", moves=True)
 
 
 def test_the_towers_last_blocks_have_the_same_gradients_on_any_number_of_threads() -> None:
