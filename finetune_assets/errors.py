@@ -77,5 +77,9 @@ class UnfitModelError(BaseModelError):
     """A base model is of a kind that this server would not train and serve as its makers meant."""
 
 
+class ExportError(FinetuneAssetsError, ValueError):
+    """A model cannot be written for other tools, or not there."""
+
+
 class PrecisionError(FinetuneAssetsError, ValueError):
     """`FINETUNE_ASSETS_DTYPE` names no precision that models compute in."""

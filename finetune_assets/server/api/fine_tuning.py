@@ -166,10 +166,14 @@ def _base(served: Services, body: JobBody) -> str:
     for param, file_id in (("training_file", body.training_file), ("validation_file", body.validation_file)):
         _check_file(served, param, file_id)
     try:
-        return catalog.find(served, body.model).base_name
+        model = catalog.find(served, body.model)
     except BaseModelError as error:
         message = f"Model {body.model} is not available for fine-tuning or does not exist: {error}"
         raise ApiError(400, message, param="model", code="model_not_available") from None
+    if model.adapter is not None and {"lora_r", "lora_alpha"} & set(hyperparameters(body)):
+        message = f"{body.model} keeps the rank and alpha that it was trained with; leave lora_r and lora_alpha out."
+        raise ApiError(400, message, param="hyperparameters", code="invalid_value")
+    return model.base_name
 
 
 def _check_method(method: Method | None) -> None:

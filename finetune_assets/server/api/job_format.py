@@ -14,6 +14,8 @@ from finetune_assets.server.database.schema import Event, Job, TunedModel
 
 Auto = Literal["auto"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
+_OPENAI = ("n_epochs", "batch_size", "learning_rate_multiplier")
+_ALWAYS_SO = ("lora", "lora_dropout", "packing")
 
 
 class Hyperparameters(RequestBody):
@@ -22,6 +24,24 @@ class Hyperparameters(RequestBody):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
     batch_size: Auto | Annotated[int, Field(ge=1, le=256)] | None = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0)] = "auto"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The highest rate of the LoRA layers, in place of ours times `learning_rate_multiplier`."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the steps in which the rate rises; a tenth by default."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    context_length: Annotated[int, Field(ge=16)] | None = None
+    """Tokens at which longer examples are cut; by default the model's own context."""
+    lora: Literal[True] | None = None
+    lora_r: Annotated[int, Field(ge=1, le=512)] | None = None
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | None = None
+    """The same as `lora_r`."""
+    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    """By default twice the rank."""
+    lora_dropout: Annotated[float, Field(ge=0, le=0)] | None = None
+    """Only 0: the same job gives the same weights, however often it is interrupted."""
+    packing: Literal[False] | None = None
+    """Only false: an example never sees another one."""
 
 
 class DpoHyperparameters(Hyperparameters):
@@ -96,12 +116,17 @@ def hyperparameters(body: JobBody) -> dict[str, Any]:
     if options and options.hyperparameters:
         asked = options.hyperparameters
     complete = DpoHyperparameters if body.method_type == "dpo" else Hyperparameters
-    return {name: "auto" if value is None else value for name, value in complete(**dict(asked or ()))}
+    found = dict(complete(**dict(asked or ())))
+    rank = found.pop("lora_rank")
+    found["lora_r"] = rank if found["lora_r"] is None else found["lora_r"]
+    told = {name: found.pop(name) for name in _OPENAI}
+    given = {name: value for name, value in found.items() if value is not None and name not in _ALWAYS_SO}
+    return {name: "auto" if value is None else value for name, value in told.items()} | given
 
 
 def as_job(job: Job) -> FineTuningJob:
     """Describe a job on the wire."""
-    values: Any = {name: value for name, value in job.hyperparameters.items() if name != "beta"}
+    values: Any = {name: job.hyperparameters[name] for name in _OPENAI if name in job.hyperparameters}
     method: Any = {"type": job.method, job.method: {"hyperparameters": job.hyperparameters}}
     integrations: Any = job.integrations or []
     error: Any = job.error

@@ -58,9 +58,10 @@ class Engine:
         future: Future[Generation] = Future()
         with self._lock:
             base = request.model.base
-            if base.name not in self._readers:
-                self._readers[base.name] = self._reader(base)
-            reader = self._readers[base.name]
+            weights = f"{base.path}@{base.revision} {base.vision}"  # all their names share them
+            if weights not in self._readers:
+                self._readers[weights] = self._reader(base)
+            reader = self._readers[weights]
         reader.read(Asked(request, future, listen))
         return future
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_assets.dataset.json_lines import lines
+from finetune_assets.errors import UnfitModelError
 from finetune_assets.server import catalog
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Job
@@ -60,20 +61,23 @@ def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None
     base = catalog.find(stores, job.model).base
     if file.n_images and not base.vision:
         return f"The model {job.model} takes no images, but the file has {file.n_images}; choose a model that sees."
-    front: Any = None
-    for number, line in lines(path):
-        if not isinstance(line, dict) or not _has_tools(line):
-            continue
-        # Only here: these import torch, which takes seconds, and hardly a file has tools.
-        from finetune_assets.server.model.chat_encoding import PromptError, check_rendering
-        from finetune_assets.server.model.front import load_front
+    doubtful = [(number, line) for number, line in lines(path) if isinstance(line, dict) and _may_be_left_out(line)]
+    if not doubtful and (base.bundled or not base.vision):
+        return None
+    # Only here: these import torch, which takes seconds.
+    from finetune_assets.server.model.chat_encoding import PromptError, check_rendering
+    from finetune_assets.server.model.front import load_front
 
-        front = front or load_front(base)
-        try:
+    try:
+        front = load_front(base)
+        for number, line in doubtful:
             for messages, tools in _conversations(line):
-                check_rendering(front, job.model, messages, tools)
-        except PromptError as error:
-            return f"line {number}: {error}"
+                try:
+                    check_rendering(front, job.model, messages, tools)
+                except PromptError as error:
+                    return f"line {number}: {error}"
+    except UnfitModelError as error:
+        return str(error)
     return None
 
 
@@ -84,12 +88,14 @@ def _conversations(line: dict[str, Any]) -> list[tuple[list[dict[str, Any]], lis
     return [([*asked["messages"], *line[field]], asked.get("tools")) for field in fields]
 
 
-def _has_tools(line: dict[str, Any]) -> bool:
-    return any(
-        tools or any(message["role"] in ("tool", "function") or "tool_calls" in message or "function_call" in message
-                     for message in messages)
-        for messages, tools in _conversations(line)
-    )  # fmt: skip
+def _may_be_left_out(line: dict[str, Any]) -> bool:
+    """Whether a line has something that chat templates leave out or rewrite: tools, or several answers."""
+    for messages, tools in _conversations(line):
+        fields = any("tool_calls" in message or "function_call" in message for message in messages)
+        roles = [message["role"] for message in messages]
+        if tools or fields or {"tool", "function"} & set(roles) or roles.count("assistant") > 1:
+            return True
+    return False
 
 
 def _error_code(file: FileReport, param: str) -> str:

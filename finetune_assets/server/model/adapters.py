@@ -27,12 +27,20 @@ Trained = Mapping[Part, list[nn.Parameter]]
 """What training moves, by where it is: each part learns at a rate of its own."""
 
 
-def add_trainable(network: Network, start_from: Path | None, *, with_images: bool) -> Trained:
+def add_trainable(
+    network: Network,
+    start_from: Path | None,
+    *,
+    with_images: bool,
+    rank: int | None = None,
+    alpha: float | None = None,
+) -> Trained:
     """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     if start_from is None:
-        config = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, **_targets(network))
+        rank = rank or LORA_RANK
+        config: Any = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, **_targets(network))  # pyright: ignore[reportArgumentType]
         network.model = get_peft_model(network.model, config)
     else:
         network.model = PeftModel.from_pretrained(network.model, str(start_from), is_trainable=True)

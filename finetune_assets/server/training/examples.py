@@ -57,12 +57,15 @@ class Pair:
 
 
 class Reader:
-    """Reads a job's files. `dropped` counts the examples that had no token left to learn within the context."""
+    """Reads a job's files.
+
+    `dropped` counts the examples that had no token left to learn within the context, `cut` those of which a part is.
+    """
 
     def __init__(self, network: Network, features: FeatureFile) -> None:
         self._network = network
         self._features = features
-        self.dropped = 0
+        self.dropped = self.cut = 0
 
     def chats(self, path: Path) -> list[Example]:
         """Read a file in chat format.
@@ -110,6 +113,7 @@ class Reader:
             if example.learned[1:].any():
                 kept = self._features.keep(sequence.extras) if sequence.extras else None
                 made.append(replace(example, extras_file=kept))
+                self.cut += len(example) < len(sequence.ids)
         return made
 
     def _pair(self, line: dict[str, Any]) -> list[Pair]:

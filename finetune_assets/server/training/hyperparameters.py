@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 from torch import nn
 
 from finetune_assets.server.model.adapters import Part, Trained
+from finetune_assets.server.model.network import Network
 
 LEARNING_RATES: dict[str, dict[Part, float]] = {
     "supervised": {"lora": 5e-4, "projector": 1e-3, "tower": 1e-4},
@@ -24,6 +27,7 @@ better (ROC AUC 0.86, 0.89 and 0.91).
 DPO_BETA = 0.1
 """As in the experiments of Rafailov et al. (2023)."""
 _GRADIENT_NORM = 1.0
+_MEASURED_WIDTH = 576
 _AVERAGED = 1 / 3
 """Of the steps."""
 
@@ -64,12 +68,26 @@ class Optimiser:
     last batches move how ready a model is to say yes, which the mean evens out.
     """
 
-    def __init__(self, trained: Trained, method: str, multiplier: float, total_steps: int) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        method: str,
+        multiplier: float,
+        total_steps: int,
+        given: Mapping[str, int | float] = MappingProxyType({}),
+    ) -> None:
         rates = LEARNING_RATES[method]
+        if "learning_rate" in given:
+            multiplier = given["learning_rate"] / rates["lora"]
+        warm_up = given["warmup_ratio"] * total_steps if "warmup_ratio" in given else total_steps // 10
+        self._warm_up = max(1, int(warm_up))
+        self._norm = given.get("max_grad_norm", _GRADIENT_NORM)
         groups = [
             {"params": moved, "lr": 0.0, "top": rates[part] * multiplier} for part, moved in trained.items() if moved
         ]
-        self.adamw = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.99), fused=True)
+        self.adamw = torch.optim.AdamW(
+            groups, weight_decay=given.get("weight_decay", 0.0), betas=(0.9, 0.99), fused=True
+        )
         self.parameters = [parameter for moved in trained.values() for parameter in moved]
         self._total_steps = total_steps
 
@@ -80,7 +98,7 @@ class Optimiser:
             The norm of the gradients before.
         """
         norm = _gradient_norm(self.parameters)
-        scale = min(1.0, _GRADIENT_NORM / (norm + 1e-6))
+        scale = min(1.0, self._norm / (norm + 1e-6))
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
@@ -104,8 +122,16 @@ class Optimiser:
 
     def _factor(self, step: int) -> float:
         """`step` counts from 1."""
-        warm_up = max(1, self._total_steps // 10)
-        return min(1.0, step / warm_up) * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - 1) / self._total_steps)))
+        return min(1.0, step / self._warm_up) * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - 1) / self._total_steps)))
+
+
+def for_width(network: Network) -> float:
+    """By what the learning rate changes with the model: wide ones learn at a lower one.
+
+    The root of the width, so that from what was measured on SmolLM2-135M (5e-4 at 576) models of 7 billion weights come
+    to the 2e-4 at which they are usually trained (Dettmers et al. 2023).
+    """
+    return min(1.0, math.sqrt(_MEASURED_WIDTH / network.embedding.weight.shape[-1]))  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
 
 
 def _gradient_norm(parameters: list[nn.Parameter]) -> float:

@@ -30,7 +30,7 @@ from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training import first_look, hyperparameters
 from finetune_assets.server.training.examples import Reader, batches
 from finetune_assets.server.training.feature_file import FeatureFile
-from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser
+from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser, for_width
 from finetune_assets.server.training.objectives import Objective, Preference, Supervised
 from finetune_assets.server.training.state import Position, StateError, TrainingState
 
@@ -42,6 +42,9 @@ TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
 On a CPU 1,024 keep what a layer makes in the caches: SmolLM2-135M learned a quarter more tokens a second than with
 2,048. It also bounds the memory, whatever batch size a client asks for."""
 _VALIDATION_POINTS = 4
+_OWN = (
+    "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "context_length", "lora_r", "lora_alpha",
+)  # fmt: skip
 
 Item = TypeVar("Item")
 Wish = Literal["go on", "stop", "snapshot and stop"]
@@ -70,7 +73,21 @@ class TrainingRequest:
     learning_rate_multiplier: float | Auto
     beta: float | Auto | None = None
     """Only for DPO."""
+    learning_rate: float | None = None
+    warmup_ratio: float | None = None
+    weight_decay: float | None = None
+    max_grad_norm: float | None = None
+    context_length: int | None = None
+    lora_r: int | None = None
+    lora_alpha: float | None = None
+    """Each as in `api.job_format.Hyperparameters`; None is this server's own."""
     seed: int
+
+    @property
+    def given(self) -> dict[str, int | float]:
+        """Those of them that were asked for."""
+        found = {name: getattr(self, name) for name in _OWN}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,26 +231,31 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
 def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     """Load the model, read the files, and add what training moves."""
     network = load(request.base)
+    network.max_length = min(network.max_length, request.context_length or network.max_length)
     watch.note(f"Training on {_place(network)}")
     objective = _objective(request, network)
     reader = Reader(network, FeatureFile(network, request.state / "features"))
     examples = objective.read(reader, request.training_file)
     held_out = objective.read(reader, request.validation_file) if request.validation_file else []
     if reader.dropped:
-        message = f"{reader.dropped} examples are left out: within the model's context of {network.max_length:,} tokens"
+        message = f"{reader.dropped} examples are left out: within the context of {network.max_length:,} tokens"
         watch.note(f"{message} they have no token to learn", "warn")
     settings = hyperparameters.resolve(
         request.method, len(examples), n_epochs=request.n_epochs, batch_size=request.batch_size,
         learning_rate_multiplier=request.learning_rate_multiplier, beta=request.beta,
-    )  # fmt: skip
+    ) | request.given  # fmt: skip
+    if reader.cut:
+        watch.note(f"{reader.cut} examples are cut at their end, to {network.max_length:,} tokens", "warn")
     with_images = any(example.images for item in examples for example in objective.examples(item))
-    trained = adapters.add_trainable(network, request.adapter, with_images=with_images)
+    trained = adapters.add_trainable(
+        network, request.adapter, with_images=with_images, rank=request.lora_r, alpha=request.lora_alpha
+    )
     multiplier = settings["learning_rate_multiplier"]
     if request.method == "supervised" and request.adapter is None and trained["tower"]:
         trained = first_look.look(network, trained, examples, multiplier, request.seed, request.state, watch.note)
     objective.prepare([*examples, *held_out], request.state)
     total_steps = math.ceil(len(examples) / settings["batch_size"]) * int(settings["n_epochs"])
-    optimiser = Optimiser(trained, request.method, multiplier, total_steps)
+    optimiser = Optimiser(trained, request.method, multiplier * for_width(network), total_steps, settings)
     return Run(network, objective, examples, held_out, settings, optimiser, request.seed)
 
 

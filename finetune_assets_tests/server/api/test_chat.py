@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -14,6 +15,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from finetune_assets_tests.server.networks import data_url, hub_vision_base, picture
 from finetune_assets_tests.server_process import ServerProcess
+from finetune_assets_tests.tiny_models import write_text_model
 
 pytestmark = [pytest.mark.xdist_group("training"), pytest.mark.precision]
 
@@ -154,11 +156,11 @@ def test_an_earlier_answer_can_be_sent_back_as_it_came(client: openai.OpenAI) ->
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"stream": False, "tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "store": True},
-        {"presence_penalty": 0, "frequency_penalty": 0.0, "modalities": ["text"], "reasoning_effort": "low"},
+        {"stream": False, "tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "store": False},
+        {"presence_penalty": 0, "frequency_penalty": 0.0, "modalities": ["text"], "reasoning_effort": "none"},
         {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "x"},
         {"max_tokens": None, "max_completion_tokens": 2, "n": None, "stop": None, "seed": None, "temperature": None},
-        {"verbosity": "low", "prompt_cache_key": "k", "prediction": {"type": "content", "content": "Yes"}},
+        {"verbosity": "medium", "prompt_cache_key": "k", "prediction": {"type": "content", "content": "Yes"}},
         {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False},
     ],
 )
@@ -174,6 +176,9 @@ def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI
         {"functions": [{"name": "f"}]},
         {"modalities": ["text", "audio"]},
         {"web_search_options": {}},
+        {"reasoning_effort": "low"},
+        {"verbosity": "high"},
+        {"store": True},
     ],
 )
 def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
@@ -283,3 +288,16 @@ def test_an_unknown_model_is_not_found_in_the_words_of_openai(client: openai.Ope
     with pytest.raises(openai.NotFoundError, match="The model `gpt-99` does not exist") as refused:
         ask(client, "gpt-99")
     assert (refused.value.param, refused.value.code) == ("model", "model_not_found")
+
+
+def test_a_model_that_cannot_be_served_as_it_was_meant_is_refused_by_name_and_reason(
+    server: ServerProcess, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    model = write_text_model(tmp_path / "base")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": None}))
+    with (server.home / "models.yaml").open("a") as names:
+        names.write(f"untuned: {model}\n")
+    with pytest.raises(openai.BadRequestError, match="'untuned' has no chat template") as refused:
+        ask(client, "untuned")
+    assert (refused.value.param, refused.value.code) == ("model", "model_not_usable")

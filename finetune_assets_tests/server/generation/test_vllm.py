@@ -144,7 +144,7 @@ def tuned(server: ServerProcess, suffix: str) -> str:
 
 
 def test_a_base_model_is_answered_by_vllm_under_its_own_name(handing_over: ServerProcess, vllm: VllmServer) -> None:
-    answer = ask(handing_over, seed=3, stop=["x"], user="me", store=True)
+    answer = ask(handing_over, seed=3, stop=["x"], user="me", store=False)
     assert answer.choices[0].message.content == "from vLLM"
     assert answer.model == "gpt-4o-mini"
     assert answer.usage.total_tokens == 10

@@ -78,3 +78,14 @@ def test_in_the_end_the_weights_are_the_means_over_the_last_third(monkeypatch: p
     own = moved(total_steps=9)
     assert averaged[:-1] == own[:-1]
     assert averaged[-1] == pytest.approx(torch.tensor(own[-3:]).mean(0).tolist(), rel=1e-5)
+
+
+def test_what_a_job_asks_for_takes_the_place_of_our_own() -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    given = {"learning_rate": 0.25, "warmup_ratio": 0.5, "weight_decay": 0.1, "max_grad_norm": 3.0}
+    optimiser = Optimiser({"lora": [weight]}, "supervised", 1.0, 10, given)
+    weight.grad = torch.tensor([3.0, 4.0])
+    assert optimiser.step(5) == pytest.approx(5.0)
+    (group,) = optimiser.adamw.param_groups
+    assert group["top"] == pytest.approx(0.25)
+    assert group["weight_decay"] == 0.1

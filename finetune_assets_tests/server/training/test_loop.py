@@ -203,3 +203,16 @@ def test_the_bundled_vision_model_learns_colours_with_its_projector(tmp_path: Pa
     result, said = run(request)
     assert said[-1].train_loss < said[0].train_loss
     assert (result.model_dir / "projector.safetensors").exists()
+
+
+def test_rank_alpha_and_context_are_those_that_a_job_asks_for(tmp_path: Path, base: BaseModel) -> None:
+    recorder = Recorder()
+    examples = [("a?", "Yes " * 60)] * 2 + [("b?", "No")] * 8
+    file = write_examples(tmp_path / "long.jsonl", examples)
+    asked = {"lora_r": 3, "lora_alpha": 7.0, "context_length": 64, "n_epochs": 1, "validation_file": None}
+    result = train(training_request(tmp_path, base, training_file=file, **asked), recorder)
+    assert result is not None
+    config = orjson.loads((result.model_dir / "adapter_config.json").read_bytes())
+    assert (config["r"], config["lora_alpha"]) == (3, 7.0)
+    assert "warn: 2 examples are cut at their end, to 64 tokens" in recorder.notes
+    assert result.hyperparameters["lora_r"] == 3

@@ -1,0 +1,185 @@
+"""A fine-tuned model for other tools: a PEFT folder or merged weights, with what shows that they answer the same.
+
+The parity check asks the model as this server serves it, and what was written as transformers and PEFT load it; its
+result lies beside the weights.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune_assets.errors import ExportError
+from finetune_assets.server import catalog
+from finetune_assets.server.catalog import FoundModel
+from finetune_assets.server.database.stores import Stores
+
+if TYPE_CHECKING:
+    from finetune_assets.server.generation.requests import GeneratedChoice
+    from finetune_assets.server.model.network import Network
+
+PARITY = "parity.json"
+_QUESTIONS = ("Is it so?", "What is the answer?", "Say in one word: yes or no?")
+_TOP, _TOKENS = 5, 8
+_TOLERANCE = 1e-3
+"""Of log-probabilities in float32."""
+_CARD = """\
+---
+base_model: {base}
+library_name: {library}
+---
+# {name}
+
+Made by finetune_assets. {PARITY} says how its answers compare with those of the server that trained it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How what was written compares with what is served, in float32."""
+
+    model: str
+    merged: bool
+    prompts: int
+    same_answers: int
+    """Greedy answers of 8 tokens that are equal."""
+    largest_difference: float
+    """Of the log-probabilities of the 5 likeliest first tokens, in nats."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether both are the same model."""
+        return self.largest_difference <= _TOLERANCE and self.same_answers == self.prompts
+
+
+def export(home: Path, name: str, folder: Path, *, merged: bool = False) -> Parity:
+    """Write a fine-tuned model to `folder`, which must be new, and compare it with what is served.
+
+    Raises:
+        BaseModelError: there is no such model.
+        ExportError: the folder is there, or other tools could not load the model.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ExportError(f"{folder} is not empty; name a new folder")
+    found, adapter = _exportable(home, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(found, adapter, folder, merged=merged)
+    card = _CARD.format(base=found.base.path, library="transformers" if merged else "peft", name=name, PARITY=PARITY)
+    (folder / "README.md").write_text(card)
+    written = _plain(found, str(folder)) if merged else _with_adapter(found, folder)
+    parity = _compare(found, name, written, merged=merged)
+    (folder / PARITY).write_text(json.dumps(asdict(parity) | {"holds": parity.holds}, indent=1))
+    return parity
+
+
+def _exportable(home: Path, name: str) -> tuple[FoundModel, Path]:
+    stores = Stores(home)
+    try:
+        found = catalog.find(stores, name)
+    finally:
+        stores.close()
+    if found.adapter is None:
+        raise ExportError(f"{name!r} is a base model: it lies at {found.base.path}")
+    if found.base.vision and found.base.bundled:
+        raise ExportError(
+            f"{name!r} sees by parts of this server's own, which no other tool loads; export a text model"
+        )
+    return found, found.adapter
+
+
+def _write(found: FoundModel, adapter: Path, folder: Path, *, merged: bool) -> None:
+    from finetune_assets.server.model.front import load_front
+
+    load_front(found.base).renderer.save_pretrained(str(folder))
+    if merged:
+        _with_adapter(found, adapter).merge_and_unload().save_pretrained(str(folder))
+        return
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(adapter / name, folder / name)
+
+
+def _plain(found: FoundModel, path: str) -> Any:
+    """A model as transformers load it, in float32."""
+    import torch
+    import transformers
+
+    kind = transformers.AutoModelForImageTextToText if found.base.vision else transformers.AutoModelForCausalLM
+    revision = found.base.revision if path == found.base.path else None
+    return kind.from_pretrained(path, dtype=torch.float32, revision=revision).eval()
+
+
+def _with_adapter(found: FoundModel, folder: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(_plain(found, found.base.path), str(folder)).eval()
+
+
+def _compare(found: FoundModel, name: str, written: Any, *, merged: bool) -> Parity:
+    from finetune_assets.server.model.network import load
+
+    network = load(found.base)
+    conversations = [_conversation(question, shown=found.base.vision) for question in _QUESTIONS]
+    differences, same = [], 0
+    for messages, served in zip(conversations, _served(found, conversations), strict=True):
+        answer, likeliest = _answer(network, written, messages)
+        top = served.tokens[0].top if served.tokens else []
+        differences += [abs(ours - its) for (_, ours, _), its in zip(top, likeliest, strict=False)]
+        same += answer == served.text
+    return Parity(name, merged, len(conversations), same, max(differences, default=float("nan")))
+
+
+def _conversation(question: str, *, shown: bool) -> list[dict[str, Any]]:
+    if not shown:
+        return [{"role": "user", "content": question}]
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(file, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    parts = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": url}}]
+    return [{"role": "user", "content": parts}]
+
+
+def _served(found: FoundModel, conversations: list[list[dict[str, Any]]]) -> list[GeneratedChoice]:
+    from finetune_assets.server.generation.engine import Engine
+    from finetune_assets.server.generation.requests import GenerationRequest, ModelRef
+
+    engine = Engine()
+    how: dict[str, Any] = {"temperature": 0, "max_tokens": _TOKENS, "logprobs": True, "top_logprobs": _TOP}
+    try:
+        return [
+            engine.complete(
+                GenerationRequest(model=ModelRef(found.base, found.adapter), messages=messages, **how)
+            ).choices[0]
+            for messages in conversations
+        ]  # fmt: skip
+    finally:
+        engine.close()
+
+
+def _answer(network: Network, written: Any, messages: list[dict[str, Any]]) -> tuple[str, list[float]]:
+    """The greedy answer of what was written, and the log-probabilities of its likeliest first tokens."""
+    import torch
+
+    from finetune_assets.server.generation.tokens import TextStream
+    from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_prompt
+    from finetune_assets.server.model.own_forward import logits_at
+
+    prompt = encode_prompt(network, messages, ImageFeatures(network))
+    ids, text = list(prompt.ids), TextStream(network.tokenizer, network.template.around()[0])
+    said, likeliest = "", []
+    with torch.inference_mode():
+        for _ in range(_TOKENS):
+            logits = logits_at(written, torch.tensor(ids), prompt.extras, torch.tensor([len(ids) - 1]))[0]
+            likeliest = likeliest or logits.log_softmax(-1).topk(_TOP).values.tolist()
+            token = int(logits.argmax())
+            if token in network.end_ids:
+                break
+            ids.append(token)
+            said += text.add(token)
+    return said + text.rest(), likeliest
