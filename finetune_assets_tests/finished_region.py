@@ -50,7 +50,7 @@ def finished(server: ServerProcess, vision_model: str, tmp_path_factory: pytest.
         source=write_cells(folder / "cells", n=120),
         sampling={"train": 0.3, "validation": 0.1, "calibration": 0.3, "test": 0.3},
         base_model=vision_model,
-        method={"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 60},
+        method={"n_epochs": 8, "batch_size": 1, "learning_rate_multiplier": 4},
         provider=server.base_url,
         budget_usd=5,
     )
