@@ -74,6 +74,7 @@ DTYPES = {
     "answer": "str",
     "score": "float64",
     "image": "str",
+    "image_original": "str",
     "image_sha256": "str",
     "source": "str",
     "line": "Int64",
