@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(keeping.keys, name="keys")
 for _command in (keeping.backup, keeping.restore, keeping.rescue, keeping.export):
     app.command()(_command)
 

@@ -1,4 +1,4 @@
-"""`backup`, `restore`, `rescue` and `export`: the commands that keep a server's folder, or take a model out of it."""
+"""`backup`, `restore`, `rescue`, `export` and `keys`: what keeps a server's folder, or takes a model out of it."""
 
 from __future__ import annotations
 
@@ -68,3 +68,39 @@ def rescue(home: _Home = _HOME) -> None:
         print(f"{sentence[0].upper()}{sentence[1:]}.")
     if not done:
         print(f"{home} is sound; nothing was changed.")
+
+
+keys = typer.Typer(help="Keys of a fine-tuning server beside its own.", no_args_is_help=True)
+
+
+@keys.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose it is; it stands in the audit log.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, chat, train or admin; may be repeated. By default the first three.")
+    ] = None,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute; by default any number.")] = None,
+    home: _Home = _HOME,
+) -> None:
+    """Make a key and print it, once: only its hash is kept. A server that runs knows it at once."""
+    from finetune_assets.server import keys as kept
+
+    print(kept.add(home, name, scope or ["read", "chat", "train"], per_minute))
+
+
+@keys.command("remove")
+def remove_key(name: Annotated[str, typer.Argument(help="Whose key.")], home: _Home = _HOME) -> None:
+    """Take a key away; a server that runs refuses it at once."""
+    from finetune_assets.server import keys as kept
+
+    kept.remove(home, name)
+
+
+@keys.command("list")
+def list_keys(home: _Home = _HOME) -> None:
+    """List the keys by name, with their scopes and limits."""
+    from finetune_assets.server import keys as kept
+
+    for key in kept.listed(home):
+        limit = f"{key.requests_per_minute} requests a minute" if key.requests_per_minute else "any number of requests"
+        print(f"{key.name}: {', '.join(key.scopes)}; {limit}")

@@ -33,6 +33,7 @@ from finetune_assets.server.devices import PRECISION, threads_per_process, wante
 from finetune_assets.server.generation.vllm import Vllm, key_from_environment
 from finetune_assets.server.home import api_key, locked
 from finetune_assets.server.jobs.batch_runner import BatchRunner
+from finetune_assets.server.keys import Keys
 from finetune_assets.server.model.remote_images import SWITCH as FETCH_SWITCH
 from finetune_assets.server.services import Services
 
@@ -90,7 +91,7 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
     operation.get("/docs", include_in_schema=False)(lambda: HTMLResponse(api_page.render(app.openapi())))
     app.include_router(operation)
     error_answers.install(app)
-    app.add_middleware(Gate, key=api_key(home).value)
+    app.add_middleware(Gate, keys=Keys(home, api_key(home).value))
     app.add_middleware(Measured, metrics=metrics)
     return app
 

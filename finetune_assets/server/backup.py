@@ -27,7 +27,7 @@ from finetune_assets.server.removal import nothing_removed
 
 MANIFEST = "backup.json"
 _CHUNK_BYTES = 1 << 20
-_SETTINGS = ("models.yaml", "api_key")
+_SETTINGS = ("models.yaml", "api_key", "keys.json", "audit.jsonl")
 _TREES = ("models", "uploads", "batches", "training")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import time
 import uuid
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune_assets.server.api.body_shape import limits_of
 from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.keys import Key, Keys
 
 REQUEST_ID = "finetune_assets.request_id"
 """Key of the request id in the ASGI scope."""
@@ -36,9 +36,9 @@ _AZURE = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?")
 class Gate:
     """ASGI middleware. Everything needs the key but what `OPEN_PATHS` lists, in OpenAI's header or in Azure's."""
 
-    def __init__(self, app: ASGIApp, key: str, patience: float = SILENCE_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, patience: float = SILENCE_SECONDS) -> None:
         self._app = app
-        self._key = key.encode()
+        self._keys = keys
         self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,14 +50,21 @@ class Gate:
         if azure := _AZURE.match(scope["path"]):
             scope["path"] = f"/v1/{scope['path'][azure.end() :]}"
 
+        key: Key | None = None
+        told = {"x-request-id": scope[REQUEST_ID]}
+
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = scope[REQUEST_ID]
+                MutableHeaders(scope=message).update(told)
+                if key is not None:
+                    self._keys.note(key, scope["method"], scope["path"], message["status"], scope[REQUEST_ID])
             await send(message)
 
         receive = _impatient(receive, self._patience)
         try:
-            self._check_key(scope)
+            key = self._known_key(scope)
+            if key is not None:
+                self._check_right(key, scope, told)
             receive = _limited(scope, receive)
         except ApiError as refusal:
             with suppress(ApiError):
@@ -66,9 +73,9 @@ class Gate:
         else:
             await self._app(scope, receive, send_with_id)
 
-    def _check_key(self, scope: Scope) -> None:
+    def _known_key(self, scope: Scope) -> Key | None:
         if scope["path"] in OPEN_PATHS:
-            return
+            return None
         headers = Headers(scope=scope)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else headers.get("api-key", "").strip()
@@ -77,9 +84,27 @@ class Gate:
                 "Send it in the header 'Authorization: Bearer YOUR_KEY'; the server said at its start where the key is."
             )
             raise ApiError(401, f"You did not provide an API key. {hint}", code="invalid_api_key")
-        if not hmac.compare_digest(key.encode("latin-1"), self._key):
+        if (found := self._keys.find(key)) is None:
             hint = "The server said at its start where its key is."
             raise ApiError(401, f"Incorrect API key provided. {hint}", code="invalid_api_key")
+        return found
+
+    def _check_right(self, key: Key, scope: Scope, told: dict[str, str]) -> None:
+        if not key.may(scope["method"], scope["path"]):
+            message = f"The key {key.name!r} is for {', '.join(key.scopes) or 'nothing'} alone, not for this."
+            raise ApiError(403, message, code="insufficient_scope")
+        if key.requests_per_minute is None:
+            return
+        left, seconds = self._keys.count(key)
+        told |= {
+            "x-ratelimit-limit-requests": str(key.requests_per_minute),
+            "x-ratelimit-remaining-requests": str(max(0, left)),
+            "x-ratelimit-reset-requests": f"{seconds:.0f}s",
+        }
+        if left < 0:
+            told["retry-after"] = f"{seconds:.0f}"
+            message = f"The key {key.name!r} may ask {key.requests_per_minute} times a minute. Try again later."
+            raise ApiError(429, message, code="rate_limit_exceeded", kind="requests")
 
 
 def _impatient(receive: Receive, patience: float) -> Receive:

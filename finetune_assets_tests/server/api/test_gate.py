@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import openai
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune_assets.server.api.gate import Gate
 from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.keys import Keys
 from finetune_assets_tests.server_process import ServerProcess
 
 
@@ -112,7 +114,7 @@ def chunks(megabytes: int) -> Iterator[bytes]:
     yield from (b"x" * (1 << 20) for _ in range(megabytes))
 
 
-def test_a_client_that_stops_sending_is_given_up() -> None:
+def test_a_client_that_stops_sending_is_given_up(tmp_path: Path) -> None:
     sent: list[Message] = []
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
@@ -127,7 +129,7 @@ def test_a_client_that_stops_sending_is_given_up() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/files", "headers": [(b"authorization", b"Bearer k")]}
-    asyncio.run(Gate(_answering_refusals(app), "k", patience=0.05)(scope, receive, send))
+    asyncio.run(Gate(_answering_refusals(app), Keys(tmp_path, "k"), patience=0.05)(scope, receive, send))
     assert sent[0]["status"] == 408
     assert b"within 0.05 seconds" in sent[1]["body"]
 
