@@ -20,6 +20,7 @@ from finetune_assets.dataset.sources import regions_of
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import EvaluationError, ImageError, TaskError
 from finetune_assets.evaluation import answers, calibration
+from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.promotion import Champion
@@ -54,7 +55,8 @@ class Predicted:
 
     model: str
     answer: str | None = None
-    """In the task's words; None where the model wrote something else."""
+    """In the task's words; None where the model wrote something else. Of two words it is the one that `p_calibrated`
+    stands for, which may be another than the model wrote (`text`)."""
     value: float | None = None
     """The number (number answers)."""
     p_raw: float | None = None
@@ -68,6 +70,8 @@ class Predicted:
     level: float | None = None
     text: str | None = None
     """What the model wrote."""
+    ask_a_person: bool = False
+    """Whether the answer is not sure enough to be used by itself (`benchmark.defer` of the task)."""
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +85,8 @@ class Predicted:
         if self.interval and self.level:
             low, high = self.interval
             return f"{said}  [{low:,.6g} to {high:,.6g}, {100 * self.level:g} % interval]"
+        if self.ask_a_person:
+            said = f"ask a person; the model says {said}"
         if self.p_calibrated is None or self.p_raw is None:
             return f"{said}  [no {'probability' if self.value is None else 'interval'}]"
         return f"{said}  [probability {self.p_calibrated:.3f} {self.of}, {self.p_raw:.3f} uncalibrated]"
@@ -113,6 +119,11 @@ class Predictor:
             why = f"{now.candidate} is not: {'; '.join(now.objections)}" if now.candidate else "none was evaluated yet"
             raise EvaluationError(f"no model answers for {task}/{region}: {why}")
         return cls(described, now.champion, calibration.load(now.champion.calibrator), _pictured(where))
+
+    @property
+    def rule(self) -> Rule:
+        """What becomes of the champion's probabilities."""
+        return Rule.from_dict(self.champion.rule) if self.champion.rule else Rule()
 
     @property
     def warning(self) -> str | None:
@@ -194,7 +205,12 @@ class Predictor:
         if isinstance(answer, BinaryAnswer):
             p_raw, of = (found.probabilities or {}).get(answer.positive), f"of {answer.positive}"
         p = None if p_raw is None else float(self.calibrator.apply([p_raw], model=model)[0])
-        return Predicted(model, found.predicted, None, p_raw, p, of, text=reply.text)
+        word, rule, binary = found.predicted, self.rule, isinstance(answer, BinaryAnswer)
+        if isinstance(answer, BinaryAnswer) and p is not None and word is not None:
+            word = answer.positive if rule.is_positive(p) else answer.negative
+        person = word is None or rule.asks_a_person(p, binary=binary)
+        ask = rule.least is not None and person
+        return Predicted(model, word, None, p_raw, p, of, text=reply.text, ask_a_person=ask)
 
 
 def _pictured(region: Region) -> bool | None:

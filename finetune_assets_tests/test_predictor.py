@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from finetune_assets.errors import EvaluationError, TaskError
 from finetune_assets.evaluation import calibration
+from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.stage import Region
 from finetune_assets.predictor import Predicted, Predictor, Question, read_questions
-from finetune_assets.provider.completions import Reply
+from finetune_assets.provider.completions import Reply, Token
 from finetune_assets.task import NumberAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.finished_region import Finished
@@ -86,6 +88,29 @@ def test_lines_of_a_chat_say_themselves_whether_they_have_images(predictor: Pred
                 asked.require(question)
         else:
             asked.require(question)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_word_and_probability_never_contradict_each_other(predictor: Predictor, threshold: float) -> None:
+    asked = replace(predictor, champion=replace(predictor.champion, rule=asdict(Rule(threshold))))
+    for p in (0.01, 0.2, 0.49, 0.51, 0.8, 0.99):
+        candidates = {"Yes": math.log(p), "No": math.log(1 - p)}
+        said = max(candidates, key=lambda word: candidates[word])
+        found = asked.read(Reply(said, (Token(said, candidates[said], candidates),)))
+        assert found.p_calibrated is not None
+        assert found.answer == ("Yes" if found.p_calibrated >= threshold else "No")
+        assert found.text == said and not found.ask_a_person
+
+
+def test_an_answer_that_is_not_sure_enough_is_for_a_person(predictor: Predictor) -> None:
+    candidates = {"Yes": math.log(0.9), "No": math.log(0.1)}
+    reply = Reply("Yes", (Token("Yes", candidates["Yes"], candidates),))
+    for least, person in ((0.0, False), (2.0, True)):
+        asked = replace(predictor, champion=replace(predictor.champion, rule=asdict(Rule(least=least))))
+        found = asked.read(reply)
+        assert found.ask_a_person is person and str(found).startswith("ask a person") is person
+    unreadable = asked.read(Reply("hm"))
+    assert unreadable.ask_a_person and unreadable.answer is None
 
 
 def test_a_number_comes_with_its_interval(predictor: Predictor) -> None:

@@ -38,6 +38,8 @@ class Champion:
     approved_by: str | None = None
     trained_at: str | None = None
     """When its job was submitted: ISO 8601, UTC; None of champions from before this was kept."""
+    rule: dict[str, Any] | None = None
+    """What becomes of its probabilities (`answering.Rule`); None of numbers, and where none was kept yet."""
     best: bool = True
     """Whether it did no worse than the best champion before it, so that its successors are held against it."""
 
@@ -105,7 +107,7 @@ def consider(
     standing = replace(standing, reasons=tuple(reasons), judged=judged)
     champion = standing.champion
     if champion and champion.model == newest.model:
-        if champion.calibrator == newest.calibrator:
+        if (champion.calibrator, champion.rule) == (newest.calibrator, newest.rule):
             return replace(standing, candidate=None, objections=())
         agreed = approved_by or champion.approved_by
         kept = replace(newest, way=champion.way, approved_by=agreed, best=champion.best)

@@ -28,13 +28,14 @@ from finetune_assets.dataset.sources.noticed import notice
 from finetune_assets.dataset.splits import groups_by_split
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
-from finetune_assets.evaluation import calibration, charts
+from finetune_assets.evaluation import answering, calibration, charts
+from finetune_assets.evaluation.benchmark import sections
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline import checks, data_views, model_checks, model_views, reviews, spending, views
-from finetune_assets.pipeline.champion import standing
+from finetune_assets.pipeline.champion import add_to_page, standing
 from finetune_assets.pipeline.changes import SOURCE_FILES, SOURCE_ROWS
 from finetune_assets.pipeline.elsewhere import forgotten
 from finetune_assets.pipeline.human_feedback import keep_applied
@@ -349,7 +350,8 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
 
 
 @stage(
-    io="tables", checks=[checks.ANSWERS_GIVEN, checks.BETTER_THAN_BASE, checks.NOTHING_FORGOTTEN, checks.ENOUGH_SCORES]
+    io="tables",
+    checks=[model_checks.ANSWERS_GIVEN, checks.BETTER_THAN_BASE, checks.NOTHING_FORGOTTEN, checks.ENOUGH_SCORES],
 )
 def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Result:
     """Compare the new model with the base model and the champion on the test split; collect scores for calibration."""
@@ -388,7 +390,7 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
             "page": dg.MetadataValue.path(str(region.path("benchmark", ".html"))),
         },
         check_results=[
-            checks.answers_given(region.name, found, task.benchmark),
+            model_checks.answers_given(region.name, found, task.benchmark),
             checks.better_than_base(region.name, found.outcome, found.verdict),
             checks.nothing_forgotten(region.name, elsewhere),
             checks.enough_scores(region.name, predictions, task.answer),
@@ -396,24 +398,33 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
     )
 
 
-@stage(io="records", checks=[checks.CALIBRATION_HELPS])
+@stage(io="records", checks=[checks.CALIBRATION_HELPS, model_checks.PROMISE_KEPT])
 def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record) -> Result:
     """Turn the model's scores into probabilities, or numbers into intervals; judged on the test split."""
     model, answer, metric = finetuned_model["model"], region.task.answer, region.task.benchmark.metric
     test = calibration.evidence(benchmark, "test", answer, metric)
-    fitted = calibration.fit(calibration.evidence(benchmark, "calibration", answer, metric), answer, model)
+    known = calibration.evidence(benchmark, "calibration", answer, metric)
+    fitted = calibration.fit(known, answer, model)
     found = calibration.judge(fitted, test, model)
+    asked = region.task.benchmark
+    rule = answering.fit(asked, fitted, known, answer)
+    use = answering.judge(asked, rule, fitted, test, answer) if rule else None
     fingerprint = task_fingerprint(region.task)
+    drawn = views.calibration_drawing(fitted, test)
+    add_to_page(region, "use", sections.use(found, use, *drawn.values()))
     return dg.MaterializeResult(
         value={
             "calibrator": fitted.to_dict(),
             "report": found.to_dict(),
+            "rule": asdict(rule) if rule else None,
+            "use": use.to_dict() if use else None,
             "job_id": finetuned_model["job_id"],
             "task_fingerprint": fingerprint,
         },
         metadata={
             "verdict": found.verdict,
-            **views.calibration_picture(fitted, test),
+            **({"use": str(use)} if use else {}),
+            **{name: views.picture(png, name) for name, png in drawn.items()},
             **views.calibration_numbers(found),
             "method": views.calibration_method(fitted),
             "job_id": finetuned_model["job_id"],
@@ -422,7 +433,7 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
             "offered": reviews.offer_answers(region, benchmark, fitted),
             **({"warning": fitted.warning} if fitted.warning else {}),
         },
-        check_results=[checks.calibration_helps(region.name, found)],
+        check_results=[checks.calibration_helps(region.name, found), model_checks.promise_kept(region.name, use)],
     )
 
 

@@ -13,10 +13,12 @@ import pandas as pd
 from pydantic import Field
 
 from finetune_assets.evaluation import promotion, promotion_policy
+from finetune_assets.evaluation.benchmark import sections
 from finetune_assets.evaluation.promotion import Champion, Standing
 from finetune_assets.evaluation.promotion_policy import Counted
 from finetune_assets.pipeline import views
 from finetune_assets.pipeline.checks import Check
+from finetune_assets.pipeline.io_manager import write_atomically
 from finetune_assets.pipeline.stage import Region, Result, stage
 from finetune_assets.task import Task
 
@@ -58,6 +60,7 @@ def champion(
         after = promotion.consider(
             before, newest, reasons, needs_approval=needs_approval, approved_by=choice.approved_by
         )
+    add_to_page(region, "promotion", sections.promotion(after, finetuned_model["model"]))
     return dg.MaterializeResult(
         value=after.to_dict(), metadata=_metadata(after), check_results=[_promoted(region.name, after)]
     )
@@ -102,6 +105,7 @@ def _newest(
         since=now,
         way="checks",
         trained_at=model.get("submitted_at"),
+        rule=calibrator.get("rule"),
         best=_is_best(benchmark),
     )
 
@@ -109,6 +113,13 @@ def _newest(
 def _is_best(benchmark: dict[str, Any]) -> bool:
     best = benchmark.get("over_best") or benchmark.get("over_champion")
     return best is None or best["difference"]["estimate"] >= 0
+
+
+def add_to_page(region: Region, place: sections.Place, section: str) -> None:
+    """Put what a later stage found into the page of the region's benchmark, where there is one."""
+    path = region.path("benchmark", ".html")
+    if path.exists():
+        write_atomically(path, sections.put_in(path.read_text("utf-8"), place, section).encode())
 
 
 def standing(region: Region) -> Standing:

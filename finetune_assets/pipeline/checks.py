@@ -21,7 +21,6 @@ from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.sampling import Sample
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.benchmark.forgetting import Forgetting
-from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.calibration import evidence
 from finetune_assets.evaluation.calibration.conformal import CoverageReport
 from finetune_assets.evaluation.calibration.report import CalibrationReport
@@ -29,7 +28,6 @@ from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Split, Task
-from finetune_assets.task.judging import Benchmark
 from finetune_assets.training_file.findings import Report
 from finetune_assets.training_file.target import Target
 
@@ -144,12 +142,6 @@ SMALL_ENOUGH = Check("small_enough", "Each training file is as small as the prov
 VALID_FORMAT = Check("valid_format", "The training files hold nothing that a provider refuses.", blocking=True)
 WITHIN_BUDGET = Check("within_budget", "The estimated cost of training is within the task's budget.", blocking=True)
 JOB_SUCCEEDED = Check("job_succeeded", "The fine-tuning job ended with a model.", blocking=True)
-ANSWERS_GIVEN = Check(
-    "answers_given",
-    "The fine-tuned model answers: few requests fail (`benchmark.max_failed`), few answers are unreadable "
-    "(`benchmark.max_unreadable`).",
-    blocking=True,
-)
 BETTER_THAN_BASE = Check(
     "better_than_base", "The fine-tuned model is significantly more often right than the base model."
 )
@@ -390,19 +382,6 @@ def job_verdict(job: fine_tuning.Job) -> str:
         reason = fine_tuning.failure_reason(job)
         return f"job {job.id} {job.status}: {reason}. Materialise finetune_job again for a new job."
     return f"job {job.id} is still {job.status}; the sensor goes on when it has succeeded."
-
-
-def answers_given(region: str, report: BenchmarkReport, limits: Benchmark) -> dg.AssetCheckResult:
-    """Judge how many test questions the fine-tuned model answered, and so that the answer can be read."""
-    model, n = report.fine_tuned, report.n
-    good = model.n_failed <= limits.max_failed * n and model.n_unparseable <= limits.max_unreadable * n
-    words = (
-        f"Region {region}: of {n} requests of the fine-tuned model {model.n_failed} failed "
-        f"({limits.max_failed:.0%} may) and {model.n_unparseable} answers could not be read "
-        f"({limits.max_unreadable:.0%} may)"
-    )
-    advice = "" if good else "; see `text` and `error` of its predictions, or raise the limits under `benchmark`"
-    return ANSWERS_GIVEN.result(good, f"{words}{advice}.")
 
 
 def better_than_base(region: str, outcome: Outcome, verdict: str) -> dg.AssetCheckResult:

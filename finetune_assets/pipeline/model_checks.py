@@ -1,6 +1,7 @@
-"""The asset checks about the model itself: how its training went, and how long it will be there.
+"""The asset checks about the model itself: how its training went, whether it answers, and how long it will be there.
 
-They warn, unless the task says otherwise: a bad curve is for a person to judge, and the benchmark decides.
+They warn, unless the task says otherwise: a bad curve is for a person to judge, and the benchmark decides. One that
+hardly answers is stopped.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import dagster as dg
 import pandas as pd
 
 from finetune_assets.evaluation import training_curve
+from finetune_assets.evaluation.answering import UseReport
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.pipeline.checks import Check
 from finetune_assets.provider import lifecycle
 from finetune_assets.provider.client import Client
 from finetune_assets.task import Task
+from finetune_assets.task.judging import Benchmark
 
 TRAINING_CONVERGED = Check(
     "training_converged", "The training loss stayed a finite number and ended no higher than it began."
@@ -24,6 +28,16 @@ NO_OVERFITTING = Check(
 )
 ENOUGH_STEPS = Check("enough_steps", f"The job trained for at least {training_curve.MIN_STEPS} steps.")
 
+ANSWERS_GIVEN = Check(
+    "answers_given",
+    "The fine-tuned model answers: few requests fail (`benchmark.max_failed`), few answers are unreadable "
+    "(`benchmark.max_unreadable`).",
+    blocking=True,
+)
+PROMISE_KEPT = Check(
+    "promise_kept",
+    "On the test split of today, answers are as `benchmark.operating_point` and `benchmark.defer` ask.",
+)
 BASE_MODEL_STAYS = Check(
     "base_model_stays", "No end is announced, neither of the base model nor of new jobs at its provider."
 )
@@ -56,6 +70,27 @@ def training_went_well(region: str, losses: pd.DataFrame, step: int | None = Non
             f"at least {training_curve.MIN_STEPS} are usual: raise n_epochs, lower batch_size or add examples",
         ),
     ]
+
+
+def answers_given(region: str, report: BenchmarkReport, limits: Benchmark) -> dg.AssetCheckResult:
+    """Judge how many test questions the fine-tuned model answered, and so that the answer can be read."""
+    model, n = report.fine_tuned, report.n
+    good = model.n_failed <= limits.max_failed * n and model.n_unparseable <= limits.max_unreadable * n
+    words = (
+        f"Region {region}: of {n} requests of the fine-tuned model {model.n_failed} failed "
+        f"({limits.max_failed:.0%} may) and {model.n_unparseable} answers could not be read "
+        f"({limits.max_unreadable:.0%} may)"
+    )
+    advice = "" if good else "; see `text` and `error` of its predictions, or raise the limits under `benchmark`"
+    return ANSWERS_GIVEN.result(good, f"{words}{advice}.")
+
+
+def promise_kept(region: str, use: UseReport | None) -> dg.AssetCheckResult:
+    """Judge what the task asks of the use of probabilities; new feedback may break what once held."""
+    if use is None:
+        return PROMISE_KEPT.result(True, f"Region {region}: numbers have intervals, and no probabilities.")
+    words = "; ".join(use.broken) or str(use) or "the task asks for no operating point and leaves no answer to a person"
+    return PROMISE_KEPT.result(not use.broken, f"Region {region}: {words}")
 
 
 def base_model_stays(region: str, client: Client, task: Task) -> dg.AssetCheckResult:

@@ -180,14 +180,12 @@ def base_model_note(task: Task, predictions: pd.DataFrame) -> str:
     )
 
 
-def calibration_picture(calibrator: Calibrator, test: Evidence) -> dict[str, dg.MarkdownMetadataValue]:
-    """Show the test split before and after calibration, or the intervals around its numbers; by the chart's name."""
+def calibration_drawing(calibrator: Calibrator, test: Evidence) -> dict[str, bytes]:
+    """Draw the test split before and after calibration, or the intervals around its numbers; by the chart's name."""
     if isinstance(calibrator, ConformalCalibrator):
-        drawn = charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))
-        return {"intervals": picture(drawn, "intervals")}
-    event = EVENTS[calibrator.kind]
-    drawn = charts.reliability(test.score, calibrator.apply(test.score), test.truth, test.groups, event)
-    return {"reliability": picture(drawn, "reliability")}
+        return {"intervals": charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))}
+    event, after = EVENTS[calibrator.kind], calibrator.apply(test.score)
+    return {"reliability": charts.reliability(test.score, after, test.truth, test.groups, event)}
 
 
 def calibration_numbers(report: CalibrationReport | CoverageReport) -> dict[str, Any]:
