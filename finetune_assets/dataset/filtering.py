@@ -23,12 +23,10 @@ from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
 from finetune_assets.dataset.quarantine import Reason, Verdict, quarantined
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED_DTYPES
 from finetune_assets.dataset.table import Table, records, writing
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer
+from finetune_assets.task import HELD_OUT, Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer
 
 DTYPES = SAMPLED_DTYPES | PROVENANCE
 """Columns of the clean examples and their pandas types."""
-HELD_OUT = ("calibration", "test")
-"""Hard cases stay in what judges a model, which would look better without them; they are reported apart."""
 _JUDGED = ["split", "problem", "detail", "doubt", "answer", "score", "question", "system"]
 
 
@@ -96,6 +94,7 @@ class _Judge:
         """Judge one row of `_JUDGED` columns, None where a value is missing."""
         if row["problem"] is not None:
             return Reason(row["problem"]), row["detail"] or ""
+        # Hard cases stay in what judges a model, which would look better without them; they are reported apart.
         if row["doubt"] is not None and self._filtering.doubtful == "quarantine" and row["split"] not in HELD_OUT:
             return Reason.DOUBTFUL_LABEL, row["doubt"]
         return self._answer_fault(row) or self._text_fault(row)

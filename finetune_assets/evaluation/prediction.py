@@ -55,9 +55,13 @@ class Prediction:
     """Whether the experts themselves doubted the true answer."""
     source_truth: str | None = None
     """What the source says the true answer is, whatever reviewers said since; None where nobody knows."""
+    source_value: float | None = None
+    """The number that the source says (number answers)."""
+    reviewed_in: str | None = None
+    """The queue through which reviewers decided blind; None where nobody did."""
 
 
-ADDED = ("doubtful", "source_truth")
+ADDED = ("doubtful", "source_truth", "source_value", "reviewed_in")
 """Columns that predictions of earlier versions lack; they have what is usual."""
 
 

@@ -34,6 +34,11 @@ ANSWERS_GIVEN = Check(
     "(`benchmark.max_unreadable`).",
     blocking=True,
 )
+LABELS_NOT_BENT = Check(
+    "labels_not_bent",
+    "Test labels that were not changed by blind review were not changed towards the fine-tuned model.",
+    blocking=True,
+)
 PROMISE_KEPT = Check(
     "promise_kept",
     "On the test split of today, answers are as `benchmark.operating_point` and `benchmark.defer` ask.",
@@ -83,6 +88,20 @@ def answers_given(region: str, report: BenchmarkReport, limits: Benchmark) -> dg
     )
     advice = "" if good else "; see `text` and `error` of its predictions, or raise the limits under `benchmark`"
     return ANSWERS_GIVEN.result(good, f"{words}{advice}.")
+
+
+def labels_not_bent(region: str, report: BenchmarkReport) -> dg.AssetCheckResult:
+    """Judge the test labels that reviewers changed."""
+    labels = report.by_source_labels
+    if labels is None:
+        return LABELS_NOT_BENT.result(True, f"Region {region}: reviewers changed no label of the test.")
+    advice = ""
+    if labels.bent:
+        advice = (
+            f"; {labels.n_seeing_towards} of these were changed by reviewers who may have seen what a model says, and "
+            f"only {labels.n_seeing_away} the other way: have them judged blind (`finetune-assets feedback`)"
+        )
+    return LABELS_NOT_BENT.result(not labels.bent, f"Region {region}: {labels}{advice}.")
 
 
 def promise_kept(region: str, use: UseReport | None) -> dg.AssetCheckResult:

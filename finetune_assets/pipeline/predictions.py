@@ -47,6 +47,8 @@ DTYPES = {
     "error": "str",
     "doubtful": "bool",
     "source_truth": "str",
+    "source_value": "float64",
+    "reviewed_in": "str",
 }
 """Columns of the predictions and their pandas types; `evaluation.prediction.Prediction` says what each means and where
 it is missing."""
@@ -203,4 +205,6 @@ def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, 
         "error": reply.error,
         "doubtful": isinstance(example.get("doubt"), str),
         "source_truth": source if isinstance(source := example.get("source_answer"), str) else truth,
+        "source_value": example.get("source_score") if isinstance(answer, NumberAnswer) else None,
+        "reviewed_in": example.get("reviewed_in"),
     }

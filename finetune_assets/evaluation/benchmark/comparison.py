@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune_assets.evaluation.benchmark.both_labels import by_source
 from finetune_assets.evaluation.benchmark.metrics import compared
 from finetune_assets.evaluation.benchmark.model_result import estimates, model_result
 from finetune_assets.evaluation.benchmark.pairing import Gain, Pairs, gain
@@ -76,12 +77,13 @@ def compare(
         model_result(scoring, of, price, prices.batch_share)
         for of, price in ((pairs.before, prices.base), (pairs.after, prices.fine_tuned))
     ]
-    complete = _complete_cases(scoring, pairs)
+    complete, labels = _complete_cases(scoring, pairs), by_source(scoring, pairs)
     words = (
         judged(scoring, comparisons, result, found.p_value),
         to_be_sure(n_needed, len(pairs)),
         against_trivial(trivial[0], primary, over_baseline.difference, over_baseline.p_value),
         failures(models[1], models[0], len(pairs), complete),
+        f"{str(labels)[0].upper()}{str(labels)[1:]}." if labels else "",
     )
     return BenchmarkReport(
         kind=answer.kind,
@@ -102,6 +104,7 @@ def compare(
         p_value=found.p_value,
         subgroups=by_subgroup(pairs.before, base.right, tuned.right),
         by_doubt=by_doubt(pairs.before, base.right, tuned.right),
+        by_source_labels=labels,
         outcome=result,
         n_needed=n_needed,
         verdict=" ".join(filter(None, words)),

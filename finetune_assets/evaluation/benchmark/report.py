@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finetune_assets.evaluation.benchmark.both_labels import BothLabels
 from finetune_assets.evaluation.benchmark.pairing import Gain
 from finetune_assets.evaluation.benchmark.subgroups import Subgroup
 from finetune_assets.evaluation.scoring.metric import Confusion
@@ -151,6 +152,8 @@ class BenchmarkReport:
     """By the source's subgroup column, the largest first; none where it names nothing."""
     by_doubt: tuple[Subgroup, ...]
     """Clear examples apart from those whose label the experts doubted; none where all are of one kind."""
+    by_source_labels: BothLabels | None
+    """The same by the source's own labels; None where reviewers changed none of the test."""
     outcome: Outcome
     n_needed: int | None
     """Test examples that would show a true difference of this size; None where these do, or there is none."""

@@ -437,3 +437,27 @@ def test_answers_from_a_batch_cost_less_and_have_no_latency() -> None:
     report = compare(frame, prices=price)
     assert report.base.cost_usd == pytest.approx(0.5 * 100 * (1000 * 2 + 10 * 10) / 1e6)
     assert (report.base.median_latency_s, report.base.p95_latency_s) == (None, None)
+
+
+def relabelled(reviewed_in: str | None) -> pd.DataFrame:
+    """Every mistake of the fine-tuned model declared to be the truth."""
+    frame = predictions(fine_tuned=0.8)
+    tuned = frame.loc[frame["role"] == "fine_tuned"].set_index("example_id")["predicted"]
+    said = frame["example_id"].map(tuned)
+    return frame.assign(source_truth=frame["truth"], source_value=np.nan, truth=said, reviewed_in=reviewed_in)
+
+
+def test_pressing_the_models_answer_everywhere_changes_nothing_by_the_sources_labels_and_is_seen() -> None:
+    honest, report = compare(predictions(fine_tuned=0.8)), compare(relabelled(None))
+    labels = report.by_source_labels
+    assert report.decisive.fine_tuned.estimate == 1
+    assert labels is not None and labels.fine_tuned == honest.decisive.fine_tuned.estimate
+    assert labels.gain.difference == honest.decisive.difference
+    assert (labels.n_towards, labels.n_away) == (labels.n_changed, 0) and labels.bent
+    assert "by the source's own labels the fine-tuned model is right in" in report.verdict.lower()
+    assert honest.by_source_labels is None
+
+
+def test_labels_that_were_changed_blind_are_reported_and_bend_nothing() -> None:
+    labels = compare(relabelled("audit")).by_source_labels
+    assert labels is not None and labels.n_towards > 0 and not labels.bent
