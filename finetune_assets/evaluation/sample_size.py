@@ -40,6 +40,23 @@ def needed_examples(scores_a: ArrayLike, scores_b: ArrayLike, groups: ArrayLike)
     return _rounded_up(max((effort / mean) ** 2, FEW_GROUPS * n / len(names)))
 
 
+def examples_to_show(gain: float) -> tuple[int, int]:
+    """Return how few and how many independent examples may be needed to show a gain in `POWER` of all cases.
+
+    Few where the better model makes no new mistakes; many where, beside the gain, the models differ in another 20 of
+    100 answers. Which of both it is shows only when they have answered.
+    """
+    return _connor(gain, gain), _connor(gain, gain + 0.2)
+
+
+def _connor(gain: float, discordant: float) -> int:
+    from scipy.special import ndtri
+
+    effort = -ndtri(SIGNIFICANCE / 2) * math.sqrt(discordant)
+    effort += ndtri(POWER) * math.sqrt(max(0.0, discordant - gain**2))
+    return _rounded_up(max((effort / gain) ** 2, FEW_GROUPS))
+
+
 def _rounded_up(n: float) -> int:
     step = 10 ** max(0, math.floor(math.log10(n)) - 1)
     return math.ceil(n / step) * step

@@ -117,6 +117,7 @@ def sampled_examples(region: Region, drawing: Drawing) -> Result:
     io="tables",
     checks=[
         checks.ENOUGH_EXAMPLES,
+        checks.GAIN_CAN_BE_SHOWN,
         checks.BOTH_ANSWERS,
         checks.NO_LEAKAGE,
         checks.LITTLE_QUARANTINE,
@@ -135,7 +136,8 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
         region.path("filtered_qa", ".quarantine.parquet"),
     )
     keep_applied(region, human_feedback)
-    counts = data_views.counts(filtered.clean, task.answer)
+    counts, groups = data_views.counts(filtered.clean, task.answer), groups_by_split(filtered.clean)
+    n_test = int(counts.loc["test"].sum())
     return dg.MaterializeResult(
         value=filtered.clean,
         metadata={
@@ -146,7 +148,8 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
             "by_split_and_label": views.picture(charts.split_by_label(counts)),
         },
         check_results=[
-            checks.enough_examples(region.name, counts, groups_by_split(filtered.clean), filtered.by_reason),
+            checks.enough_examples(region.name, counts, groups, filtered.by_reason),
+            checks.gain_can_be_shown(region.name, n_test, groups["test"], task.benchmark.smallest_gain),
             checks.both_answers(region.name, counts, task.answer),
             checks.no_leakage(region.name, leaks(filtered.clean, task.filtering.near_duplicates)),
             checks.little_quarantine(region.name, len(filtered.quarantine), filtered.n_sampled),

@@ -24,7 +24,8 @@ from finetune_assets.evaluation.benchmark.forgetting import Forgetting
 from finetune_assets.evaluation.calibration import evidence
 from finetune_assets.evaluation.calibration.conformal import CoverageReport
 from finetune_assets.evaluation.calibration.report import CalibrationReport
-from finetune_assets.evaluation.statistics import Outcome
+from finetune_assets.evaluation.sample_size import examples_to_show
+from finetune_assets.evaluation.statistics import FEW_GROUPS, Outcome
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Split, Task
@@ -115,6 +116,11 @@ BOTH_ANSWERS = Check(
     "both_answers",
     "Both answers occur in what trains, calibrates and tests the model; of several, each trains and two are tested.",
     blocking=True,
+)
+GAIN_CAN_BE_SHOWN = Check(
+    "gain_can_be_shown",
+    f"The test split has the {FEW_GROUPS} groups without which no gain can be proved, and is large enough to show the "
+    "smallest gain that matters (`benchmark.smallest_gain`).",
 )
 NO_LEAKAGE = Check(
     "no_leakage", "No image, look-alike, group of examples or near-equal text is in two splits.", blocking=True
@@ -255,6 +261,30 @@ def enough_examples(
         reason, n = set_aside.most_common(1)[0]
         advice += f"; {set_aside.total()} were set aside, most of them ({n}) as {reason}"
     return ENOUGH_EXAMPLES.result(enough, f"Region {region} has {found}; {need}{advice}.")
+
+
+def gain_can_be_shown(region: str, n_test: int, n_groups: int, smallest: float | None) -> dg.AssetCheckResult:
+    """Judge, before a training is paid for, whether its benchmark can prove anything.
+
+    Args:
+        region: Whose test split it is.
+        n_test: Its examples.
+        n_groups: Their groups; an example that stands alone is one.
+        smallest: Smallest gain that matters; None where the task does not say.
+    """
+    lacking = []
+    if n_groups < FEW_GROUPS:
+        lacking.append(
+            f"of fewer than {FEW_GROUPS} groups no gain can be proved, however large: add groups to the test"
+        )
+    least, most = examples_to_show(smallest) if smallest else (0, 0)
+    if n_test < least:
+        lacking.append(
+            f"a gain of {100 * (smallest or 0):g} points takes {least:,} to {most:,} independent test examples to show"
+        )
+    found = f"Region {region}: the test split has {n_test} examples of {n_groups} groups"
+    known = f"; a gain of {100 * smallest:g} points takes {least:,} to {most:,}" if smallest else ""
+    return GAIN_CAN_BE_SHOWN.result(not lacking, f"{found}; {'; '.join(lacking)}." if lacking else f"{found}{known}.")
 
 
 def both_answers(region: str, counts: pd.DataFrame, answer: Answer) -> dg.AssetCheckResult:

@@ -203,10 +203,11 @@ def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _See
         yield Finding(what, "bad", _hardly_any(filtered, seen))
         return
     counts = data_views.counts(filtered.clean, task.answer)
+    groups, smallest = splits.groups_by_split(filtered.clean), task.benchmark.smallest_gain
+    n_test = int(counts.loc["test"].sum())
     verdicts = {
-        checks.ENOUGH_EXAMPLES: checks.enough_examples(
-            region, counts, splits.groups_by_split(filtered.clean), filtered.by_reason
-        ),
+        checks.ENOUGH_EXAMPLES: checks.enough_examples(region, counts, groups, filtered.by_reason),
+        checks.GAIN_CAN_BE_SHOWN: checks.gain_can_be_shown(region, n_test, groups["test"], smallest),
         checks.BOTH_ANSWERS: checks.both_answers(region, counts, task.answer),
         checks.LITTLE_QUARANTINE: checks.little_quarantine(region, len(filtered.quarantine), filtered.n_sampled),
     }

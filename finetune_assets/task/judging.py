@@ -83,9 +83,8 @@ class Benchmark(Strict):
     max_unreadable: float = Field(
         default=0.1, ge=0, le=1, description="Largest share of its answers that may be unreadable."
     )
-    smallest_gain: float = Field(
-        default=0.1, gt=0, lt=1, description="Smallest gain that matters; the test split should be able to show it."
-    )
+    smallest_gain: Share | None = None
+    """Smallest gain that matters, such as 0.05: a check says before the upload whether the test split can show it."""
     operating_point: OperatingPoint | None = None
     """From which probability on the answer is the positive one (binary answers); by default 0.5."""
     defer: Defer | None = None

@@ -266,3 +266,20 @@ def test_images_in_ranges_of_their_own_cannot_be_compared_and_the_remedy_is_name
     assert "of 2 images of more than 8 bits 1 are shown" in str(own.description)
     assert "`window: [low, high]` under `source`" in str(own.description)
     assert "2 of 2 images have fewer than 16 of 256 greys" in str(judged([None, None], contrast=5).description)
+
+
+@pytest.mark.parametrize(
+    ("n_test", "n_groups", "smallest", "said"),
+    [
+        (100, 100, None, None),
+        (100, 5, None, "of fewer than 6 groups no gain can be proved"),
+        (200, 200, 0.1, None),
+        (50, 50, 0.1, "a gain of 10 points takes 77 to 240 independent test examples to show"),
+    ],
+)
+def test_what_a_benchmark_needs_to_prove_anything_is_said_before_the_upload(
+    n_test: int, n_groups: int, smallest: float | None, said: str | None
+) -> None:
+    result = checks.gain_can_be_shown("mono", n_test, n_groups, smallest)
+    assert result.passed is (said is None)
+    assert said is None or said in (result.description or "")
