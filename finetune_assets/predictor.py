@@ -190,7 +190,7 @@ class Predictor:
         if question.image is not None:
             data = read_named(question.image)
             shown = images.inspect(data, window_of(self.task.source)).in_eight_bits
-            url = images.data_url(*images.for_training(shown or data))
+            url = images.data_url(*images.for_training(shown or data, self.task.prompt.detail))
         return to_messages(self.task.prompt, text, url)
 
     def read(self, reply: Reply) -> Predicted:

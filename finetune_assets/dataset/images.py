@@ -38,7 +38,7 @@ MIN_SIDE = 2
 LOW_CONTRAST = 16
 """Of 255: an image with less is nearly of one grey."""
 THUMBNAIL_SIDE = 32
-DETAIL_SIZES = {"low": (512, 512), "high": (2048, 768)}
+DETAIL_SIZES = {"low": (512, 512), "high": (2048, 768), "auto": (2048, 768)}
 """Longest and shortest side in pixels of what a provider looks at, by the detail asked for."""
 MIME_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _OF_BROWSERS = ("1", "LA", "P", "PA")
@@ -196,7 +196,7 @@ def for_training(data: bytes, detail: str = "low") -> tuple[bytes, str]:
 
     Args:
         data: The bytes of the image.
-        detail: "low" or "high", as the prompt asks for it.
+        detail: "low", "high" or "auto", as the prompt asks for it.
 
     Raises:
         ImageError: as `decode`.

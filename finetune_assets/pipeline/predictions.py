@@ -170,16 +170,18 @@ def _requests(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
     for example in _records(examples):
         system = example.get("system")
         own = system if isinstance(system, str) else None
-        yield to_messages(task.prompt, example["question"], _image_url(example), system=own)
+        yield to_messages(task.prompt, example["question"], _image_url(task, example), system=own)
 
 
-def _image_url(example: dict[Any, Any]) -> str | None:
+def _image_url(task: Task, example: dict[Any, Any]) -> str | None:
     if not isinstance(example["image"], str):
         return None
     data = images.read(example["image"])
     # To decode what was found fit already takes as long as all the rest of a question.
     fit = example.get("image_fit") is True
-    return images.data_url(*((data, images.MIME_TYPES[example["image_format"]]) if fit else images.for_training(data)))
+    if fit:
+        return images.data_url(data, images.MIME_TYPES[example["image_format"]])
+    return images.data_url(*images.for_training(data, task.prompt.detail))
 
 
 def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, Any]:

@@ -86,6 +86,11 @@ class Prompt(Strict):
     user: str = "{question}"
     """The user's message; it must hold `{question}`."""
     shots: list[Shot] = Field(default=[])
+    detail: Literal["low", "high", "auto"] = Field(
+        default="low",
+        description="How closely images are looked at: low is 512 pixels and 85 tokens, high up to 2,048 x 768 pixels "
+        "and several times the tokens, auto as the provider likes.",
+    )
 
     @model_validator(mode="after")
     def _user_asks_the_question(self) -> Prompt:

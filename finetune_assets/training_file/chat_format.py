@@ -21,8 +21,8 @@ def to_messages(
         prompt: The task's system and user text, and the questions it answers first (few-shot); `{question}` in the
             user text is replaced literally, so that braces in a question or elsewhere in the prompt stay as they are.
         question: What is asked about the example.
-        image_url: An https or data URL, at detail "low" (85 tokens in training). It comes after the text, so that
-            examples with one question share a prefix, which providers cache and our server computes once per batch.
+        image_url: An https or data URL, at the prompt's detail (low: 85 tokens in training). It comes after the text,
+            so that examples with one question share a prefix, which providers cache and our server computes once.
         answer: The label in the task's words, for training; None where the model is to answer.
         system: The example's own system message in place of the prompt's; "" for none at all.
 
@@ -38,7 +38,7 @@ def to_messages(
         messages.append({"role": "assistant", "content": shot.answer})
     content: str | list[dict[str, Any]] = _asked(prompt, question)
     if image_url is not None:
-        image = {"type": "image_url", "image_url": {"url": image_url, "detail": "low"}}
+        image = {"type": "image_url", "image_url": {"url": image_url, "detail": prompt.detail}}
         content = [{"type": "text", "text": content}, image]
     messages.append({"role": "user", "content": content})
     if answer is not None:

@@ -82,27 +82,27 @@ def build(
             if rows["image"].null_count == len(rows):
                 file.write(joined(before))
                 continue
-            urls = _urls(pool, rows.to_pylist(), 2 * threads)
+            urls = _urls(pool, rows.to_pylist(), 2 * threads, prompt.detail)
             for head, url, tail in zip(before.to_pylist(), urls, after.to_pylist(), strict=True):
                 file.writelines((head, *url, tail))
         n_bytes = file.tell()
     return BuiltFile(target, n_examples, n_bytes)
 
 
-def _urls(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int) -> Iterator[Url]:
+def _urls(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, detail: str) -> Iterator[Url]:
     """The URL of each row's image in order, those that take time made a few ahead of whoever takes them."""
     started: deque[Callable[[], Url]] = deque()
     for row in rows:
         # Bytes that pass through are on their way to the file before another thread has taken notice of them.
         at_once = row["image"] is None or (row["image_fit"] and row["image_modified_ns"] is not None)
-        started.append(partial(_image_url, row) if at_once else pool.submit(_image_url, row).result)
+        started.append(partial(_image_url, row, detail) if at_once else pool.submit(_image_url, row, detail).result)
         if len(started) > ahead:
             yield started.popleft()()
     while started:
         yield started.popleft()()
 
 
-def _image_url(row: Row) -> Url:
+def _image_url(row: Row, detail: str) -> Url:
     """The URL of a row's image in two parts; none without an image."""
     path = row["image"]
     if path is None:
@@ -116,4 +116,4 @@ def _image_url(row: Row) -> Url:
         raise TrainingFileError(message)
     if row["image_fit"]:
         return images.data_url_parts(data, images.MIME_TYPES[row["image_format"]])
-    return images.data_url_parts(*images.for_training(data))
+    return images.data_url_parts(*images.for_training(data, detail))

@@ -1,3 +1,6 @@
+from typing import Literal
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +23,12 @@ def test_an_image_comes_after_the_text_at_low_detail() -> None:
         {"type": "text", "text": "Is it broken? Answer Yes or No."},
         {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
     ]
+
+
+@pytest.mark.parametrize("detail", ["low", "high", "auto"])
+def test_the_prompt_says_how_closely_images_are_looked_at(detail: Literal["low", "high", "auto"]) -> None:
+    [asked] = to_messages(Prompt(detail=detail), "Is it broken?", "https://example.com/a.png")
+    assert asked["content"][1]["image_url"]["detail"] == detail
 
 
 def test_the_answer_is_the_last_message() -> None:

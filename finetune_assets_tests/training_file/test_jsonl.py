@@ -1,5 +1,6 @@
 import base64
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import orjson
@@ -176,3 +177,25 @@ def test_the_number_of_threads_makes_no_difference(tmp_path: Path) -> None:
     frame = clean(tmp_path, n=70)
     built = [build(frame, PROMPT, "train", tmp_path / f"{n}.jsonl", threads=n).path.read_bytes() for n in (1, 2, 5)]
     assert built[0] == built[1] == built[2]
+
+
+@pytest.mark.parametrize(
+    ("detail", "side", "tokens"), [("low", 512, 85), ("high", 768, 85 + 4 * 170), ("auto", 768, 85 + 4 * 170)]
+)
+def test_images_are_as_large_as_the_prompt_s_detail_shows_and_cost_what_that_costs(
+    detail: Literal["low", "high", "auto"], side: int, tokens: int, tmp_path: Path
+) -> None:
+    frame = examples(tmp_path, 1)
+    data = picture("PNG", "L", (1024, 1024))
+    put(tmp_path / "0.png", data)
+    facts = inspect(data)
+    frame["image_sha256"], frame["image_bytes"], frame["image_fit"] = facts.sha256, len(data), facts.fit
+    totals = []
+    for prompt in (Prompt(detail=detail), Prompt()):
+        made = build(table(frame), prompt, "train", tmp_path / "made.jsonl")
+        [(_, line)] = lines(made.path)
+        assert isinstance(line, dict)
+        url = line["messages"][0]["content"][1]["image_url"]["url"]
+        totals.append((inspect(base64.b64decode(url.partition(",")[2])).width, validate(made.path).files[0]))
+    assert [width for width, _ in totals] == [side, 512]
+    assert totals[0][1].tokens_total - totals[1][1].tokens_total == tokens - 85

@@ -20,10 +20,12 @@ from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.reading import record_name, rows, table_files
 from finetune_assets.dataset.reading.cells import Cells, cell
 from finetune_assets.dataset.reading.delimited import layout_of
-from finetune_assets.dataset.sources.filling import filled, region_of
+from finetune_assets.dataset.reading.numbers import NumberColumn
+from finetune_assets.dataset.sources.filling import filled, only_column, region_of
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table
-from finetune_assets.task import Answer, BinaryAnswer
+from finetune_assets.errors import SourceError
+from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.sources import ScoredImagesSource, TableSource, columns_in
 
@@ -58,7 +60,7 @@ class Noticed:
     doubts: tuple[str, ...] = ()
     """What may be other than it is meant."""
     written: str = ""
-    """How the first delimited file is written, as its dialect was found; "" of other formats."""
+    """How the first file is written, as its dialect was found: a delimited one, and answers that are numbers."""
 
 
 def notice(source: Source, region: str, answer: Answer) -> Noticed:
@@ -72,7 +74,8 @@ def notice(source: Source, region: str, answer: Answer) -> Noticed:
     found = [_spelled(source, region), _unused(source, region), _votes(source)]
     if isinstance(source, ScoredImagesSource) and isinstance(answer, BinaryAnswer) and source.values is None:
         found.append(_scale(source))
-    return Noticed(tuple(filter(None, found)), _written(source))
+    written = "; ".join(filter(None, [_written(source), _numbers(source, answer)]))
+    return Noticed(tuple(filter(None, found)), written)
 
 
 def _paths(source: TableSource | ScoredImagesSource) -> list[UPath]:
@@ -164,6 +167,25 @@ def _scale(source: ScoredImagesSource) -> str:
         f"{above} of {above + below} scores are above 1, so the {below} others, which are read as they are, may be of "
         "another scale too: divide all by the highest possible one"
     )
+
+
+def _numbers(source: TableSource | ScoredImagesSource, answer: Answer) -> str:
+    """Say how the first file writes the numbers that are answers; "" where they are no texts."""
+    column = only_column(source.score if isinstance(source, ScoredImagesSource) else source.answer)
+    if column is None or not isinstance(answer, NumberAnswer) or source.values is not None:
+        return ""
+
+    def texts() -> Iterator[tuple[str, object]]:
+        cells = (cell(row, column) for row in _rows(source))
+        yield from (("", found) for found in cells if isinstance(found, str))
+
+    if next(texts(), None) is None:
+        return ""
+    try:
+        found = NumberColumn(_paths(source)[0], column, texts, source.dialect).format
+    except SourceError:  # the rows that were looked at do not prove it; all of them may
+        return ""
+    return f"{column} has {found.decimal!r} as its decimal sign and {found.thousands!r} to group digits"
 
 
 def _written(source: TableSource | ScoredImagesSource) -> str:

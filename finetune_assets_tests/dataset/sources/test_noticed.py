@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task import BinaryAnswer, NumberAnswer
 from finetune_assets.task.sources import ScoredImagesSource, TableSource
 
 BINARY = BinaryAnswer(kind="binary")
@@ -111,3 +111,21 @@ def test_scores_of_another_scale_are_told_where_some_could_be_of_ours(
     assert bool(doubts) == is_told
     if is_told:
         assert doubts[0].startswith("2 of 4 scores are above 1, so the 2 others")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (["12,50", "1.250,00"], "; a has ',' as its decimal sign and '.' to group digits"),
+        (["12.5", "1,250.25"], "; a has '.' as its decimal sign and ',' to group digits"),
+        (["1.250", "2.125"], ""),
+    ],
+    ids=["a comma", "a point", "not proved"],
+)
+def test_how_numbers_are_written_is_told_beside_encoding_and_delimiter(
+    tmp_path: Path, numbers: list[str], words: str
+) -> None:
+    (tmp_path / "t.csv").write_text("q;a\n" + "".join(f"x{n}?;{n}\n" for n in numbers))
+    source = {"kind": "table", "path": "t.csv", "question": "{q}", "answer": "{a}", "region": "all"}
+    read = TableSource.model_validate(source, context={"folder": tmp_path})
+    assert notice(read, "all", NumberAnswer(kind="number")).written == f"t.csv: utf-8, cells divided by ';'{words}"
