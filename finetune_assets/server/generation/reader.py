@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from torch import Tensor
+
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.generation.answer import Answer
 from finetune_assets.server.generation.batch import Batch, Growing
@@ -65,7 +67,7 @@ class ServedModel:
         """
         request = asked.request
         self._check(request)
-        prompt = encode_prompt(self.network, request.messages, self.features)
+        prompt = encode_prompt(self.network, request.messages, WhileWanted(self.features, asked.future))
         limit = self._limit(request, prompt)
         schema = request.json_schema
         answers = [
@@ -101,6 +103,24 @@ class ServedModel:
     def _release(self, completion: Completion) -> None:
         if completion.adapter is not None:
             self.adapters.release(completion.adapter)
+
+
+@dataclass(frozen=True)
+class WhileWanted:
+    """Features of the images of a request, looked at one by one until nobody waits for the answer any more."""
+
+    features: ImageFeatures
+    future: Future[Generation]
+
+    def of(self, data_url: str, /) -> Tensor:
+        """`[slots, d_features]` of the image.
+
+        Raises:
+            PromptError: as `ImageFeatures.of`, or because the client has gone.
+        """
+        if self.future.cancelled():
+            raise PromptError("the client no longer waits for the answer", "cancelled")
+        return self.features.of(data_url)
 
 
 @dataclass(frozen=True)
