@@ -58,6 +58,8 @@ _CHUNK = 500
 _CANDIDATES = 20
 """Likeliest tokens asked for at each place; 20 are the most that OpenAI gives."""
 _SPARE_DIGITS = 2
+_ONE_TOKEN = ("yes", "no")
+"""Words that are one token to every model."""
 
 
 def ask_models(
@@ -143,8 +145,10 @@ def room(answer: Answer, truths: Iterable[str]) -> int:
 
 
 def _word_room(word: str) -> int:
-    # `Yes` is one token everywhere.
-    return tokens.count(word) * (1 if len(word) <= 3 else 2)
+    # To the bundled models `oui` is two tokens and a Chinese sign up to three, as many as it has bytes.
+    if word.casefold() in _ONE_TOKEN:
+        return 1
+    return 2 * tokens.count(word) if word.isascii() else max(2 * tokens.count(word), len(word.encode()))
 
 
 def settings(task: Task, truths: Iterable[str], model: str) -> Settings:

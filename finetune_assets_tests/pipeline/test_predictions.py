@@ -16,7 +16,7 @@ from finetune_assets.errors import ImageError, ProviderError
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.pipeline.predictions import DTYPES, ask_models, predict, room
 from finetune_assets.provider.answer_cache import AnswerCache
-from finetune_assets.task import Answer, Task
+from finetune_assets.task import Answer, BinaryAnswer, Task
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.provider.answering_provider import AnsweringProvider, Response, answering_provider
@@ -157,6 +157,9 @@ def test_the_system_message_of_an_example_takes_the_place_of_the_tasks(tmp_path:
     ("answer", "truths", "tokens"),
     [
         (make_task().answer, ["Yes"], 1),
+        # `oui` is two tokens to the bundled models, and a sign that is none of theirs as many as it has bytes.
+        (BinaryAnswer(kind="binary", positive="oui", negative="non"), ["oui"], 2),
+        (BinaryAnswer(kind="binary", positive="異常", negative="正常"), ["正常"], 6),
         # "Unsure" is two tokens of OpenAI's, and may be more of others.
         (CHOICE.answer, ["No"], 4),
         # "Price is $" is 3 tokens, doubled; the longest number has 7 characters, with two to spare.

@@ -173,3 +173,12 @@ def test_a_file_that_is_no_list_of_entries_is_refused(tmp_path: Path) -> None:
         read(tmp_path, {"data": []})
     with pytest.raises(SourceError, match=r"there is no file or folder at .*none\.json"):
         read(tmp_path, [], path=str(tmp_path / "none.json"))
+
+
+def test_an_entry_may_say_in_which_split_it_was_published(tmp_path: Path) -> None:
+    entries = [entry(filename=f"ct_{n}.png", fold=fold) for n, fold in enumerate(["train", "held", None])]
+    found = read(tmp_path, entries, split_field="fold", splits={"train": "train", "held": "test"})
+    assert [example.published for example in found] == ["train", "test", None]
+    assert [example.problem for example in found] == [None, None, "missing_field"]
+    with pytest.raises(SourceError, match="'held', which is none of train, .*; say under `source`"):
+        read(tmp_path, entries, split_field="fold")
