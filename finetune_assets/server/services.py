@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from finetune_assets.server.generation.engine import Engine
 
 
+logger = logging.getLogger(__name__)
 _MANY_TOKENS = 8
 
 
@@ -52,6 +54,10 @@ class Services(Stores):
         if self._engine is not None:
             self._engine.close()
         self.supervisor.stop()
+        try:
+            self.snapshot()
+        except OSError as error:  # a full disk: the database itself is whole
+            logger.warning("No snapshot of the database was kept: %s", error)
         self.finish()
 
     def engine(self) -> Engine:

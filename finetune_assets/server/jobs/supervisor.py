@@ -28,7 +28,7 @@ from finetune_assets.server.jobs.shortage import MEMORY, by_exit, memory_kills, 
 
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 60.0
-SNAPSHOT_SECONDS = 3600.0
+SNAPSHOT_SECONDS = 600.0
 CANCEL_SECONDS = 2.0
 """How long the process of a cancelled job may take to end by itself."""
 STUCK_SECONDS = 300.0
