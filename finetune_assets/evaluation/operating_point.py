@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from finetune_assets.evaluation.shares import accuracy_interval
 from finetune_assets.evaluation.statistics import FloatArray, Interval
-from finetune_assets.task.judging import OperatingPoint
+from finetune_assets.task.judging import MistakeCosts, OperatingPoint
 
 Groups = NDArray[np.object_]
 USUAL = 0.5
@@ -84,8 +84,8 @@ def choose(point: OperatingPoint | None, p: FloatArray, y: FloatArray) -> float:
         precision = hits / np.maximum(hits + alarms, 1)
         reached = np.flatnonzero(precision >= point.precision)
         return float(thresholds[reached[0] if len(reached) else int(precision.argmax())])
-    assert point.costs is not None  # noqa: S101  (the task's model sees to it)
-    cost = point.costs.missed * (y.sum() - hits) + point.costs.false_alarm * alarms
+    costs = point.costs or MistakeCosts(missed=1, false_alarm=1)
+    cost = costs.missed * (y.sum() - hits) + costs.false_alarm * alarms
     return float(thresholds[int(cost.argmin())])
 
 
