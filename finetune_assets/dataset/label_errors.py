@@ -11,7 +11,7 @@ test what a model finds hard would flatter every model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class LabelErrors:
     """How well the classifier tells the answers apart, cross-validated; for several answers the mean over them."""
     suspects: pd.DataFrame
     """Suspect labels of all splits, the least likely first: row, example_id, split, answer, likely, chance, image."""
+    unlearned: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["example_id", "likely", "chance"]))
+    """What is likely for each training example, by a classifier that did not learn it, and the chance of it."""
 
     def without(self, decided: np.ndarray) -> LabelErrors:
         """Leave out the rows that a reviewer decided, given for each row whether that is so, [n]."""
@@ -94,6 +96,13 @@ def find_label_errors(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray
         f"a simple classifier tells the answers apart with a ROC AUC of {auc:.2f}",
         auc,
         _suspects(examples, labels, chances, training, answers),
+        pd.DataFrame(
+            {
+                "example_id": examples["example_id"].to_numpy()[training],
+                "likely": [answers[place] for place in chances[training].argmax(1)],
+                "chance": chances[training].max(1),
+            }
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from finetune_assets.dataset.answer_reading import options_of
 from finetune_assets.dataset.corrections import DTYPES
 from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.identity import content
+from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import FinetuneAssetsError
@@ -27,13 +28,14 @@ from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.pipeline.stage import Region
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, Task
+from finetune_assets.task import HELD_OUT, BinaryAnswer, ChoiceAnswer, Task
 
 if TYPE_CHECKING:
     from finetune_assets.feedback.store.database import FeedbackDatabase
     from finetune_assets.feedback.store.decisions import Decision
     from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem
 
+UNLEARNED = "a simple classifier that did not learn it"
 NOT_INSTALLED = "reviewers need the extra feedback: pip install 'finetune_assets[feedback]'"
 _TO_DECIDE = (Reason.DOUBTFUL_LABEL, Reason.LABEL_ERROR, Reason.CONTRADICTORY_ANSWERS)
 _TO_SHOW = (*_TO_DECIDE, Reason.REJECTED_BY_REVIEWER)
@@ -82,7 +84,11 @@ def offer_examples(region: Region, filtered: Filtered) -> str:
         review = region.task.review
         guide = Guide(**review.model_dump() | {"show_model": tuple(review.show_model)})
         set_guide(db, region.task.task, guide)
-        return offers.offer(db, region.task.task, region.name, _items(region.task, filtered))
+        n = offers.offer(db, region.task.task, region.name, _items(region.task, filtered))
+        if filtered.label_errors is not None:
+            unlearned = _unlearned(filtered.label_errors)
+            offers.offer_answers(db, region.task.task, region.name, unlearned, ("train", "validation"))
+        return n
 
     return _offered(offer, "examples")
 
@@ -94,7 +100,7 @@ def offer_answers(region: Region, predictions: pd.DataFrame, calibrator: Calibra
         from finetune_assets.feedback.store import offers
 
         answers = _answers(region.task, predictions, calibrator)
-        return offers.offer_answers(db, region.task.task, region.name, answers)
+        return offers.offer_answers(db, region.task.task, region.name, answers, HELD_OUT)
 
     return _offered(offer, "answers of the model")
 
@@ -133,6 +139,16 @@ def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
             kind=task.answer.kind,
             options=options,
             doubt=row["detail"] if row.get("reason") in _TO_DECIDE else row.get("doubt"),
+        )
+
+
+def _unlearned(found: LabelErrors) -> Iterator[ModelAnswer]:
+    """What a classifier that did not learn a training example says of it: the fine-tuned model has."""
+    from finetune_assets.feedback.store.offers import ModelAnswer
+
+    for row in records(found.unlearned):
+        yield ModelAnswer(
+            example_id=row["example_id"], model=UNLEARNED, answer=row["likely"], probability=float(row["chance"])
         )
 
 

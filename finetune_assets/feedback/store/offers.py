@@ -14,7 +14,7 @@ from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import AT_ONCE, in_parts, refresh
 from finetune_assets.feedback.store.judging import meaning
 from finetune_assets.feedback.store.schema import items
-from finetune_assets.task import HELD_OUT
+from finetune_assets.task import HELD_OUT, SPLITS
 
 _OF_MODEL = ("model", "model_answer", "probability", "base_answer", "champion_answer", "certainty", "disagreement")
 
@@ -93,21 +93,24 @@ def offer(db: FeedbackDatabase, task: str, region: str, offered: Iterable[Review
     return n
 
 
-def offer_answers(db: FeedbackDatabase, task: str, region: str, answers: Iterable[ModelAnswer]) -> int:
-    """Make exactly these what the model says about the region's items, and return how many items they are about.
+def offer_answers(
+    db: FeedbackDatabase, task: str, region: str, answers: Iterable[ModelAnswer], splits: Sequence[str] = SPLITS
+) -> int:
+    """Make exactly these what is said about the region's items of some splits; return how many items they are about.
 
-    Answers about examples that were never offered are passed over.
+    Answers about examples that were never offered, or are of other splits, are passed over.
 
     Raises:
         FeedbackDatabaseError: the database cannot be reached.
     """
     nothing = dict.fromkeys(_OF_MODEL, null())
-    asked, n = _in_region(task, region, items.c.model.is_not(None)), 0
+    asked, n = _in_region(task, region, items.c.model.is_not(None), items.c.split.in_(splits)), 0
     with db.writing() as connection:
         connection.execute(update(items).where(asked).values(nothing))
         for part in in_parts(answers, AT_ONCE):
             said = {answer.example_id: answer for answer in part}
-            rows = connection.execute(select(items).where(_in_region(task, region, items.c.example_id.in_(said))))
+            about = (items.c.example_id.in_(said), items.c.split.in_(splits))
+            rows = connection.execute(select(items).where(_in_region(task, region, *about)))
             changed = [{**row._mapping, **_said(said[row.example_id])} for row in rows]
             _change(connection, [row | _ranks(row) for row in changed], _OF_MODEL)
             n += len(changed)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
+from typer.testing import CliRunner
 
+from finetune_assets.cli.feedback import app as commands
+from finetune_assets.feedback.app.gate import MAX_BODY
+from finetune_assets.feedback.app.sign_in import FREE_FAILURES, Attempts
 from finetune_assets.feedback.store import reviewers
+from finetune_assets.feedback.store.reviewers import ReviewerError
 from finetune_assets_tests.feedback.app.feedback_process import READY, TASK, FeedbackProcess
 
 pytestmark = pytest.mark.xdist_group("feedback_app")
@@ -42,3 +49,38 @@ def test_a_reviewer_who_is_added_while_the_app_runs_can_sign_in(app: FeedbackPro
     password = re.search(r"Reviewer: +zoe\nPassword: +(\S+) +\(shown only now\)", added.stdout)
     assert password, added.stdout
     assert reviewers.is_password(app.db, "zoe", password[1])
+
+
+def test_whoever_guesses_waits_by_his_address_and_locks_nobody_else_out() -> None:
+    attempts = Attempts()
+    for second in range(FREE_FAILURES):
+        assert attempts.begin("10.0.0.1", float(second)) == 0
+    assert attempts.begin("10.0.0.1", 5.0) == 29.0
+    assert attempts.begin("10.0.0.2", 5.0) == 0, "the reviewer himself comes from elsewhere"
+    assert attempts.begin("10.0.0.1", 40.0) == 0
+    assert attempts.begin("10.0.0.1", 41.0) == 59.0
+    attempts.was_right("10.0.0.1")
+    assert attempts.begin("10.0.0.1", 42.0) == 0
+
+
+def test_strangers_bodies_are_not_read_and_nobody_s_is_without_limit(app: FeedbackProcess) -> None:
+    with httpx2.Client(base_url=app.url) as client:
+        large = b"x" * (MAX_BODY + 1)
+        assert client.post("/review/events", content=large).status_code == 413
+        refused = client.post("/review/events", content=b"x" * 1000)
+        assert (refused.status_code, refused.headers.get("connection")) == (401, "close")
+        assert client.post("/login", content=b"username=" + b"y" * 100_000).status_code in (401, 429)
+
+
+def test_reviewers_are_listed_and_removed_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{tmp_path / 'f.sqlite'}")
+    run = CliRunner().invoke
+    assert run(commands, ["add-reviewer", "tmp", "--role", "adjudicator"]).exit_code == 0
+    assert run(commands, ["reviewers"]).stdout.split() == ["tmp", "adjudicator"]
+    assert run(commands, ["remove-reviewer", "tmp"]).exit_code == 0
+    assert run(commands, ["reviewers"]).stdout == ""
+    assert isinstance(run(commands, ["add-reviewer", "tmp", "--role", "boss"]).exception, ReviewerError)
+
+
+def test_nobody_else_on_the_machine_reads_the_database(app: FeedbackProcess) -> None:
+    assert {path.stat().st_mode & 0o077 for path in app.folder.glob("feedback.sqlite*")} == {0}

@@ -30,7 +30,7 @@ def test_answers_of_all_three_stand_in_a_row_with_the_image(app: FeedbackProcess
     assert row.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     assert row.locator("td").all_inner_texts()[3:] == [
         "Yes",
-        "No\nright with 87 %",
+        "No\nright with 87 %\nft:m",
         "Yes\nthe experts were unsure",
         "Yes\nann",
     ]

@@ -10,6 +10,7 @@ from finetune_assets.feedback.store.events import history
 from finetune_assets.feedback.store.guides import Guide, set_guide
 from finetune_assets.feedback.store.offers import ModelAnswer, OfferedRegion, offer, offer_answers, offered_regions
 from finetune_assets.feedback.store.queues import Queue, take
+from finetune_assets.task import HELD_OUT
 from finetune_assets_tests.feedback.store.builders import REGION, TASK, answered, does, item, offer_items, offer_names
 
 
@@ -138,3 +139,10 @@ def test_an_example_that_is_held_out_from_now_on_is_judged_anew_and_blind(db: Fe
     assert decisions(db, TASK, REGION) == []
     offer_names(db, "a")
     assert [d.answer for d in decisions(db, TASK, REGION)] == ["No"]
+
+
+def test_what_is_said_of_some_splits_leaves_the_others_alone(db: FeedbackDatabase) -> None:
+    offer_items(db, item("a"), item("b", split="test"))
+    answered(db, a=0.9, b=0.8)
+    assert offer_answers(db, TASK, REGION, [ModelAnswer(example_id="a", model="m")], HELD_OUT) == 0
+    assert (names(db, "disagreement"), names(db, "contested")) == (["a"], [])

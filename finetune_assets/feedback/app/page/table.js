@@ -4,7 +4,7 @@ import { split } from "./quality.js";
 import { get, post, uuid } from "./requests.js";
 import { button, element } from "./view.js";
 
-const HEADS = ["", "", "Question", "Base", "Fine-tuned", "Label", "Reviewers"];
+const HEADS = ["", "", "Question", "Base", "Model", "Label", "Reviewers"];
 const WORDS = { reject: "not usable", conflict: "they disagree", waits: "waits for a second blind judgement" };
 const HELD_OUT = ["calibration", "test"];
 
@@ -92,7 +92,7 @@ function cellsOf(row) {
     row.image ? picture(row.image) : "",
     [row.question, element("small", "", `${row.id} · ${row.split}`)],
     judged(said?.base_answer, row),
-    [judged(said?.answer, row), element("small", "", certain)],
+    [judged(said?.answer, row), element("small", "", certain), element("small", "", said?.model ?? "")],
     [row.label ?? "", element("small", "", row.doubt ?? "")],
     [WORDS[row.verdict] ?? row.answer ?? "", element("small", "", row.reviewers.join(", "))],
   ];
