@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_assets.evaluation.benchmark.pairing import Gain, gain
+from finetune_assets.evaluation.benchmark.both_labels import unchosen
+from finetune_assets.evaluation.benchmark.pairing import Gain, Pairs, gain
+from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.promotion_policy import Counted, gain_p, judge, raised
 from finetune_assets.evaluation.scoring.binary import BinaryScoring
 from finetune_assets.task.judging import Promotion
@@ -65,6 +67,36 @@ def called_worse(rng: np.random.Generator, n: int = 1000) -> bool:
     hardness = rng.random(n)
     champion, successor = answers(rng, hardness, 0.85), answers(rng, hardness, 0.85)
     return compared(champion, successor).outcome == "worse"
+
+
+def called_worse_after_review(rng: np.random.Generator, n: int = 1000, wrong: float = 0.08) -> bool:
+    """Whether it is, where the champion's denials of a source with wrong labels were reviewed, and its own were not."""
+    hardness, source = rng.random(n), rng.random(n) >= wrong
+    champion, successor = (answers(rng, hardness, 0.85) == source for _ in range(2))
+    corrected = ~source & ~champion
+
+    def rows(agrees: Right) -> list[Prediction]:
+        """The source says Yes to everything."""
+        return [
+            Prediction(
+                example_id=str(k),
+                split="test",
+                role="",
+                model="",
+                truth="No" if corrected[k] else "Yes",
+                text=None,
+                predicted="Yes" if agrees[k] else "No",
+                group=str(k),
+                question="",
+                source_truth="Yes",
+                reviewed_in=None if champion[k] else "contested",
+            )
+            for k in range(n)
+        ]
+
+    pairs, _ = unchosen(Pairs(rows(champion), rows(successor)))
+    before, after = (SCORING.score(side).right == 1 for side in (pairs.before, pairs.after))
+    return compared(before, after).outcome == "worse"
 
 
 def worse_replaces(rng: np.random.Generator, n: int = 400) -> bool:
@@ -125,6 +157,12 @@ def main() -> None:
         ("true accuracy after eight steps of -2 points from 0.85 (n = 400)", after_eight_steps, 0.83, False),
         ("twenty attempts without gain give a champion (n = 160)", twenty_looks, 0.05, True),
         ("twenty regions without gain give a champion (n = 160)", twenty_regions, 0.05, True),
+        (
+            "an equal successor is called worse after the champion's contests (n = 1000)",
+            called_worse_after_review,
+            0.04,
+            True,
+        ),
     ]
     held = []
     for seed, (words, what, limit, at_most) in enumerate(claims):

@@ -140,6 +140,8 @@ def _against_the_best(policy: Promotion, benchmark: Report) -> Reason | None:
     words = f"{shown} at most {100 * margin:g} points worse than the best champion so far: {_points(difference)}"
     if not good:
         words += _examples_for(margin, difference, best["n"])
+    if n_by_source := best.get("n_by_source"):
+        words += f"; {n_by_source} corrected labels count as the source has them until its own denials are reviewed"
     return Reason("Does it keep what the best champion reached?", good, words)
 
 

@@ -17,6 +17,9 @@ from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring import Scoring
 from finetune_assets.evaluation.statistics import SIGNIFICANCE
 
+CONTESTED = "contested"
+"""The queue of what candidates denied (`reviewed_in`): the only one for which models chose the examples."""
+
 
 @dataclass(frozen=True, slots=True)
 class BothLabels:
@@ -73,12 +76,42 @@ def by_source(scoring: Scoring[Any], pairs: Pairs) -> BothLabels | None:
     )
 
 
+def unchosen(pairs: Pairs) -> tuple[Pairs, int]:
+    """Return two candidates' answers by labels that neither chose, and how many the source gives instead of reviewers.
+
+    A label that was corrected because an earlier model denied it makes that model's answer right; where its successor
+    is the one that is right, nobody has looked yet. So labels corrected in such contests count once all that either
+    model denies was reviewed, and until then the source's do. To leave the examples out would be worse still: what the
+    earlier model denied holds its mistakes.
+    """
+    rows = (*pairs.before, *pairs.after)
+    if all(row.reviewed_in is not None for row in rows if _denies(row)):
+        return pairs, 0
+    swapped = {row.example_id for row in pairs.before if _is_changed(row) and row.reviewed_in in (None, CONTESTED)}
+    one, other = (
+        [row if row.example_id not in swapped else _by_source(row) for row in side]
+        for side in (pairs.before, pairs.after)
+    )
+    return replace(pairs, before=one, after=other), len(swapped)
+
+
+def _denies(row: Prediction) -> bool:
+    """Whether a model says something else than the source."""
+    if row.predicted is None or row.source_truth is None:
+        return False
+    if row.predicted_value is not None and row.source_value is not None:
+        return row.predicted_value != row.source_value
+    said, labelled = (" ".join(words.split()).casefold() for words in (row.predicted, row.source_truth))
+    return said != labelled
+
+
 def _is_changed(row: Prediction) -> bool:
     return row.source_truth is not None and row.source_truth != row.truth
 
 
 def _as_the_source_says(rows: Sequence[Prediction]) -> list[Prediction]:
-    return [
-        replace(row, truth=row.source_truth or row.truth, truth_value=row.source_value) if _is_changed(row) else row
-        for row in rows
-    ]
+    return [_by_source(row) if _is_changed(row) else row for row in rows]
+
+
+def _by_source(row: Prediction) -> Prediction:
+    return replace(row, truth=row.source_truth or row.truth, truth_value=row.source_value)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune_assets.evaluation.benchmark.both_labels import by_source
+from finetune_assets.evaluation.benchmark.both_labels import by_source, unchosen
 from finetune_assets.evaluation.benchmark.metrics import compared
 from finetune_assets.evaluation.benchmark.model_result import estimates, model_result
 from finetune_assets.evaluation.benchmark.pairing import Gain, Pairs, gain
 from finetune_assets.evaluation.benchmark.report import Baseline, BenchmarkReport, ChampionComparison, WorstExample
 from finetune_assets.evaluation.benchmark.subgroups import by_doubt, by_subgroup
-from finetune_assets.evaluation.benchmark.words import against_trivial, failures, judged, to_be_sure
+from finetune_assets.evaluation.benchmark.words import against_trivial, failures, judged, not_reviewed, to_be_sure
 from finetune_assets.evaluation.prediction import Prediction, Role, read_predictions
 from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.scoring import Scoring, scoring_of
@@ -141,16 +141,19 @@ def _over(scoring: Scoring[Any], rows: list[Prediction], role: Role, prices: Pri
     """Compare the fine-tuned model with one that it would replace; None where that was not asked."""
     if all(row.role != role for row in rows):
         return None
-    pairs = Pairs.of(rows, role, "fine_tuned")
+    asked = Pairs.of(rows, role, "fine_tuned")
+    pairs, n_by_source = unchosen(asked)
     before, after = scoring.score(pairs.before), scoring.score(pairs.after)
     found = gain(scoring, scoring.decisive(before), scoring.decisive(after), pairs.groups)
+    said = verdict(found.outcome, found.difference, found.p_value, scoring.deciding.label.lower())
     return ChampionComparison(
-        champion=model_result(scoring, pairs.before, prices.fine_tuned, prices.batch_share),
+        champion=model_result(scoring, asked.before, prices.fine_tuned, prices.batch_share),
         n=len(pairs),
+        n_by_source=n_by_source,
         difference=found.difference,
         p_value=found.p_value,
         outcome=found.outcome,
-        verdict=verdict(found.outcome, found.difference, found.p_value, scoring.deciding.label.lower()),
+        verdict=f"{said} {not_reviewed(n_by_source)}".strip(),
         subgroups=by_subgroup(pairs.before, before.right, after.right),
     )
 

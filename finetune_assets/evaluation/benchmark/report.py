@@ -80,8 +80,11 @@ class ChampionComparison:
     """A model that the region has used, and what the fine-tuned one would change by taking its place."""
 
     champion: ModelResult
+    """By today's labels."""
     n: int
     """Test examples."""
+    n_by_source: int
+    """Those of a corrected label that are judged by the source's: see `both_labels.unchosen`."""
     difference: Interval
     """Of the primary metric, fine-tuned minus champion."""
     p_value: float

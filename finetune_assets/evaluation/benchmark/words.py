@@ -50,6 +50,16 @@ def against_trivial(trivial: Baseline, primary: str, gain: Interval, p_value: fl
     return f"The fine-tuned model {beats} a trivial one ({trivial.name}), {right}: {numbers}."
 
 
+def not_reviewed(n_by_source: int) -> str:
+    """Say by which labels two candidates are compared, where these are not today's."""
+    if not n_by_source:
+        return ""
+    return (
+        f"Of the labels that reviewers corrected because a candidate denied them, {n_by_source} count here as the "
+        "source has them: what the newest model denies is not all reviewed yet, and the others would gain by it."
+    )
+
+
 def failures(tuned: ModelResult, base: ModelResult, n: int, complete: Gain | None) -> str:
     """Say how many requests failed, and what the comparison would be without them."""
     if not tuned.n_failed and not base.n_failed:
