@@ -23,11 +23,12 @@ from finetune_assets.errors import ImageError
 from finetune_assets.server.model import remote_images
 from finetune_assets.server.model.chat_template import ChatTemplate, PromptError, Turn, content_parts
 from finetune_assets.server.model.front import Front
-from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.plain_text import Fence, UnfencedError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from finetune_assets.server.model.network import Network
 
 IMAGE_SLOT = -1
 

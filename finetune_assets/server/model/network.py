@@ -204,7 +204,7 @@ def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
     )  # fmt: skip
     if not base.bundled:  # those are proved by the tests
         network.whole = proof.differs(network)
-        if problem := proof.fails(network):
+        if problem := proof.fails(network) or (front.processor and proof.misreads(network)):
             raise UnfitModelError(f"the base model {base.name!r} cannot be used here: {problem}")
     return network
 
