@@ -184,7 +184,10 @@ export class Review {
     // Everything around the example.
     const { left = 0, done_today: today = 0, per_hour } = this.progress ?? {};
     this.picture.preload(this.items.map((item) => item.image).filter(Boolean));
-    this.find("queues").replaceChildren(...queueButtons(this.counts, this.queue, (queue) => this.open(this.place, queue)));
+    const queues = this.find("queues");
+    queues.replaceChildren(...queueButtons(this.counts, this.queue, (queue) => this.open(this.place, queue)));
+    const chosen = queues.querySelector(".chosen"); // on a phone it may be out of sight
+    if (chosen) queues.scrollLeft += chosen.getBoundingClientRect().left - queues.getBoundingClientRect().left - 40;
     Object.assign(this.find("bar"), { max: Math.max(today + left, 1), value: today });
     const pace = per_hour ? ` · ${Math.round(per_hour).toLocaleString("en")} an hour` : "";
     this.find("pace-words").textContent = this.progress ? `${today} done today · ${left.toLocaleString("en")} left${pace}` : "";
