@@ -11,11 +11,12 @@ from pathlib import Path
 
 from upath import UPath
 
-from finetune_assets.errors import PrecisionError
+from finetune_assets.errors import BaseModelError, PrecisionError
 from finetune_assets.pipeline.resources import default_root
 from finetune_assets.preflight import provider, tasks
-from finetune_assets.preflight.finding import Finding
-from finetune_assets.server import base_models
+from finetune_assets.preflight.finding import Finding, State
+from finetune_assets.provider.local_server import HOME
+from finetune_assets.server import base_models, proofs
 from finetune_assets.server.devices import PRECISION, wanted_precision
 from finetune_assets.task import readable_tasks, task_names
 
@@ -29,6 +30,7 @@ def examine() -> Iterator[Finding]:
     yield _installed()
     yield _precision()
     yield _models()
+    yield from _configured_models()
     yield _disk()
     yield _outputs()
     for name in task_names():
@@ -77,6 +79,23 @@ def _models() -> Finding:
         return Finding("base models", "good", f"in {base_models.SHARE}")
     words = "the bundled ones are not made yet; `finetune-assets serve` makes them at its first start"
     return Finding("base models", "warning", words)
+
+
+def _configured_models() -> Iterator[Finding]:
+    """Say which of the local server's other models have passed its self-test."""
+    try:
+        known = proofs.proofs(HOME)
+    except BaseModelError as error:
+        yield Finding("local models", "bad", str(error))
+        return
+    said: dict[str, tuple[State, str]] = {
+        "passed": ("good", "has passed the self-test on this machine"),
+        "untried": ("warning", "not tried yet; `finetune-assets serve` tries it at its start"),
+        "absent": ("warning", "not on this machine yet; it is fetched, and tried, when it is first asked for"),
+    }
+    for proof in known:
+        state, words = said.get(proof.state, ("bad", f"refused: {proof.reason}"))
+        yield Finding(f"model {proof.name}", state, words)
 
 
 def _disk() -> Finding:

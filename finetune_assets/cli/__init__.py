@@ -163,13 +163,14 @@ def serve(
     """
     from finetune_assets.running import require_free, running
     from finetune_assets.server import app as server
-    from finetune_assets.server import base_models
+    from finetune_assets.server import base_models, proofs
 
     if running(home) is None:
         require_free(port, "--port", host)
     if base_models.wanted(home):
         base_models.install()
-    server.serve(home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url)
+    with proofs.proving(home, lambda line: print(line, flush=True)):
+        server.serve(home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from finetune_assets.pipeline.component import known_checks
 from finetune_assets.preflight.finding import Remark
 from finetune_assets.provider import lifecycle, pricing
 from finetune_assets.provider.local_server import HOME
-from finetune_assets.server import base_models
+from finetune_assets.server import base_models, proofs
 from finetune_assets.task import Task
 from finetune_assets.task.faults import nearest
 from finetune_assets.task.sources import FileSource, HuggingFaceSource, columns_in, shows_images
@@ -61,6 +61,8 @@ def _model(task: Task) -> Iterator[Remark]:
         words = f"{model!r} is no model that is known at {task.provider}{near}; known are {', '.join(known)}"
         # OpenAI may have brought out a new one since; the local server has what its file says.
         yield Remark(key, words, "bad" if near or task.provider == "local" else "warning")
+    elif task.provider == "local" and (reason := proofs.refusal(model, HOME)):
+        yield Remark(key, f"the local server refuses {model}: {reason}")
     elif task.provider == "local" and shows_images(task.source) and model in (blind := base_models.text_only(HOME)):
         sees = ", ".join(name for name in known if name not in blind)
         yield Remark(key, f"{model} reads text alone, and the examples have images; those that see: {sees}")

@@ -21,7 +21,7 @@ from fastapi.security import HTTPBearer
 
 from finetune_assets import __version__
 from finetune_assets.running import announced, home_id, listen
-from finetune_assets.server import base_models, connections
+from finetune_assets.server import base_models, connections, proofs
 from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.gate import Gate
@@ -204,11 +204,13 @@ def _reached_at(host: str, port: int) -> str:
 
 
 def _greeting(home: Path, host: str, port: int) -> str:
+    refused = {proof.name: proof.reason for proof in proofs.proofs(home) if proof.state == "refused"}
     return "\n".join(
         (
             f"Fine-tuning server: http://{host}:{port}/v1  (Ctrl-C stops it)",
             f"API key:            {api_key(home).place}",
-            f"Models:             {', '.join(base_models.names(home))}",
+            f"Models:             {', '.join(name for name in base_models.names(home) if name not in refused)}",
+            *(f"Refused:            {name}: {reason}" for name, reason in refused.items()),
             f"More models:        name them in {home / 'models.yaml'}",
         )
     )

@@ -113,20 +113,29 @@ def resolve(name: str, home: Path) -> BaseModel:
     Raises:
         BaseModelError: the name is unknown, or stands for a folder without a model.
     """
+    canonical, model, revision = follow(name, home)
+    if model in BUNDLED:
+        return BaseModel(model, str(SHARE / TEXT_MODEL), vision=model == VISION_MODEL)
+    return BaseModel(canonical, model, vision=_takes_images(model, revision), revision=revision)
+
+
+def follow(name: str, home: Path) -> tuple[str, str, str | None]:
+    """The canonical name behind `name`, what that stands for, and its revision; it is not looked whether that is there.
+
+    Raises:
+        BaseModelError: the name is unknown, or leads back to itself.
+    """
     configured = _configured(home)
-    known = names(home)
     seen: list[str] = []
     revision = None
     while name in configured and name not in seen:
         seen.append(name)
         name, revision = configured[name].model, configured[name].revision
-    if name in BUNDLED:
-        return BaseModel(name, str(SHARE / TEXT_MODEL), vision=name == VISION_MODEL)
-    if not seen:
-        raise BaseModelError(f"the model {name!r} does not exist; this server has {', '.join(known)}")
     if name in seen:
         raise BaseModelError(f"{home / 'models.yaml'}: {seen[0]!r} leads back to itself")
-    return BaseModel(seen[-1], name, vision=_takes_images(name, revision), revision=revision)
+    if not seen and name not in BUNDLED:
+        raise BaseModelError(f"the model {name!r} does not exist; this server has {', '.join(names(home))}")
+    return seen[-1] if seen else name, name, revision
 
 
 def shutdown_date(name: str, home: Path) -> date | None:

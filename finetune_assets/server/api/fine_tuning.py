@@ -17,7 +17,7 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from finetune_assets.errors import BaseModelError
-from finetune_assets.server import catalog
+from finetune_assets.server import catalog, proofs
 from finetune_assets.server.api.job_format import JobBody, Method, as_checkpoint, as_event, as_job, hyperparameters
 from finetune_assets.server.api.wire import ApiError, NamedPage, Page, WireRoute, make_page, read_page
 from finetune_assets.server.database.job_life import JobStateError
@@ -170,6 +170,9 @@ def _base(served: Services, body: JobBody) -> str:
     except BaseModelError as error:
         message = f"Model {body.model} is not available for fine-tuning or does not exist: {error}"
         raise ApiError(400, message, param="model", code="model_not_available") from None
+    if reason := proofs.refusal(model.base_name, served.home):
+        message = f"Model {body.model} is refused by this server: {reason}"
+        raise ApiError(400, message, param="model", code="model_not_usable")
     if model.adapter is not None and {"lora_r", "lora_alpha"} & set(hyperparameters(body)):
         message = f"{body.model} keeps the rank and alpha that it was trained with; leave lora_r and lora_alpha out."
         raise ApiError(400, message, param="hyperparameters", code="invalid_value")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from openai.types import Model, ModelDeleted
 
-from finetune_assets.server import base_models
+from finetune_assets.server import base_models, proofs
 from finetune_assets.server.api.wire import ApiError, RequestBody, WireRoute
 from finetune_assets.server.database.jobs import ORGANIZATION
 from finetune_assets.server.database.schema import TunedModel
@@ -23,8 +23,9 @@ class ModelList(RequestBody):
 
 @router.get("")
 def list_models(served: Served) -> ModelList:
-    """List base models and finished fine-tuned models. Checkpoints are listed with their job."""
-    bases = [_as_base(served, name) for name in base_models.names(served.home)]
+    """List finished fine-tuned models and the base models that can be used. Checkpoints are listed with their job."""
+    refused = {proof.name for proof in proofs.proofs(served.home) if proof.state == "refused"}
+    bases = [_as_base(served, name) for name in base_models.names(served.home) if name not in refused]
     return ModelList(object="list", data=[*bases, *(_as_tuned(served, row) for row in served.models.all())])
 
 
@@ -33,6 +34,8 @@ async def retrieve(served: Served, model: str) -> Model:
     """Describe a base model, a fine-tuned model or a checkpoint."""
     if row := served.models.get(model):
         return _as_tuned(served, row)
+    if reason := proofs.refusal(model, served.home):
+        raise ApiError(404, f"The model '{model}' is refused: {reason}", param="model", code="model_not_usable")
     if model in base_models.names(served.home):
         return _as_base(served, model)
     raise _no_such_model(model)
