@@ -82,7 +82,12 @@ def offer_examples(region: Region, filtered: Filtered) -> str:
         from finetune_assets.feedback.store.guides import Guide, set_guide
 
         review = region.task.review
-        guide = Guide(**review.model_dump() | {"show_model": tuple(review.show_model)})
+        guide = Guide(
+            guidelines=review.guidelines,
+            judgements=review.judgements,
+            show_model=tuple(review.show_model),
+            gold=review.gold,
+        )
         set_guide(db, region.task.task, guide)
         n = offers.offer(db, region.task.task, region.name, _items(region.task, filtered))
         if filtered.label_errors is not None:
