@@ -100,11 +100,12 @@ class Pairs:
 
         The row that stands for an image may itself be set aside while another with the same image is in a split.
         """
-        chosen = np.flatnonzero(rows & (self.image != UNKNOWN))
+        chosen = np.flatnonzero(rows & (self.image != UNKNOWN)).astype(np.int32)
         if not len(self.one) or not len(chosen):
             return np.empty(0, int), np.empty(0, int)
         images, firsts = np.unique(self.image[chosen], return_index=True)
-        places = [np.searchsorted(images, self.image[of]).clip(max=len(images) - 1) for of in (self.one, self.other)]
+        place = np.searchsorted(images, self.image).clip(max=len(images) - 1).astype(np.int32)
+        places = [place[of] for of in (self.one, self.other)]
         both = (images[places[0]] == self.image[self.one]) & (images[places[1]] == self.image[self.other])
         return chosen[firsts[places[0][both]]], chosen[firsts[places[1][both]]]
 

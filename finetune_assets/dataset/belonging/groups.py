@@ -5,7 +5,7 @@ Works on hashes and numbers in numpy arrays, some 40 bytes a row, so that a regi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from finetune_assets.dataset import splits
 
 UNKNOWN = np.uint64(0)
 """Hash of an image that there is not."""
+_PAIRS_AT_ONCE = 1 << 20
+"""Some 40 bytes of memory are taken for each."""
 
 
 class Groups:
@@ -76,23 +78,20 @@ def components(groups: np.ndarray, links: Iterable[tuple[np.ndarray, np.ndarray]
     Returns:
         For each group the smallest group number that it is merged with, [number of groups].
     """
-    parents = np.arange(int(groups.max(initial=-1)) + 1)
-
-    def root(number: int) -> int:
-        while (parent := int(parents[number])) != number:
-            parents[number] = parents[parent]
-            number = parent
-        return number
-
+    root = np.arange(int(groups.max(initial=-1)) + 1)
     for rows, others in links:
-        pairs = np.unique(np.column_stack([groups[rows], groups[others]]), axis=0)
-        for one, other in pairs[pairs[:, 0] != pairs[:, 1]].tolist():
-            first, second = sorted((root(one), root(other)))
-            parents[second] = first
-    return _flattened(parents, root)
+        for start in range(0, len(rows), _PAIRS_AT_ONCE):
+            some = slice(start, start + _PAIRS_AT_ONCE)
+            root = _joined(len(root), root[groups[rows[some]]], root[groups[others[some]]])[root]
+    return root
 
 
-def _flattened(parents: np.ndarray, root: Callable[[int], int]) -> np.ndarray:
-    for number in np.flatnonzero(parents != np.arange(len(parents))).tolist():
-        parents[number] = root(number)
-    return parents
+def _joined(n: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """For each of n numbers the smallest that pairs of them connect it with, [n]."""
+    # It takes a while to load, and most regions have no pairs.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, component = connected_components(coo_array((np.ones(len(one), bool), (one, other)), (n, n)), directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return smallest[component]

@@ -36,7 +36,7 @@ _MAX_PARTNERS = 16
 """Likenesses kept of one image: of many equal images a few tie it to the others as well as all would."""
 _MAX_SQUARED_DISTANCE = 2 - 2 * MIN_CORRELATION
 _ROUNDING = 1e-5
-_CONFIRMED_AT_ONCE = 4096
+_CONFIRMED_AT_ONCE = 1024
 
 Pairs = tuple[np.ndarray, np.ndarray]
 """The places of both images; places count in the numbers that were asked about."""

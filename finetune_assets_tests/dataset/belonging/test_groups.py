@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.dataset import splits
-from finetune_assets.dataset.belonging.groups import Groups, linked
+from finetune_assets.dataset.belonging.groups import Groups, components, linked
 
 SEED = 7
 
@@ -33,6 +33,11 @@ def test_a_merged_group_lies_where_its_name_does() -> None:
     groups, _ = merged(["p2", "p1"], [5, 5])
     wanted = splits.places(np.array([splits.key(SEED, "p1")], np.uint64))[0]
     assert groups.position(SEED).tolist() == [wanted, wanted]
+
+
+def test_a_chain_of_more_pairs_than_are_taken_at_once_is_one_group() -> None:
+    rows = np.arange((1 << 20) + 3)[::-1]
+    assert not components(rows, [(rows[:-1], rows[1:])]).any()
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 4)), min_size=1, max_size=14))
