@@ -57,6 +57,7 @@ def test_the_layers_hold() -> None:
             "scipy",
             (
                 "evaluation",
+                "dataset/belonging/groups.py",
                 "dataset/label_errors.py",
                 "dataset/sources/science_facts.py",
                 "feedback/store/agreement.py",

@@ -46,7 +46,10 @@ def test_every_example_folder_passes_its_check_when_it_is_copied_unchanged(
     task = read_task(name)
     assert not task.checks
     found = [finding for finding in preflight.check(name) if not finding.what.startswith(("provider", "model "))]
-    assert [finding.words for finding in found if finding.state != "good"] == []
+    # Examples of a layout are few on purpose, which the check says of their test.
+    told = [finding for finding in found if "no gain can be proved" not in finding.words]
+    assert [finding.words for finding in told if finding.state != "good"] == []
+    assert not any(finding.state == "bad" for finding in found)
     assert {finding.what for finding in found} > {f"{name}/{region}" for region in regions_of(task)}
 
 

@@ -199,10 +199,11 @@ def _images(what: str, seen: _Seen, folder: UPath) -> Iterator[Finding]:
 
 def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _Seen) -> Iterator[Finding]:
     """Say what the checks of the stages will say."""
-    if len(filtered.clean) < MIN_LEFT * filtered.n_sampled or not len(filtered.clean):
+    few = len(filtered.clean) < MIN_LEFT * filtered.n_sampled or not len(filtered.clean)
+    counts = data_views.counts(filtered.clean, task.answer)
+    if few or (filtered.by_reason and not counts.loc["train"].sum()):
         yield Finding(what, "bad", _hardly_any(filtered, seen))
         return
-    counts = data_views.counts(filtered.clean, task.answer)
     groups, smallest = splits.groups_by_split(filtered.clean), task.benchmark.smallest_gain
     n_test = int(counts.loc["test"].sum())
     verdicts = {
@@ -231,7 +232,8 @@ def _hardly_any(filtered: Filtered, seen: _Seen) -> str:
     if not filtered.n_sampled:
         return f"of {seen.n:,} rows none is in any split; sample larger shares, or label more groups"
     left = f"{len(filtered.clean):,}" if len(filtered.clean) else "none"
-    return f"of {filtered.n_sampled:,} examples {left} can be used. {_most_common(filtered)}"
+    none_to_train = ", and none to train on" if len(filtered.clean) >= MIN_LEFT * filtered.n_sampled else ""
+    return f"of {filtered.n_sampled:,} examples {left} can be used{none_to_train}. {_most_common(filtered)}"
 
 
 def _most_common(filtered: Filtered) -> str:

@@ -88,7 +88,7 @@ def test_every_kind_of_answer_goes_through_all_stages(
     predictions = pd.read_parquet(project.output("benchmark", ".parquet"))
     assert (report["kind"], report["primary"]) == (kind, KINDS[kind]["metric"])
     assert report["n"] == (predictions["role"] == "base").sum()
-    assert len(report["baselines"]) == (2 if kind == "number" else 1)
+    assert len(report["baselines"]) == (3 if kind == "number" else 1)
     assert "data:image/png" in project.metadata("benchmark")[KINDS[kind]["picture"]]
     made = json.loads(project.output("calibrator", ".json").read_text())
     assert made["calibrator"]["kind"] == kind

@@ -64,8 +64,8 @@ def test_the_model_is_the_one_that_the_job_made(finished: Finished) -> None:
 
 def test_there_is_a_loss_for_each_step(finished: Finished) -> None:
     losses = pd.read_parquet(finished.project.output("finetuned_model", ".losses.parquet"))
-    # Every training example is a batch of its own, three times.
-    n_steps = 3 * finished.project.metadata("training_jsonl")["n_train"]
+    # Every training example is a batch of its own, eight times.
+    n_steps = 8 * finished.project.metadata("training_jsonl")["n_train"]
     assert losses["step"].tolist() == list(range(1, n_steps + 1))
     assert len(losses["train_loss"].dropna()) == n_steps
     assert 0 < finished.project.metadata("finetuned_model")["training_seconds"] < 300
@@ -286,4 +286,4 @@ def test_the_report_on_disk_is_the_published_shape(finished: Finished) -> None:
     report = json.loads(finished.project.output("validation_report", ".json").read_text())
     estimate = report.pop("estimate")
     assert report == validation.validate(train, held_back, LOCAL).to_dict()
-    assert estimate == {"tokens": report["files"][0]["tokens"]["total"], "epochs": 3, "cost_usd": None}
+    assert estimate == {"tokens": report["files"][0]["tokens"]["total"], "epochs": 8, "cost_usd": None}

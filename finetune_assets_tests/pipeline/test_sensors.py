@@ -290,7 +290,7 @@ def far(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> Task:
     """A task whose provider has an address that is not this machine's by name, while the clock stands still."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    monkeypatch.setenv("0_0_0_0_API_KEY", "a key")
     return make_task(provider=provider.base_url.replace("127.0.0.1", "0.0.0.0"), regions=["mono", "poly"])  # noqa: S104
 
 

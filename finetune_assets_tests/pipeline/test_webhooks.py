@@ -99,7 +99,7 @@ def test_a_job_is_evaluated_at_once_when_its_end_is_said(
 ) -> None:
     # An address that is not this machine's by name, so that the provider is asked as seldom as a remote one.
     elsewhere = server.base_url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104
-    monkeypatch.setenv("OPENAI_API_KEY", server.key)
+    monkeypatch.setenv("0_0_0_0_API_KEY", server.key)
     monkeypatch.setattr(learning, "REMOTE_PACE_S", 3600)
     task = make_task(provider=elsewhere, base_model="tiny-text")
     client = server.client()

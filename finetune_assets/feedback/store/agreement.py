@@ -79,7 +79,7 @@ def agreement(db: FeedbackDatabase, task: str, region: str | None = None) -> Agr
             kinds.add(kind)
             said[item][reviewer] = meaning(answer, kind)
     twice = [values for values in said.values() if len(values) > 1]
-    level: Level = "interval" if "number" in kinds else "nominal"
+    level: Level = "interval" if kinds == {"number"} else "nominal"
     words = not kinds & {"number", "text"}
     return Agreement(
         len(twice), krippendorff_alpha((list(values.values()) for values in twice), level), level, _pairs(twice, words)

@@ -59,7 +59,7 @@ def write(db: FeedbackDatabase, writer: int) -> list[str]:
 def take_all(db: FeedbackDatabase, taker: int) -> list[str]:
     """Take until nothing is left, without giving anything back; what was taken."""
     taken: list[str] = []
-    while len(found := take(db, TASK, REGION, "doubtful", f"t{taker}", n=len(taken) + 2)) > len(taken):
+    while len(found := take(db, TASK, REGION, "audit", f"t{taker}", n=len(taken) + 2)) > len(taken):
         taken = [each.item.example_id for each in found]
     return taken
 
@@ -74,7 +74,7 @@ def write_on(address: str, acknowledged: Connection) -> None:
 @pytest.fixture
 def address_with_items(address: str) -> str:
     with FeedbackDatabase(address) as db:
-        offer_names(db, " ".join(NAMES))
+        offer_names(db, " ".join(NAMES), split="test")
     return address
 
 
