@@ -40,7 +40,9 @@ def network_of(config: Any) -> Network:
     base = BaseModel("random", "random", vision=True)
     # The examples bring their image features along, in the decoder's width: nothing is left to project or to encode.
     seen: Any = SimpleNamespace(marker="", projector=torch.nn.Identity())
-    return Network(base, model, None, embedding, model.model.language_model, head, seen, 32_768)
+    unused: Any = None  # the examples are token ids already
+    decoder = model.model.language_model
+    return Network(base, model, unused, unused, set(), embedding, decoder, head, seen, 32_768)
 
 
 def examples_of(n: int, width: int) -> list[Example]:

@@ -201,7 +201,7 @@ def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _See
     """Say what the checks of the stages will say."""
     few = len(filtered.clean) < MIN_LEFT * filtered.n_sampled or not len(filtered.clean)
     counts = data_views.counts(filtered.clean, task.answer)
-    if few or (filtered.by_reason and not counts.loc["train"].sum()):
+    if few or (filtered.by_reason and not int(counts.loc["train"].sum())):
         yield Finding(what, "bad", _hardly_any(filtered, seen))
         return
     groups, smallest = splits.groups_by_split(filtered.clean), task.benchmark.smallest_gain

@@ -42,7 +42,7 @@ def test_a_planted_label_error_is_found_in_every_split(tmp_path: Path) -> None:
     assert list(result.in_training) == [11]
     assert "examples like it say Yes" in result.in_training[11]
     assert result.auc is not None and result.auc > 0.95
-    unlearned = result.unlearned.set_index("example_id")["likely"]
+    unlearned = dict(zip(result.unlearned["example_id"], result.unlearned["likely"], strict=True))
     assert len(unlearned) == 200 and unlearned["train-11"] == "Yes"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -131,7 +131,8 @@ def for_width(network: Network) -> float:
     The root of the width, so that from what was measured on SmolLM2-135M (5e-4 at 576) models of 7 billion weights come
     to the 2e-4 at which they are usually trained (Dettmers et al. 2023).
     """
-    return min(1.0, math.sqrt(_MEASURED_WIDTH / network.embedding.weight.shape[-1]))  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    weights: Any = network.embedding.weight
+    return min(1.0, math.sqrt(_MEASURED_WIDTH / weights.shape[-1]))
 
 
 def _gradient_norm(parameters: list[nn.Parameter]) -> float:
