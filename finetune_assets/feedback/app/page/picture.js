@@ -35,7 +35,7 @@ export class Picture {
 
   show(url, deep = false) {
     if (!this.loaded.has(url)) this.loaded.set(url, load(url));
-    Object.assign(this, { url, image: this.loaded.get(url) });
+    Object.assign(this, { url, image: this.loaded.get(url), asking: null });
     this.stage.replaceChildren(this.image);
     this.fit();
     this.window.box.hidden = !deep;
@@ -43,11 +43,12 @@ export class Picture {
   }
 
   async #range(url) {
-    // What black and white may be: the values that the image holds.
+    // What black and white may be: the values that the image holds. What is typed before they are known stays.
+    for (const field of [this.window.low, this.window.high]) field.value = "";
     const { low, high } = await this.asked(`${address(url)}&range=1`);
     if (this.url !== url) return;
-    Object.assign(this.window.low, { value: "", placeholder: low });
-    Object.assign(this.window.high, { value: "", placeholder: high });
+    this.window.low.placeholder = low;
+    this.window.high.placeholder = high;
     this.window.range.textContent = `values ${low} to ${high}`;
   }
 
@@ -57,10 +58,10 @@ export class Picture {
     const wrong = low < high ? "" : "White must be above black, both numbers.";
     this.window.high.setCustomValidity(wrong);
     if (wrong) return void this.window.high.reportValidity();
-    const image = load(`${this.url}&low=${low}&high=${high}`);
-    const shown = this.url;
+    // Of two that are on their way the last one counts, whichever comes first.
+    const image = (this.asking = load(`${this.url}&low=${low}&high=${high}`));
     await image.decode().catch(() => {});
-    if (this.url !== shown) return;
+    if (this.asking !== image) return;
     this.image = image;
     this.stage.replaceChildren(image);
     this.#place();
