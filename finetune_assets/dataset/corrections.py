@@ -4,7 +4,8 @@ A decision holds for one example and for what was shown of it: where the questio
 changed since, it is not applied but counted. Where there is no example of its id any more (files were moved, or ids are
 made otherwise than before), it holds for the first example that shows the same. It changes a label and takes a doubt or
 the whole example away; never the split, which was drawn before anybody reviewed. Both labels stay: what counts today,
-and what the source said. A held-out example changes only by a decision that was made blind.
+and what the source said. A held-out example changes only by a decision that was made blind; and one that models chose,
+because they denied its label, is never taken away, as its successors would not be asked what the earlier ones missed.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ PROVENANCE = {
 `source_score`: what the source said, whatever counts today; `reviewed_in`: the queue through which it was chosen
 (`audit`, a random sample; `contested`, what any candidate denied; `doubtful`, what the source doubted); `reviewed_*`
 are missing where nobody reviewed."""
+CONTESTED = "contested"
+"""The queue of what candidates denied (`reviewed_in`): the only one for which models chose the examples."""
 _LOOKED_AT = ["example_id", "split", "system", "question", "image_sha256", "answer", "score", "doubt", "problem"]
 _CHANGED = {"answer": "str", "score": "float64", "doubt": "str", "problem": "str", "detail": "str", **PROVENANCE}
 
@@ -63,6 +66,8 @@ class Outcome(StrEnum):
     TAKEN_IN = "taken in"
     """The source's label was in doubt, whichever was found true."""
     REJECTED = "rejected"
+    DOUBTED = "rejected, but kept as doubtful"
+    """It is held out, and was chosen because a model denied its label."""
     OUTDATED = "outdated"
     """What is asked is no longer what the reviewer saw."""
     UNREADABLE = "unreadable"
@@ -173,8 +178,10 @@ def _decided(row: dict[str, Any], decision: dict[str, Any], answer: Answer) -> t
     }
     if decision["answer"] is None:
         said = f": {decision['comment']}" if decision["comment"] else ""
-        why = {"problem": str(Reason.REJECTED_BY_REVIEWER), "detail": f"rejected by {decision['reviewed_by']}{said}"}
-        return Outcome.REJECTED, change | why
+        why = f"rejected by {decision['reviewed_by']}{said}"
+        if row["split"] in HELD_OUT and decision["queue"] == CONTESTED:
+            return Outcome.DOUBTED, change | {"doubt": why}
+        return Outcome.REJECTED, change | {"problem": str(Reason.REJECTED_BY_REVIEWER), "detail": why}
     read = label(decision["answer"], answer)
     if read is None:
         return Outcome.UNREADABLE, None

@@ -98,6 +98,18 @@ def test_a_rejection_is_the_row_s_problem() -> None:
     assert outcomes == {("train", Outcome.REJECTED): 1}
 
 
+@pytest.mark.parametrize("split", ["calibration", "test"])
+def test_what_a_model_denied_stays_in_the_exam_as_doubtful_when_it_is_rejected(split: str) -> None:
+    one = row("a", split=split)
+    after, outcomes = apply([one], [decision(one, None, blind=True, queue="contested", comment="too dark to say")])
+    assert after["problem"].isna().all()
+    assert after.loc["a", ["doubt", "answer"]].tolist() == ["rejected by anna: too dark to say", "Yes"]
+    assert outcomes == {(split, Outcome.DOUBTED): 1}
+    after, outcomes = apply([one], [decision(one, None, blind=True, queue="audit")])
+    assert after.loc["a", "problem"] == "rejected_by_reviewer"
+    assert outcomes == {(split, Outcome.REJECTED): 1}
+
+
 @pytest.mark.parametrize("changed", [{"question": "Cracked?"}, {"system": "Be brief."}, {"image_sha256": "other"}])
 def test_a_decision_about_what_is_asked_no_longer_is_not_applied(changed: Row) -> None:
     after, outcomes = apply([row("a", **changed)], [decision(row("a"), "No")])

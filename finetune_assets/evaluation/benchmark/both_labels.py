@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from finetune_assets.dataset.corrections import CONTESTED
 from finetune_assets.evaluation.benchmark.pairing import Gain, Pairs, gain
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring import Scoring
 from finetune_assets.evaluation.statistics import SIGNIFICANCE
-
-CONTESTED = "contested"
-"""The queue of what candidates denied (`reviewed_in`): the only one for which models chose the examples."""
 
 
 @dataclass(frozen=True, slots=True)
