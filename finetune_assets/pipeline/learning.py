@@ -48,11 +48,13 @@ class Waiting(BaseModel):
 
 
 class Outage(BaseModel):
-    """A provider that does not answer."""
+    """A provider that cannot be asked."""
 
     since: float
     tries: int
     next_at: float
+    why: str = "it does not answer"
+    """What went wrong the last time: no answer, no key, a refused one."""
 
 
 class Memory(BaseModel):

@@ -56,7 +56,7 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
     def follow_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory()
         if memory.outage and time.time() < memory.outage.next_at:
-            return dg.SkipReason(f"{task.provider} does not answer; it is asked again {_when(memory.outage.next_at)}")
+            return dg.SkipReason(f"{memory.outage.why}; it is asked again {_when(memory.outage.next_at)}")
         learn(_instance_of(context), task, memory)
         if not memory.open and not memory.waiting:
             return dg.SensorResult(skip_reason="no jobs in flight", cursor=memory.model_dump_json())
@@ -151,6 +151,7 @@ def _unreachable(context: dg.SensorEvaluationContext, memory: Memory, error: Pro
         context.log.warning(f"jobs in flight: {len(memory.open)}, but their provider cannot be asked: {error}")
     outage.next_at = now + min(_FIRST_PAUSE_S * 2**outage.tries, _LONGEST_PAUSE_S)
     outage.tries += 1
+    outage.why = str(error)
     memory.outage = outage
     why = f"jobs in flight: {len(memory.open)}; {error}; asked again {_when(outage.next_at)}"
     return dg.SensorResult(skip_reason=why, cursor=memory.model_dump_json())

@@ -190,10 +190,23 @@ def test_a_provider_that_does_not_answer_is_said_and_nothing_is_forgotten(
 
     assert isinstance(first.skip_reason, dg.SkipReason) and isinstance(quiet, dg.SkipReason)
     assert re.search(r"jobs in flight: 1; http://127.0.0.1:9/v1/ does not answer", first.skip_reason.skip_message or "")
-    assert re.search(r"does not answer; it is asked again at \d\d:\d\d:\d\d UTC", quiet.skip_message or "")
+    assert re.search(r"does not answer.*; it is asked again at \d\d:\d\d:\d\d UTC", quiet.skip_message or "")
     outages = [Memory.model_validate_json(result.cursor or "").outage for result in (first, again)]
     assert [outage.tries for outage in outages if outage] == [1, 2]
     assert Memory.model_validate_json(again.cursor or "").open["mono"].job_id == "ftjob-1"
+
+
+def test_a_key_that_is_missing_is_said_at_every_tick_and_not_taken_for_silence(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLM_EXAMPLE_ORG_API_KEY", raising=False)
+    task = make_task(provider="https://llm.example.org/v1")
+    submit(instance, "mono", "ftjob-1")
+    first = tick(task, instance)
+    quiet = job_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
+    assert isinstance(first.skip_reason, dg.SkipReason) and isinstance(quiet, dg.SkipReason)
+    for said in (first.skip_reason.skip_message or "", quiet.skip_message or ""):
+        assert "no API key" in said and "set LLM_EXAMPLE_ORG_API_KEY" in said and "does not answer" not in said
 
 
 def test_a_provider_that_answers_again_is_followed_on(
