@@ -27,7 +27,7 @@ from finetune_assets.server.model import proof
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.front import Front, load_front
 from finetune_assets.server.model.precision import device_and_dtype
-from finetune_assets.server.model.vision import BundledVision, Vision
+from finetune_assets.server.model.vision import BundledVision
 
 
 @dataclass
@@ -44,7 +44,8 @@ class Network:
     embedding: nn.Module
     decoder: Any
     head: Any
-    vision: Vision | None
+    vision: BundledVision | None
+    """The tower of the bundled vision model; None of all others."""
     max_length: int
     whole: str | None = None
     """Why only the model's own forward is right; None where its parts were found to give the same."""

@@ -1,6 +1,6 @@
-"""How a model sees: the bundled vision tower with its projector, and the towers of Hugging Face models.
+"""How the bundled vision model sees: its tower with its projector. Other models see by their own processor and forward.
 
-Both turn images into *features*, which are frozen and so computed once per image, and features into
+It turns images into *features*, which are frozen and so computed once per image, and features into
 embeddings of the language model, one per image slot of a prompt.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -29,19 +29,6 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Vision(Protocol):
-    """What a language model needs in order to see."""
-
-    marker: str
-    """Stands for one image in the rendered prompt."""
-    projector: nn.Module
-    """The trainable part between features and embeddings; `nn.Identity` where the model trains none."""
-
-    def features(self, image: Image) -> Tensor:
-        """Frozen features of one image: float32 `[slots, d_features]`."""
-        ...
-
-
 class BundledVision:
     """EfficientNet-Lite0: its first eleven blocks are frozen, the last five train before the projector or with it.
 
@@ -51,6 +38,7 @@ class BundledVision:
     """
 
     marker = "\ue000image\ue000"
+    """Stands for one image in the rendered prompt."""
 
     def __init__(self, width: int) -> None:
         tower = _efficientnet_lite0()
@@ -129,28 +117,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class HubVision:
-    """The vision half of a Hugging Face image-text-to-text model; its own projector is part of the frozen features."""
-
-    def __init__(self, model: Any, processor: Any) -> None:
-        self.model = model
-        self.processor = processor
-        self.marker: str = processor.image_token
-        self.image_token_id: int = model.config.image_token_id
-        self.projector: nn.Module = nn.Identity()
-
-    @torch.inference_mode()
-    def features(self, image: Image) -> Tensor:
-        """`[slots, d_model]`, as many rows as the model's processor gives the image slots."""
-        inputs = self.processor(text=self.marker, images=[image], return_tensors="pt")
-        inputs = inputs.to(self.model.device, self.model.dtype)  # pixels too: not every tower casts them itself
-        inputs = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", "token_type_ids")}
-        found = self.model.get_image_features(**inputs)
-        found = getattr(found, "pooler_output", found)
-        rows = torch.cat(list(found)) if isinstance(found, list | tuple) else found.flatten(0, -2)
-        return rows.float().cpu().clone()
 
 
 class SteadyLayerNorm(nn.LayerNorm):
