@@ -102,7 +102,7 @@ def test_a_rejection_is_the_row_s_problem() -> None:
 def test_what_a_model_denied_stays_in_the_exam_as_doubtful_when_it_is_rejected(split: str) -> None:
     one = row("a", split=split)
     after, outcomes = apply([one], [decision(one, None, blind=True, queue="contested", comment="too dark to say")])
-    assert after["problem"].isna().all()
+    assert after["problem"].isna().tolist() == [True]
     assert after.loc["a", ["doubt", "answer"]].tolist() == ["rejected by anna: too dark to say", "Yes"]
     assert outcomes == {(split, Outcome.DOUBTED): 1}
     after, outcomes = apply([one], [decision(one, None, blind=True, queue="audit")])

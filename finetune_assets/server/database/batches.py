@@ -54,15 +54,17 @@ class BatchStore:
 
     def create(self, request: BatchRequest) -> Batch:
         """Add a batch to those that are worked on."""
+        now = int(time.time())
         batch = Batch(
             id=new_id("batch_"),
+            created_at=now,
             status=VALIDATING,
             endpoint=request.endpoint,
             input_file_id=request.input_file_id,
             completion_window=request.completion_window,
             meta=request.metadata,
             output_expires_in=request.output_expires_in,
-            expires_at=int(time.time()) + WINDOW_SECONDS,
+            expires_at=now + WINDOW_SECONDS,
             stamps={},
         )
         with self._database.writing() as session:

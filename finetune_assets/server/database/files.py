@@ -126,13 +126,15 @@ class FileStore:
         incoming.placed = True
         if expires_in is None:
             expires_in = KEPT_SECONDS.get(purpose)
+        now = int(time.time())
         row = StoredFile(
             id=new_id("file-"),
+            created_at=now,
             filename=filename,
             purpose=purpose,
             bytes=incoming.size,
             content=incoming.content,
-            expires_at=None if expires_in is None else int(time.time()) + expires_in,
+            expires_at=None if expires_in is None else now + expires_in,
         )
         session.add(row)
         return row

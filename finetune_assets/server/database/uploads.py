@@ -54,14 +54,16 @@ class UploadStore:
 
     def create(self, *, filename: str, purpose: str, size: int, mime_type: str, file_expires_in: int | None) -> Upload:
         """Announce a file of `size` bytes, to be kept for `file_expires_in` seconds once it is complete."""
+        now = int(time.time())
         upload = Upload(
             id=new_id("upload_"),
+            created_at=now,
             status=PENDING,
             filename=filename,
             purpose=purpose,
             bytes=size,
             mime_type=mime_type,
-            expires_at=int(time.time()) + LIFETIME_SECONDS,
+            expires_at=now + LIFETIME_SECONDS,
             file_expires_in=file_expires_in,
         )
         with self._database.writing() as session:
