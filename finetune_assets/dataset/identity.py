@@ -23,6 +23,8 @@ MISSING = frozenset(
 """How tables say that there is nothing, in the one form of names."""
 _MAX_NAME_BYTES = 120
 """Of a region's name in UTF-8: with its endings it has to be a file's name, which has 255."""
+_NAMES_KEPT = 16_384
+"""More than a source may have regions: records come in any order, and each names one."""
 _INTEGER = re.compile(r"0*([0-9]+?)(?:\.0*)?")
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?e\+?[0-9]{1,3}")
 
@@ -47,7 +49,12 @@ def group_name(value: object) -> str:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    name = folded(str(value))
+    return _group_name(str(value))
+
+
+@lru_cache(_NAMES_KEPT)
+def _group_name(text: str) -> str:
+    name = folded(text)
     if name in MISSING:
         return ""
     if _EXPONENT.fullmatch(name) and float(name).is_integer():
@@ -66,7 +73,7 @@ def region_name(text: object) -> str:
     return "" if text is None else _region_name(str(text))
 
 
-@lru_cache(4096)
+@lru_cache(_NAMES_KEPT)
 def _region_name(text: str) -> str:
     spelled = folded(text)
     if spelled in MISSING:

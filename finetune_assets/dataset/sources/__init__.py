@@ -1,13 +1,14 @@
 """Where labelled examples come from: one module per kind of source, one way to read them all.
 
-Each module has `read`, which streams the examples of one region, and `regions`, which streams the region of every
-record. Here is what all of them have in common.
+Each module has `read`, which streams the examples of one region, or of all of them where that is "", and `regions`,
+which streams the region of every record. Here is what all of them have in common.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -62,6 +63,8 @@ _MODULES: dict[str, Any] = {
     "sql": sql,
 }
 _HASHED = ("system", "question", "answer", "score", "image", "group", "subgroup", "doubt", "problem")
+_LOOK_AT_CLOCK = 1_000
+"""Examples between two looks."""
 MAX_REGIONS = 10_000
 """Most regions that are discovered; more are a sign that the wrong column was named."""
 
@@ -146,21 +149,47 @@ def _all_files(folder: UPath) -> list[UPath]:
 
 
 class Digest:
-    """Hashes a region's examples while they stream by; the same for the same examples, wherever in a file they are."""
+    """Hashes a region's examples while they stream by; the same for the same examples, wherever in a file they are.
+
+    A row of which not even the question or image can be read does not count: it may be of any region.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=8)
 
+    def add(self, example: Example) -> None:
+        """Hash one more."""
+        if example.problem is not None and not example.question and example.image is None:
+            return
+        # Lines move when other regions' rows come and go, and a broken row is named after its line.
+        name = example.id if example.problem is None else None
+        self._hash.update(orjson.dumps([name, *(getattr(example, field) for field in _HASHED)], default=_plain))
+
     def over(self, examples: Iterable[Example]) -> Iterator[Example]:
         """Yield the examples, hashed."""
         for example in examples:
-            # Lines move when other regions' rows come and go, and a broken row is named after its line.
-            name = example.id if example.problem is None else None
-            self._hash.update(orjson.dumps([name, *(getattr(example, field) for field in _HASHED)], default=_plain))
+            self.add(example)
             yield example
 
     def __str__(self) -> str:
         return self._hash.hexdigest()
+
+
+def digests(source: Source, regions: Collection[str], answer: Answer, until: float) -> dict[str, str] | None:
+    """Hash the rows of regions in one reading of the source; None where time was up, by the monotonic clock.
+
+    A region that the data does not have is missing from the answer.
+
+    Raises:
+        SourceError: the source cannot be opened, is not of its format at all, or one of its regions has no meaning.
+    """
+    wanted, found = set(regions), dict[str, Digest]()
+    for number, example in enumerate(_MODULES[source.kind].read(source, "", answer)):
+        if number % _LOOK_AT_CLOCK == 0 and time.monotonic() > until:
+            return None
+        if example.region in wanted:
+            found.setdefault(example.region, Digest()).add(example)
+    return {region: str(digest) for region, digest in found.items()}
 
 
 def _plain(value: object) -> str:

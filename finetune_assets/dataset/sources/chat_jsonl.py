@@ -34,13 +34,13 @@ def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Examp
     """
     groups = Named("source.group_field", source.group_field, source.group_pattern)
     splits = Named("source.split_field", source.split_field)
-    for origin, line in _lines(source, region):
+    for record, line in _lines(source, region):
         if isinstance(line, JsonProblem):
-            yield origin.problem(Reason.MALFORMED_LINE, line.message)
+            yield record.problem(Reason.MALFORMED_LINE, line.message)
             continue
         chat = _chat(line)
         found_region = _region(source, line, "" if isinstance(chat, str) else chat.question)
-        if found_region not in ("", region):
+        if (origin := record.of(found_region)) is None:
             continue
         if isinstance(chat, str):
             yield origin.problem(Reason.MALFORMED_LINE, f"{origin.words} {chat}")

@@ -38,7 +38,7 @@ def needed(source: Columns) -> list[str]:
 
 
 def read_tables(source: Columns, tables: Iterable[Table], region: str, answer: Answer) -> Iterator[Example]:
-    """Stream the examples of one region; a row without a readable region is reported in every region."""
+    """Stream the examples of one region ("" for all); a row without a readable region is reported in every region."""
     belongs = Belongs(source)
     votes = _votes(source, tables, region, answer, belongs)
     if source.annotator is None:
@@ -83,8 +83,9 @@ class _RowReader:
         if isinstance(row, str):
             return origin.problem(Reason.MALFORMED_LINE, row)
         region = region_of(self._source, row)
-        if region not in ("", origin.region):
+        if (of_region := origin.of(region)) is None:
             return None
+        origin = of_region
         texts = {column: text(cell(row, column), self._source.dialect.empties) for column in self._columns}
         empty = None
         if not all(texts.values()):

@@ -56,7 +56,7 @@ def regions(source: DicomSource) -> Iterator[str]:
 
 
 def _tables(source: DicomSource, region: str | None) -> Iterator[Table]:
-    """One table of all files; `region` is the only one whose pixels are wanted, None where no pixels are."""
+    """One table of all files; `region` is the one whose pixels are wanted, "" where all are, None where none are."""
     folder = locate(source.path, source.folder)
     labels = _Labels(source)
     root = folder if folder.is_dir() else folder.parent
@@ -76,7 +76,7 @@ def _rows(
         row |= labels.of(row)
         if region is None:
             yield number, row
-        elif region_of(source, row) in ("", region):
+        elif not region or region_of(source, row) in ("", region):
             found = _opened(file, with_pixels=True)
             yield from (
                 (number, shown) for shown in ([found] if isinstance(found, str) else _images(source, found, row))

@@ -28,15 +28,15 @@ def read(source: ElpvSource, region: str, answer: Answer) -> Iterator[Example]:
     """
     labels, lines = _labels()
     for number, line in enumerate(lines, 1):
-        origin = Origin(region, UPath(labels), number)
+        record = Origin(region, UPath(labels), number)
         try:
             path, probability, module_type = line.split()
             score = float(probability)
         except ValueError:
             detail = f"line {number} must be path, probability and module type, found {line[:60]!r}"
-            yield origin.problem(Reason.MALFORMED_LINE, detail)
+            yield record.problem(Reason.MALFORMED_LINE, detail)
             continue
-        if module_type == region:
+        if origin := record.of(module_type):
             doubt = f"the experts' defect probability is {score:.2f}" if 0 < score < 1 else None
             image = str(labels.parent / path)
             made = origin.example(score > 0.5, answer, id=Path(path).stem, question=source.question, image=image)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import orjson
@@ -43,6 +44,8 @@ def read(source: GeneratedSource, region: str, answer: Answer) -> Iterator[Examp
     Raises:
         SourceError: there is no such relation.
     """
+    if not region:
+        return chain.from_iterable(read(source, relation, answer) for relation in _PHRASES)
     if region not in _PHRASES:
         raise SourceError(f"source generated, {source.what}: has the regions {', '.join(_PHRASES)}, not {region}")
     table = _made(source, region)

@@ -47,16 +47,17 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
                 f"{images}: there is no such folder; source.images is relative to the folder of {path.name}"
             )
         for number, entry in enumerate(_entries(path), 1):
-            origin = Origin(region, path, number, "entry")
+            record = Origin(region, path, number, "entry")
             for asked in _questions(source, path, entry):
+                if (origin := record.of(asked.region or "")) is None:
+                    continue
                 if isinstance(asked, _Broken):
-                    if asked.region in (None, region):
-                        yield origin.problem(asked.reason, f"{origin.words} {asked.detail}")
+                    yield origin.problem(asked.reason, f"{origin.words} {asked.detail}")
                 elif not asked.region:
                     yield origin.missing(_wanted(source))
-                elif asked.region == region and (lacks := belongs.lacks(entry)):
+                elif lacks := belongs.lacks(entry):
                     yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} ({asked.filename}) {lacks}")
-                elif asked.region == region:
+                else:
                     folder = images.name if "*" in source.images else ""
                     fields: dict[str, Any] = {
                         "id": f"{asked.filename}:{key(asked.question, folder)[:8]}",

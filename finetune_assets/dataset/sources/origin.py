@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from upath import UPath
@@ -21,6 +21,7 @@ class Origin:
     """One record of a source, as it is read for one region."""
 
     region: str
+    """"" where every region is read."""
     path: UPath
     number: int
     """Of the record, from 1."""
@@ -33,6 +34,12 @@ class Origin:
     def words(self) -> str:
         """The record in words, such as `line 3`."""
         return f"{self.record} {self.number}"
+
+    def of(self, region: str) -> Origin | None:
+        """Take the record for one of the region that it names ("" for none); None where another region is read."""
+        if not region or region == self.region:
+            return self
+        return None if self.region else replace(self, region=region)
 
     def problem(self, reason: Reason, detail: str) -> Example:
         """Build the row of a record that is no example at all."""

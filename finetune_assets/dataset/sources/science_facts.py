@@ -36,12 +36,16 @@ class Fact:
     explanation: str
 
 
-def read(_: ScienceFactsSource, region: str, answer: Answer) -> Iterator[Example]:
+def read(source: ScienceFactsSource, region: str, answer: Answer) -> Iterator[Example]:
     """Stream the facts of one science.
 
     Raises:
         SourceError: there is no such science here, or its package is not installed.
     """
+    if not region:
+        for science in _SCIENCES:
+            yield from read(source, science, answer)
+        return
     if region not in _SCIENCES:
         raise SourceError(f"source science_facts: has the regions {', '.join(_SCIENCES)}, not {region}")
     package, facts = _SCIENCES[region]

@@ -40,17 +40,19 @@ def read(source: ScoredImagesSource, region: str, answer: Answer) -> Iterator[Ex
     for table in _tables(source):
         belongs = Belongs(source, group=_UNNAMED if _has_a_group(table) else None)
         answers = AnswerCells(source, source.score, table, answer)
-        for origin, row in table.records(region):
+        for record, row in table.records(region):
             if isinstance(row, str):
-                yield origin.problem(Reason.MALFORMED_LINE, row)
+                yield record.problem(Reason.MALFORMED_LINE, row)
                 continue
             found_region = region_of(source, row)
+            if (origin := record.of(found_region)) is None:
+                continue
             if not found_region:
                 matches = "" if source.region_pattern is None else " that matches source.region_pattern"
                 yield origin.missing(f"{words_of(source.region)}{matches}")
-            elif found_region == region and (lacks := belongs.lacks(row)):
+            elif lacks := belongs.lacks(row):
                 yield origin.problem(Reason.MISSING_FIELD, f"{origin.words} {lacks}")
-            elif found_region == region:
+            else:
                 yield _example(source, origin, row, answers, belongs)
         belongs.require(table.path)
 

@@ -1,11 +1,16 @@
+import math
+from collections import deque
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from finetune_assets.dataset.sources import MAX_REGIONS, Digest, discover, read, version
+from finetune_assets.dataset.sources import MAX_REGIONS, Digest, digests, discover, read, version
 from finetune_assets.errors import SourceError
 from finetune_assets.task import BinaryAnswer
-from finetune_assets.task.sources import ElpvSource, HuggingFaceSource, ImageQaSource, ScoredImagesSource
+from finetune_assets.task.all_sources import Source
+from finetune_assets.task.sources import ElpvSource, HuggingFaceSource, ImageQaSource, ScoredImagesSource, TableSource
 
 INPUTS = Path(__file__).parents[3] / "data" / "inputs"
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
@@ -74,9 +79,9 @@ def test_the_version_of_a_source_changes_with_its_files(tmp_path: Path) -> None:
     assert version(HuggingFaceSource(kind="huggingface", name="allenai/sciq")).startswith("allenai/sciq 20")
 
 
-def digest(source: ScoredImagesSource, region: str) -> str:
+def digest(source: Source, region: str) -> str:
     found = Digest()
-    assert all(found.over(read(source, region, ANSWER)))
+    deque(found.over(read(source, region, ANSWER)), maxlen=0)
     return str(found)
 
 
@@ -90,3 +95,38 @@ def test_the_digest_of_a_region_is_of_its_own_rows_wherever_they_are(tmp_path: P
 def test_the_digest_of_a_region_changes_with_a_label_a_row_or_an_image(tmp_path: Path, rows: str) -> None:
     before = digest(scored(tmp_path, "a.png,0,r1\nb.png,9,r1\n"), "r1")
     assert digest(scored(tmp_path, rows), "r1") != before
+
+
+CELLS = st.sampled_from(["r1", "R2", "", "r 3", "!"])
+ROWS = st.lists(st.tuples(CELLS, st.sampled_from(["0", "1", "9", "", "x"]), st.integers(0, 9)), max_size=30)
+
+
+@pytest.mark.parametrize("votes", [False, True])
+@given(rows=ROWS)
+def test_one_reading_gives_every_region_the_digest_that_it_has_alone(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, int]], votes: bool
+) -> None:
+    table = tmp_path_factory.mktemp("rows") / "rows.csv"
+    lines = [f"{region},{label},is {number} odd?,{number % 3}" for region, label, number in rows]
+    table.write_text("\n".join(["region,label,question,who", *lines, "broken"]))
+    fields = {"kind": "table", "path": str(table), "question": "{question}", "answer": "{label}", "region": "{region}"}
+    source = TableSource.model_validate(fields | ({"annotator": "{who}"} if votes else {}))
+    alone = {region: digest(source, region) for region in discover(source)}
+    assert digests(source, alone, ANSWER, math.inf) == alone
+
+
+def test_one_reading_gives_the_digests_of_packages_and_of_files_in_other_layouts() -> None:
+    table = str(INPUTS / "image_qa" / "qa_letters.json")
+    settings = {"kind": "image_qa", "path": table, "images": "images", "region_from_question": "(left|above)"}
+    panels = str(INPUTS / "scored_images" / "panels.csv")
+    for source in (
+        ImageQaSource.model_validate(settings),
+        ScoredImagesSource(kind="scored_images", path=panels),
+        ElpvSource(kind="elpv"),
+    ):
+        alone = {region: digest(source, region) for region in discover(source)}
+        assert digests(source, alone, ANSWER, math.inf) == alone
+
+
+def test_a_reading_that_takes_too_long_gives_no_digests(tmp_path: Path) -> None:
+    assert digests(scored(tmp_path, "a.png,0,r1\n"), ["r1"], ANSWER, -math.inf) is None
