@@ -10,9 +10,9 @@ import dagster as dg
 
 from finetune_assets.errors import TaskError, TaskFileError
 from finetune_assets.pipeline.component import broken_task, build_task
-from finetune_assets.pipeline.jobs_overview import jobs_overview
-from finetune_assets.pipeline.leaderboard import gains_by_region
 from finetune_assets.pipeline.resources import output_resources
+from finetune_assets.pipeline.shown.jobs_overview import jobs_overview
+from finetune_assets.pipeline.shown.leaderboard import gains_by_region
 from finetune_assets.preflight.tasks import require_names
 from finetune_assets.task import Task, read_task, task_names
 

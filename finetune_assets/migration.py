@@ -25,12 +25,13 @@ from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.statistics import verdict
-from finetune_assets.pipeline import spending, views
-from finetune_assets.pipeline.assets import job_request
 from finetune_assets.pipeline.io_manager import write_json, write_parquet
 from finetune_assets.pipeline.predictions import predict
 from finetune_assets.pipeline.resources import Outputs, default_root
+from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import Region
+from finetune_assets.pipeline.stages import spending
+from finetune_assets.pipeline.stages.assets import job_request
 from finetune_assets.provider import fine_tuning, lifecycle
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client, asked_as, connect

@@ -24,10 +24,10 @@ from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.promotion import Champion
-from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.predictions import settings
 from finetune_assets.pipeline.resources import Outputs, default_root
 from finetune_assets.pipeline.stage import Region, task_fingerprint
+from finetune_assets.pipeline.stages.champion import standing
 from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.completions import Messages, Reply

@@ -35,8 +35,11 @@ def test_the_layers_hold() -> None:
         ),
         ("transformers", ("server/base_models.py", "server/export.py", "server/generation", "server/model")),
         ("fastapi", ("server/api", "server/app.py", "server/services.py")),
-        ("starlette", ("feedback/app", "pipeline/webhooks.py", "server/api", "server/app.py")),
-        ("uvicorn", ("feedback/app/server.py", "pipeline/webhooks.py", "server/app.py", "server/connections.py")),
+        ("starlette", ("feedback/app", "pipeline/following/webhooks.py", "server/api", "server/app.py")),
+        (
+            "uvicorn",
+            ("feedback/app/server.py", "pipeline/following/webhooks.py", "server/app.py", "server/connections.py"),
+        ),
         (
             "PIL",
             (

@@ -14,9 +14,9 @@ from finetune_assets.errors import EvaluationError, TaskError
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
-from finetune_assets.pipeline.champion import standing
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.stage import Region
+from finetune_assets.pipeline.stages.champion import standing
 from finetune_assets.predictor import Predicted, Predictor, Question, read_questions
 from finetune_assets.provider.completions import Reply, Token
 from finetune_assets.task import NumberAnswer

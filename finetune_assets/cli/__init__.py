@@ -306,7 +306,7 @@ def webhooks(
     Optional: without them the job sensor asks OpenAI or Azure every half minute. The signing secret is taken from
     OPENAI_WEBHOOK_SECRET. A proxy or tunnel of yours hands the webhooks on.
     """
-    from finetune_assets.pipeline.webhooks import serve
+    from finetune_assets.pipeline.following.webhooks import serve
     from finetune_assets.processes import dagster_home
 
     serve(dagster_home(), port)

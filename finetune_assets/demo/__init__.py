@@ -18,9 +18,9 @@ from upath import UPath
 from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
 from finetune_assets.demo.progress import STAGES, Display, RegionState, clock
 from finetune_assets.demo.results import SUMMARY, output, read, results, show
-from finetune_assets.pipeline.leaderboard import write_leaderboard
 from finetune_assets.pipeline.partitions import register_regions
 from finetune_assets.pipeline.resources import default_root
+from finetune_assets.pipeline.shown.leaderboard import write_leaderboard
 from finetune_assets.pipeline.stage import PREPARE, task_fingerprint
 from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, our_command
 from finetune_assets.processes.shared import Joined

@@ -8,14 +8,15 @@ import dagster as dg
 from pydantic import BaseModel, RootModel
 
 from finetune_assets.errors import TaskError
-from finetune_assets.pipeline.assets import ASSETS
-from finetune_assets.pipeline.champion import champion
-from finetune_assets.pipeline.feedback_sensor import feedback_sensor
-from finetune_assets.pipeline.human_feedback import human_feedback
-from finetune_assets.pipeline.model_checks import MODEL_STAYS
-from finetune_assets.pipeline.model_watch import model_sensor
-from finetune_assets.pipeline.schedules import rerun_schedule
-from finetune_assets.pipeline.sensors import job_sensor, region_sensor
+from finetune_assets.pipeline.checks.model_checks import MODEL_STAYS
+from finetune_assets.pipeline.following.job_sensor import job_sensor
+from finetune_assets.pipeline.following.model_watch import model_sensor
+from finetune_assets.pipeline.reruns.feedback_sensor import feedback_sensor
+from finetune_assets.pipeline.reruns.region_sensor import region_sensor
+from finetune_assets.pipeline.reruns.schedules import rerun_schedule
+from finetune_assets.pipeline.stages.assets import ASSETS
+from finetune_assets.pipeline.stages.champion import champion
+from finetune_assets.pipeline.stages.human_feedback import human_feedback
 from finetune_assets.task import Task
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.faults import nearest

@@ -12,7 +12,7 @@ from upath import UPath
 
 from finetune_assets import __version__
 from finetune_assets.dataset.image_store import ImageStore
-from finetune_assets.pipeline.checks import Check, as_asked
+from finetune_assets.pipeline.checks.check import Check, as_asked
 from finetune_assets.pipeline.partitions import region_partitions
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.task import Task

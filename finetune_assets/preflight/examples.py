@@ -32,7 +32,8 @@ from finetune_assets.dataset.sources import discover, read
 from finetune_assets.dataset.sources.noticed import notice
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import SourceError
-from finetune_assets.pipeline import checks, data_views
+from finetune_assets.pipeline.checks import data_checks
+from finetune_assets.pipeline.shown import data_views
 from finetune_assets.preflight import costs, seeds
 from finetune_assets.preflight.finding import Finding, Remark, State
 from finetune_assets.preflight.names import refused
@@ -95,7 +96,7 @@ def findings(task: Task, region: str, watch: Watch = silent) -> Iterator[Finding
         except SourceError as error:
             yield Finding(what, "bad", refused(task, error).words)
             return
-        if (doubts := notice(task.source, region, task.answer).doubts) and checks.CLEAR_NAMES.asked(task):
+        if (doubts := notice(task.source, region, task.answer).doubts) and data_checks.CLEAR_NAMES.asked(task):
             yield Finding(what, "warning", "; ".join(doubts))
         watch(f"{what}: opening images")
         pictures = list(_images(what, seen, UPath(folder)))
@@ -207,17 +208,19 @@ def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _See
     groups, smallest = splits.groups_by_split(filtered.clean), task.benchmark.smallest_gain
     n_test = int(counts.loc["test"].sum())
     verdicts = {
-        checks.ENOUGH_EXAMPLES: checks.enough_examples(region, counts, groups, filtered.by_reason),
-        checks.GAIN_CAN_BE_SHOWN: checks.gain_can_be_shown(region, n_test, groups["test"], smallest),
-        checks.BOTH_ANSWERS: checks.both_answers(region, counts, task.answer),
-        checks.LITTLE_QUARANTINE: checks.little_quarantine(region, len(filtered.quarantine), filtered.n_sampled),
+        data_checks.ENOUGH_EXAMPLES: data_checks.enough_examples(region, counts, groups, filtered.by_reason),
+        data_checks.GAIN_CAN_BE_SHOWN: data_checks.gain_can_be_shown(region, n_test, groups["test"], smallest),
+        data_checks.BOTH_ANSWERS: data_checks.both_answers(region, counts, task.answer),
+        data_checks.LITTLE_QUARANTINE: data_checks.little_quarantine(
+            region, len(filtered.quarantine), filtered.n_sampled
+        ),
     }
     for check, verdict in verdicts.items():
         if not verdict.passed and check.asked(task):
             state: State = "bad" if check.severity(task) == "error" else "warning"
-            first = f" {_most_common(filtered)}." if check is checks.LITTLE_QUARANTINE else ""
+            first = f" {_most_common(filtered)}." if check is data_checks.LITTLE_QUARANTINE else ""
             yield Finding(what, state, f"{verdict.description}{first}")
-    passed = verdicts[checks.ENOUGH_EXAMPLES].passed and verdicts[checks.BOTH_ANSWERS].passed
+    passed = verdicts[data_checks.ENOUGH_EXAMPLES].passed and verdicts[data_checks.BOTH_ANSWERS].passed
     if passed:
         sizes = ", ".join(f"{int(n)} {split}" for split, n in counts.sum(axis="columns").items())
         aside = f"; {len(filtered.quarantine):,} are set aside" if len(filtered.quarantine) else ""

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from finetune_assets.dataset import splits
-from finetune_assets.pipeline import checks, data_views
+from finetune_assets.pipeline.checks import data_checks
+from finetune_assets.pipeline.shown import data_views
 from finetune_assets.preflight.finding import Finding
 from finetune_assets.task import SPLITS, Split, Task
 
@@ -80,5 +81,5 @@ def _suffices(task: Task, seed: int, names: np.ndarray, of_row: np.ndarray, labe
     ]
     counts = pd.DataFrame(numbers, index=pd.Index(SPLITS, name="split"), columns=pd.Index(columns))
     groups: dict[Split, int] = {split: len(np.unique(of_row[drawn == place])) for place, split in enumerate(SPLITS)}
-    enough = checks.enough_examples("", counts, groups).passed
-    return bool(enough and checks.both_answers("", counts, task.answer).passed)
+    enough = data_checks.enough_examples("", counts, groups).passed
+    return bool(enough and data_checks.both_answers("", counts, task.answer).passed)

@@ -149,7 +149,7 @@ def _install_base_models(say: Say) -> None:
 
 
 def _prepare_home(home: Path, say: Say) -> None:
-    from finetune_assets.pipeline.interrupted import end_interrupted_runs
+    from finetune_assets.pipeline.reruns.interrupted import end_interrupted_runs
 
     _require_no_other_daemon(home)
     if (home / "history").exists() and (n := end_interrupted_runs(home)):

@@ -9,11 +9,11 @@ from typing import Any
 
 import dagster as dg
 
-from finetune_assets.pipeline.assets import ASSETS
-from finetune_assets.pipeline.champion import champion
-from finetune_assets.pipeline.human_feedback import human_feedback
 from finetune_assets.pipeline.resources import output_resources
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
+from finetune_assets.pipeline.stages.assets import ASSETS
+from finetune_assets.pipeline.stages.champion import champion
+from finetune_assets.pipeline.stages.human_feedback import human_feedback
 from finetune_assets.task import Task
 from finetune_assets_tests.dataset.pictures import picture, put
 

@@ -1,0 +1,179 @@
+"""What the job sensor asks the provider, and what it makes of the answers.
+
+The provider's list of jobs is read in pages, as far as a tick's time reaches, and the next tick goes on from there.
+A provider on this machine is asked at every tick, another one every half minute, or when something was submitted. A
+job of which a webhook says that it has ended is asked about at once and on its own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import dagster as dg
+
+from finetune_assets.pipeline.checks import model_checks
+from finetune_assets.pipeline.following.memory import Memory, Submitted, Waiting
+from finetune_assets.pipeline.stage import asset_key
+from finetune_assets.provider import fine_tuning
+from finetune_assets.provider.client import Client
+from finetune_assets.provider.local_server import is_loopback
+from finetune_assets.task import Task
+
+MAX_RUNS_PER_TICK = 100
+MAX_EVENTS_PER_TICK = 100
+"""Observations; the daemon stores each on its own."""
+MAX_LISTS_PER_TICK = 101
+MAX_PROGRESS_PER_TICK = 20
+"""Running jobs whose events are read in one tick; each costs a request."""
+LIST_SECONDS = 25
+"""How long a tick reads the provider's list; it is ended after 60."""
+ASKED_SECONDS = 600
+"""How long a requested submission keeps its place although nothing is heard of it."""
+
+Event = dg.AssetObservation | dg.AssetCheckEvaluation
+Answer = fine_tuning.Job | fine_tuning.Progress | None
+"""A job that has ended, where another one stands, or None for one that the provider does not know."""
+
+
+def follow(client: Client, task: Task, memory: Memory) -> tuple[list[dg.RunRequest], list[Event]]:
+    """Ask how the open jobs stand; those that have ended leave the memory.
+
+    Raises:
+        ProviderError: the provider does not answer.
+    """
+    memory.tick += 1
+    requests: list[dg.RunRequest] = []
+    events: list[Event] = []
+    unfinished: dict[str, fine_tuning.Progress] = {}
+    for region, job in _ask(client, memory).items():
+        submitted = memory.open[region]
+        if isinstance(job, fine_tuning.Progress):
+            unfinished[region] = job
+        elif job is None or job.status in fine_tuning.FAILED:
+            events.append(_failure(task, region, submitted, job))
+            del memory.open[region]
+        elif len(requests) < MAX_RUNS_PER_TICK:
+            requests.append(_evaluation(task, region, submitted))
+            del memory.open[region]
+        else:
+            memory.list_at = 0
+    return requests, events + _news(client, task, memory, unfinished)
+
+
+def _ask(client: Client, memory: Memory) -> dict[str, Answer]:
+    """Return how jobs stand, by region: those that a webhook named, and all of them where the list is due."""
+    jobs = _ask_about_hinted(client, memory)
+    return jobs | _read_list(client, memory) if memory.list_is_due() else jobs
+
+
+def _ask_about_hinted(client: Client, memory: Memory) -> dict[str, Answer]:
+    """Return the jobs that have really ended; of the others the list will tell."""
+    jobs: dict[str, Answer] = {}
+    for region in memory.hinted()[:MAX_PROGRESS_PER_TICK]:
+        submitted = memory.open[region]
+        submitted.hinted = False
+        job = fine_tuning.look_up(client, submitted.job_id)
+        if not isinstance(job, fine_tuning.Progress):
+            jobs[region] = job
+    return jobs
+
+
+def _read_list(client: Client, memory: Memory) -> dict[str, Answer]:
+    """Return the jobs of regions, as far as this tick reads the list; None is one that the provider has lost."""
+    wanted = {submitted.job_id for submitted in memory.open.values()}
+    listed = fine_tuning.find_jobs(client, wanted, after=memory.list_after, seconds=LIST_SECONDS)
+    found = listed.ended | listed.standing
+    jobs: dict[str, Answer] = {}
+    for region, submitted in memory.open.items():
+        if submitted.job_id in found:
+            submitted.sweep = memory.sweep
+            jobs[region] = found[submitted.job_id]
+    if listed.stopped_after is None:
+        missing = [region for region, submitted in memory.open.items() if submitted.sweep < memory.sweep]
+        for region in missing[:MAX_PROGRESS_PER_TICK]:
+            jobs[region] = fine_tuning.look_up(client, memory.open[region].job_id)
+        memory.sweep += 1
+        if not is_loopback(client.base_url.host):
+            memory.rest()
+    memory.list_after = listed.stopped_after
+    return jobs
+
+
+def submissions(client: Client, task: Task, memory: Memory) -> list[dg.RunRequest]:
+    """Request as many of the waiting submissions as there are free places; first come, first served.
+
+    Raises:
+        ProviderError: the provider does not answer.
+    """
+    if not memory.waiting:
+        return []
+    now = time.time()
+    asked = sum(now - waiting.asked_at < ASKED_SECONDS for waiting in memory.waiting.values())
+    free = len(memory.waiting)
+    if task.max_open_jobs is not None:
+        free = task.max_open_jobs - len(fine_tuning.open_jobs(client)) - asked
+    requests: list[dg.RunRequest] = []
+    for region, waiting in memory.waiting.items():
+        if len(requests) < free and now - waiting.asked_at >= ASKED_SECONDS:
+            waiting.asked_at = now
+            requests.append(_submission(task, region, waiting))
+    return requests
+
+
+def _evaluation(task: Task, region: str, submitted: Submitted) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{submitted.job_id}:{submitted.storage_id}",
+        job_name=f"{task.task}_evaluate",
+        partition_key=region,
+        tags={"finetune_assets/job_id": submitted.job_id},
+    )
+
+
+def _submission(task: Task, region: str, waiting: Waiting) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{region}:{waiting.storage_id}:{waiting.asked_at:.0f}",
+        job_name=f"{task.task}_prepare",
+        partition_key=region,
+        asset_selection=[asset_key(task, "finetune_job")],
+    )
+
+
+def _failure(task: Task, region: str, submitted: Submitted, job: fine_tuning.Job | None) -> dg.AssetCheckEvaluation:
+    unknown = f"the provider does not know job {submitted.job_id}. Materialise finetune_job again for a new job."
+    return dg.AssetCheckEvaluation(
+        asset_key=asset_key(task, "finetuned_model"),
+        check_name=model_checks.JOB_SUCCEEDED.name,
+        passed=False,
+        description=f"Region {region}: {model_checks.job_verdict(job) if job else unknown}",
+        metadata={"job_id": submitted.job_id},
+        blocking=True,
+        partition=region,
+    )
+
+
+def _news(client: Client, task: Task, memory: Memory, unfinished: dict[str, fine_tuning.Progress]) -> list[Event]:
+    """Observe the progress of jobs where there is any; what a tick has no room for waits for the next ones."""
+    pages = math.ceil(len(memory.open) / fine_tuning.PAGE)
+    room = max(1, min(MAX_PROGRESS_PER_TICK, MAX_LISTS_PER_TICK - pages))
+    running = [region for region, known in unfinished.items() if known.status == "running"]
+    passed_over = set(sorted(running, key=lambda region: memory.open[region].looked)[room:])
+    events: list[Event] = []
+    for region, known in unfinished.items():
+        if region in passed_over or len(events) == MAX_EVENTS_PER_TICK:
+            continue
+        submitted = memory.open[region]
+        submitted.looked = memory.tick
+        progress = fine_tuning.with_step(client, submitted.job_id, known)
+        if str(progress) != submitted.said:
+            submitted.said = str(progress)
+            events.append(_observation(task, region, submitted, progress))
+    return events
+
+
+def _observation(task: Task, region: str, submitted: Submitted, progress: fine_tuning.Progress) -> dg.AssetObservation:
+    known = {name: value for name, value in vars(progress).items() if value is not None}
+    if finish := known.pop("estimated_finish", None):
+        known["estimated_finish"] = dg.MetadataValue.timestamp(float(finish))
+    key = asset_key(task, "finetuned_model")
+    return dg.AssetObservation(key, str(progress), metadata={"job_id": submitted.job_id, **known}, partition=region)

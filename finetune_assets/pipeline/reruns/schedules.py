@@ -1,0 +1,72 @@
+"""The schedule that looks at a task again without being asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from finetune_assets.errors import FinetuneAssetsError, SourceError
+from finetune_assets.pipeline.partitions import known_regions
+from finetune_assets.pipeline.reruns.changes import WHY, at_work, changed_data, decided_anew, news
+from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.stage import Region
+from finetune_assets.pipeline.stages import reviews
+from finetune_assets.task import Rerun, Task
+
+
+def rerun_schedule(task: Task, rerun: Rerun) -> dg.ScheduleDefinition:
+    """Return the schedule `<task>_rerun`: changed regions up to `finetune_job`, at the times the task gives in UTC."""
+
+    @dg.schedule(
+        cron_schedule=rerun.schedule,
+        job_name=f"{task.task}_prepare",
+        name=f"{task.task}_rerun",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Prepares the regions again whose data or reviewers' feedback has changed since their last run.",
+    )
+    def rerun_regions(
+        context: dg.ScheduleEvaluationContext, outputs: Outputs
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        why = _changes(context, task, outputs)
+        busy = at_work(context.instance, task, why)
+        # The run key is looked up within one tick only: a crashed tick that is repeated launches no region twice.
+        for region, reason in why.items():
+            if region in busy:
+                context.log.info(f"{region} waits for another night ({reason}): {busy[region]}")
+            else:
+                yield dg.RunRequest(run_key=region, partition_key=region, tags={WHY: reason})
+        if not set(why) - set(busy):
+            waiting = "; ".join(f"{region}: {reason}, but {busy[region]}" for region, reason in why.items())
+            yield dg.SkipReason(waiting or "neither data nor feedback has changed in any region since its last run")
+
+    return rerun_regions
+
+
+def _changes(context: dg.ScheduleEvaluationContext, task: Task, outputs: Outputs) -> dict[str, str]:
+    """Say of each changed region what has changed; what cannot be looked at is logged, and does not stop the rest."""
+    regions = known_regions(task, context.instance)
+    why: dict[str, str] = {}
+    try:
+        why |= changed_data(context.instance, task, regions)
+    except SourceError as error:
+        context.log.warning(f"whether data has changed is not known: {error}")
+    try:
+        for region, reason in _feedback(context.instance, task, regions, outputs):
+            why[region] = f"{why[region]}; {reason}" if region in why else reason
+    except FinetuneAssetsError as error:
+        context.log.warning(f"whether reviewers have decided more is not known: {error}")
+    return why
+
+
+def _feedback(
+    instance: dg.DagsterInstance, task: Task, regions: list[str], outputs: Outputs
+) -> Iterator[tuple[str, str]]:
+    db = reviews.opened()
+    if db is None:
+        return
+    with db:
+        for region in news(instance, db, task, regions):
+            if n := decided_anew(db, Region(task, region, outputs)):
+                yield region, f"{n} new decisions of reviewers"
