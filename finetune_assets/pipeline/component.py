@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from functools import cache
+from types import ModuleType
 from typing import Any, Self
 
 import dagster as dg
@@ -14,12 +18,16 @@ from finetune_assets.pipeline.following.model_watch import model_sensor
 from finetune_assets.pipeline.reruns.feedback_sensor import feedback_sensor
 from finetune_assets.pipeline.reruns.region_sensor import region_sensor
 from finetune_assets.pipeline.reruns.schedules import rerun_schedule
+from finetune_assets.pipeline.resources import default_root, output_resources
+from finetune_assets.pipeline.scaffolding import TaskScaffolder
+from finetune_assets.pipeline.shown.jobs_overview import jobs_overview
+from finetune_assets.pipeline.shown.leaderboard import gains_by_region
 from finetune_assets.pipeline.stages.assets import ASSETS
 from finetune_assets.pipeline.stages.champion import champion
 from finetune_assets.pipeline.stages.human_feedback import human_feedback
-from finetune_assets.task import Task
-from finetune_assets.task.component_file import read_attributes
+from finetune_assets.task import Task, read_task_file
 from finetune_assets.task.faults import nearest
+from finetune_assets.task.places import component_file
 
 _ALL = (human_feedback, *ASSETS, champion)
 
@@ -35,6 +43,13 @@ def build_task(task: Task) -> dg.Definitions:
         TaskError: `checks` names one that does not exist.
     """
     _require_known_checks(task)
+    with warnings.catch_warnings():
+        # Each process of Dagster would write five lines for each check of each task into its log.
+        warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+        return _definitions(task)
+
+
+def _definitions(task: Task) -> dg.Definitions:
     return dg.Definitions(
         assets=[build(task) for build in _ALL],
         sensors=[
@@ -60,10 +75,10 @@ def _require_known_checks(task: Task) -> None:
         raise TaskError(f"task {task.task}: checks.{unknown[0]} does not exist{near}; there are {', '.join(known)}")
 
 
-def broken_task(name: str, error: TaskError) -> dg.Definitions:
-    """Return what is shown of a task that cannot be built: an asset that nobody can make and that says why."""
+def broken(name: str, error: Exception) -> dg.Definitions:
+    """Return what is shown of something that cannot be built: an asset that nobody can make and that says why."""
     key = dg.AssetKey([name, "broken"])
-    spec = dg.AssetSpec(key, group_name="broken", description=f"This task is left out until it is mended.\n\n{error}")
+    spec = dg.AssetSpec(key, group_name="broken", description=f"This is left out until it is mended.\n\n{error}")
     return dg.Definitions(assets=[spec])
 
 
@@ -76,6 +91,18 @@ class _Attributes(RootModel[dict[str, Any]]):
         return Task.model_json_schema(*args, **kwargs)
 
 
+def checking() -> bool:
+    """Say whether definitions are loaded to be checked: `dg check defs` and `dagster definitions validate` say so."""
+    return os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI") == "1"
+
+
+@cache
+def _shared_resources(root: str) -> dict[str, Any]:
+    """Return the resources of all tasks of a code location; Dagster takes one key from several, if it is one object."""
+    return output_resources(root)
+
+
+@dg.scaffold_with(TaskScaffolder)
 class FineTuningTask(dg.Component):
     """One fine-tuning task: labelled examples per region in, a calibrated fine-tuned model per region out."""
 
@@ -95,12 +122,23 @@ class FineTuningTask(dg.Component):
         Raises:
             TaskError: something in it is wrong; the message names file, line and key.
         """
-        path = context.path / "defs.yaml"
-        if path.is_file():
-            return cls(read_attributes(path, Task, {"folder": context.path}))
-        said = attributes.root if isinstance(attributes, _Attributes) else attributes
-        return cls(Task.model_validate(said).beside(context.path))
+        if (path := component_file(context.path)) is None:
+            said = attributes.root if isinstance(attributes, _Attributes) else attributes
+            return cls(Task.model_validate(said).beside(context.path))
+        task = read_task_file(path)
+        if checking():
+            from finetune_assets.preflight.tasks import require_names
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        """Build the task's definitions."""
-        return build_task(self.task)
+            require_names(path, task, open_data=True)
+        return cls(task)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build the task's definitions; the first task of a project has the tables over all of them, too."""
+        built = [build_task(self.task), dg.Definitions(resources=_shared_resources(default_root()))]
+        tree = context.component_tree
+        # One that was made for a test has no components to look for.
+        found = tree.get_all_components(FineTuningTask) if isinstance(tree.defs_module, ModuleType) else [self]
+        if found[0] is self:
+            tasks = [component.task for component in found]
+            built += [jobs_overview(tasks), gains_by_region(tasks)]
+        return dg.Definitions.merge(*built)

@@ -44,9 +44,9 @@ def _data(name: str, task: Task, wanted: list[str], watch: examples.Watch) -> It
     try:
         found = examples.regions(task, watch)
     except SourceError as error:
-        yield from _located(name, [names.refused(task, error)])
+        yield from _located(task_files()[name].path, [names.refused(task, error)])
         return
-    yield from _located(name, examples.region_remarks(task, found))
+    yield from _located(task_files()[name].path, examples.region_remarks(task, found))
     wanted = wanted or [region for region in examples.asked(task, found) if region in found]
     for region in wanted[: examples.MAX_REGIONS]:
         yield from examples.findings(task, region, watch)
@@ -55,12 +55,12 @@ def _data(name: str, task: Task, wanted: list[str], watch: examples.Watch) -> It
         yield Finding(f"task {name}", "warning", words)
 
 
-def require_names(name: str, task: Task, *, open_data: bool) -> None:
+def require_names(path: Path, task: Task, *, open_data: bool) -> None:
     """Refuse a task that names what is not there.
 
     Args:
-        name: The task's folder.
-        task: What its YAML says.
+        path: The task's YAML.
+        task: What it says.
         open_data: Whether to look at models, files and columns too, not only at what the code itself knows.
 
     Raises:
@@ -68,7 +68,7 @@ def require_names(name: str, task: Task, *, open_data: bool) -> None:
     """
     remarks = names.remarks(task) if open_data else names.unknown_checks(task)
     if bad := [remark for remark in remarks if remark.state == "bad"]:
-        raise TaskFileError([finding.words for finding in _located(name, bad)])
+        raise TaskFileError([finding.words for finding in _located(path, bad)])
 
 
 def _read(name: str) -> tuple[Task | None, list[Finding]]:
@@ -84,7 +84,7 @@ def _read(name: str) -> tuple[Task | None, list[Finding]]:
 
 
 def _named(name: str, task: Task, remarks: list[Remark]) -> Iterator[Finding]:
-    yield from _located(name, remarks)
+    yield from _located(task_files()[name].path, remarks)
     if not any(remark.state == "bad" for remark in remarks):
         yield Finding(f"task {name}", "good", f"{_regions(task)}, {task.base_model} at {task.provider}")
 
@@ -95,11 +95,10 @@ def _regions(task: Task) -> str:
     return f"{len(task.regions)} region{'s' if len(task.regions) > 1 else ''}"
 
 
-def _located(name: str, remarks: Iterable[Remark]) -> Iterator[Finding]:
+def _located(path: Path, remarks: Iterable[Remark]) -> Iterator[Finding]:
     """Put file, line and key before each remark about the YAML."""
-    path: Path = task_files()[name].path
     written = yaml_file.read(path)
     for remark in remarks:
         fault = written.fault(("attributes", *remark.key), remark.words)
         where = f"{path}:{fault.line}: {yaml_file.dotted(remark.key)}"
-        yield Finding(f"task {name}", remark.state, f"{where}: {fault.words}")
+        yield Finding(f"task {path.parent.name}", remark.state, f"{where}: {fault.words}")

@@ -85,7 +85,7 @@ class Prompt(Strict):
     """The system message; an example's own takes its place."""
     user: str = "{question}"
     """The user's message; it must hold `{question}`."""
-    shots: list[Shot] = Field(default=[])
+    shots: list[Shot] = Field(default=[], description="Questions with their answers that every prompt shows first.")
     detail: Literal["low", "high", "auto"] = Field(
         default="low",
         description="How closely images are looked at: low is 512 pixels and 85 tokens, high up to 2,048 x 768 pixels "
@@ -231,16 +231,21 @@ class Task(Strict):
     source: Source
     """Where the labelled examples come from."""
     sampling: Sampling
+    """How much of a region goes to each split."""
     prompt: Prompt = Prompt()
+    """What every example is wrapped in."""
     answer: Answer
     """What an answer is: one of two words, one of several, a number or a text."""
     filtering: Filtering = Filtering()
+    """What the QA filter looks for, and what becomes of it."""
     checks: dict[str, Literal["off", "warn", "error"]] = Field(
         default={}, description="Severity of asset checks by name; `error` blocks what follows."
     )
     base_model: str = Field(min_length=1, description="What is fine-tuned, as the provider calls it.")
     method: Method = Method()
+    """How the provider trains."""
     benchmark: Benchmark = Benchmark()
+    """How models are judged, and how their answers are used."""
     provider: ProviderName = Field(
         default="local", description="local, openai, azure, or the base URL of a compatible provider."
     )
@@ -253,6 +258,7 @@ class Task(Strict):
         description="Jobs that may be open at the provider, whoever made them, for one more to be submitted.",
     )
     wandb: Wandb | None = None
+    """Where the provider logs training to Weights & Biases; by default nowhere."""
     training_type: Literal["Standard", "GlobalStandard", "developerTier"] | None = Field(
         None, description="Azure's own: where and at what price it trains."
     )
@@ -265,7 +271,9 @@ class Task(Strict):
         "automatic", description="When a region's new model becomes its champion: `automatic`, `approval`, or a policy."
     )
     rerun: Rerun | None = None
+    """When changed regions are prepared again without being asked; by default never."""
     review: Review = Review()
+    """What reviewers are shown and asked."""
 
     @model_validator(mode="after")
     def _regions_are_unique(self) -> Task:
@@ -348,9 +356,21 @@ def read_task(name: str, folder: Path | None = None) -> Task:
         raise TaskError(f"there is no task {name!r}; {where}there are {', '.join(files) or 'none'}")
     if found.twin is not None:
         raise TaskError(f"two tasks are called {name}, {found.path} and {found.twin}: rename the folder of one")
-    task = read_attributes(found.path, Task, {"folder": found.path.parent})
-    if folder is None and task.task != name:
-        raise TaskError(f"{found.path}: task: must be the folder's name, {name}, got {task.task!r}; change one of them")
+    return read_task_file(found.path)
+
+
+def read_task_file(path: Path) -> Task:
+    """The task that a file says, whose folder has its name.
+
+    Raises:
+        TaskError: as `read_task`.
+    """
+    folder = path.parent
+    task = read_attributes(path, Task, {"folder": folder})
+    if task.task != folder.name:
+        raise TaskError(
+            f"{path}: task: must be the folder's name, {folder.name}, got {task.task!r}; change one of them"
+        )
     return task
 
 

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from finetune_assets.task import faults, yaml_file
+from finetune_assets.task.places import TYPE
 from finetune_assets.task.yaml_file import Fault, YamlFile
 
-TYPE = "finetune_assets.pipeline.FineTuningTask"
 _KEYS = ("type", "attributes", "template_vars_module", "requirements", "post_processing")
 """What Dagster takes beside each other in such a file."""
 M = TypeVar("M", bound=BaseModel)

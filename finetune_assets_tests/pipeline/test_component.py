@@ -44,13 +44,13 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "made_up"\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("FINETUNE_ASSETS_DATA", str(tmp_path))
 
     def load(**changes: object) -> dg.Definitions:
         attributes = make_task().model_dump(mode="json") | changes
         content = {"type": "finetune_assets.pipeline.FineTuningTask", "attributes": attributes}
         (folder / "defs.yaml").write_text(yaml.safe_dump(content))
-        found = dg.load_from_defs_folder(path_within_project=tmp_path)
-        return dg.Definitions.merge(found, dg.Definitions(resources=output_resources(str(tmp_path))))
+        return dg.load_from_defs_folder(path_within_project=tmp_path)
 
     yield load
     for name in [name for name in sys.modules if name.split(".")[0] == "made_up"]:
@@ -184,9 +184,41 @@ def test_a_task_that_asks_for_no_schedule_has_none() -> None:
     assert not build_task(make_task()).schedules
 
 
-def test_a_yaml_file_makes_the_task(load: Callable[..., dg.Definitions]) -> None:
-    keys = load(task="marks", regions=["north"]).resolve_all_asset_keys()
-    assert set(keys) == {dg.AssetKey(["marks", stage]) for stage in STAGES}
+def test_a_yaml_file_makes_the_task_and_the_tables_over_all_tasks(load: Callable[..., dg.Definitions]) -> None:
+    keys = load(regions=["north"]).resolve_all_asset_keys()
+    tables = {dg.AssetKey("leaderboard"), dg.AssetKey("finetune_jobs")}
+    assert set(keys) == {dg.AssetKey(["cells", stage]) for stage in STAGES} | tables
+
+
+def test_a_task_in_a_folder_of_another_name_is_refused_where_nobody_would_find_it(
+    load: Callable[..., dg.Definitions],
+) -> None:
+    with pytest.raises(Exception, match=r"cells\[0\]") as caught:
+        load(task="marks")
+    assert "must be the folder's name, cells, got 'marks'" in str(caught.value.__cause__)
+
+
+def test_names_that_are_not_there_are_refused_where_definitions_are_checked(
+    load: Callable[..., dg.Definitions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(provider="openai", base_model="gpt-4o-minni-2024-07-18").sensors
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")  # as `dg check defs` does
+    with pytest.raises(Exception, match=r"cells\[0\]") as caught:
+        load(provider="openai", base_model="gpt-4o-minni-2024-07-18")
+    assert "defs.yaml:" in (said := str(caught.value.__cause__))
+    assert "base_model: 'gpt-4o-minni-2024-07-18' is no model that is known at openai (did you mean gpt-4o-mini" in said
+
+
+def test_every_key_that_a_task_may_have_is_described() -> None:
+    def lacking(schema: dict[str, Any], place: str) -> Iterator[str]:
+        for name, field in schema.get("properties", {}).items():
+            if not (field.get("description") or "const" in field):
+                yield f"{place}.{name}"
+
+    whole = Task.model_json_schema()
+    parts = {"task": whole, **whole["$defs"]}
+    assert [found for name, part in parts.items() for found in lacking(part, name)] == []
+    assert all(part.get("description") for part in parts.values())
 
 
 @pytest.mark.parametrize(

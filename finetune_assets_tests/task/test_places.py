@@ -68,11 +68,42 @@ def test_a_dg_project_s_tasks_are_found_among_its_components(home: Path, setting
     assert set(task_names()) == {"moles", *task_names(SHIPPED)}
 
 
+def test_tasks_are_found_in_folders_within_folders_and_what_lies_below_one_is_its_own(home: Path) -> None:
+    path = write_task(home / "tasks/hospital/radiology", "lungs")
+    (path.parent / "images/2026").mkdir(parents=True)
+    write_task(path.parent / "images", "not_a_task")
+    (home / "tasks/hospital/again").symlink_to(home / "tasks/hospital")
+    assert set(task_names()) == {"lungs", *task_names(SHIPPED)}
+    assert read_task("lungs").task == "lungs" and task_files()["lungs"].twin is None
+
+
+def test_components_of_other_types_are_left_to_dagster_wherever_they_lie(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "more")
+    for folder in ("tasks", "more/nested"):
+        write_task(home / folder, f"moles_{folder[0]}")
+        (home / folder / "warehouse").mkdir()
+        (home / folder / "warehouse/defs.yaml").write_text("type: dagster_dbt.DbtProjectComponent\n")
+    (home / "tasks/team").mkdir()
+    (home / "tasks/team/defs.yaml").write_text("type: dagster.DefsFolderComponent\n")
+    write_task(home / "tasks/team", "moles_s")
+    assert set(task_names()) == {"moles_t", "moles_m", "moles_s", *task_names(SHIPPED)}
+
+
+@pytest.mark.parametrize("kind", ["finetune_assets.pipline.FineTuningTask", "finetune_assets.pipeline.FinetunigTask"])
+def test_a_misspelt_type_is_refused_and_not_taken_for_another_s(home: Path, kind: str) -> None:
+    path = write_task(home / "tasks", "moles")
+    path.write_text(path.read_text().replace("finetune_assets.pipeline.FineTuningTask", kind))
+    with pytest.raises(TaskError, match=r"type: is .*; a task is of `type: finetune_assets\.pipeline\.FineTuningTask`"):
+        read_task("moles")
+
+
 def test_a_folder_that_is_named_twice_is_read_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_task(home / "tasks", "moles")
     (home / "link").symlink_to(home / "tasks")
-    monkeypatch.setenv(VARIABLE, os.pathsep.join(["tasks", "./tasks", "link", str(SHIPPED)]))
-    assert len(task_folders()) == 1 and read_task("moles").task == "moles"
+    monkeypatch.setenv(VARIABLE, os.pathsep.join(["tasks", "./tasks", "link", "tasks/moles", str(SHIPPED)]))
+    assert len(task_folders()) == 2 and read_task("moles").task == "moles"
 
 
 def test_a_task_of_the_user_s_hides_the_shipped_one_and_says_so(home: Path) -> None:
