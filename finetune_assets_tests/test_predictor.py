@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from finetune_assets.dataset.images import inspect
 from finetune_assets.errors import EvaluationError, TaskError
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
+from finetune_assets.evaluation.drift import Reference, features_of
+from finetune_assets.feedback.store.database import FeedbackDatabase
+from finetune_assets.feedback.store.events import record
+from finetune_assets.feedback.store.judging import NewEvent
+from finetune_assets.feedback.store.queues import take
+from finetune_assets.feedback.store.usage import counted
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.stage import Region
 from finetune_assets.pipeline.stages.champion import standing
 from finetune_assets.predictor import Predicted, Predictor, Question, read_questions
 from finetune_assets.provider.completions import Reply, Token
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task import NumberAnswer, Task
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -111,6 +119,54 @@ def test_an_answer_that_is_not_sure_enough_is_for_a_person(predictor: Predictor)
         assert found.ask_a_person is person and str(found).startswith("ask a person") is person
     unreadable = asked.read(Reply("hm"))
     assert unreadable.ask_a_person and unreadable.answer is None
+
+
+def kept_in(predictor: Predictor, folder: Path, least: float, **in_use: object) -> Predictor:
+    """The same predictor of a task that keeps what it is asked, its champion as sure as that."""
+    said = predictor.task.model_dump() | {"benchmark": {"defer": {"target_accuracy": 0.9}}, "in_use": in_use}
+    task = Task.model_validate(said)
+    seen = [features_of("Is this cell defective?", inspect(picture(size=(16, 40), shade=shade))) for shade in (25, 215)]
+    reference = Reference.of(seen * 20, [str(n) for n in range(40)]).to_dict()
+    champion = replace(predictor.champion, rule=asdict(Rule(least=least)), reference=reference)
+    return replace(predictor, task=task, champion=champion, region=Region(task, "mono", Outputs(root=str(folder))))
+
+
+def test_what_is_left_to_a_person_waits_for_reviewers_and_is_then_answered_as_they_decide(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{tmp_path / 'feedback.sqlite'}")
+    asked, questions = kept_in(predictor, tmp_path, 2.0, review=True), pictures(tmp_path)
+    dark, bright = asked.predict(questions)
+    assert dark.ask_a_person and dark.review and bright.review and dark.review != bright.review
+    with FeedbackDatabase() as db:
+        task = asked.task.task
+        [first, _] = take(db, task, "mono", "in_use", "ann")
+        assert first.item.example_id == dark.review and first.item.image and first.model_answer is None
+        assert Path(first.item.image).read_bytes() == (tmp_path / "dark.png").read_bytes()
+        said = NewEvent(
+            key=str(uuid.uuid4()), task=task, region="mono", example_id=dark.review, reviewer="ann", kind="correct",
+            answer="Yes", shown={"queue": "in_use"},
+        )  # fmt: skip
+        record(db, said)
+    again, still = asked.predict(questions)
+    assert (again.answer, again.decided_by, again.ask_a_person) == ("Yes", ("ann",), False)
+    assert str(again) == "Yes  [decided by ann]" and still.review == bright.review
+    given = kept_in(predictor, tmp_path, 0.0, review=True, check=1.0)
+    assert [one.review for one in given.predict(questions[1:])] == [None], "what is checked is an answer all the same"
+
+
+def test_what_is_watched_is_counted_and_not_kept(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{tmp_path / 'feedback.sqlite'}")
+    asked = kept_in(predictor, tmp_path, 0.0, watch=True)
+    list(asked.predict([*pictures(tmp_path), Question(image=tmp_path / "none.png")]))
+    with FeedbackDatabase() as db:
+        found = counted(db, asked.task.task, "mono", asked.champion.model, 1)
+    assert found["image_brightness"] == {0: 1, 1: 1} and found["image_pixels"] == {0: 2}
+    unknown = replace(asked, champion=replace(asked.champion, reference=None))
+    with pytest.raises(EvaluationError, match="materialise calibrator and champion again"):
+        list(unknown.predict(pictures(tmp_path)))
 
 
 def test_a_number_comes_with_its_interval(predictor: Predictor) -> None:

@@ -42,6 +42,12 @@ class Rule:
         """Whether a probability of the positive answer means that answer."""
         return p >= self.threshold
 
+    def word(self, predicted: str | None, p: float | None, answer: Answer) -> str | None:
+        """Return the word that an answer with this probability is given as; None where it cannot be read."""
+        if not isinstance(answer, BinaryAnswer) or p is None or predicted is None:
+            return predicted
+        return answer.positive if self.is_positive(p) else answer.negative
+
     def asks_a_person(self, p: float | None, *, binary: bool) -> bool:
         """Whether the answer with this probability is left to a person; p is None where there is no probability."""
         if self.least is None:

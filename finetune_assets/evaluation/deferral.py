@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune_assets.evaluation.shares import accuracy_interval, design_effect
+from finetune_assets.evaluation.shares import accuracy_interval, design_effect, wilson
 from finetune_assets.evaluation.statistics import FloatArray, Interval
 from finetune_assets.task.judging import Defer
 
@@ -123,6 +123,41 @@ def judge(
         needed=fewest(asked),
         curve=tuple((n / len(sure), float(right[order][:n].mean())) for n in tenths),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What people found of answers that were given without them, in use."""
+
+    asked: Defer
+    n: int
+    n_right: int
+
+    @property
+    def broken(self) -> bool:
+        """Whether they show that the promise does not hold: in use it is looked at again and again.
+
+        The likelihood of what was found, averaged over all accuracies below the promised one, may be any number of
+        times 1 / (1 - confidence) of that at the promised one with a chance of 1 - confidence at most, however often it
+        is looked at (Ville 1939; a test martingale).
+        """
+        from scipy.special import betainc, betaln
+
+        right, wrong, target = self.n_right, self.n - self.n_right, self.asked.target_accuracy
+        below = float(betainc(right + 1, wrong + 1, target))
+        if below <= 0:
+            return False
+        averaged = float(betaln(right + 1, wrong + 1)) + math.log(below) - math.log(target)
+        promised = right * math.log(target) + wrong * math.log(1 - target)
+        return averaged - promised >= -math.log(1 - self.asked.confidence)
+
+    def __str__(self) -> str:
+        if not self.n:
+            return "reviewers have checked none of its answers yet"
+        share = wilson(self.n_right, self.n)
+        found = f"{100 * share.estimate:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"
+        said = f"of {self.n} answers given without a person that reviewers checked blind, {found} are right"
+        return f"{said}, which breaks the promise of {100 * self.asked.target_accuracy:g} %" if self.broken else said
 
 
 def _lowest(right: FloatArray, groups: Groups, confidence: float) -> float:

@@ -40,6 +40,8 @@ class Champion:
     """When its job was submitted: ISO 8601, UTC; None of champions from before this was kept."""
     rule: dict[str, Any] | None = None
     """What becomes of its probabilities (`answering.Rule`); None of numbers, and where none was kept yet."""
+    reference: dict[str, Any] | None = None
+    """How its held-out examples look (`drift.Reference`); None where nobody watches what it is asked."""
     best: bool = True
     """Whether it did no worse than the best champion before it, so that its successors are held against it."""
 
@@ -107,7 +109,8 @@ def consider(
     standing = replace(standing, reasons=tuple(reasons), judged=judged)
     champion = standing.champion
     if champion and champion.model == newest.model:
-        if (champion.calibrator, champion.rule) == (newest.calibrator, newest.rule):
+        used = (champion.calibrator, champion.rule, champion.reference)
+        if used == (newest.calibrator, newest.rule, newest.reference):
             return replace(standing, candidate=None, objections=())
         agreed = approved_by or champion.approved_by
         kept = replace(newest, way=champion.way, approved_by=agreed, best=champion.best)

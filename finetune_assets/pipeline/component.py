@@ -15,6 +15,7 @@ from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.checks.model_checks import MODEL_STAYS
 from finetune_assets.pipeline.following.job_sensor import job_sensor
 from finetune_assets.pipeline.following.model_watch import model_sensor
+from finetune_assets.pipeline.following.use_watch import use_sensor
 from finetune_assets.pipeline.reruns.feedback_sensor import feedback_sensor
 from finetune_assets.pipeline.reruns.region_sensor import region_sensor
 from finetune_assets.pipeline.reruns.schedules import rerun_schedule
@@ -37,7 +38,7 @@ def build_task(task: Task) -> dg.Definitions:
 
     Ten assets and the champion, with their checks; the sensor `<task>_jobs`, with the jobs `<task>_prepare` (up to
     `finetune_job`) and `<task>_evaluate` (the rest); and, if the task asks for them, the sensors `<task>_models`,
-    `<task>_regions` and `<task>_feedback` and the schedule `<task>_rerun`.
+    `<task>_in_use`, `<task>_regions` and `<task>_feedback` and the schedule `<task>_rerun`.
 
     Raises:
         TaskError: `checks` names one that does not exist.
@@ -55,6 +56,7 @@ def _definitions(task: Task) -> dg.Definitions:
         sensors=[
             job_sensor(task),
             *([model_sensor(task)] if MODEL_STAYS.asked(task) else []),
+            *([use_sensor(task)] if task.in_use.review or task.in_use.watch else []),
             *([region_sensor(task)] if task.regions == "discover" else []),
             *([feedback_sensor(task, task.rerun)] if task.rerun else []),
         ],

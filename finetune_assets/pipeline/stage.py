@@ -81,8 +81,8 @@ def asset_key(task: Task, stage: str) -> dg.AssetKey:
 
 
 def task_fingerprint(task: Task) -> str:
-    """Return the SHA-256 (hex) of all that the task says and of this package's version."""
-    return hashlib.sha256(f"{__version__}\n{task.model_dump_json()}".encode()).hexdigest()
+    """Return the SHA-256 (hex) of all that the task says of its models, and of this package's version."""
+    return hashlib.sha256(f"{__version__}\n{task.model_dump_json(exclude={'in_use'})}".encode()).hexdigest()
 
 
 def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction], StageBuilder]:

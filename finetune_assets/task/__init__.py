@@ -17,6 +17,7 @@ from finetune_assets.errors import TaskError
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import Budget, Costs, Prices
+from finetune_assets.task.in_use import InUse
 from finetune_assets.task.judging import DECIDING, Benchmark, Promotion, PromotionRule
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
@@ -274,6 +275,8 @@ class Task(Strict):
     """When changed regions are prepared again without being asked; by default never."""
     review: Review = Review()
     """What reviewers are shown and asked."""
+    in_use: InUse = InUse()
+    """What becomes of the questions that its champions are asked; by default they are answered and nothing is kept."""
 
     @model_validator(mode="after")
     def _regions_are_unique(self) -> Task:
@@ -323,6 +326,8 @@ class Task(Strict):
             raise ValueError(f"benchmark.operating_point is for binary answers, not for {kind}: leave it out")
         if asked.defer and kind == "number":
             raise ValueError("benchmark.defer needs answers with a probability, and numbers have none: leave it out")
+        if self.in_use.review and asked.defer is None:
+            raise ValueError("in_use.review lays before people what benchmark.defer leaves to them: give that as well")
         return self
 
     @property

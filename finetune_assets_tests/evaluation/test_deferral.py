@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from finetune_assets.evaluation.deferral import NEVER, choose, fewest, judge, unproved
+from finetune_assets.evaluation.deferral import NEVER, Kept, choose, fewest, judge, unproved
 from finetune_assets.task.judging import Defer
 
 ASKED = Defer(target_accuracy=0.95)
@@ -57,3 +57,26 @@ def test_the_test_split_judges_the_promise() -> None:
     assert kept.share_unproved == 1.0 and kept.curve[-1] == (1.0, pytest.approx(right.mean()))
     broken = judge(ASKED, (least, 0.5), sure, np.where(np.arange(500) % 4 == 0, 0.0, right), groups)
     assert broken.broken and "which breaks the promise" in str(broken)
+
+
+def test_a_promise_that_is_kept_in_use_is_seldom_called_broken_however_often_it_is_looked_at() -> None:
+    asked, n_runs, n = Defer(target_accuracy=0.9), 200, 300
+    rng = np.random.default_rng(0)
+    broken = dict.fromkeys((0.9, 0.8), 0)
+    for share in broken:
+        right = (rng.uniform(size=(n_runs, n)) < share).cumsum(axis=1)
+        looks = range(5, n + 1, 5)
+        broken[share] = sum(any(Kept(asked, k, int(run[k - 1])).broken for k in looks) for run in right)
+    assert broken[0.9] <= 0.05 * n_runs
+    assert broken[0.8] >= 0.95 * n_runs
+
+
+def test_the_evidence_against_a_promise_is_the_averaged_likelihood_over_that_at_the_promise() -> None:
+    asked = Defer(target_accuracy=0.9)
+    accuracies = (np.arange(100_000) + 0.5) / 100_000 * 0.9
+    for n, right in ((20, 18), (20, 14), (40, 31), (40, 30), (60, 48)):
+        likelihood = accuracies**right * (1 - accuracies) ** (n - right)
+        evidence = likelihood.mean() / (0.9**right * 0.1 ** (n - right))
+        assert Kept(asked, n, right).broken is bool(evidence >= 20), (n, right, evidence)
+    assert str(Kept(asked, 0, 0)) == "reviewers have checked none of its answers yet"
+    assert not Kept(asked, 10, 10).broken

@@ -35,10 +35,10 @@ from finetune_assets.feedback.store import events, guides, queues
 from finetune_assets.feedback.store.browse import find_item
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import Event, NewEvent
+from finetune_assets.feedback.store.judging import BLIND_SPLITS
 from finetune_assets.feedback.store.offers import ReviewItem, offered_regions
 from finetune_assets.feedback.store.queues import PURPOSES, Taken
 from finetune_assets.feedback.store.reviewers import Reviewer
-from finetune_assets.task import HELD_OUT
 
 AHEAD = 4
 """Examples lent at once: the one that is looked at, and those that the browser loads meanwhile."""
@@ -151,7 +151,7 @@ def _record(db: FeedbackDatabase, body: Said, reviewer: Reviewer) -> dict[str, A
 def _revealed(db: FeedbackDatabase, event: Event) -> str | None:
     """What the model says, once a training example is judged; of a held-out one it is not told."""
     item, said = find_item(db, event.task, event.region, event.example_id)
-    hidden = event.kind not in ("accept", "correct", "reject") or item.split in HELD_OUT or event.shown.get("gold")
+    hidden = event.kind not in ("accept", "correct", "reject") or item.split in BLIND_SPLITS or event.shown.get("gold")
     return None if hidden or said is None else said.answer
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import UnknownExampleError
-from finetune_assets.feedback.store.judging import JUDGEMENTS
+from finetune_assets.feedback.store.judging import BLIND_SPLITS, JUDGEMENTS
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, model_answer, review_item
 from finetune_assets.feedback.store.queues import hand
 from finetune_assets.feedback.store.reviewers import Reviewer
@@ -27,7 +27,7 @@ _OTHER_THAN_PEOPLE = or_(items.c.model_answer.is_(None), items.c.model_answer !=
 _OTHER_THAN_LABEL = or_(
     items.c.disagreement.is_not(None), and_(items.c.model_answer.is_(None), items.c.label.is_not(None))
 )
-_HELD_OUT = items.c.split.in_(HELD_OUT)
+_BLIND = items.c.split.in_(BLIND_SPLITS)
 _JUDGED = (
     select(standings.c.item)
     .where(standings.c.item == items.c.number, standings.c.kind.in_(JUDGEMENTS))
@@ -47,7 +47,7 @@ _WANTED: dict[Wanted, ColumnElement[bool]] = {
     "disagreement": or_(items.c.disagreement.is_not(None), items.c.base_answer != items.c.model_answer),
     "reviewed": or_(_JUDGED, items.c.decided),
     "undecided": and_(
-        not_(items.c.decided), or_(items.c.doubt.is_not(None), items.c.n_judgements > 1, and_(_HELD_OUT, _JUDGED))
+        not_(items.c.decided), or_(items.c.doubt.is_not(None), items.c.n_judgements > 1, and_(_BLIND, _JUDGED))
     ),
 }
 _SEARCHED = (
@@ -121,7 +121,7 @@ def browse(
     where = [items.c.task == task, items.c.region == region, items.c.offered, _WANTED[wanted]]
     hides = reader is not None and not reader.decides
     if hides and wanted in ("model_wrong", "disagreement"):
-        where.append(not_(_HELD_OUT))
+        where.append(not_(_BLIND))
     searched = _SEARCHED[:2] if hides else _SEARCHED
     if text:
         where.append(or_(*(column.icontains(text, autoescape=True) for column in searched)))
@@ -134,14 +134,14 @@ def browse(
         judged = _reviewers(connection, [row["number"] for row in found])
         if reader and reader.decides:
             for row in found:
-                if row["split"] in HELD_OUT and row["model"] is not None:
+                if row["split"] in BLIND_SPLITS and row["model"] is not None:
                     hand(connection, row["number"], row["content"], reader.name, "table", True, time.time())
     return Page(rows=tuple(_row(row, judged[row["number"]], hides) for row in found), total=total)
 
 
 def _row(row: Any, reviewers: Sequence[str], hides: bool) -> Row:
     unsettled: Verdict = "waits" if row["split"] in HELD_OUT and row["n_judgements"] < 2 else "conflict"
-    item, hidden = review_item(row), hides and row["split"] in HELD_OUT
+    item, hidden = review_item(row), hides and row["split"] in BLIND_SPLITS
     return Row(
         item=replace(item, label=None, label_value=None, doubt=None) if hidden else item,
         model_answer=None if hidden else model_answer(row),

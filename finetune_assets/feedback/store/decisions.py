@@ -10,12 +10,14 @@ import orjson
 from sqlalchemy import ColumnElement, func, not_, select
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
-from finetune_assets.feedback.store.judging import JUDGEMENTS, Decision
+from finetune_assets.feedback.store.judging import IN_USE, JUDGEMENTS, Decision
 from finetune_assets.feedback.store.schema import decisions as decided
 from finetune_assets.feedback.store.schema import items, standings
 from finetune_assets.task import HELD_OUT
 
 __all__ = ["Decision", "RegionFeedback", "decisions", "newest_event", "regions_with_feedback", "version", "waiting"]
+
+_EXAMPLES = items.c.split != IN_USE
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,16 @@ class RegionFeedback:
 def decisions(db: FeedbackDatabase, task: str, region: str) -> list[Decision]:
     """List a region's decisions by the examples' ids, those of examples that are no longer offered among them.
 
+    Questions asked in use are no examples of the region: `in_use` tells of those.
+
     A decision on a content that has changed since stays until somebody judges the new one: compare `content`.
     What candidates contest counts when all of it is decided: else those examined first would gain by it.
     """
     columns = [column for column in decided.c if column is not decided.c.item]
     query = select(items.c.example_id, *columns).join_from(decided, items)
     with db.reading() as connection:
-        rows = connection.execute(query.where(items.c.task == task, items.c.region == region)).mappings().all()
+        place = (items.c.task == task, items.c.region == region, _EXAMPLES)
+        rows = connection.execute(query.where(*place)).mappings().all()
         open_contests = connection.scalar(select(func.count()).where(*_contested(task, region))) if rows else 0
     found = [Decision(**{**row, "reviewers": tuple(row["reviewers"])}) for row in rows]
     if open_contests:
@@ -71,7 +76,8 @@ def version(decisions: Iterable[Decision]) -> str:
 
 def newest_event(db: FeedbackDatabase, task: str, region: str) -> int:
     """Return the number of the newest event in a region; 0 where there is none."""
-    query = select(func.max(items.c.last_event)).where(items.c.task == task, items.c.region == region)
+    place = (items.c.task == task, items.c.region == region, _EXAMPLES)
+    query = select(func.max(items.c.last_event)).where(*place)
     with db.reading() as connection:
         return connection.scalar(query) or 0
 
@@ -81,7 +87,7 @@ def regions_with_feedback(db: FeedbackDatabase, task: str) -> dict[str, RegionFe
     query = (
         select(items.c.region, func.count(decided.c.item), func.max(items.c.last_event))
         .join_from(items, decided, isouter=True)
-        .where(items.c.task == task, items.c.last_event.is_not(None))
+        .where(items.c.task == task, items.c.last_event.is_not(None), _EXAMPLES)
         .group_by(items.c.region)
         .order_by(items.c.region)
     )

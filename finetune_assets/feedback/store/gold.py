@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Select, and_, delete, func, insert, not_, sel
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import AnswerError, NewEvent, check_answer, item_of
+from finetune_assets.feedback.store.judging import BLIND_SPLITS
 from finetune_assets.feedback.store.schema import events, gold, items, standings
-from finetune_assets.task import HELD_OUT
 
 
 def set_gold(db: FeedbackDatabase, event: NewEvent) -> None:
@@ -27,8 +27,9 @@ def set_gold(db: FeedbackDatabase, event: NewEvent) -> None:
     """
     with db.writing() as connection:
         item = item_of(connection, event)
-        if item.split in HELD_OUT:
-            raise AnswerError(f"{event.example_id} is held out, and cannot be a gold question: choose one that trains")
+        if item.split in BLIND_SPLITS:
+            why = "is held out or was asked in use, and cannot be a gold question: choose one that trains"
+            raise AnswerError(f"{event.example_id} {why}")
         connection.execute(delete(gold).where(gold.c.item == item.number))
         if event.answer is not None:
             check_answer(item, event)

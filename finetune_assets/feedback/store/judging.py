@@ -4,6 +4,9 @@ Each reviewer's latest judgement that is not undone counts once. An example is d
 or where somebody adjudicated; else the reviewers are in conflict. All this is about one content: who judged another
 question or image has not judged this one.
 
+A question asked in use has no label; its judgements are blind unless its reviewer had seen the model's answer, and only
+blind ones tell whether the model keeps what was promised of it.
+
 A held-out example, by which models are judged, is decided by blind judgements alone, and by two that agree: else
 whoever accepts what a model says would write the model's exam. What else is said about it is kept and decides nothing.
 """
@@ -20,6 +23,10 @@ from finetune_assets.task import HELD_OUT
 
 Kind = Literal["accept", "correct", "reject", "skip", "comment", "undo", "adjudicate"]
 JUDGEMENTS = ("accept", "correct", "reject")
+IN_USE = "in_use"
+"""The split of questions that were asked in use, and their queue."""
+BLIND_SPLITS = (*HELD_OUT, IN_USE)
+"""Splits of which reviewers are told neither label nor model."""
 _FOLLOWING = ("second_opinion", "conflicts")
 LABELS_HIDDEN = ("audit", "contested", "second_opinion")
 """Queues that show no label."""
@@ -83,7 +90,8 @@ class Decision:
     comment: str | None
     """The newest comment."""
     blind: bool
-    """Whether it may change a held-out example: two blind judgements agree, or an adjudicator who saw no model."""
+    """Whether it may change a held-out example: two blind judgements agree, or an adjudicator who saw no model. Of a
+    question asked in use: whether all who decided it were blind."""
     queue: str | None
     """Through which queue the example was chosen, where that is known."""
 
@@ -124,7 +132,8 @@ def standing(events: Sequence[Event], content: str, kind: str, split: str, minim
     comments = [event.comment for event in stand if event.content == content and event.comment]
     decision = _decision(said, kind, max(minimum, 2) if held_out else minimum)
     if decision is not None:
-        decision = replace(decision, comment=comments[-1] if comments else None, blind=held_out)
+        blind = held_out or (split == IN_USE and all(event.shown.get("blind") is True for event in said))
+        decision = replace(decision, comment=comments[-1] if comments else None, blind=blind)
     return Standing(words, decision, n)
 
 

@@ -76,6 +76,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             item BIGINT NOT NULL PRIMARY KEY REFERENCES items (number), content TEXT NOT NULL, answer TEXT NOT NULL,
             reviewer TEXT NOT NULL, at DOUBLE PRECISION NOT NULL)""",
     ),
+    (
+        """CREATE TABLE asked (
+            item BIGINT NOT NULL PRIMARY KEY REFERENCES items (number), given BOOLEAN NOT NULL,
+            at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE usage (
+            task TEXT NOT NULL, region TEXT NOT NULL, model TEXT NOT NULL, day INTEGER NOT NULL, feature TEXT NOT NULL,
+            bin INTEGER NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (task, region, model, day, feature, bin))""",
+        "CREATE INDEX items_by_split ON items (task, region, split, decided, number)",
+    ),
 )
 # Both never give a number out again, and so the newest event is always the one with the largest.
 _COUNTED = {

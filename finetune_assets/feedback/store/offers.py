@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, f
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.derived import AT_ONCE, in_parts, refresh
-from finetune_assets.feedback.store.judging import meaning
+from finetune_assets.feedback.store.judging import IN_USE, meaning
 from finetune_assets.feedback.store.schema import items
 from finetune_assets.task import HELD_OUT, SPLITS
 
@@ -88,8 +88,9 @@ def offer(db: FeedbackDatabase, task: str, region: str, offered: Iterable[Review
         with db.writing() as connection:
             _store(connection, this, part)
         n += len(part)
+    withdrawn = _in_region(task, region, items.c.offer != this, items.c.split != IN_USE)
     with db.writing() as connection:
-        connection.execute(update(items).where(_in_region(task, region, items.c.offer != this)).values(offered=false()))
+        connection.execute(update(items).where(withdrawn).values(offered=false()))
     return n
 
 
@@ -125,6 +126,11 @@ def offered_regions(db: FeedbackDatabase) -> list[OfferedRegion]:
         return [OfferedRegion(*row) for row in connection.execute(query)]
 
 
+def shuffled(example_id: str) -> str:
+    """Return what puts an item into an order that has nothing to do with what it is."""
+    return hashlib.sha256(example_id.encode()).hexdigest()[:16]
+
+
 def review_item(row: RowMapping) -> ReviewItem:
     """Make an item of its row."""
     values: dict[str, Any] = {field.name: row[field.name] for field in fields(ReviewItem)}
@@ -150,8 +156,7 @@ def _store(connection: Connection, this: str, part: Sequence[ReviewItem]) -> Non
     new, changed, other = [], [], []
     for item in part:
         before = known.get(item.example_id)
-        shuffle = hashlib.sha256(item.example_id.encode()).hexdigest()[:16]
-        place = {"offer": this, "offered": True, "shuffle": shuffle}
+        place = {"offer": this, "offered": True, "shuffle": shuffled(item.example_id)}
         held_out = item.split in HELD_OUT
         row = {**dict.fromkeys(_OF_MODEL), **(before or {}), **asdict(item), **place}
         if before is None:

@@ -2,8 +2,10 @@
 
 A queue never holds what its reviewer has judged; what he skipped comes back when all else is done. Each has a purpose:
 to *teach* (examples that train, whose labels one judgement may change), to *audit* (held-out examples, by which models
-are judged: blind, and in an order of their own), to *adjudicate* (examples on which two judgements differ). A held-out
-example is blind in every queue. What a reviewer is handed is kept, as it proves afterwards which judgements were blind.
+are judged: blind, and in an order of their own), to *adjudicate* (examples on which two judgements differ), to *answer*
+(questions asked in use that the model left to people, with a few of its own answers to check). A held-out example and a
+question asked in use are blind in every queue. What a reviewer is handed is kept, as it proves afterwards which
+judgements were blind.
 """
 
 from __future__ import annotations
@@ -37,13 +39,13 @@ from finetune_assets.feedback.store import gold
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.event_rows import not_undone, stored_events
 from finetune_assets.feedback.store.guides import guide_of
-from finetune_assets.feedback.store.judging import JUDGEMENTS, LABELS_HIDDEN
+from finetune_assets.feedback.store.judging import BLIND_SPLITS, IN_USE, JUDGEMENTS, LABELS_HIDDEN
 from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem, model_answer, review_item
 from finetune_assets.feedback.store.schema import events, handed, items, leases, standings
 from finetune_assets.task import HELD_OUT
 
-Queue = Literal["doubtful", "uncertain", "disagreement", "audit", "contested", "second_opinion", "conflicts"]
-Purpose = Literal["teach", "audit", "adjudicate"]
+Queue = Literal["doubtful", "uncertain", "disagreement", "audit", "contested", "second_opinion", "conflicts", "in_use"]
+Purpose = Literal["teach", "audit", "adjudicate", "answer"]
 
 LEASE_SECONDS = 900.0
 HASTY_SECONDS, HASTY_EVENTS = 1.0, 10
@@ -77,6 +79,7 @@ _RULES: dict[Queue, _Rule] = {
     "contested": _Rule("audit", and_(_OPEN, _HELD_OUT, items.c.disagreement.is_not(None)), (items.c.shuffle,)),
     "second_opinion": _Rule("audit", items.c.n_judgements == 1, (items.c.decided, items.c.shuffle)),
     "conflicts": _Rule("adjudicate", and_(_OPEN, items.c.n_judgements >= 2), (items.c.shuffle,)),
+    "in_use": _Rule("answer", and_(_OPEN, items.c.split == IN_USE), (items.c.number,)),
 }
 PURPOSES: dict[Queue, Purpose] = {queue: rule.purpose for queue, rule in _RULES.items()}
 
@@ -295,7 +298,7 @@ def _handed(
     row: RowMapping, queue: Queue | Literal["table"], shows: bool, at: float, judgements: tuple[Judgement, ...]
 ) -> Taken:
     item = review_item(row)
-    blind = queue in LABELS_HIDDEN or item.split in HELD_OUT
+    blind = queue in LABELS_HIDDEN or item.split in BLIND_SPLITS
     return Taken(
         item=replace(item, label=None, label_value=None, doubt=None) if blind else item,
         model_answer=model_answer(row) if shows and not blind else None,

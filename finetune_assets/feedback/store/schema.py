@@ -7,6 +7,8 @@ decisions  what the judgements of an item decide
 leases     who has an item before him, and until when
 handed     what of an item a reviewer was ever sent, which proves that a judgement was blind
 guides     how the examples of a task are reviewed
+asked      items that are questions asked in use, and whether the model's answer was given by itself
+usage      how often what was asked in use had each value, by day; no question and no image
 gold       items whose answer is known, by which reviewers are measured
 reviewers  who may sign in, and what else he may do
 sessions   who is signed in, and until when
@@ -153,6 +155,29 @@ gold = Table(
     Column("answer", Text, nullable=False),
     Column("reviewer", Text, nullable=False),
     Column("at", DOUBLE_PRECISION, nullable=False),
+)
+
+asked = Table(
+    "asked",
+    metadata,
+    _item(primary_key=True),
+    # Whether it was given without a person, who checks it; else a person answers.
+    Column("given", Boolean, nullable=False),
+    Column("at", DOUBLE_PRECISION, nullable=False),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("region", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    # Since 1970, in UTC.
+    Column("day", Integer, primary_key=True),
+    Column("feature", Text, primary_key=True),
+    # Its place among those of `evaluation.drift`.
+    Column("bin", Integer, primary_key=True),
+    Column("n", BigInteger, nullable=False),
 )
 
 reviewers = Table(

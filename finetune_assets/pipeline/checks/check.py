@@ -6,7 +6,7 @@ changes the severity of a check or switches it off.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ class Check:
     name: str
     description: str
     blocking: bool = False
+    of: Callable[[Task], bool] | None = None
+    """Which tasks have it; None is all."""
 
     def severity(self, task: Task) -> Literal["off", "warn", "error"]:
         """What the task says of it, else its usual severity."""
@@ -29,7 +31,7 @@ class Check:
 
     def asked(self, task: Task) -> bool:
         """Whether the task has it at all."""
-        return self.severity(task) != "off"
+        return self.severity(task) != "off" and (self.of is None or self.of(task))
 
     def spec(self, key: dg.AssetKey, partitions: dg.PartitionsDefinition, task: Task) -> dg.AssetCheckSpec:
         """Declare the check on an asset, with one result for each region."""

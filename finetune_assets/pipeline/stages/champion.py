@@ -16,10 +16,12 @@ from finetune_assets.evaluation import promotion, promotion_policy
 from finetune_assets.evaluation.benchmark import sections
 from finetune_assets.evaluation.promotion import Champion, Standing
 from finetune_assets.evaluation.promotion_policy import Counted
+from finetune_assets.pipeline.checks import use_checks
 from finetune_assets.pipeline.checks.check import Check
 from finetune_assets.pipeline.io_manager import write_atomically
 from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import Region, Result, stage
+from finetune_assets.pipeline.stages import in_use
 from finetune_assets.task import Task
 
 PROMOTED = Check("promoted", "The region's newest model is the one that answers for it.")
@@ -33,7 +35,7 @@ class PromotionChoice(dg.Config):
     roll_back_to: str = Field("", description="Name of an earlier champion that is to be the champion again.")
 
 
-@stage(io="records", checks=[PROMOTED])
+@stage(io="records", checks=[PROMOTED, use_checks.PROMISE_STANDS, use_checks.NOT_DRIFTED])
 def champion(
     region: Region, finetuned_model: dict[str, Any], calibrator: dict[str, Any], choice: PromotionChoice
 ) -> Result:
@@ -62,7 +64,9 @@ def champion(
         )
     add_to_page(region, "promotion", sections.promotion(after, finetuned_model["model"]))
     return dg.MaterializeResult(
-        value=after.to_dict(), metadata=_metadata(after), check_results=[_promoted(region.name, after)]
+        value=after.to_dict(),
+        metadata=_metadata(after),
+        check_results=[_promoted(region.name, after), *in_use.judged(region, after.champion)],
     )
 
 
@@ -106,6 +110,7 @@ def _newest(
         way="checks",
         trained_at=model.get("submitted_at"),
         rule=calibrator.get("rule"),
+        reference=calibrator.get("reference"),
         best=_is_best(benchmark),
     )
 

@@ -21,7 +21,7 @@ from finetune_assets.pipeline.io_manager import write_atomically, write_json
 from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.shown import data_views, views
 from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
-from finetune_assets.pipeline.stages import reviews
+from finetune_assets.pipeline.stages import in_use, reviews
 from finetune_assets.pipeline.stages.champion import add_to_page, standing
 from finetune_assets.pipeline.stages.elsewhere import forgotten
 from finetune_assets.provider import pricing
@@ -107,6 +107,7 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
             "report": found.to_dict(),
             "rule": asdict(rule) if rule else None,
             "use": use.to_dict() if use else None,
+            "reference": in_use.reference(region, benchmark, fitted, rule),
             "job_id": finetuned_model["job_id"],
             "task_fingerprint": fingerprint,
         },

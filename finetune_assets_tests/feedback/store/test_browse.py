@@ -108,6 +108,6 @@ def test_every_queue_is_counted_for_its_reviewer(db: FeedbackDatabase) -> None:
     answered(db, a=0.9, c=0.6)
     does(db, "ann", "accept", "a", "Yes")
     take(db, TASK, REGION, "doubtful", "ben")
-    none = {"audit": 0, "contested": 0, "second_opinion": 0, "conflicts": 0}
+    none = {"audit": 0, "contested": 0, "second_opinion": 0, "conflicts": 0, "in_use": 0}
     assert counts(db, TASK, REGION, "ann") == {"doubtful": 1, "uncertain": 1, "disagreement": 1} | none
     assert counts(db, TASK, REGION, "ben")["second_opinion"] == 1

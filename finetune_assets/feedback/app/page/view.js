@@ -8,6 +8,7 @@ export const QUEUES = {
   contested: ["Contested", "Held-out examples whose label some candidate denies; you see neither label nor model"],
   second_opinion: ["Second opinion", "Judged once already; you see neither the label nor what the other said"],
   conflicts: ["Conflicts", "Reviewers disagree, and you decide"],
+  in_use: ["Asked", "Questions asked in use that the model leaves to people, and some of its own answers to check"],
 };
 const VERBS = { accept: "accepted", correct: "corrected", reject: "rejected", skip: "skipped", adjudicate: "decided", comment: "comment" };
 

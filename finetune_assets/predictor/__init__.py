@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.image_addresses import read_named
-from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.dataset.sources import regions_of
 from finetune_assets.dataset.table import Table
 from finetune_assets.errors import EvaluationError, ImageError, TaskError
@@ -28,6 +26,9 @@ from finetune_assets.pipeline.predictions import settings
 from finetune_assets.pipeline.resources import Outputs, default_root
 from finetune_assets.pipeline.stage import Region, task_fingerprint
 from finetune_assets.pipeline.stages.champion import standing
+from finetune_assets.predictor.in_use import Asked, InUse, in_use
+from finetune_assets.predictor.predicted import Predicted
+from finetune_assets.predictor.questions import Question, read_questions
 from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.completions import Messages, Reply
@@ -35,61 +36,10 @@ from finetune_assets.task import BinaryAnswer, NumberAnswer, Task, read_task
 from finetune_assets.task.sources import shows_images, window_of
 from finetune_assets.training_file.chat_format import to_messages
 
+__all__ = ["Predicted", "Predictor", "Question", "read_questions"]
+
 LONGEST_NUMBER = "0" * 16
 """An answer in digits has room for so many; a model that is done sooner stops by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked; None for `text` is the task's own question about every image."""
-
-    text: str | None = None
-    image: str | Path | None = None
-    problem: str | None = None
-    """Why a line of a file is no question; it is answered with this error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """The champion's answer, or why there is none."""
-
-    model: str
-    answer: str | None = None
-    """In the task's words; None where the model wrote something else. Of two words it is the one that `p_calibrated`
-    stands for, which may be another than the model wrote (`text`)."""
-    value: float | None = None
-    """The number (number answers)."""
-    p_raw: float | None = None
-    """The model's own probability: of the positive answer (binary), or of its answer (choice, text)."""
-    p_calibrated: float | None = None
-    """The probability that the positive answer is true (binary), or that the answer is right (choice, text)."""
-    of: str | None = None
-    """What both are the probability of, in words."""
-    interval: tuple[float, float] | None = None
-    """Around the number; it holds the truth in `level` of all cases. None where too few examples calibrated it."""
-    level: float | None = None
-    text: str | None = None
-    """What the model wrote."""
-    ask_a_person: bool = False
-    """Whether the answer is not sure enough to be used by itself (`benchmark.defer` of the task)."""
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        if self.error is not None:
-            return f"no answer: {self.error}"
-        said = self.answer if self.answer is not None else f"unreadable answer {self.text!r}"
-        if self.interval and self.level:
-            low, high = self.interval
-            return f"{said}  [{low:,.6g} to {high:,.6g}, {100 * self.level:g} % interval]"
-        if self.ask_a_person:
-            said = f"ask a person; the model says {said}"
-        if self.p_calibrated is None or self.p_raw is None:
-            return f"{said}  [no {'probability' if self.value is None else 'interval'}]"
-        return f"{said}  [probability {self.p_calibrated:.3f} {self.of}, {self.p_raw:.3f} uncalibrated]"
 
 
 @dataclass(frozen=True)
@@ -101,6 +51,8 @@ class Predictor:
     calibrator: Calibrator
     pictured: bool | None = None
     """Whether the lines that it learned from had images, where only they tell; None where some had, or nobody knows."""
+    region: Region | None = None
+    """Whose champion it is; of one that is asked without, nothing is kept (`in_use`)."""
 
     @classmethod
     def load(cls, task: str, region: str) -> Self:
@@ -118,7 +70,7 @@ class Predictor:
                 raise TaskError(f"{task} has the regions {', '.join(known)}, not {region!r}")
             why = f"{now.candidate} is not: {'; '.join(now.objections)}" if now.candidate else "none was evaluated yet"
             raise EvaluationError(f"no model answers for {task}/{region}: {why}")
-        return cls(described, now.champion, calibration.load(now.champion.calibrator), _pictured(where))
+        return cls(described, now.champion, calibration.load(now.champion.calibrator), _pictured(where), where)
 
     @property
     def rule(self) -> Rule:
@@ -137,31 +89,38 @@ class Predictor:
 
         Raises:
             ProviderError: the provider does not answer, or no longer has the model.
+            EvaluationError, FeedbackDatabaseError, TooManyWaitError: what the task's `in_use` wants cannot be kept.
         """
         provider, answer = self.champion.provider, self.task.answer
         truths = [answer.template.replace("{}", LONGEST_NUMBER)] if isinstance(answer, NumberAnswer) else []
-        asked: deque[Predicted | None] = deque()
-        replies = ask_all(
-            connect(provider),
-            settings(self.task, truths, self.champion.model),
-            self._requests(questions, asked),
-            concurrency=find_provider(provider).concurrency,
-        )
-        for reply in replies:
-            while (refused := asked.popleft()) is not None:
-                yield refused
-            yield self.read(reply)
-        yield from (refused for refused in asked if refused is not None)
+        line: deque[Predicted | Asked] = deque()
+        with in_use(self.region, self.champion) as kept:
+            replies = ask_all(
+                connect(provider),
+                settings(self.task, truths, self.champion.model),
+                self._requests(questions, line, kept),
+                concurrency=find_provider(provider).concurrency,
+            )
+            for reply in replies:
+                while isinstance(asked := line.popleft(), Predicted):
+                    yield asked
+                found = self.read(reply)
+                yield found if kept is None else kept.note(asked, found)
+            yield from (known for known in line if isinstance(known, Predicted))
 
-    def _requests(self, questions: Iterable[Question], asked: deque[Predicted | None]) -> Iterator[Messages]:
-        """Build the requests; `asked` gets None for each, and the answer to a question that cannot be asked."""
+    def _requests(
+        self, questions: Iterable[Question], line: deque[Predicted | Asked], kept: InUse | None
+    ) -> Iterator[Messages]:
+        """Build the requests; `line` gets what each asks, and the answer where the model is not asked."""
         for question in questions:
             try:
-                messages = self._messages(question)
+                asked, messages = self._messages(question)
             except (ImageError, TaskError) as error:
-                asked.append(Predicted(self.champion.model, error=str(error)))
-            else:
-                asked.append(None)
+                line.append(Predicted(self.champion.model, error=str(error)))
+                continue
+            known = kept.decided(asked) if kept else None
+            line.append(known or asked)
+            if known is None:
                 yield messages
 
     def require(self, question: Question) -> None:
@@ -181,17 +140,18 @@ class Predictor:
         if pictured is False and question.image is not None:
             raise TaskError(f"the task {self.task.task} asks about texts alone, and {question.image} is an image")
 
-    def _messages(self, question: Question) -> Messages:
+    def _messages(self, question: Question) -> tuple[Asked, Messages]:
         self.require(question)
         text = question.text if question.text is not None else getattr(self.task.source, "question", None)
         if text is None or (question.text is None and "{" in text):
             raise TaskError(f"the task {self.task.task} has no question of its own: give a text")
-        url = None
+        url, facts = None, None
         if question.image is not None:
             data = read_named(question.image)
-            shown = images.inspect(data, window_of(self.task.source)).in_eight_bits
-            url = images.data_url(*images.for_training(shown or data, self.task.prompt.detail))
-        return to_messages(self.task.prompt, text, url)
+            facts = images.inspect(data, window_of(self.task.source))
+            url = images.data_url(*images.for_training(facts.in_eight_bits or data, self.task.prompt.detail))
+            facts = replace(facts, in_eight_bits=None)  # hundreds of questions may be on their way
+        return Asked(text, question.image, facts), to_messages(self.task.prompt, text, url)
 
     def read(self, reply: Reply) -> Predicted:
         """Read what the champion replied, and calibrate it."""
@@ -205,9 +165,8 @@ class Predictor:
         if isinstance(answer, BinaryAnswer):
             p_raw, of = (found.probabilities or {}).get(answer.positive), f"of {answer.positive}"
         p = None if p_raw is None else float(self.calibrator.apply([p_raw], model=model)[0])
-        word, rule, binary = found.predicted, self.rule, isinstance(answer, BinaryAnswer)
-        if isinstance(answer, BinaryAnswer) and p is not None and word is not None:
-            word = answer.positive if rule.is_positive(p) else answer.negative
+        rule, binary = self.rule, isinstance(answer, BinaryAnswer)
+        word = rule.word(found.predicted, p, answer)
         person = word is None or rule.asks_a_person(p, binary=binary)
         ask = rule.least is not None and person
         return Predicted(model, word, None, p_raw, p, of, text=reply.text, ask_a_person=ask)
@@ -228,20 +187,3 @@ def _with_interval(found: answers.Reading, calibrator: ConformalCalibrator, text
         return predicted
     low, high = (float(end[0]) for end in calibrator.intervals([found.value]))
     return replace(predicted, interval=(low, high), level=calibrator.level)
-
-
-def read_questions(path: Path) -> Iterator[Question]:
-    """Read a JSONL file of questions; each line has `image` (a path relative to the file, or a URL), `text` or both.
-
-    A line that is none of that is a question with a `problem`, which names the file, the line and what was found.
-    """
-    for number, found in lines(path):
-        if isinstance(found, JsonProblem):
-            yield Question(problem=f"{path} line {number}: {found.message}")
-            continue
-        text, image = found.get("text"), found.get("image")
-        if not isinstance(text, str | None) or not isinstance(image, str | None) or text is image is None:
-            wanted = '{"image": "...", "text": "..."}, or one of both'
-            yield Question(problem=f"{path} line {number}: expected {wanted}, got {str(found)[:200]}")
-            continue
-        yield Question(text, str(path.parent / image) if image and "://" not in image else image)
