@@ -31,7 +31,7 @@ app = typer.Typer(
 
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keeping.keys, name="keys")
-for _command in (keeping.backup, keeping.restore, keeping.rescue, keeping.export):
+for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export):
     app.command()(_command)
 
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."

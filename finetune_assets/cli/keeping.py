@@ -1,4 +1,4 @@
-"""`backup`, `restore`, `rescue`, `export` and `keys`: what keeps a server's folder, or takes a model out of it."""
+"""`backup`, `restore`, `salvage`, `export` and `keys`: what keeps a server's folder, or takes a model out of it."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def export(
         raise typer.Exit(1)
 
 
-def rescue(home: _Home = _HOME) -> None:
+def salvage(home: _Home = _HOME) -> None:
     """Go on with what can be saved, where `serve` says that the database and the folders do not belong together.
 
     The newest sound snapshot of the database is used, trained models are found again by the cards beside their weights,
     and what remains unknown is moved to lost+found. Nothing is deleted.
     """
-    from finetune_assets.server.rescue import rescue as bring_back
+    from finetune_assets.server.salvage import salvage as bring_back
 
     done = bring_back(home)
     for sentence in done:

@@ -341,6 +341,9 @@ class Parts(Pictured):
     subgroup: OfColumns | None = Field(
         default=None, description="The benchmark is also reported apart for each value of this, such as {camera}."
     )
+    doubt: OfColumns | None = Field(
+        default=None, description="Why a row's label is doubtful; where it is empty, the label is not."
+    )
     annotator: OfColumns | None = Field(
         default=None,
         description="Who gave the answer: rows that ask the same are votes, and the majority is the label.",

@@ -15,7 +15,7 @@ import pytest
 from finetune_assets.server.database.jobs import JobRequest
 from finetune_assets.server.database.seal import SealBrokenError
 from finetune_assets.server.database.stores import Stores
-from finetune_assets.server.rescue import rescue
+from finetune_assets.server.salvage import salvage
 from finetune_assets.server.services import Services
 
 EARLIER = "earlier.db"
@@ -126,22 +126,22 @@ def test_a_database_that_is_not_that_of_its_folders_is_refused_and_nothing_chang
     with pytest.raises(SealBrokenError, match=says) as refused:
         Services(home)
     assert contents(home) == before
-    assert f"finetune-assets rescue --home {home}" in str(refused.value)
+    assert f"finetune-assets salvage --home {home}" in str(refused.value)
     assert "finetune-assets restore" in str(refused.value)
 
 
 @pytest.mark.parametrize("way", [way for way in REFUSED if way != "a folder"])
-def test_a_rescued_folder_is_served_again_with_its_models_and_all_its_bytes(home: Path, way: str) -> None:
+def test_a_salvaged_folder_is_served_again_with_its_models_and_all_its_bytes(home: Path, way: str) -> None:
     REFUSED[way][0](home)
     before = contents(home)
-    assert rescue(home)
+    assert salvage(home)
     served = Services(home)
     served.sweep()
     assert before <= contents(home)
     assert len(served.models.all()) == 1
     assert (served.models.weights(served.models.all()[0]) / "adapter.safetensors").read_bytes() == b"weights of model"
     served.close()
-    assert rescue(home) == []
+    assert salvage(home) == []
 
 
 ACCEPTED: dict[str, Callable[[Path], object]] = {

@@ -33,6 +33,7 @@ def needed(source: Columns) -> list[str]:
     texts = (
         *(source.region, source.question, source.answer, source.support),
         *(source.group, source.image, source.subgroup, own_split(source), source.annotator),
+        source.doubt,
     )
     return list(dict.fromkeys(column for written in texts if written for column in columns_in(written)))
 
@@ -74,8 +75,8 @@ class _RowReader:
         apart = {*columns_in(source.answer), *(columns_in(source.image) if source.image else ())}
         self._columns = [column for column in needed(source) if column not in apart]
         # An answer without an explanation is still an answer, and an example without a subgroup still an example.
-        optional = {"support": None, "subgroup": None, "group": None, "split": None, "annotator": None}
-        self._asked = frozenset(needed(source.model_copy(update=optional)))
+        optional = ("support", "subgroup", "group", "split", "annotator", "doubt")
+        self._asked = frozenset(needed(source.model_copy(update=dict.fromkeys(optional))))
         self._answers = AnswerCells(source, source.answer, table, answer)
 
     def read(self, origin: Origin, row: Cells | str) -> Example | None:
@@ -115,6 +116,7 @@ class _RowReader:
             "group": self._belongs.group(row),
             "published": self._belongs.split(row),
             "subgroup": (filled_with(source.subgroup, texts) or None) if source.subgroup else None,
+            "doubt": self._doubt(texts),
         }
         if source.image and image is None:
             return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no image", **fields)
@@ -125,6 +127,13 @@ class _RowReader:
             except ImageError as error:
                 return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
         return self._answers.example(origin, found, **fields)
+
+    def _doubt(self, texts: dict[str, str]) -> str | None:
+        """Say why the row's label is doubtful; None where a column that says it is empty."""
+        written = self._source.doubt
+        if written is None or not all(texts[column] for column in columns_in(written)):
+            return None
+        return filled_with(written, texts)
 
     def _explained(self, found: object, texts: dict[str, str]) -> object:
         """Return a text answer with its explanation, where the row has one."""

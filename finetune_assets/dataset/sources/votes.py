@@ -58,7 +58,7 @@ def _decided(ballot: _Ballot, answer: Answer, min_agreement: float) -> Example:
     said = ", ".join(f"{found} {word}" for word, found in votes.most_common())
     if others and others[0][1] == most:
         return replace(ballot.first, answer=None, score=None, doubt=f"the {n} votes are tied: {said}")
-    doubt = None if most / n > min_agreement else f"only {most} of {n} votes agree: {said}"
     winner = next(vote for vote in ballot.votes.values() if vote.answer == first)
+    doubt = winner.doubt if most / n > min_agreement else f"only {most} of {n} votes agree: {said}"
     score = votes[answer.positive] / n if isinstance(answer, BinaryAnswer) else winner.score
     return replace(winner, answer=first, score=score, doubt=doubt)

@@ -40,7 +40,7 @@ class SealBrokenError(FinetuneAssetsError, RuntimeError):
         super().__init__(
             f"{home / DATABASE}: {told}. Nothing was deleted or changed. Put a backup in place of the folder with "
             f"`finetune-assets restore BACKUP --home {home}` once you have moved it away, or go on with what can be "
-            f"saved: `finetune-assets rescue --home {home}`"
+            f"saved: `finetune-assets salvage --home {home}`"
         )
         self.fault: Fault = fault
 

@@ -74,7 +74,7 @@ class Stores:
         self.uploads.remove_leftovers()
 
     def snapshot(self) -> None:
-        """Keep a copy of the database as it is, in `<home>/snapshots/`, for `rescue`; the newest few stay."""
+        """Keep a copy of the database as it is, in `<home>/snapshots/`, for `salvage`; the newest few stay."""
         folder = self.home / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         scratch = folder / "copying.partial"

@@ -53,6 +53,15 @@ def test_a_subgroup_is_made_of_columns_and_may_be_empty(tmp_path: Path) -> None:
     assert (second.subgroup, second.problem) == (None, None)
 
 
+def test_a_label_is_doubtful_where_its_row_says_why(tmp_path: Path) -> None:
+    path = csv(tmp_path, "question,answer,region,sure\nQ?,a,physics,\nR?,b,physics,0.6\n")
+    first, second = read(path, doubt="the labeller was sure of it by {sure}")
+    assert (first.doubt, second.doubt) == (None, "the labeller was sure of it by 0.6")
+    assert [first.problem, second.problem] == [None, None]
+    with pytest.raises(SourceError, match="surety"):
+        read(path, doubt="{surety}")
+
+
 def test_the_support_follows_a_text_answer_after_its_separator(tmp_path: Path) -> None:
     path = csv(tmp_path, "question,correct_answer,support\nQ?,water,It is wet.\nR?,ice,\n")
     settings: dict[str, Any] = {"answer": "{correct_answer}", "support": "{support}", "region": "physics"}

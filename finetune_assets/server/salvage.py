@@ -30,7 +30,7 @@ from finetune_assets.server.removal import LOST
 logger = logging.getLogger(__name__)
 
 
-def rescue(home: Path) -> list[str]:
+def salvage(home: Path) -> list[str]:
     """Make `home` fit to be served again; say in sentences what was done, none where nothing was wrong.
 
     Raises:
