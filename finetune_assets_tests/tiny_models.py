@@ -19,10 +19,21 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_text_model(folder: Path, seed: int = 0, width: int = WIDTH) -> Path:
+TOOLS_TEMPLATE = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool['function']['name'] }}\n{% endfor %}<|im_end|>\n"
+    "{% endif %}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{{ '\n' if message['content'] or not loop.first }}<tool_call>\n"
+    '{"name": "{{ call["function"]["name"] }}", "arguments": {{ call["function"]["arguments"] | tojson }}}\n'
+    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Knows tools, in the form of Hermes and Qwen, but tells no more of them than their names."""
+
+
+def write_text_model(folder: Path, seed: int = 0, width: int = WIDTH, template: str = CHAT_TEMPLATE) -> Path:
     """A Llama of two layers with a byte-level tokenizer in which Yes and No are words; `width` is a multiple of 8."""
     folder.mkdir(parents=True)
-    vocabulary = _write_tokenizer(folder)
+    vocabulary = _write_tokenizer(folder, template)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -45,7 +56,7 @@ def write_text_model(folder: Path, seed: int = 0, width: int = WIDTH) -> Path:
     return folder
 
 
-def _write_tokenizer(folder: Path) -> int:
+def _write_tokenizer(folder: Path, template: str = CHAT_TEMPLATE) -> int:
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -61,7 +72,7 @@ def _write_tokenizer(folder: Path) -> int:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return tokenizer.get_vocab_size()

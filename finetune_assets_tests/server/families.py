@@ -166,7 +166,7 @@ def _tokenizer(folder: Path, tokens: tuple[str, ...], template: str, **named: st
         token for token in tokens if token.strip("<|>").lower().replace("_token", "") in ("s", "bos", "begin_of_text")
     ]
     tokenizer.bos_token = begins[0] if begins else None
-    tokenizer.chat_template = template if "{%" in template else _published(template)
+    tokenizer.chat_template = template if "{%" in template else published(template)
     for name, token in named.items():
         tokenizer.init_kwargs[name] = token
     if named:
@@ -174,7 +174,7 @@ def _tokenizer(folder: Path, tokens: tuple[str, ...], template: str, **named: st
     return tokenizer
 
 
-def _published(name: str) -> str:
+def published(name: str) -> str:
     import trl
 
     return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
@@ -245,7 +245,7 @@ def _gemma3(folder: Path, target: Path) -> Any:
     tokenizer = _tokenizer(folder, (*names.values(), *_GEMMA[:2], "<bos>", "<eos>"), "gemma3", **names)
     images = Gemma3ImageProcessorPil(size={"height": 64, "width": 64})
     Gemma3Processor(
-        images, tokenizer, chat_template=_published("gemma3"), image_seq_length=16
+        images, tokenizer, chat_template=published("gemma3"), image_seq_length=16
     ).save_pretrained(target)  # fmt: skip
     boi, eoi, image, end, eos = tokenizer.convert_tokens_to_ids([*names.values(), "<end_of_turn>", "<eos>"])
     text = _text_config(tokenizer, query_pre_attn_scalar=8, sliding_window=64)
@@ -266,7 +266,7 @@ def _llava(folder: Path, target: Path) -> Any:
     images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     LlavaProcessor(
         images, tokenizer, patch_size=8, num_additional_image_tokens=1, vision_feature_select_strategy="default",
-        chat_template=_published("llava_next"), image_token="<image>",
+        chat_template=published("llava_next"), image_token="<image>",
     ).save_pretrained(target)  # fmt: skip
     text = _text_config(tokenizer, model_type="llama")
     sight = _sight(32, 8) | {"model_type": "clip_vision_model"}

@@ -12,7 +12,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from finetune_assets import __version__
 from finetune_assets.server.api.chat_request import ChatBody
+from finetune_assets.server.api.tool_request import NamedTool
 from finetune_assets.server.database.schema import new_id
+from finetune_assets.server.generation.calls import Call, CallDelta
 
 if TYPE_CHECKING:
     from finetune_assets.server.generation.requests import Delta, GeneratedChoice, Generation
@@ -23,9 +25,9 @@ LEAST_LOGPROB = -9999.0
 _EVEN_SIZE = 32
 
 
-def usage(prompt: int, completion: int, cached: int) -> CompletionUsage:
+def usage(prompt: int, completion: int, cached: int, reasoning: int = 0) -> CompletionUsage:
     """Say how many tokens were read and written, and how many of the prompt's were known from earlier requests."""
-    nothing = dict.fromkeys(("audio_tokens", "reasoning_tokens"), 0)
+    nothing = {"audio_tokens": 0, "reasoning_tokens": reasoning}
     nothing |= dict.fromkeys(("accepted_prediction_tokens", "rejected_prediction_tokens"), 0)
     return CompletionUsage.model_validate(
         {
@@ -45,7 +47,7 @@ def fingerprint(model_path: str) -> str:
 
 def as_completion(body: ChatBody, generation: Generation, system_fingerprint: str) -> ChatCompletion:
     """Put all answers to a request into one object."""
-    used = usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
+    used = _used(generation)
     return ChatCompletion.model_validate(
         _head(body, "chat.completion", system_fingerprint)
         | {
@@ -64,27 +66,35 @@ class Chunks:
         self._head = _head(body, "chat.completion.chunk", system_fingerprint)
         self._with_usage = bool(options and options.include_usage)
         self._obfuscated = options is None or options.include_obfuscation is not False
+        self._calling: set[int] = set()
+        """Answers that call something."""
 
     def opening(self) -> list[ChatCompletionChunk]:
         """Say who speaks, for every answer."""
-        delta = {"role": "assistant", "content": "", "refusal": None}
+        delta = {"role": "assistant", "content": None if self._body.tools else "", "refusal": None}
         return [self._chunk(index, delta) for index in range(self._body.n or 1)]
 
     def piece(self, delta: Delta) -> list[ChatCompletionChunk]:
         """Send on what the engine made: text, and at the end of an answer why it ends."""
         chunks = []
+        if delta.thought:
+            chunks.append(self._chunk(delta.index, {"reasoning_content": delta.thought}))
+        if delta.call is not None:
+            self._calling.add(delta.index)
+            chunks.append(self._chunk(delta.index, {"tool_calls": [_as_call_delta(delta.call)]}))
         if delta.text or delta.tokens:
             logprobs = _as_logprobs(delta.tokens) if self._body.logprobs else None
             chunks.append(self._chunk(delta.index, {"content": delta.text}, logprobs))
         if delta.finish_reason is not None:
-            chunks.append(self._chunk(delta.index, {}, finish_reason=delta.finish_reason))
+            reason = _finish_reason(delta.finish_reason, self._body, calls=delta.index in self._calling)
+            chunks.append(self._chunk(delta.index, {}, finish_reason=reason))
         return chunks
 
     def closing(self, generation: Generation) -> list[ChatCompletionChunk]:
         """Say what was used, where the client wants to know."""
         if not self._with_usage:
             return []
-        used = usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
+        used = _used(generation)
         last = self._head | {"choices": [], "usage": used.model_dump(exclude_unset=True)}
         return [ChatCompletionChunk.model_validate(last)]
 
@@ -100,7 +110,7 @@ class Chunks:
         if self._with_usage:
             chunk["usage"] = None
         if self._obfuscated:
-            length = _EVEN_SIZE - len(delta.get("content") or "") % _EVEN_SIZE
+            length = _EVEN_SIZE - len(_told(delta)) % _EVEN_SIZE
             chunk["obfuscation"] = secrets.token_urlsafe(length)[:length]
         return ChatCompletionChunk.model_validate(chunk)
 
@@ -119,12 +129,48 @@ def _head(body: ChatBody, kind: str, system_fingerprint: str) -> dict[str, Any]:
 
 
 def _as_choice(index: int, choice: GeneratedChoice, body: ChatBody) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.thought:
+        message["reasoning_content"] = choice.thought
+    if choice.calls:
+        message |= {"content": choice.text or None, "tool_calls": [_as_call(call) for call in choice.calls]}
     return {
         "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "message": message,
         "logprobs": _as_logprobs(choice.tokens) if body.logprobs else None,
-        "finish_reason": choice.finish_reason,
+        "finish_reason": _finish_reason(choice.finish_reason, body, calls=bool(choice.calls)),
     }
+
+
+def _finish_reason(reason: str, body: ChatBody, *, calls: bool) -> str:
+    """Word it as OpenAI does: a call that had to be made is the whole of an answer that stops."""
+    return "tool_calls" if calls and reason == "stop" and not isinstance(body.tool_choice, NamedTool) else reason
+
+
+def _as_call(call: Call) -> dict[str, Any]:
+    return {
+        "id": new_id("call_"),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _as_call_delta(delta: CallDelta) -> dict[str, Any]:
+    if delta.name is None:
+        return {"index": delta.place, "function": {"arguments": delta.arguments}}
+    return {"index": delta.place} | _as_call(Call(delta.name, delta.arguments))
+
+
+def _told(delta: dict[str, Any]) -> str:
+    """Return the texts of a delta."""
+    called = [part for call in delta.get("tool_calls", ()) for part in call["function"].values()]
+    return "".join([delta.get("content") or "", delta.get("reasoning_content") or "", *called])
+
+
+def _used(generation: Generation) -> CompletionUsage:
+    return usage(
+        generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens, generation.reasoning_tokens
+    )
 
 
 def _as_logprobs(tokens: list[TokenLogprob]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server import catalog
 from finetune_assets.server.api.chat_answer import Chunks, as_completion, fingerprint
-from finetune_assets.server.api.chat_request import ChatBody, check, json_schema_of, messages_of
+from finetune_assets.server.api.chat_messages import plain_messages
+from finetune_assets.server.api.chat_request import ChatBody, check, json_schema_of
 from finetune_assets.server.api.metrics import Metrics
+from finetune_assets.server.api.tool_request import calling_of, declared_tools
 from finetune_assets.server.api.wire import ApiError
 from finetune_assets.server.catalog import FoundModel
 from finetune_assets.server.generation.vllm import Vllm
@@ -156,12 +158,19 @@ class Completions:
         self._metrics.completions_in_flight.dec()
 
 
+def _effort(body: ChatBody, model: FoundModel) -> str | None:
+    """Return how much is to be thought first. A fine-tuned model answers as it was taught: at once, unless asked."""
+    if body.reasoning_effort is None:
+        return model.base.reasoning if model.adapter is None else None
+    return None if body.reasoning_effort == "none" else body.reasoning_effort
+
+
 def _generation_request(body: ChatBody, model: FoundModel) -> GenerationRequest:
     from finetune_assets.server.generation.requests import GenerationRequest, ModelRef
 
     return GenerationRequest(
         model=ModelRef(model.base, model.adapter),
-        messages=messages_of(body),
+        messages=plain_messages(body.messages),
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
@@ -174,4 +183,7 @@ def _generation_request(body: ChatBody, model: FoundModel) -> GenerationRequest:
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
         json_schema=json_schema_of(body),
+        tools=declared_tools(body),
+        calling=calling_of(body),
+        effort=_effort(body, model),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from finetune_assets.server.generation.calls import Call, CallDelta
 from finetune_assets.server.generation.requests import Delta, GeneratedChoice, GenerationRequest
 from finetune_assets.server.generation.sampling import TokenLogprob
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from llguidance import LLMatcher
 
+    from finetune_assets.server.generation.answer_reader import AnswerReader, Piece
     from finetune_assets.server.generation.next_tokens import NextToken
 
 
@@ -41,6 +43,7 @@ class Answer:
         text: Spelling,
         matcher: LLMatcher | None = None,
         listen: Callable[[Delta], None] | None = None,
+        reader: AnswerReader | None = None,
     ) -> None:
         self.request = request
         self.index = index
@@ -50,6 +53,13 @@ class Answer:
         self.counts: Counter[int] = Counter()
         """How often each token occurs in `made`, for the penalties."""
         self.finish_reason: str | None = None
+        self.n_thought = 0
+        """How many of the tokens were thought."""
+        self._reader = reader
+        """None: all that comes is said."""
+        self._thought = ""
+        self._calls: list[Call] = []
+        self._n_cut = 0
         self._stops = [stop for stop in request.stop if stop]
         self._limit = limit
         self._listen = listen
@@ -80,8 +90,11 @@ class Answer:
         self.counts[token.id] += 1
         if self.matcher is not None:
             self.matcher.consume_token(token.id)
-        self._tokens.append((len(self._text), token.logprob))
-        self._text += self._stream.add(token.id)
+        if self._reader is None:
+            self._tokens.append((len(self._text), token.logprob))
+            self._text += self._stream.add(token.id)
+        else:
+            self._read(self._reader, token)
         if (cut := self._stop_place()) is not None:
             self._cut(cut)
         elif self.matcher is not None and self.matcher.is_stopped():
@@ -93,12 +106,46 @@ class Answer:
 
     def choice(self) -> GeneratedChoice:
         """The finished answer."""
-        return GeneratedChoice(self._text, self.finish_reason or "stop", [t for _, t in self._tokens if t is not None])
+        tokens = [token for _, token in self._tokens if token is not None]
+        return GeneratedChoice(self._text, self.finish_reason or "stop", tokens, self._thought, self._calls)
 
     @property
     def n_tokens(self) -> int:
         """Tokens of the finished answer; those of a stop sequence are not in it."""
-        return len(self._tokens)
+        return len(self.made) - self._n_cut
+
+    def _read(self, reader: AnswerReader, token: NextToken) -> None:
+        """Take in a token of an answer that may be more than something said."""
+        if reader.says:
+            self._tokens.append((len(self._text) + reader.n_held, token.logprob))
+        self.n_thought += reader.thinks
+        for piece in reader.feed(self._stream.add(token.id)):
+            self._take_in(piece)
+
+    def _take_in(self, piece: Piece) -> None:
+        match piece.kind:
+            case "content":
+                self._text += piece.text
+            case "mark":  # what was held back, and is none of what is said
+                self._tokens = [(start, logprob) for start, logprob in self._tokens if start < len(self._text)]
+            case "thought":
+                self._thought += piece.text
+                self._hear(Delta(self.index, "", [], None, thought=piece.text))
+            case "name":
+                self._tell(len(self._text))
+                self._calls.append(Call(piece.text))
+                self._hear_of_call(piece.text, "")
+            case "arguments":
+                self._calls[-1].arguments += piece.text
+                self._hear_of_call(None, piece.text)
+
+    def _hear(self, delta: Delta) -> None:
+        if self._listen is not None:
+            self._listen(delta)
+
+    def _hear_of_call(self, name: str | None, arguments: str) -> None:
+        call = CallDelta(len(self._calls) - 1, name, arguments)
+        self._hear(Delta(self.index, "", [], None, call=call))
 
     def _stop_place(self) -> int | None:
         """Where the first stop sequence begins; none begins before what was already sent."""
@@ -107,12 +154,18 @@ class Answer:
 
     def _cut(self, place: int) -> None:
         self._text = self._text[:place]
+        self._n_cut = sum(start >= place for start, _ in self._tokens)
         self._tokens = [(start, logprob) for start, logprob in self._tokens if start < place]
         self.finish_reason = "stop"
         self._tell(len(self._text))
 
     def _finish(self, reason: str) -> None:
-        self._text += self._stream.rest()
+        rest = self._stream.rest()
+        if self._reader is None:
+            self._text += rest
+        else:
+            for piece in (*self._reader.feed(rest), *self._reader.end()):
+                self._take_in(piece)
         self.finish_reason = reason
         self._tell(len(self._text))
 

@@ -48,7 +48,8 @@ class Completion:
         made = sum(answer.n_tokens for answer in self.answers)
         choices = [answer.choice() for answer in self.answers]
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(Generation(choices, len(self.prompt.ids), made, self.cached_tokens or 0))
+            thought = sum(answer.n_thought for answer in self.answers)
+            self.future.set_result(Generation(choices, len(self.prompt.ids), made, self.cached_tokens or 0, thought))
 
 
 def block_keys(prompt: Sequence, adapter: Adapter | None) -> list[bytes]:

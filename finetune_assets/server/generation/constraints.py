@@ -1,8 +1,4 @@
-"""Answers that fit a JSON schema: which tokens may come next, by llguidance.
-
-Between the parts of the JSON one space, or a line break with its indentation, is allowed: small models would
-otherwise go on with blanks for ever, while models that were taught a layout keep theirs.
-"""
+"""Answers that fit a JSON schema or a grammar: which tokens may come next, by llguidance."""
 
 from __future__ import annotations
 
@@ -17,19 +13,19 @@ from llguidance import LLMatcher, LLParserLimits
 from llguidance.numpy import fill_next_token_bitmask
 from torch import Tensor
 
+from finetune_assets.server.generation.answer_grammar import LAYOUT
 from finetune_assets.server.model.chat_encoding import PromptError
 
-_LAYOUT: Any = {"whitespace_flexible": True, "whitespace_pattern": r" |\n {0,32}"}
 _KEPT = 64
 """Compiled schemas; a few hundred kilobytes each."""
 
 
 class Grammars:
-    """Matchers for JSON schemas over one model's vocabulary; schemas used again are not compiled again."""
+    """Matchers over one model's vocabulary; schemas and grammars used again are not compiled again."""
 
     def __init__(self, tokenizer: Any, vocabulary: int, end_ids: set[int]) -> None:
         self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary, eos_token=sorted(end_ids))
-        self._compiled: OrderedDict[bytes, LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def matcher(self, schema: dict[str, Any]) -> LLMatcher:
         """A fresh matcher that takes in the tokens of one answer.
@@ -37,16 +33,21 @@ class Grammars:
         Raises:
             PromptError: the schema is wrong, or asks for something that cannot be enforced.
         """
-        key = orjson.dumps(schema)
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(key.decode())
+        return self._kept(LLMatcher.grammar_from_json_schema(orjson.dumps(schema).decode(), overrides=LAYOUT))
+
+    def of_answer(self, grammar: str) -> LLMatcher:
+        """The same for an answer with calls or thoughts (see `answer_grammar`), whose schemas were looked at before."""
+        return self._kept(LLMatcher.grammar_from_lark(grammar))
+
+    def _kept(self, grammar: str) -> LLMatcher:
+        if grammar not in self._compiled:
+            self._compiled[grammar] = self._compile(grammar)
             if len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        self._compiled.move_to_end(key)
-        return self._compiled[key].deep_copy()
+        self._compiled.move_to_end(grammar)
+        return self._compiled[grammar].deep_copy()
 
-    def _compile(self, schema: str) -> LLMatcher:
-        grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_LAYOUT)
+    def _compile(self, grammar: str) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LLParserLimits(verbose_errors=False))
         if matcher.is_error():
             message = f"Invalid schema for response_format: {matcher.get_error()}"

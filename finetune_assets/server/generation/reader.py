@@ -11,21 +11,18 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from torch import Tensor
 
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.generation.answer import Answer
 from finetune_assets.server.generation.batch import Batch, Growing
 from finetune_assets.server.generation.completion import Completion, block_keys
-from finetune_assets.server.generation.constraints import Grammars
 from finetune_assets.server.generation.kv_cache import cannot_batch
 from finetune_assets.server.generation.lora import AdapterShelf
 from finetune_assets.server.generation.memory import Budget, budget
 from finetune_assets.server.generation.own_batch import OwnBatch
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
-from finetune_assets.server.generation.tokens import TextStream
+from finetune_assets.server.generation.shape import AnswerShape
 from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
     PromptError,
@@ -44,7 +41,7 @@ class ServedModel:
         self.network: Network = load(base)
         self.network.whole = self.network.whole or cannot_batch(self.network)
         self.network.lay_out_for_serving()
-        self._lead, _end = self.network.template.around()
+        self._shape = AnswerShape(self.network)
         limits: Budget = budget(self.network.device)
         self.features = ImageFeatures(self.network, budget_bytes=limits.images)
         self.adapters = AdapterShelf(self.network, limits.adapters)
@@ -52,11 +49,6 @@ class ServedModel:
             self.batch = Batch(self.network, limits, self._release)
         else:
             self.batch = OwnBatch(self.network, limits, self._release)
-
-    @cached_property
-    def grammars(self) -> Grammars:
-        """Made at the first use, which takes a second."""
-        return Grammars(self.network.tokenizer, self.network.vocabulary, self.network.end_ids)
 
     def prepare(self, asked: Asked) -> Completion:
         """Encode a request and load its adapter.
@@ -67,16 +59,11 @@ class ServedModel:
         """
         request = asked.request
         self._check(request)
-        prompt = encode_prompt(self.network, request.messages, WhileWanted(self.features, asked.future))
+        self._shape.check(request)
+        features = WhileWanted(self.features, asked.future)
+        prompt = encode_prompt(self.network, request.messages, features, request.tools, request.effort)
         limit = self._limit(request, prompt)
-        schema = request.json_schema
-        answers = [
-            Answer(
-                request, index, limit, TextStream(self.network.tokenizer, self._lead),
-                None if schema is None else self.grammars.matcher(schema), asked.listen,
-            )
-            for index in range(request.n)
-        ]  # fmt: skip
+        answers = [self._shape.answer(request, index, limit, asked.listen) for index in range(request.n)]
         adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
         keys = [] if self.network.whole else block_keys(prompt, adapter)
         return Completion(request, asked.future, prompt, adapter, answers, keys)

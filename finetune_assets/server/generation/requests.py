@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.generation.answer_grammar import Calling
+from finetune_assets.server.generation.calls import Call, CallDelta
 from finetune_assets.server.generation.sampling import TokenLogprob
 
 
@@ -40,7 +42,13 @@ class GenerationRequest:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """What is added to the logits of token ids; -100 and below bans a token, 100 and above forces it."""
     json_schema: dict[str, Any] | None = None
-    """The answer is JSON that fits this schema; `{"type": "object"}` is OpenAI's `json_object` mode."""
+    """What is said is JSON that fits this schema; `{"type": "object"}` is OpenAI's `json_object` mode."""
+    tools: list[dict[str, Any]] | None = None
+    """Functions that the model is told of, as `tools_of` returns them."""
+    calling: Calling | None = None
+    """Which of them it may call, where there are tools."""
+    effort: str | None = None
+    """How much it is asked to think first; None: it answers at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,10 @@ class Delta:
     """The tokens of this piece; empty unless log-probabilities were asked for."""
     finish_reason: str | None
     """`stop` or `length` in the last piece of this answer, None before."""
+    thought: str = ""
+    """A piece of what was thought."""
+    call: CallDelta | None = None
+    """A piece of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,9 @@ class GeneratedChoice:
     finish_reason: str
     """`stop` or `length`."""
     tokens: list[TokenLogprob]
-    """Empty unless log-probabilities were asked for."""
+    """Of what is said; empty unless log-probabilities were asked for."""
+    thought: str = ""
+    calls: list[Call] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +92,5 @@ class Generation:
     """Tokens of all answers, end tokens not among them."""
     cached_tokens: int
     """How many of the prompt's tokens an earlier request had computed."""
+    reasoning_tokens: int = 0
+    """How many of the completion's were thought."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -12,19 +13,25 @@ from tokenizers.decoders import DecodeStream
 class TextStream:
     """The text of one answer, as its tokens come; decoded by the tokenizer's own decoder.
 
-    `lead` is blank space that a chat template puts before every answer; it is none of it.
+    Args:
+        tokenizer: of the model.
+        lead: blank space that a chat template puts before every answer; it is none of it.
+        signs: of the control tokens that are to be seen in the text; others are left out.
     """
 
-    def __init__(self, tokenizer: Any, lead: str = "") -> None:
+    def __init__(self, tokenizer: Any, lead: str = "", signs: Mapping[int, str] | None = None) -> None:
         self._backend = tokenizer.backend_tokenizer
         self._lead = lead
+        self._signs = signs or {}
         self._held = ""
         self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
         self._length = 0
 
     def add(self, token: int) -> str:
-        """Whole characters that the token completes; a special token adds none."""
+        """Whole characters that the token completes; a special token adds none but its sign."""
+        if token in self._signs:
+            return self._signs[token]
         self._ids.append(token)
         text = self._stream.step(self._backend, token) or ""
         self._length += len(text)

@@ -3,8 +3,8 @@
 vLLM is started by its owner, with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True. Adapters are registered
 with it when they are first asked for, under names that change with their weights, and let go of when they have not
 been asked for lately or are deleted. Our own engine answers whatever vLLM cannot: models it does not serve, models with
-a trained projector (which vLLM does not know), images by https URL (which vLLM would fetch unchecked), and everything
-while vLLM is away.
+a trained projector (which vLLM does not know), images by https URL (which vLLM would fetch unchecked), tools and
+reasoning (whose form vLLM must be told when it is started), and everything while vLLM is away.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.api.chat_answer import usage
-from finetune_assets.server.api.chat_request import ChatBody, messages_of
+from finetune_assets.server.api.chat_messages import plain_messages
+from finetune_assets.server.api.chat_request import ChatBody
 from finetune_assets.server.api.wire import ApiError
 from finetune_assets.server.catalog import FoundModel
 
@@ -132,7 +133,7 @@ class Vllm:
 
     async def _post(self, body: ChatBody, name: str, *, stream: bool) -> httpx2.Response:
         payload = body.model_dump(include=set(_FORWARDED), exclude_none=True, by_alias=True)
-        payload |= {"model": name, "messages": messages_of(body), "stream": stream}
+        payload |= {"model": name, "messages": plain_messages(body.messages), "stream": stream}
         if stream and body.stream_options and body.stream_options.include_usage:
             payload["stream_options"] = {"include_usage": True}
         return await self._client.send(
@@ -146,7 +147,7 @@ class Vllm:
         elif self._away:
             return None
         base = self._served.get(model.base.path) or self._served.get(model.base.name)
-        if base is None or _has_remote_images(body):
+        if base is None or _has_remote_images(body) or _asks_for_more(body, model):
             return None
         if model.adapter is None:
             return base
@@ -196,9 +197,18 @@ def key_from_environment() -> str | None:
     return os.environ.get("VLLM_API_KEY") or None
 
 
+def _asks_for_more(body: ChatBody, model: FoundModel) -> bool:
+    """Whether an answer may be more than something said, or has been before."""
+    told = any(message.role == "tool" or getattr(message, "tool_calls", None) for message in body.messages)
+    return bool(body.tools or told or body.reasoning_effort not in (None, "none") or model.base.reasoning)
+
+
 def _has_remote_images(body: ChatBody) -> bool:
     parts = [
-        part for message in messages_of(body) if isinstance(message["content"], list) for part in message["content"]
+        part
+        for message in plain_messages(body.messages)
+        if isinstance(message["content"], list)
+        for part in message["content"]
     ]
     return any(part["type"] == "image_url" and not part["image_url"]["url"].startswith("data:") for part in parts)
 

@@ -15,6 +15,7 @@ from finetune_assets.server import catalog
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.model.tools import tools_of
 from finetune_assets.training_file.target import find_target
 from finetune_assets.training_file.validation import FileReport
 from finetune_assets.training_file.validation import validate as validate_files
@@ -83,9 +84,9 @@ def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None
 
 def _conversations(line: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]]:
     if "messages" in line:
-        return [(line["messages"], line.get("tools"))]
+        return [(line["messages"], tools_of(line))]
     asked, fields = line["input"], ("preferred_output", "non_preferred_output")
-    return [([*asked["messages"], *line[field]], asked.get("tools")) for field in fields]
+    return [([*asked["messages"], *line[field]], tools_of(asked)) for field in fields]
 
 
 def _may_be_left_out(line: dict[str, Any]) -> bool:

@@ -114,15 +114,28 @@ def with_fetched_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 
-def encode_prompt(network: Network, messages: list[dict[str, Any]], features: ImageSource) -> Sequence:
+def encode_prompt(
+    network: Network,
+    messages: list[dict[str, Any]],
+    features: ImageSource,
+    tools: list[dict[str, Any]] | None = None,
+    effort: str | None = None,
+) -> Sequence:
     """The prompt up to where the assistant's answer begins; nothing of it is learned.
+
+    Args:
+        network: the model that is asked.
+        messages: in OpenAI's format.
+        features: where those of images come from.
+        tools: as `tools_of` returns them.
+        effort: how much reasoning is asked for; None: the answer comes at once.
 
     Raises:
         PromptError: the model cannot take it, or it is longer than the model's context whatever its tokens are.
     """
     with _told_of_fences():
-        encoder, plain = _prepared(network, messages, None, features)
-        text = network.template.prompt(plain)
+        encoder, plain = _prepared(network, messages, tools, features)
+        text = network.template.prompt(plain, encoder.fence.hide(tools), effort)
         if len(text) > network.max_length * network.longest_token:
             message = (
                 f"This model's maximum context length is {network.max_length} tokens; your messages have far more."

@@ -19,8 +19,9 @@ from finetune_assets.server.model.plain_text import Fence
 _TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
 _PLACEHOLDER = "Placeholder4Answer"
 _TOLD = ("Question2", "Answer3")
-_ANSWER_AT_ONCE = {"enable_thinking": False}
-"""Variables of templates that can ask a model to think first."""
+_SWITCHES = ("enable_thinking", "thinking")
+"""Variables of templates that can ask a model to think first, or not to."""
+_DEGREE = "reasoning_effort"
 
 Message = dict[str, Any]
 Tools = list[dict[str, Any]] | None
@@ -88,18 +89,23 @@ class ChatTemplate:
     def around(self) -> tuple[str, str]:
         """What stands between the prompt and an answer, which is blank, and what follows the answer."""
         question, answer = _TOLD
-        said = [{"role": role, "content": self._content([_said(text)])} for role, text in
+        said = [{"role": role, "content": self.content([_said(text)])} for role, text in
                 (("user", question), ("assistant", answer))]  # fmt: skip
-        before, _answer, after = self._render(said, None).rpartition(answer)
+        before, _answer, after = self.render(said, None).rpartition(answer)
         return before[len(self._prompt(said[:1], None)) :], after
 
-    def prompt(self, messages: list[Message], tools: Tools = None) -> str:
+    def prompt(self, messages: list[Message], tools: Tools = None, effort: str | None = None) -> str:
         """The text up to where the assistant's answer begins.
+
+        Args:
+            messages: as `plain` returns them.
+            tools: as `plain_tools` returns them.
+            effort: how much reasoning is asked for; None: the answer comes at once.
 
         Raises:
             PromptError: the template does not take the conversation, or leaves a part of it out.
         """
-        text = self._prompt(messages, tools)
+        text = self._prompt(messages, tools, effort)
         self._check_complete(text, messages, tools)
         return text
 
@@ -114,7 +120,7 @@ class ChatTemplate:
             if message["role"] != "assistant":
                 continue
             before = self._prompt(messages[:place], tools)
-            after = self._render(messages[: place + 1], tools)
+            after = self.render(messages[: place + 1], tools)
             if not after.startswith(before):
                 raise PromptError(
                     f"the chat template of the model {self.model!r} writes the assistant's turn {place + 1} so that no "
@@ -122,8 +128,7 @@ class ChatTemplate:
                     "unsupported_message",
                 )
             answer = after[len(before) :]
-            for call in message.get("tool_calls", ()):
-                self._must_contain(answer, call["function"]["name"], "tool_calls")
+            self._must_call(answer, message)
             self._must_contain(answer, _text(message), "messages of the role assistant")
             self._check_complete(before, messages[:place], tools, answers=False)
             yield Turn(place, before, answer, sum(map(_n_images, messages[:place])))
@@ -131,12 +136,13 @@ class ChatTemplate:
     def plain(self, messages: list[Message], fence: Fence) -> tuple[list[Message], list[str]]:
         """Messages as the template takes them, and the URLs of their images in order.
 
-        The arguments of tool calls become objects, and a refusal is what the assistant says. Control tokens in what
-        somebody wrote are fenced.
+        The arguments of tool calls become objects, and a refusal is what the assistant says. What tools say stands in
+        the order of the calls, by which alone some templates tell whose it is. Control tokens in what somebody wrote
+        are fenced.
         """
         urls: list[str] = []
         plain = []
-        for message in messages:
+        for message in _in_order_of_calls(messages):
             parts = []
             for part in content_parts(message.get("content") or message.get("refusal")):
                 if part["type"] == "image_url":
@@ -145,20 +151,21 @@ class ChatTemplate:
                 else:
                     parts.append({"type": "text", "text": fence.hide(part[part["type"]])})
             role = _TEMPLATE_ROLES.get(message["role"], message["role"])
-            plain.append({"role": role, "content": self._content(parts)} | fence.hide(_tool_fields(message)))
+            plain.append({"role": role, "content": self.content(parts)} | fence.hide(_tool_fields(message)))
         return plain, urls
 
-    def _content(self, parts: list[dict[str, Any]]) -> Any:
+    def content(self, parts: list[dict[str, Any]]) -> Any:
+        """A message's content as the template takes it."""
         shown = any(part["type"] == "image" for part in parts)
         if self.in_parts or (shown and not self.marker):
             return parts
         return "".join(part.get("text", self.marker) for part in parts)
 
-    def _prompt(self, messages: list[Message], tools: Tools) -> str:
-        if not self.cut or tools:  # an answer that calls a tool may begin otherwise
-            return self._render(messages, tools, add_generation_prompt=True)
-        answered = [*messages, {"role": "assistant", "content": self._content([_said(_PLACEHOLDER)])}]
-        before, found, _after = self._render(answered, tools).rpartition(_PLACEHOLDER)
+    def _prompt(self, messages: list[Message], tools: Tools, effort: str | None = None) -> str:
+        if not self.cut or tools or effort:  # an answer that calls a tool may begin otherwise
+            return self.render(messages, tools, effort, add_generation_prompt=True)
+        answered = [*messages, {"role": "assistant", "content": self.content([_said(_PLACEHOLDER)])}]
+        before, found, _after = self.render(answered, tools).rpartition(_PLACEHOLDER)
         if not found:
             raise PromptError(f"the chat template of {self.model!r} leaves out an answer", "unsupported_message")
         return before
@@ -167,27 +174,35 @@ class ChatTemplate:
         """Whether an answer begins where the generation prompt ends; None where something said is left out."""
         question, answer = _TOLD
         shown = [{"type": "image"}] if sees else []
-        asked = {"role": "user", "content": self._content([_said(question), *shown])}
-        answered = {"role": "assistant", "content": self._content([_said(answer)])}
+        asked = {"role": "user", "content": self.content([_said(question), *shown])}
+        answered = {"role": "assistant", "content": self.content([_said(answer)])}
         try:
-            prompt = self._render([asked], None, add_generation_prompt=True)
-            whole = self._render([asked, answered], None)
+            prompt = self.render([asked], None, add_generation_prompt=True)
+            whole = self.render([asked, answered], None)
         except (PromptError, TypeError, ValueError):  # a template may add a list to a string
             return None
         if question not in whole or answer not in whole or "{'type'" in whole:
             return None
-        if sees and whole == self._render([{**asked, "content": self._content([_said(question)])}, answered], None):
+        if sees and whole == self.render([{**asked, "content": self.content([_said(question)])}, answered], None):
             return None
         return whole.startswith(prompt) and not whole[len(prompt) : whole.rindex(answer)].strip()
 
-    def _render(self, messages: list[Message], tools: Tools, *, add_generation_prompt: bool = False) -> str:
+    def render(
+        self, messages: list[Message], tools: Tools, effort: str | None = None, *, add_generation_prompt: bool = False
+    ) -> str:
+        """What the template writes.
+
+        Raises:
+            PromptError: it does not take the conversation.
+        """
         from jinja2 import TemplateError
 
-        known = {k: v for k, v in _ANSWER_AT_ONCE.items() if k in str(self.renderer.chat_template)}
-        how = {"tools": tools, "tokenize": False, "add_generation_prompt": add_generation_prompt, **known}
+        switched = {name: effort is not None for name in _SWITCHES if name in str(self.renderer.chat_template)}
+        degree = {_DEGREE: effort} if effort else {}
+        how = {"tools": tools, "tokenize": False, "add_generation_prompt": add_generation_prompt, **switched, **degree}
         try:
             return self.renderer.apply_chat_template(messages, **how)
-        except TemplateError as error:
+        except (TemplateError, TypeError, LookupError) as error:  # a template adds or looks up what is not there
             message = f"the chat template of the model {self.model!r} does not take this conversation: {error}"
             raise PromptError(message, "unsupported_message") from error
 
@@ -195,12 +210,19 @@ class ChatTemplate:
         for message in messages:
             if answers or message["role"] != "assistant":
                 self._must_contain(rendered, _text(message), f"messages of the role {message['role']}")
+            self._must_call(rendered, message)
         for tool in tools or ():
             self._must_contain(rendered, tool["function"]["name"], "tools")
 
+    def _must_call(self, rendered: str, message: Message) -> None:
+        for call in message.get("tool_calls", ()):
+            for text in (call["function"]["name"], *_texts_in(call["function"]["arguments"])):
+                self._must_contain(rendered, text, "tool_calls")
+
     def _must_contain(self, rendered: str, content: str, what: str) -> None:
         # Some templates write what a tool has said as a JSON string.
-        if content not in rendered and json.dumps(content)[1:-1] not in rendered:
+        forms = (content, json.dumps(content)[1:-1], json.dumps(content, ensure_ascii=False)[1:-1])
+        if not any(form in rendered for form in forms):
             message = f"the chat template of the model {self.model!r} leaves out {what}; train a model that knows them"
             raise PromptError(message, "unsupported_message")
 
@@ -223,8 +245,40 @@ def _text(message: Message) -> str:
     return max(texts, key=len, default="")
 
 
+def _in_order_of_calls(messages: list[Message]) -> list[Message]:
+    """Messages of tools beside each other in the order of the calls they answer, each with the name of its function."""
+    ordered: list[Message] = []
+    calls: dict[str, tuple[int, str]] = {}
+    start = 0
+    for place, message in enumerate(messages):
+        if message["role"] != "tool":
+            made = message.get("tool_calls") or []
+            calls = {call["id"]: (number, call["function"]["name"]) for number, call in enumerate(made)}
+            start = place + 1
+            ordered.append(message)
+            continue
+        _, name = calls.get(message.get("tool_call_id", ""), (0, message.get("name")))
+        ordered.append({**message, "name": name})
+        ordered[start:] = sorted(ordered[start:], key=lambda m: calls.get(m.get("tool_call_id", ""), (0, ""))[0])
+    return ordered
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Keys and texts of any depth."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, held in value.items():
+                yield key
+                yield from _texts_in(held)
+        case list():
+            for item in value:
+                yield from _texts_in(item)
+
+
 def _tool_fields(message: Message) -> dict[str, Any]:
-    fields = {name: message[name] for name in ("name", "tool_call_id") if message.get(name)}
+    fields = {name: message[name] for name in ("name", "tool_call_id", "reasoning_content") if message.get(name)}
     functions = [call["function"] for call in message.get("tool_calls") or ()]
     functions += [message["function_call"]] if message.get("function_call") else []
     calls = [{"name": f["name"], "arguments": json.loads(f["arguments"])} for f in functions]

@@ -9,6 +9,7 @@ from typing import Any
 
 from finetune_assets.errors import UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
+from finetune_assets.server.model.bundled_template import with_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ def load_front(base: BaseModel) -> Front:
     tokenizer = processor.tokenizer if processor else AutoTokenizer.from_pretrained(base.path, revision=base.revision)
     if not getattr(tokenizer, "is_fast", False):
         raise UnfitModelError(f"{base.name!r}: its tokenizer has no tokenizer.json, which this server needs")
+    if base.bundled:
+        tokenizer.chat_template = with_tools(tokenizer.chat_template)
     return Front(tokenizer, processor)
 
 

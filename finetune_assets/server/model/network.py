@@ -13,7 +13,7 @@ see by a processor of their own, `whole` says so, and the model's own forward do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model import proof
+from finetune_assets.server.model.answer_form import AnswerForm, answer_form, ended
 from finetune_assets.server.model.chat_template import ChatTemplate
+from finetune_assets.server.model.control_tokens import control_tokens
 from finetune_assets.server.model.front import Front, load_front
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import BundledVision
@@ -47,6 +49,8 @@ class Network:
     vision: BundledVision | None
     """The tower of the bundled vision model; None of all others."""
     max_length: int
+    form: AnswerForm = field(default_factory=AnswerForm)
+    """How its template writes thoughts and calls."""
     whole: str | None = None
     """Why only the model's own forward is right; None where its parts were found to give the same."""
 
@@ -199,9 +203,12 @@ def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
     template = ChatTemplate.of(
         front.renderer, base.name, vision.marker if vision else "", sees=front.processor is not None
     )
+    form, end_ids = ended(
+        answer_form(template), control_tokens(front.tokenizer), _end_ids(model, front, template)
+    )  # fmt: skip
     network = Network(
-        base, model, front, template, _end_ids(model, front, template), model.get_input_embeddings(),
-        model.get_decoder(), model.get_output_embeddings(), vision, getattr(config, "max_position_embeddings", 4096),
+        base, model, front, template, end_ids, model.get_input_embeddings(), model.get_decoder(),
+        model.get_output_embeddings(), vision, getattr(config, "max_position_embeddings", 4096), form,
     )  # fmt: skip
     if not base.bundled:  # those are proved by the tests
         network.whole = proof.differs(network)

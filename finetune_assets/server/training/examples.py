@@ -19,6 +19,7 @@ from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.server.model.chat_encoding import PromptError, Sequence, encode_conversation
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.tools import tools_of
 from finetune_assets.server.training.feature_file import FeatureFile
 
 Item = TypeVar("Item")
@@ -73,7 +74,7 @@ class Reader:
         Raises:
             TrainingFileError: a line cannot be used by this model, or none can.
         """
-        return self._read(path, lambda line: self._examples(line["messages"], line.get("tools")))
+        return self._read(path, lambda line: self._examples(line["messages"], tools_of(line)))
 
     def pairs(self, path: Path) -> list[Pair]:
         """Read a file in preference format.
@@ -122,7 +123,7 @@ class Reader:
             {**message, "weight": 0} if message["role"] == "assistant" else message for message in asked["messages"]
         ]
         answers = [line[field][0] | {"weight": 1} for field in ("preferred_output", "non_preferred_output")]
-        preferred, other = (self._examples([*prompt, answer], asked.get("tools")) for answer in answers)
+        preferred, other = (self._examples([*prompt, answer], tools_of(asked)) for answer in answers)
         return [Pair(preferred[-1], other[-1])] if preferred and other else []
 
 

@@ -161,7 +161,7 @@ def test_an_earlier_answer_can_be_sent_back_as_it_came(client: openai.OpenAI) ->
         {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "x"},
         {"max_tokens": None, "max_completion_tokens": 2, "n": None, "stop": None, "seed": None, "temperature": None},
         {"verbosity": "medium", "prompt_cache_key": "k", "prediction": {"type": "content", "content": "Yes"}},
-        {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False},
+        {"tool_choice": "none", "function_call": "auto"},
     ],
 )
 def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
@@ -172,11 +172,9 @@ def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI
     "parameters",
     [
         {"tools": [TOOL]},
-        {"tool_choice": "required"},
         {"functions": [{"name": "f"}]},
         {"modalities": ["text", "audio"]},
         {"web_search_options": {}},
-        {"reasoning_effort": "low"},
         {"verbosity": "high"},
         {"store": True},
     ],
@@ -200,7 +198,9 @@ def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters
         ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "integer_above_max_value"),
         ({"stop": list("abcde")}, "stop", "array_above_max_length"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "invalid_value"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "missing_required_parameter"),
+        ({"reasoning_effort": "low"}, "reasoning_effort", "unsupported_value"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "invalid_type"),
         ({"messages": [{"role": "assistant"}]}, "messages[0].content", "invalid_type"),
