@@ -59,9 +59,11 @@ class Prediction:
     """The number that the source says (number answers)."""
     reviewed_in: str | None = None
     """The queue through which reviewers decided blind; None where nobody did."""
+    probabilities: str | None = None
+    """The model's own probability of each option, as JSON (choice answers)."""
 
 
-ADDED = ("doubtful", "source_truth", "source_value", "reviewed_in")
+ADDED = ("doubtful", "source_truth", "source_value", "reviewed_in", "probabilities")
 """Columns that predictions of earlier versions lack; they have what is usual."""
 
 

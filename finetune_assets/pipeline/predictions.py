@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -49,6 +50,7 @@ DTYPES = {
     "source_truth": "str",
     "source_value": "float64",
     "reviewed_in": "str",
+    "probabilities": "str",
 }
 """Columns of the predictions and their pandas types; `evaluation.prediction.Prediction` says what each means and where
 it is missing."""
@@ -213,4 +215,5 @@ def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, 
         "source_truth": source if isinstance(source := example.get("source_answer"), str) else truth,
         "source_value": example.get("source_score") if isinstance(answer, NumberAnswer) else None,
         "reviewed_in": example.get("reviewed_in"),
+        "probabilities": json.dumps(of) if of and isinstance(answer, ChoiceAnswer) else None,
     }

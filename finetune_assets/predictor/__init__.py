@@ -21,6 +21,7 @@ from finetune_assets.evaluation import answers, calibration
 from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
+from finetune_assets.evaluation.calibration.parts import of_options
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.predictions import settings
 from finetune_assets.pipeline.resources import Outputs, default_root
@@ -32,7 +33,7 @@ from finetune_assets.predictor.questions import Question, read_questions
 from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.completions import Messages, Reply
-from finetune_assets.task import BinaryAnswer, NumberAnswer, Task, read_task
+from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, Task, read_task
 from finetune_assets.task.sources import shows_images, window_of
 from finetune_assets.training_file.chat_format import to_messages
 
@@ -169,7 +170,9 @@ class Predictor:
         word = rule.word(found.predicted, p, answer)
         person = word is None or rule.asks_a_person(p, binary=binary)
         ask = rule.least is not None and person
-        return Predicted(model, word, None, p_raw, p, of, text=reply.text, ask_a_person=ask)
+        shares = found.probabilities if isinstance(answer, ChoiceAnswer) and found.predicted else None
+        options = of_options(self.calibrator, found.predicted or "", shares) if shares else None
+        return Predicted(model, word, None, p_raw, p, options, of, text=reply.text, ask_a_person=ask)
 
 
 def _pictured(region: Region) -> bool | None:

@@ -20,6 +20,8 @@ class Predicted:
     """The model's own probability: of the positive answer (binary), or of its answer (choice, text)."""
     p_calibrated: float | None = None
     """The probability that the positive answer is true (binary), or that the answer is right (choice, text)."""
+    probabilities: dict[str, float] | None = None
+    """Calibrated, of every option; they add up to 1 (choice)."""
     of: str | None = None
     """What both are the probability of, in words."""
     interval: tuple[float, float] | None = None

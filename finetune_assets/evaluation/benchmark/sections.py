@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Literal
 
 from finetune_assets.evaluation.answering import UseReport
 from finetune_assets.evaluation.calibration.conformal import CoverageReport
+from finetune_assets.evaluation.calibration.parts import Part
 from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.operating_point import PointReport
 from finetune_assets.evaluation.promotion import Standing
-from finetune_assets.evaluation.statistics import Interval
+from finetune_assets.evaluation.statistics import Interval, p_words
 
 Place = Literal["promotion", "use"]
 
@@ -46,8 +48,13 @@ def promotion(standing: Standing, model: str) -> str:
     return f'<section class="card headline {tone}"><strong>{headline}</strong><ul class="reasons">{rows}</ul></section>'
 
 
-def use(report: CalibrationReport | CoverageReport, of: UseReport | None, picture: bytes | None = None) -> str:
-    """Say what the model misses, what its probabilities are worth, and which answers go to a person."""
+def use(
+    report: CalibrationReport | CoverageReport,
+    of: UseReport | None,
+    picture: bytes | None = None,
+    apart: Mapping[str, Sequence[Part]] | None = None,
+) -> str:
+    """Say what the model misses, what its probabilities are worth, also in parts, and which answers go to a person."""
     point = of.point if of else None
     parts = [_facts(point) if point else ""]
     if of is not None and of.deferral is not None:
@@ -65,7 +72,30 @@ def use(report: CalibrationReport | CoverageReport, of: UseReport | None, pictur
         parts.append(
             f'<figure class="chart inside"><img src="data:image/png;base64,{data}" alt="reliability"></figure>'
         )
+    parts += [_parts(what, each) for what, each in (apart or {}).items()]
     return f'<h2>In use</h2><section class="card use">{"".join(parts)}</section>'
+
+
+def _parts(what: str, parts: Sequence[Part]) -> str:
+    """Show the probabilities of each option, or in each subgroup, beside what happened."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(_shortened(part.name))} <small>{part.n:,} examples</small></th>'
+        f"<td>{100 * part.claimed:.1f}</td>"
+        f"<td><b>{100 * part.happened.estimate:.1f}</b>"
+        f"<small>{100 * part.happened.low:.1f} to {100 * part.happened.high:.1f}</small></td>"
+        f"<td><b>{part.error.estimate:.3f}</b><small>{part.error.low:.3f} to {part.error.high:.3f}</small></td>"
+        f"<td>{'too few' if part.p_value is None else p_words(part.p_value)}"
+        f"{'<small>off</small>' if part.is_off else ''}</td></tr>"
+        for part in parts
+    )
+    head = "".join(
+        f'<th scope="col">{words}</th>' for words in ("Claimed, %", "Happened, %", "Error", "Means what it says")
+    )
+    note = f"After calibration, on the test split; each p is raised for the number of {what}s (Holm)."
+    return (
+        f'<h3>Probabilities by {what}</h3><div class="wide"><table class="metrics">'
+        f'<tr><th scope="col">{what.capitalize()}</th>{head}</tr>{rows}</table></div><p class="note below">{note}</p>'
+    )
 
 
 def _facts(point: PointReport) -> str:
@@ -90,3 +120,7 @@ def _share(words: str, found: Interval | None) -> list[tuple[str, str]]:
     if found is None:
         return []
     return [(f"{100 * found.estimate:.1f} %", f"{words} ({100 * found.low:.1f} to {100 * found.high:.1f})")]
+
+
+def _shortened(name: str, length: int = 40) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

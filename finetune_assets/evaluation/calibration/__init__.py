@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from finetune_assets.evaluation.calibration.choice import METHODS, choose
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, CoverageReport, judge_coverage
+from finetune_assets.evaluation.calibration.parts import Part, by_option, by_subgroup
 from finetune_assets.evaluation.calibration.platt import PlattCalibrator
 from finetune_assets.evaluation.calibration.report import CalibrationReport, judge_probabilities
 from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, Split
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Split
 from finetune_assets.task.judging import DecidingMetric
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Evidence:
     truth: FloatArray
     """Whether the event happened (1 or 0), or the true number."""
     groups: NDArray[np.object_]
+    subgroups: NDArray[np.object_] | None = None
+    """Name of each answer's subgroup, "" where it has none."""
 
     def __len__(self) -> int:
         return len(self.score)
@@ -51,9 +54,13 @@ def evidence(predictions: pd.DataFrame, split: Split, answer: Answer, metric: De
     """
     rows = [row for row in read_predictions(predictions, split, "fine_tuned") if row.error is None]
     pairs = [_score_and_truth(row, answer, metric) for row in rows]
-    kept = [(score, truth, row.group) for row, (score, truth) in zip(rows, pairs, strict=True) if score is not None]
-    scores, truths, groups = zip(*kept, strict=True) if kept else ((), (), ())
-    return Evidence(np.array(scores, dtype=float), np.array(truths, dtype=float), np.array(groups, dtype=object))
+    kept = [(row, *pair) for row, pair in zip(rows, pairs, strict=True) if pair[0] is not None]
+    return Evidence(
+        score=np.array([score for _, score, _ in kept], dtype=float),
+        truth=np.array([truth for _, _, truth in kept], dtype=float),
+        groups=np.array([row.group for row, *_ in kept], dtype=object),
+        subgroups=np.array([row.subgroup or "" for row, *_ in kept], dtype=object),
+    )
 
 
 def fit(calibration: Evidence, answer: Answer, model: str) -> Calibrator:
@@ -79,6 +86,25 @@ def judge(calibrator: Calibrator, test: Evidence, model: str) -> CalibrationRepo
         return judge_coverage(calibrator, test.truth, test.score, test.groups, model=model)
     after = calibrator.apply(test.score, model=model)
     return judge_probabilities(test.score, after, test.truth, test.groups)
+
+
+def judge_parts(
+    calibrator: Calibrator, predictions: pd.DataFrame, test: Evidence, answer: Answer
+) -> dict[str, tuple[Part, ...]]:
+    """Judge the calibrator on parts of the test split, by what they are; nothing of numbers.
+
+    Raises:
+        EvaluationError: columns missing.
+    """
+    if isinstance(calibrator, ConformalCalibrator):
+        return {}
+    found = {}
+    if isinstance(answer, ChoiceAnswer):
+        rows = [row for row in read_predictions(predictions, "test", "fine_tuned") if row.error is None]
+        found["option"] = by_option(rows, answer.options, calibrator)
+    if test.subgroups is not None and len(test):
+        found["subgroup"] = by_subgroup(calibrator.apply(test.score), test.truth, test.groups, test.subgroups)
+    return {what: parts for what, parts in found.items() if parts}
 
 
 def load(data: dict[str, Any]) -> Calibrator:

@@ -16,6 +16,7 @@ from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport, MetricComparison, ModelResult
 from finetune_assets.evaluation.calibration import Calibrator, Evidence
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, CoverageReport
+from finetune_assets.evaluation.calibration.parts import Part
 from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.calibration.score_calibrator import EVENTS, ScoreCalibrator
 from finetune_assets.evaluation.prediction import read_predictions
@@ -180,12 +181,19 @@ def base_model_note(task: Task, predictions: pd.DataFrame) -> str:
     )
 
 
-def calibration_drawing(calibrator: Calibrator, test: Evidence) -> dict[str, bytes]:
-    """Draw the test split before and after calibration, or the intervals around its numbers; by the chart's name."""
+def calibration_drawing(calibrator: Calibrator, test: Evidence) -> tuple[str, bytes]:
+    """Draw the test split before and after calibration, or the intervals around its numbers; with the chart's name."""
     if isinstance(calibrator, ConformalCalibrator):
-        return {"intervals": charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))}
+        return "intervals", charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))
     event, after = EVENTS[calibrator.kind], calibrator.apply(test.score)
-    return {"reliability": charts.reliability(test.score, after, test.truth, test.groups, event)}
+    return "reliability", charts.reliability(test.score, after, test.truth, test.groups, event)
+
+
+def calibration_parts(parts: Mapping[str, Iterable[Part]]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Show the calibrated probabilities of each option, and in each subgroup."""
+    return {
+        f"probabilities_by_{what}": table(pd.DataFrame([_part(one) for one in each])) for what, each in parts.items()
+    }
 
 
 def calibration_numbers(report: CalibrationReport | CoverageReport) -> dict[str, Any]:
@@ -222,6 +230,18 @@ def start(text: str | None, length: int = 200) -> str | None:
 def harmless(text: str) -> str:
     """Show a text from outside in Markdown: whoever looks at it must not load what it names."""
     return text.replace("<", "&lt;").replace("![", "!\\[").replace("](", "\\](")
+
+
+def _part(part: Part) -> dict[str, Any]:
+    happened, error = part.happened, part.error
+    return {
+        "part": part.name,
+        "examples": part.n,
+        "claimed": f"{part.claimed:.1%}",
+        "happened": f"{happened.estimate:.1%} ({happened.low:.1%} to {happened.high:.1%})",
+        "calibration error": f"{error.estimate:.3f} ({error.low:.3f} to {error.high:.3f})",
+        "p (Holm)": "too few" if part.p_value is None else p_words(part.p_value).removeprefix("p = "),
+    }
 
 
 def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:

@@ -99,14 +99,17 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
     rule = answering.fit(asked, fitted, known, answer)
     use = answering.judge(asked, rule, fitted, test, answer) if rule else None
     fingerprint = task_fingerprint(region.task)
-    drawn = views.calibration_drawing(fitted, test)
-    add_to_page(region, "use", sections.use(found, use, *drawn.values()))
+    parts = calibration.judge_parts(fitted, benchmark, test, answer)
+    chart, png = views.calibration_drawing(fitted, test)
+    write_atomically(region.path("calibrator", ".png"), png)
+    add_to_page(region, "use", sections.use(found, use, png, parts))
     return dg.MaterializeResult(
         value={
             "calibrator": fitted.to_dict(),
             "report": found.to_dict(),
             "rule": asdict(rule) if rule else None,
             "use": use.to_dict() if use else None,
+            "parts": {what: [part.to_dict() for part in each] for what, each in parts.items()},
             "reference": in_use.reference(region, benchmark, fitted, rule),
             "job_id": finetuned_model["job_id"],
             "task_fingerprint": fingerprint,
@@ -114,7 +117,9 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Record)
         metadata={
             "verdict": found.verdict,
             **({"use": str(use)} if use else {}),
-            **{name: views.picture(png, name) for name, png in drawn.items()},
+            chart: views.picture(png, chart),
+            "picture": dg.MetadataValue.path(str(region.path("calibrator", ".png"))),
+            **views.calibration_parts(parts),
             **views.calibration_numbers(found),
             "method": views.calibration_method(fitted),
             "job_id": finetuned_model["job_id"],

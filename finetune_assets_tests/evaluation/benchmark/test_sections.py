@@ -55,3 +55,13 @@ def test_the_page_says_what_is_missed_and_what_goes_to_a_person() -> None:
     text = Page(sections.put_in(PAGE, "use", sections.use(calibration.judge(fitted, known, "ft"), use, b"png"))).text
     assert f"{use.point.n_missed} of {np.sum(known.truth == 1)}" in text
     assert "where 2 % are positive" in text and "the rest goes to a person" in text
+
+
+def test_the_page_shows_each_subgroups_probabilities_beside_what_happened() -> None:
+    frame = predictions(n=300, fine_tuned=0.9).assign(subgroup=lambda rows: ["old <line>", "new"] * (len(rows) // 2))
+    known = calibration.evidence(frame, "test", YES_NO)
+    fitted = calibration.fit(known, YES_NO, "ft")
+    parts = calibration.judge_parts(fitted, frame, known, YES_NO)
+    text = Page(sections.use(calibration.judge(fitted, known, "ft"), None, b"png", parts)).text
+    assert [part.n for part in parts["subgroup"]] == [150, 150]
+    assert "Probabilities by subgroup" in text and "old <line>" in text and "raised for the number of subgroups" in text
