@@ -139,6 +139,8 @@ def _update(
         state.failure = failures.get(state.region)
         if "finetune_job" in state.made and "finetuned_model" not in state.made:
             state.job_id = read(task, "finetune_job", state.region)["job_id"]
+            if state.job_id is None:
+                continue  # it waits for a free place
             job = fine_tuning.retrieve(client, str(state.job_id))
             state.training = fine_tuning.progress(client, job)
             if job.status in fine_tuning.FAILED:

@@ -7,6 +7,7 @@ name, or by whoever wants to run the task at once.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -34,16 +35,29 @@ def known_regions(task: Task, instance: dg.DagsterInstance) -> list[str]:
     return list(task.regions)
 
 
-def new_regions(task: Task, instance: dg.DagsterInstance) -> list[str]:
-    """List the regions of the data that are not registered yet; none for a task whose YAML names its regions.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The regions of the data beside those that are registered."""
+
+    new: list[str]
+    """In the data alone."""
+    gone: list[str]
+    """Registered alone."""
+
+
+def compare_regions(task: Task, instance: dg.DagsterInstance) -> Compared:
+    """Compare the data's regions with the registered ones; nothing for a task whose YAML names its regions.
 
     Raises:
         SourceError: the data cannot be read.
     """
     if task.regions != "discover":
-        return []
-    registered = set(known_regions(task, instance))
-    return [region for region in discover(task.source) if region not in registered]
+        return Compared([], [])
+    registered, found = known_regions(task, instance), discover(task.source)
+    known, there = set(registered), set(found)
+    return Compared(
+        [region for region in found if region not in known], [region for region in registered if region not in there]
+    )
 
 
 def register_regions(task: Task, home: Path) -> None:
@@ -54,4 +68,4 @@ def register_regions(task: Task, home: Path) -> None:
     """
     if task.regions == "discover":
         with dg.DagsterInstance.from_config(str(home)) as instance:
-            instance.add_dynamic_partitions(partitions_name(task), new_regions(task, instance))
+            instance.add_dynamic_partitions(partitions_name(task), compare_regions(task, instance).new)

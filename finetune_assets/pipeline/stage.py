@@ -30,6 +30,11 @@ PREPARE = (
 EVALUATE = ("finetuned_model", "benchmark", "calibrator", "champion")
 """The stages that need the job's result; the sensor requests them."""
 
+FIRST_RUN = "finetune_assets/first_run"
+"""Tag of a run that does what another one was asked for and had no place to do."""
+_REGION = "finetune_assets/region"
+"""Tag of a run that nobody started by hand. The queue has one such run of a region go on at a time."""
+
 Result = dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation
 StageFunction = Callable[..., Result]
 
@@ -55,7 +60,7 @@ class Region:
     name: str
     outputs: Outputs
     run_id: str = ""
-    """The run that asks, or the first one of which it is a repetition."""
+    """The run that asks, or the first one that it repeats or stands for."""
 
     def path(self, stage: str, ending: str) -> UPath:
         """Return where a stage keeps one file of this region, beside the value that its IO manager writes."""
@@ -80,6 +85,11 @@ def asset_key(task: Task, stage: str) -> dg.AssetKey:
     return dg.AssetKey([task.task, stage])
 
 
+def run_tags(task: Task, region: str) -> dict[str, str]:
+    """Return the tags of every run that is requested for a region."""
+    return {_REGION: f"{task.task}/{region}"}
+
+
 def task_fingerprint(task: Task) -> str:
     """Return the SHA-256 (hex) of all that the task says of its models, and of this package's version."""
     return hashlib.sha256(f"{__version__}\n{task.model_dump_json(exclude={'in_use'})}".encode()).hexdigest()
@@ -91,8 +101,8 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
     The function's name is the stage, its docstring the description in the UI, and each parameter after `region` the
     value of the stage so named; a table comes as a DataFrame, or unread if the parameter is a `Table`. A parameter that
     is a `dg.Config` is no stage but what whoever starts a run may ask for. The function returns a materialization with
-    its check results; a failed check alone, or an observation, where there is nothing to materialize. The task may
-    switch checks off and change their severity.
+    its check results. Where there is nothing to materialize it returns an observation, and what follows is skipped; or
+    a failed check alone, and the run fails in its words. The task may switch checks off and change their severity.
 
     Args:
         io: Resource key of the IO manager that keeps its value: "tables" or "records".
@@ -117,14 +127,24 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
                 io_manager_key=io,
                 check_specs=[check.spec(key, partitions, task) for check in checks if check.asked(task)],
                 config_schema=next((config.to_config_schema() for config in configs.values()), None),
-                # A stage may end in a failed check with nothing to keep (a job without a model).
+                # A stage may have nothing to keep: a job without a model, or one that is still being trained.
                 output_required=False,
             )
-            def compute(context: dg.AssetExecutionContext, outputs: Outputs, **values: Any) -> Iterator[Result]:
+            def compute(context: dg.AssetExecutionContext, outputs: Outputs, **values: Any) -> Iterator[Any]:
                 asked = {name: config(**context.op_execution_context.op_config) for name, config in configs.items()}
                 run = context.run
-                region = Region(task, context.partition_key, outputs, run.root_run_id or run.run_id)
-                yield from as_asked(task, function(region, **values, **asked))
+                first = run.tags.get(FIRST_RUN) or run.root_run_id or run.run_id
+                result = function(Region(task, context.partition_key, outputs, first), **values, **asked)
+                yield from as_asked(task, result)
+                if isinstance(result, dg.MaterializeResult):
+                    return
+                given = {result.check_name} if isinstance(result, dg.AssetCheckResult) else set()
+                for spec in context.assets_def.check_specs:
+                    if spec.name not in given:
+                        # Dagster asks for every check's output. This one has no result today.
+                        yield dg.Output(None, spec.get_python_identifier())
+                if isinstance(result, dg.AssetCheckResult):
+                    raise dg.Failure(result.description, allow_retries=False)
 
             return compute
 

@@ -121,7 +121,7 @@ def submit_once(client: Client, request: JobRequest, max_open: int | None = None
     notes: list[str] = []
 
     def create() -> Job:
-        if max_open is not None and (n_open := len(open_jobs(client))) >= max_open:
+        if max_open is not None and (n_open := len(open_jobs(client, enough=max_open))) >= max_open:
             raise NoFreePlaceError(f"{n_open} jobs are open at {client.base_url}, and at most {max_open} may be")
         return _create(client.with_options(max_retries=0), request, notes)
 
@@ -149,10 +149,10 @@ def adopt(client: Client, request: JobRequest, job_id: str) -> Submission:
     return Submission(job, reused=True, notes=tuple(notes))
 
 
-def open_jobs(client: Client) -> list[Job]:
+def open_jobs(client: Client, enough: float = math.inf) -> list[Job]:
     """Return the jobs that have not ended, whoever made them, newest first.
 
-    Looks back until it meets a whole page of ended jobs.
+    Looks back until it meets a whole page of ended jobs, or has found enough.
 
     Raises:
         ProviderError: the provider does not answer.
@@ -162,7 +162,7 @@ def open_jobs(client: Client) -> list[Job]:
         page = client.fine_tuning.jobs.list(limit=PAGE)
         while still_open := [job for job in page.data if job.status not in ENDED]:
             found += still_open
-            if not page.has_next_page():
+            if len(found) >= enough or not page.has_next_page():
                 break
             page = page.get_next_page()
     return found
@@ -203,16 +203,16 @@ class Listed:
     """Where reading the list stopped for lack of time; None if it went as far as it had to."""
 
 
-def find_jobs(client: Client, ids: Collection[str], *, after: str | None = None, seconds: float = math.inf) -> Listed:
+def find_jobs(client: Client, ids: Collection[str], *, after: str | None = None, until: float = math.inf) -> Listed:
     """Look for jobs in the provider's list, newest first, from the job `after` on.
 
-    Costs one request for each page of jobs, no further than the oldest job asked for, and no longer than `seconds`.
+    Costs one request for each page of jobs, no further than the oldest job asked for, and no new one after the
+    time `until` of the monotonic clock.
 
     Raises:
         ProviderError: the provider does not answer.
     """
     wanted, found = set(ids), Listed({}, {}, None)
-    deadline = time.monotonic() + seconds
     while wanted:
         with explained(client):
             # Plain JSON: to build the SDK's objects for thousands of jobs takes longer than all the rest of a tick.
@@ -228,7 +228,7 @@ def find_jobs(client: Client, ids: Collection[str], *, after: str | None = None,
         if not page["data"] or not page.get("has_more"):
             break
         after = page["data"][-1]["id"]
-        if wanted and time.monotonic() > deadline:
+        if wanted and time.monotonic() > until:
             return replace(found, stopped_after=after)
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -48,15 +50,20 @@ class Overview:
     """Why, one sentence each."""
 
 
-def overview(providers: Iterable[str], newest: int = 100) -> Overview:
+def overview(providers: Iterable[str], newest: int = 100, seconds: float = math.inf) -> Overview:
     """Ask each provider for its `newest` jobs. One that does not answer hides nothing of the others.
 
-    Of two names for the same provider, such as `local` and its base URL, the shorter one is asked.
+    Of two names for the same provider, such as `local` and its base URL, the shorter one is asked. After `seconds`
+    nothing new is asked: jobs are without their progress, and providers silent.
     """
+    until = time.monotonic() + seconds
     rows: list[JobRow] = []
     silent: list[str] = []
     asked: set[str] = set()
     for provider in sorted(set(providers), key=lambda name: (len(name), name)):
+        if time.monotonic() > until:
+            silent.append(f"{provider}: there was no time left to ask it")
+            continue
         try:
             client = connect(provider).with_options(timeout=TIMEOUT_S, max_retries=1)
             if str(client.base_url) in asked:
@@ -64,13 +71,13 @@ def overview(providers: Iterable[str], newest: int = 100) -> Overview:
             asked.add(str(client.base_url))
             with explained(client):
                 jobs = islice(client.fine_tuning.jobs.list(limit=min(newest, fine_tuning.PAGE)), newest)
-                rows += [_row(client, provider, job) for job in jobs]
+                rows += [_row(client, provider, job, until) for job in jobs]
         except ProviderError as error:
             silent.append(f"{provider}: {error}")
     return Overview(tuple(rows), tuple(silent))
 
 
-def _row(client: Client, provider: str, job: fine_tuning.Job) -> JobRow:
+def _row(client: Client, provider: str, job: fine_tuning.Job, until: float) -> JobRow:
     labels = job.metadata or {}
     return JobRow(
         task=labels.get("task", ""),
@@ -79,7 +86,7 @@ def _row(client: Client, provider: str, job: fine_tuning.Job) -> JobRow:
         job_id=job.id,
         created=_minute(job.created_at),
         status=job.status,
-        progress=_progress(client, job) if job.status == "running" else "",
+        progress=_progress(client, job) if job.status == "running" and time.monotonic() <= until else "",
         model=job.model,
         training_file=job.training_file,
         fine_tuned_model=job.fine_tuned_model or "",

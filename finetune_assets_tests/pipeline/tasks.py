@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,11 @@ class Project:
         self.assets = [build(task) for build in (human_feedback, *ASSETS, champion)]
 
     def run(
-        self, *stages: str, region: str = "mono", config: dict[str, dict[str, Any]] | None = None
+        self,
+        *stages: str,
+        region: str = "mono",
+        config: dict[str, dict[str, Any]] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialise stages of a region, as a run does, some with a config; a failure is in the result."""
         ops = {f"{self.task.task}__{stage}": {"config": asked} for stage, asked in (config or {}).items()}
@@ -74,6 +78,7 @@ class Project:
             instance=self.instance,
             resources=output_resources(str(self.root), str(self.root / "answers.sqlite")),
             raise_on_error=False,
+            tags=dict(tags or {}),
             run_config={"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
 

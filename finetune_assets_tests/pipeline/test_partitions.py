@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from finetune_assets.errors import SourceError
-from finetune_assets.pipeline.partitions import known_regions, new_regions, region_partitions, register_regions
+from finetune_assets.pipeline.partitions import compare_regions, known_regions, region_partitions, register_regions
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task, write_cells
 
@@ -30,7 +30,7 @@ def discovering(tmp_path: Path) -> Task:
 def test_regions_of_the_yaml_file_are_static(instance: dg.DagsterInstance) -> None:
     task = make_task(regions=["mono", "poly"])
     assert region_partitions(task) == dg.StaticPartitionsDefinition(["mono", "poly"])
-    assert (known_regions(task, instance), new_regions(task, instance)) == (["mono", "poly"], [])
+    assert (known_regions(task, instance), compare_regions(task, instance).new) == (["mono", "poly"], [])
 
 
 def test_regions_to_discover_are_dynamic_under_the_task_s_name(discovering: Task) -> None:
@@ -38,9 +38,9 @@ def test_regions_to_discover_are_dynamic_under_the_task_s_name(discovering: Task
 
 
 def test_what_is_in_the_data_and_not_registered_is_new(discovering: Task, instance: dg.DagsterInstance) -> None:
-    assert (known_regions(discovering, instance), new_regions(discovering, instance)) == ([], ["mono", "poly"])
+    assert (known_regions(discovering, instance), compare_regions(discovering, instance).new) == ([], ["mono", "poly"])
     instance.add_dynamic_partitions("cells_regions", ["mono"])
-    assert (known_regions(discovering, instance), new_regions(discovering, instance)) == (["mono"], ["poly"])
+    assert (known_regions(discovering, instance), compare_regions(discovering, instance).new) == (["mono"], ["poly"])
 
 
 def test_regions_may_be_registered_without_waiting_for_the_sensor(discovering: Task, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ LABELS_NOT_BENT = Check(
     "Test labels that were not changed by blind review were not changed towards the fine-tuned model.",
     blocking=True,
 )
+EVALUATED = Check("evaluated", "The model of the region's newest job was evaluated; what fails is tried again first.")
 PROMISE_KEPT = Check(
     "promise_kept",
     "On the test split of today, answers are as `benchmark.operating_point` and `benchmark.defer` ask.",

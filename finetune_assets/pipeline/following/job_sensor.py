@@ -2,10 +2,10 @@
 
 It learns of jobs from the materializations of `finetune_job` and asks the provider how they stand: at every tick
 where that is this machine, every half minute elsewhere, and at once about a job that a webhook names. While a job runs,
-its progress becomes an observation of `finetuned_model`; when it succeeds, the run that evaluates it is requested; when
-it ends otherwise, the check `job_succeeded` of its region fails with the provider's reason. Where `max_open_jobs` keeps
-regions waiting, it has them submitted as places become free. The cursor holds all that is remembered; without it the
-event log is read again from its beginning, and the run keys keep runs from repeating.
+its progress becomes an observation of `finetuned_model`; when it succeeds, the run that evaluates it is requested, and
+requested again should it fail (see `evaluations`); when it ends otherwise, the check `job_succeeded` of its region
+fails with the provider's reason. Where `max_open_jobs` keeps regions waiting, it has them submitted as places become
+free. The cursor holds all that is remembered; without it the event log is read again from its beginning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 import dagster as dg
 
 from finetune_assets.errors import ProviderError
+from finetune_assets.pipeline.following.evaluations import Event, again_at, evaluations
 from finetune_assets.pipeline.following.jobs import follow, submissions
 from finetune_assets.pipeline.following.memory import Memory, Outage, learn
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
@@ -24,6 +25,10 @@ from finetune_assets.task import Task
 _TIMEOUT_S = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10, 600
 """Between attempts to reach a provider that does not answer; each is twice as long as the one before."""
+ASKING_SECONDS = 25
+"""How long a tick asks the provider. It is ended after 60, and the last answer may take 20 of them."""
+_SAID = 5
+"""Regions that a quiet tick names."""
 
 
 def job_sensor(task: Task) -> dg.SensorDefinition:
@@ -48,30 +53,36 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Follows submitted fine-tuning jobs and has each region evaluated when its job succeeds.",
     )
-    def follow_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory()
-        if memory.outage and time.time() < memory.outage.next_at:
-            return dg.SkipReason(f"{memory.outage.why}; it is asked again {_when(memory.outage.next_at)}")
-        learn(_instance_of(context), task, memory)
-        if not memory.open and not memory.waiting:
-            return dg.SensorResult(skip_reason="no jobs in flight", cursor=memory.model_dump_json())
-        if not memory.list_is_due() and not memory.hinted():
-            quiet = f"{_in_flight(memory)}; {task.provider} is asked again {_when(memory.list_at)}"
-            return dg.SensorResult(skip_reason=quiet, cursor=memory.model_dump_json())
-        before = memory.model_copy(deep=True)
-        try:
-            client = connect(task.provider).with_options(timeout=_TIMEOUT_S, max_retries=1)
-            requests, events = follow(client, task, memory)
-            requests += submissions(client, task, memory)
-        except ProviderError as error:
-            return _unreachable(context, before, error)
-        if memory.outage:
-            context.log.info(f"{task.provider} answers again, after {time.time() - memory.outage.since:.0f} s")
-            memory.outage = None
-        quiet = None if requests else _in_flight(memory)
+    def follow_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        memory, instance = Memory.of(context.cursor), _instance_of(context)
+        memory.tick += 1
+        for gone in learn(instance, task, memory):
+            context.log.warning(gone)
+        requests, events = list[dg.RunRequest](), list[Event]()
+        if _provider_is_asked(memory):
+            before = memory.model_copy(deep=True)
+            try:
+                until = time.monotonic() + ASKING_SECONDS
+                client = connect(task.provider).with_options(timeout=_TIMEOUT_S, max_retries=1)
+                requests = submissions(instance, client, task, memory)
+                events = follow(client, task, memory, until)
+                _answers(context, task, memory)
+            except ProviderError as error:
+                memory, requests = before, []
+                _unreachable(context, memory, error)
+        # Even where the provider does not answer: what has failed is told.
+        to_evaluate, told = evaluations(instance, task, memory)
+        requests, events = requests + to_evaluate, events + told
+        quiet = None if requests else _quiet(task, memory)
         return dg.SensorResult(requests, quiet, memory.model_dump_json(), asset_events=events)
 
     return follow_jobs
+
+
+def _provider_is_asked(memory: Memory) -> bool:
+    if memory.outage and time.time() < memory.outage.next_at:
+        return False
+    return bool(memory.hinted()) or (memory.list_is_due() and bool(memory.open or memory.waiting))
 
 
 _opened: dict[str, dg.DagsterInstance] = {}
@@ -88,23 +99,42 @@ def _instance_of(context: dg.SensorEvaluationContext) -> dg.DagsterInstance:
     return _opened.get(repr(ref)) or _opened.setdefault(repr(ref), dg.DagsterInstance.from_ref(ref))
 
 
-def _unreachable(context: dg.SensorEvaluationContext, memory: Memory, error: ProviderError) -> dg.SensorResult:
-    """Keep what was known before this tick, say the error once, and wait longer each time."""
+def _unreachable(context: dg.SensorEvaluationContext, memory: Memory, error: ProviderError) -> None:
+    """Say the error once, and wait longer each time."""
     now = time.time()
     outage = memory.outage or Outage(since=now, tries=0, next_at=now)
     if not outage.tries:
-        context.log.warning(f"jobs in flight: {len(memory.open)}, but their provider cannot be asked: {error}")
+        context.log.warning(f"{_in_flight(memory)}, but their provider cannot be asked: {error}")
     outage.next_at = now + min(_FIRST_PAUSE_S * 2**outage.tries, _LONGEST_PAUSE_S)
     outage.tries += 1
     outage.why = str(error)
     memory.outage = outage
-    why = f"jobs in flight: {len(memory.open)}; {error}; asked again {_when(outage.next_at)}"
-    return dg.SensorResult(skip_reason=why, cursor=memory.model_dump_json())
+
+
+def _answers(context: dg.SensorEvaluationContext, task: Task, memory: Memory) -> None:
+    if memory.outage:
+        context.log.info(f"{task.provider} answers again, after {time.time() - memory.outage.since:.0f} s")
+        memory.outage = None
+
+
+def _quiet(task: Task, memory: Memory) -> str:
+    """Say what is waited for."""
+    said = _in_flight(memory)
+    if memory.outage:
+        return f"{said}; {memory.outage.why}; it is asked again {_when(memory.outage.next_at)}"
+    if memory.open and not memory.list_is_due():
+        said += f"; {task.provider} is asked again {_when(memory.list_at)}"
+    again = [f"{region} after {_when(again_at(due))[3:]}" for region, due in memory.due.items() if due.failed]
+    return f"{said}; evaluated again: {', '.join(again[:_SAID])}" if again else said
 
 
 def _in_flight(memory: Memory) -> str:
-    waiting = f", regions waiting for a free place: {len(memory.waiting)}" if memory.waiting else ""
-    return f"jobs in flight: {len(memory.open)}{waiting}"
+    parts = {
+        "jobs in flight": memory.open,
+        "regions waiting for a free place": memory.waiting,
+        "models being evaluated": memory.due,
+    }
+    return ", ".join(f"{name}: {len(part)}" for name, part in parts.items() if part) or "no jobs in flight"
 
 
 def _when(moment: float) -> str:

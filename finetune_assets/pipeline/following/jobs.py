@@ -1,6 +1,7 @@
 """What the job sensor asks the provider, and what it makes of the answers.
 
-The provider's list of jobs is read in pages, as far as a tick's time reaches, and the next tick goes on from there.
+The provider's list of jobs is read in pages, as far as a tick's time reaches, and the next tick goes on from there; so
+with all that a tick asks, however slowly the provider answers.
 A provider on this machine is asked at every tick, another one every half minute, or when something was submitted. A
 job of which a webhook says that it has ended is asked about at once and on its own.
 """
@@ -12,65 +13,62 @@ import time
 
 import dagster as dg
 
+from finetune_assets.pipeline.at_work import running
 from finetune_assets.pipeline.checks import model_checks
-from finetune_assets.pipeline.following.memory import Memory, Submitted, Waiting
-from finetune_assets.pipeline.stage import asset_key
+from finetune_assets.pipeline.following.evaluations import Event, round_over
+from finetune_assets.pipeline.following.memory import Due, Memory, Submitted, Waiting
+from finetune_assets.pipeline.stage import FIRST_RUN, asset_key, run_tags
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client
 from finetune_assets.provider.local_server import is_loopback
 from finetune_assets.task import Task
 
-MAX_RUNS_PER_TICK = 100
 MAX_EVENTS_PER_TICK = 100
 """Observations; the daemon stores each on its own."""
 MAX_LISTS_PER_TICK = 101
 MAX_PROGRESS_PER_TICK = 20
 """Running jobs whose events are read in one tick; each costs a request."""
-LIST_SECONDS = 25
-"""How long a tick reads the provider's list; it is ended after 60."""
+MAX_SUBMISSIONS_PER_TICK = 100
 ASKED_SECONDS = 600
 """How long a requested submission keeps its place although nothing is heard of it."""
 
-Event = dg.AssetObservation | dg.AssetCheckEvaluation
 Answer = fine_tuning.Job | fine_tuning.Progress | None
 """A job that has ended, where another one stands, or None for one that the provider does not know."""
 
 
-def follow(client: Client, task: Task, memory: Memory) -> tuple[list[dg.RunRequest], list[Event]]:
-    """Ask how the open jobs stand; those that have ended leave the memory.
+def follow(client: Client, task: Task, memory: Memory, until: float) -> list[Event]:
+    """Ask how the open jobs stand, until a time of the monotonic clock; models that were made are due from now on.
 
     Raises:
         ProviderError: the provider does not answer.
     """
-    memory.tick += 1
-    requests: list[dg.RunRequest] = []
     events: list[Event] = []
     unfinished: dict[str, fine_tuning.Progress] = {}
-    for region, job in _ask(client, memory).items():
+    for region, job in _ask(client, memory, until).items():
         submitted = memory.open[region]
         if isinstance(job, fine_tuning.Progress):
             unfinished[region] = job
         elif job is None or job.status in fine_tuning.FAILED:
-            events.append(_failure(task, region, submitted, job))
-            del memory.open[region]
-        elif len(requests) < MAX_RUNS_PER_TICK:
-            requests.append(_evaluation(task, region, submitted))
+            events += _failure(task, region, submitted, job)
             del memory.open[region]
         else:
-            memory.list_at = 0
-    return requests, events + _news(client, task, memory, unfinished)
+            memory.due[region] = Due(job_id=submitted.job_id, storage_id=submitted.storage_id)
+            del memory.open[region]
+    return events + _news(client, task, memory, unfinished, until)
 
 
-def _ask(client: Client, memory: Memory) -> dict[str, Answer]:
+def _ask(client: Client, memory: Memory, until: float) -> dict[str, Answer]:
     """Return how jobs stand, by region: those that a webhook named, and all of them where the list is due."""
-    jobs = _ask_about_hinted(client, memory)
-    return jobs | _read_list(client, memory) if memory.list_is_due() else jobs
+    jobs = _ask_about_hinted(client, memory, until)
+    return jobs | _read_list(client, memory, until) if memory.list_is_due() else jobs
 
 
-def _ask_about_hinted(client: Client, memory: Memory) -> dict[str, Answer]:
+def _ask_about_hinted(client: Client, memory: Memory, until: float) -> dict[str, Answer]:
     """Return the jobs that have really ended; of the others the list will tell."""
     jobs: dict[str, Answer] = {}
     for region in memory.hinted()[:MAX_PROGRESS_PER_TICK]:
+        if time.monotonic() > until:
+            break
         submitted = memory.open[region]
         submitted.hinted = False
         job = fine_tuning.look_up(client, submitted.job_id)
@@ -79,10 +77,10 @@ def _ask_about_hinted(client: Client, memory: Memory) -> dict[str, Answer]:
     return jobs
 
 
-def _read_list(client: Client, memory: Memory) -> dict[str, Answer]:
+def _read_list(client: Client, memory: Memory, until: float) -> dict[str, Answer]:
     """Return the jobs of regions, as far as this tick reads the list; None is one that the provider has lost."""
     wanted = {submitted.job_id for submitted in memory.open.values()}
-    listed = fine_tuning.find_jobs(client, wanted, after=memory.list_after, seconds=LIST_SECONDS)
+    listed = fine_tuning.find_jobs(client, wanted, after=memory.list_after, until=until)
     found = listed.ended | listed.standing
     jobs: dict[str, Answer] = {}
     for region, submitted in memory.open.items():
@@ -91,8 +89,11 @@ def _read_list(client: Client, memory: Memory) -> dict[str, Answer]:
             jobs[region] = found[submitted.job_id]
     if listed.stopped_after is None:
         missing = [region for region, submitted in memory.open.items() if submitted.sweep < memory.sweep]
-        for region in missing[:MAX_PROGRESS_PER_TICK]:
+        for n_looked_up, region in enumerate(missing[:MAX_PROGRESS_PER_TICK]):
+            if n_looked_up and time.monotonic() > until:
+                break
             jobs[region] = fine_tuning.look_up(client, memory.open[region].job_id)
+            memory.open[region].sweep = memory.sweep
         memory.sweep += 1
         if not is_loopback(client.base_url.host):
             memory.rest()
@@ -100,59 +101,59 @@ def _read_list(client: Client, memory: Memory) -> dict[str, Answer]:
     return jobs
 
 
-def submissions(client: Client, task: Task, memory: Memory) -> list[dg.RunRequest]:
+def submissions(instance: dg.DagsterInstance, client: Client, task: Task, memory: Memory) -> list[dg.RunRequest]:
     """Request as many of the waiting submissions as there are free places; first come, first served.
 
     Raises:
         ProviderError: the provider does not answer.
     """
-    if not memory.waiting:
-        return []
     now = time.time()
-    asked = sum(now - waiting.asked_at < ASKED_SECONDS for waiting in memory.waiting.values())
-    free = len(memory.waiting)
+    ready = [region for region, waiting in memory.waiting.items() if now - waiting.asked_at >= ASKED_SECONDS]
+    if not ready:
+        return []
+    free = MAX_SUBMISSIONS_PER_TICK
     if task.max_open_jobs is not None:
-        free = task.max_open_jobs - len(fine_tuning.open_jobs(client)) - asked
-    requests: list[dg.RunRequest] = []
-    for region, waiting in memory.waiting.items():
-        if len(requests) < free and now - waiting.asked_at >= ASKED_SECONDS:
-            waiting.asked_at = now
-            requests.append(_submission(task, region, waiting))
-    return requests
+        room = task.max_open_jobs - (len(memory.waiting) - len(ready))
+        free = min(free, room - len(fine_tuning.open_jobs(client, enough=room))) if room > 0 else 0
+    first = ready[: free + MAX_SUBMISSIONS_PER_TICK] if free > 0 else []
+    busy = running(instance, task, first)
+    chosen = [region for region in first if region not in busy][: max(free, 0)]
+    return [_submission(task, region, memory.waiting[region], now) for region in chosen]
 
 
-def _evaluation(task: Task, region: str, submitted: Submitted) -> dg.RunRequest:
+def _submission(task: Task, region: str, waiting: Waiting, now: float) -> dg.RunRequest:
+    waiting.asked_at = now
+    key = asset_key(task, "finetune_job")
+    config = {"ops": {key.to_python_identifier(): {"config": {"train_again": True}}}} if waiting.attempt else {}
     return dg.RunRequest(
-        run_key=f"{submitted.job_id}:{submitted.storage_id}",
-        job_name=f"{task.task}_evaluate",
-        partition_key=region,
-        tags={"finetune_assets/job_id": submitted.job_id},
-    )
-
-
-def _submission(task: Task, region: str, waiting: Waiting) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=f"{region}:{waiting.storage_id}:{waiting.asked_at:.0f}",
+        run_key=f"{region}:{waiting.storage_id}:{now:.0f}",
         job_name=f"{task.task}_prepare",
         partition_key=region,
-        asset_selection=[asset_key(task, "finetune_job")],
+        asset_selection=[key],
+        run_config=config,
+        # Asked for twice, an attempt is still one: it is named after the run that asked first.
+        tags={**run_tags(task, region), **({FIRST_RUN: waiting.attempt} if waiting.attempt else {})},
     )
 
 
-def _failure(task: Task, region: str, submitted: Submitted, job: fine_tuning.Job | None) -> dg.AssetCheckEvaluation:
+def _failure(task: Task, region: str, submitted: Submitted, job: fine_tuning.Job | None) -> list[Event]:
     unknown = f"the provider does not know job {submitted.job_id}. Materialise finetune_job again for a new job."
-    return dg.AssetCheckEvaluation(
+    words = f"Region {region}: {model_checks.job_verdict(job) if job else unknown}"
+    failed = dg.AssetCheckEvaluation(
         asset_key=asset_key(task, "finetuned_model"),
         check_name=model_checks.JOB_SUCCEEDED.name,
         passed=False,
-        description=f"Region {region}: {model_checks.job_verdict(job) if job else unknown}",
+        description=words,
         metadata={"job_id": submitted.job_id},
         blocking=True,
         partition=region,
     )
+    return [failed, round_over(task, region, words)]
 
 
-def _news(client: Client, task: Task, memory: Memory, unfinished: dict[str, fine_tuning.Progress]) -> list[Event]:
+def _news(
+    client: Client, task: Task, memory: Memory, unfinished: dict[str, fine_tuning.Progress], until: float
+) -> list[Event]:
     """Observe the progress of jobs where there is any; what a tick has no room for waits for the next ones."""
     pages = math.ceil(len(memory.open) / fine_tuning.PAGE)
     room = max(1, min(MAX_PROGRESS_PER_TICK, MAX_LISTS_PER_TICK - pages))
@@ -163,6 +164,8 @@ def _news(client: Client, task: Task, memory: Memory, unfinished: dict[str, fine
         if region in passed_over or len(events) == MAX_EVENTS_PER_TICK:
             continue
         submitted = memory.open[region]
+        if known.status == "running" and time.monotonic() > until:
+            continue
         submitted.looked = memory.tick
         progress = fine_tuning.with_step(client, submitted.job_id, known)
         if str(progress) != submitted.said:

@@ -6,6 +6,7 @@ model of each region and what was said of it last; only other words are stored, 
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -22,6 +23,8 @@ from finetune_assets.task import Task
 
 MAX_REGIONS_PER_TICK = 20
 """Each costs about two short requests."""
+ASKING_SECONDS = 15
+"""How long a tick goes on asking. It is ended after 60, and one region's requests may take 40 of them."""
 _TIMEOUT_S = 10
 
 
@@ -61,13 +64,20 @@ def model_sensor(task: Task) -> dg.SensorDefinition:
         regions = set(known_regions(task, context.instance))
         due = [region for region, model in memory.models.items() if model.day != today and region in regions]
         due = sorted(due, key=lambda region: memory.models[region].day)[:MAX_REGIONS_PER_TICK]
+        until, events = time.monotonic() + ASKING_SECONDS, list[dg.AssetCheckEvaluation]()
+        silent = ""
         try:
             client = connect(task.provider).with_options(timeout=_TIMEOUT_S, max_retries=1) if due else None
-            events = [event for region in due if client for event in _judge(client, task, region, memory, today)]
+            for region in due:
+                if client and time.monotonic() < until:
+                    events += _judge(client, task, region, memory, today)
         except ProviderError as error:
-            return dg.SkipReason(str(error))
-        nothing = None if events else f"models of regions: {len(memory.models)}, of which {len(due)} were looked at"
-        return dg.SensorResult(skip_reason=nothing, cursor=memory.model_dump_json(), asset_events=events)
+            silent = f"; {error}"
+        n_looked_at = sum(memory.models[region].day == today for region in due)
+        nothing = f"models of regions: {len(memory.models)}, of which {n_looked_at} were looked at{silent}"
+        return dg.SensorResult(
+            skip_reason=None if events else nothing, cursor=memory.model_dump_json(), asset_events=events
+        )
 
     return look_at_models
 
@@ -87,8 +97,8 @@ def _learn(instance: dg.DagsterInstance, task: Task, memory: Memory) -> None:
 def _judge(client: Client, task: Task, region: str, memory: Memory, today: str) -> list[dg.AssetCheckEvaluation]:
     """Judge a region's model once more; return the result if it is put in other words than the last one."""
     model = memory.models[region]
-    model.day = today
     judged = model_checks.model_stays(region, client, task, model.name, model.base)
+    model.day = today
     if judged.description == model.said:
         return []
     model.said = judged.description or ""

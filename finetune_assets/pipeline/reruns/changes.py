@@ -1,4 +1,4 @@
-"""What has changed in a task's regions since they were last prepared, and which of them are at work just now.
+"""What has changed in a task's regions since they were last prepared.
 
 Everything is asked of Dagster's storage, the source and the reviewers' database themselves; what was requested before
 proves nothing, for that run may have failed.
@@ -7,18 +7,18 @@ proves nothing, for that run may have failed.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from finetune_assets.dataset.answer_reading import label
 from finetune_assets.dataset.corrections import changed
-from finetune_assets.dataset.sources import Digest, read, version
+from finetune_assets.dataset.sources import Digest, digests, read, version
 from finetune_assets.dataset.table import Table, records
-from finetune_assets.pipeline.checks import model_checks
+from finetune_assets.errors import SourceError
+from finetune_assets.pipeline.at_work import at_work, latest
 from finetune_assets.pipeline.stage import Region, asset_key
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.pipeline.stages.assets import SOURCE_FILES, SOURCE_ROWS
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 WHY = "finetune_assets/why"
 """Tag of a run that nobody asked for by hand: what has changed in its region."""
-COMPARING_SECONDS = 30
+COMPARING_SECONDS = 40
 """How long a tick reads changed files; it is ended after 60."""
-_MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
+_LOOK_AT_CLOCK = 1_000
+"""Examples between two looks."""
 _AT_ONCE = 500
+_UNSUCCESSFUL = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def news(instance: dg.DagsterInstance, db: FeedbackDatabase, task: Task, regions
     if not newest:
         return {}
     read = _records(instance, task, "human_feedback", newest)
-    applied = _latest(instance, task, "filtered_qa", newest)
+    applied = latest(instance, task, "filtered_qa", newest)
     return {
         region: News(event, applied.get(region, 0))
         for region, event in newest.items()
@@ -99,92 +101,89 @@ def _confirmations(region: Region, said: Mapping[str, str]) -> int:
 
 def got_through(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> set[str]:
     """Return the regions whose newest clean examples were followed by a job."""
-    filtered = _latest(instance, task, "filtered_qa", regions)
-    submitted = _latest(instance, task, "finetune_job", regions)
+    filtered = latest(instance, task, "filtered_qa", regions)
+    submitted = latest(instance, task, "finetune_job", regions)
     return {region for region in filtered if submitted.get(region, 0) > filtered[region]}
-
-
-def at_work(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> dict[str, str]:
-    """Say which of these regions are at work, and at what: a run, or a job whose end nobody has seen."""
-    if not regions:
-        return {}
-    named = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={"dagster/partition": sorted(regions)})
-    running = {run.tags["dagster/partition"] for run in instance.get_runs(named) if _is_of(run, task)}
-    submitted = _latest(instance, task, "finetune_job", regions)
-    made = _latest(instance, task, "finetuned_model", regions)
-    ended = _last_checked(instance, task)
-    training = {
-        region: "its job is being trained"
-        for region, when in submitted.items()
-        if when > max(made.get(region, 0), ended.get(region, 0))
-    }
-    return training | dict.fromkeys(running, "a run of it is going on")
 
 
 def never_prepared(instance: dg.DagsterInstance, task: Task, regions: Sequence[str]) -> list[str]:
     """List the regions, in their order, of which nothing was made yet and no run is going on."""
-    made = _latest(instance, task, "sampled_examples", regions)
+    made = latest(instance, task, "sampled_examples", regions)
     missing = [region for region in regions if region not in made]
     busy = at_work(instance, task, missing)
     return [region for region in missing if region not in busy]
 
 
-def changed_data(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the regions that were never prepared, whose rows have changed, or whose last run failed, and why.
+@dataclass(frozen=True, slots=True)
+class DataChanges:
+    """What is to be done about a task's data."""
 
-    Where there is no time to compare all rows, a region counts as changed if the source's files have.
+    why: dict[str, str]
+    """Regions that are to be prepared, and why."""
+    doubts: dict[str, str]
+    """Regions of which nobody knows, or of which nothing is left, and what the matter is."""
+
+
+def changed_data(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> DataChanges:
+    """Find the regions that were never prepared, whose rows have changed, or whose last run failed or was cancelled.
+
+    The source is read once for all of them. Where there is no time to compare all rows, a region counts as changed if
+    the source's files have. One that cannot be read, or is gone from the data, hides no other.
 
     Raises:
-        SourceError: the source cannot be read.
+        SourceError: the source cannot be found.
     """
     files, until = version(task.source), time.monotonic() + COMPARING_SECONDS
     made = _records(instance, task, "sampled_examples", regions)
-    failed = _failed(instance, task, made)
+    why = {region: "it was never prepared" for region in regions if region not in made}
+    why |= dict.fromkeys(_failed(instance, task, made), "its last run failed")
+    other = [region for region in made if _metadata(made[region], SOURCE_FILES) != files]
+    rows, doubts = _rows(task, other, until) if other else ({}, {})
+    for region in other:
+        if region not in rows:
+            why.pop(region, None)
+        elif rows[region] is None:
+            why.setdefault(region, "the source's files have changed, and are too large to compare each region's rows")
+        elif rows[region] != _metadata(made[region], SOURCE_ROWS):
+            why.setdefault(region, "its rows in the source have changed")
+    return DataChanges(why, doubts)
+
+
+def _rows(task: Task, regions: list[str], until: float) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Hash regions' rows, None where time was up; and say what the matter is with those that have none to hash."""
+    try:
+        found = digests(task.source, regions, task.answer, until)
+    except SourceError:
+        return _rows_one_by_one(task, regions, until)
+    if found is None:
+        return dict.fromkeys(regions), {}
+    gone = "the source has no rows of it any more; its model stays, and it is not prepared again"
+    return dict(found), {region: gone for region in regions if region not in found}
+
+
+def _rows_one_by_one(task: Task, regions: list[str], until: float) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Do the same where a region cannot be read: whose fault it is, and what the others hold."""
+    rows: dict[str, str | None] = {}
+    doubts: dict[str, str] = {}
     for region in regions:
-        if region not in made:
-            yield region, "it was never prepared"
-        elif region in failed:
-            yield region, "its last run failed"
-        elif _metadata(made[region], SOURCE_FILES) != files:
-            rows = _rows(task, region, until)
-            if rows is None:
-                yield region, "the source's files have changed, and are too large to compare each region's rows"
-            elif rows != _metadata(made[region], SOURCE_ROWS):
-                yield region, "its rows in the source have changed"
-
-
-def _rows(task: Task, region: str, until: float) -> str | None:
-    """Hash a region's rows; None where time is up."""
-    digest = Digest()
-    for number, _ in enumerate(digest.over(read(task.source, region, task.answer))):
-        if number % 1000 == 0 and time.monotonic() > until:
-            return None
-    return str(digest)
-
-
-def _is_of(run: dg.DagsterRun, task: Task) -> bool:
-    selected = run.asset_selection or ()
-    return run.job_name.startswith(f"{task.task}_") or any(key.path[0] == task.task for key in selected)
-
-
-def _latest(instance: dg.DagsterInstance, task: Task, stage: str, regions: Collection[str]) -> Mapping[str, int]:
-    """Storage id of each region's newest materialization of a stage."""
-    key = asset_key(task, stage)
-    return instance.event_log_storage.get_latest_storage_id_by_partition(key, _MADE, set(regions))
-
-
-def _last_checked(instance: dg.DagsterInstance, task: Task) -> dict[str, int]:
-    """Storage id of the newest event of each region's check of how its job ended."""
-    key = dg.AssetCheckKey(asset_key(task, "finetuned_model"), model_checks.JOB_SUCCEEDED.name)
-    found = instance.event_log_storage.get_asset_check_partition_info([key])
-    return {str(info.partition_key): info.latest_check_event_storage_id for info in found}
+        digest = Digest()
+        try:
+            for number, _ in enumerate(digest.over(read(task.source, region, task.answer))):
+                if number % _LOOK_AT_CLOCK == 0 and time.monotonic() > until:
+                    rows[region] = None
+                    break
+            else:
+                rows[region] = str(digest)
+        except SourceError as error:
+            doubts[region] = str(error)
+    return rows, doubts
 
 
 def _records(
     instance: dg.DagsterInstance, task: Task, stage: str, regions: Collection[str]
 ) -> dict[str, dg.EventLogRecord]:
     """Each region's newest materialization of a stage."""
-    wanted, found = sorted(_latest(instance, task, stage, regions).values()), {}
+    wanted, found = sorted(latest(instance, task, stage, regions).values()), {}
     for start in range(0, len(wanted), _AT_ONCE):
         part = dg.AssetRecordsFilter(asset_key(task, stage), storage_ids=wanted[start : start + _AT_ONCE])
         for record in instance.fetch_materializations(part, limit=_AT_ONCE).records:
@@ -193,16 +192,16 @@ def _records(
 
 
 def _failed(instance: dg.DagsterInstance, task: Task, records: Mapping[str, dg.EventLogRecord]) -> set[str]:
-    """The regions whose last run sampled examples and failed before it had submitted a job."""
-    submitted = _latest(instance, task, "finetune_job", records.keys())
+    """The regions whose last run sampled examples and had not submitted a job when it failed or was cancelled."""
+    submitted = latest(instance, task, "finetune_job", records.keys())
     short = {
-        record.run_id: region for region, record in records.items() if record.storage_id > submitted.get(region, 0)
+        region: record.run_id for region, record in records.items() if record.storage_id > submitted.get(region, 0)
     }
-    runs, failed = sorted(short), set()
+    runs, failed = sorted(set(short.values())), set[str]()
     for start in range(0, len(runs), _AT_ONCE):
-        named = dg.RunsFilter(run_ids=runs[start : start + _AT_ONCE], statuses=[dg.DagsterRunStatus.FAILURE])
-        failed |= {short[run.run_id] for run in instance.get_runs(named)}
-    return failed
+        named = dg.RunsFilter(run_ids=runs[start : start + _AT_ONCE], statuses=_UNSUCCESSFUL)
+        failed |= set(instance.get_run_ids(named))
+    return {region for region, run in short.items() if run in failed}
 
 
 def _metadata(record: dg.EventLogRecord, name: str) -> str | None:

@@ -15,10 +15,11 @@ import dagster as dg
 from pydantic import BaseModel
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.pipeline.at_work import at_work
 from finetune_assets.pipeline.partitions import known_regions
-from finetune_assets.pipeline.reruns.changes import WHY, News, at_work, decided_anew, got_through, news
+from finetune_assets.pipeline.reruns.changes import WHY, News, decided_anew, got_through, news
 from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region
+from finetune_assets.pipeline.stage import Region, run_tags
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.task import Rerun, Task
 
@@ -31,6 +32,8 @@ MAX_ATTEMPTS = 6
 a person has to look; the schedule goes on trying, and so does new feedback."""
 N_SAID = 5
 """Regions that a skipped tick speaks of."""
+_COUNTING_SECONDS = 25
+"""How long a tick counts, which is ended after 60; what is counted need not be again, so the next ones go on."""
 _FIRST_PAUSE_S = 60
 _KEY = "dagster/run_key"
 
@@ -98,7 +101,7 @@ def feedback_sensor(task: Task, rerun: Rerun) -> dg.SensorDefinition:
         due = [region for region in regions if _is_due(region, memory, rerun)]
         busy = at_work(context.instance, task, due)
         ready = [region for region in due if region not in busy][:MAX_RUNS_PER_TICK]
-        requests = [_request(region, memory) for region in ready]
+        requests = [_request(task, region, memory) for region in ready]
         quiet = None if requests else _waiting(memory, busy, rerun)
         return dg.SensorResult(requests, quiet, memory.model_dump_json())
 
@@ -108,9 +111,12 @@ def feedback_sensor(task: Task, rerun: Rerun) -> dg.SensorDefinition:
 def _count(db: FeedbackDatabase, task: Task, outputs: Outputs, found: dict[str, News], memory: Memory) -> None:
     """Count what is decided anew, where that is not known from the last tick."""
     before, memory.counted = memory.counted, {}
+    until = time.monotonic() + _COUNTING_SECONDS
     for region, now in found.items():
         known = before.get(region)
         if known is None or (known.event, known.applied) != (now.event, now.applied):
+            if time.monotonic() > until:
+                continue
             n = decided_anew(db, Region(task, region, outputs))
             known = Counted(event=now.event, applied=now.applied, n=n)
         memory.counted[region] = known
@@ -142,7 +148,7 @@ def _is_due(region: str, memory: Memory, rerun: Rerun) -> bool:
     return asked.failed and may_repeat and time.time() >= asked.again_at
 
 
-def _request(region: str, memory: Memory) -> dg.RunRequest:
+def _request(task: Task, region: str, memory: Memory) -> dg.RunRequest:
     before, counted = memory.asked.get(region), memory.counted.get(region)
     event = counted.event if counted else before.event if before else 0
     asked = Asked(event=event, attempt=min(before.attempt + 1, MAX_ATTEMPTS) if before else 1, at=time.time())
@@ -150,7 +156,7 @@ def _request(region: str, memory: Memory) -> dg.RunRequest:
     why = f"{counted.n if counted else 0} new decisions of reviewers"
     if before:
         why += f"; attempt {asked.attempt}, the one before failed"
-    return dg.RunRequest(run_key=asked.key(region), partition_key=region, tags={WHY: why})
+    return dg.RunRequest(run_key=asked.key(region), partition_key=region, tags={WHY: why, **run_tags(task, region)})
 
 
 def _waiting(memory: Memory, busy: dict[str, str], rerun: Rerun) -> str:

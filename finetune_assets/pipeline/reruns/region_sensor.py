@@ -6,7 +6,7 @@ import dagster as dg
 
 from finetune_assets.dataset.sources import version
 from finetune_assets.errors import SourceError
-from finetune_assets.pipeline.partitions import known_regions, new_regions, partitions_name
+from finetune_assets.pipeline.partitions import compare_regions, known_regions, partitions_name
 from finetune_assets.pipeline.reruns.changes import never_prepared
 from finetune_assets.task import Task
 
@@ -32,16 +32,20 @@ def region_sensor(task: Task) -> dg.SensorDefinition:
             seen = version(task.source)
             if seen == context.cursor:
                 return dg.SkipReason(f"the data has not changed{_waiting(task, context.instance)}")
-            found = new_regions(task, context.instance)
+            found = compare_regions(task, context.instance)
         except SourceError as error:
             return dg.SkipReason(f"the data cannot be read: {error}")
-        if not found:
+        gone = ""
+        if found.gone:
+            gone = f"; registered, but not in the data any more: {_listed(found.gone)}. Their models stay"
+            context.log.warning(gone[2:])
+        if not found.new:
             known = known_regions(task, context.instance)
             nothing = "no new regions" if known else "the data names no region; see `source` in the task's YAML"
-            return dg.SensorResult(skip_reason=f"{nothing}{_waiting(task, context.instance)}", cursor=seen)
-        words = f"new: {_listed(found)}. {_what_starts(task)}"
+            return dg.SensorResult(skip_reason=f"{nothing}{gone}{_waiting(task, context.instance)}", cursor=seen)
+        words = f"new: {_listed(found.new)}. {_what_starts(task)}{gone}"
         context.log.info(words)
-        request = dg.DynamicPartitionsDefinition(name=partitions_name(task)).build_add_request(found)
+        request = dg.DynamicPartitionsDefinition(name=partitions_name(task)).build_add_request(found.new)
         return dg.SensorResult(skip_reason=words, dynamic_partitions_requests=[request], cursor=seen)
 
     return register_new_regions

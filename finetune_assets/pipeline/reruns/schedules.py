@@ -7,12 +7,16 @@ from collections.abc import Iterator
 import dagster as dg
 
 from finetune_assets.errors import FinetuneAssetsError, SourceError
+from finetune_assets.pipeline.at_work import at_work
 from finetune_assets.pipeline.partitions import known_regions
-from finetune_assets.pipeline.reruns.changes import WHY, at_work, changed_data, decided_anew, news
+from finetune_assets.pipeline.reruns.changes import WHY, changed_data, decided_anew, news
 from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region
+from finetune_assets.pipeline.stage import Region, run_tags
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.task import Rerun, Task
+
+_SAID = 5
+"""Regions that a doubt names, and doubts that a tick says."""
 
 
 def rerun_schedule(task: Task, rerun: Rerun) -> dg.ScheduleDefinition:
@@ -29,35 +33,52 @@ def rerun_schedule(task: Task, rerun: Rerun) -> dg.ScheduleDefinition:
     def rerun_regions(
         context: dg.ScheduleEvaluationContext, outputs: Outputs
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        why = _changes(context, task, outputs)
+        why, doubts = _changes(context, task, outputs)
         busy = at_work(context.instance, task, why)
         # The run key is looked up within one tick only: a crashed tick that is repeated launches no region twice.
         for region, reason in why.items():
             if region in busy:
                 context.log.info(f"{region} waits for another night ({reason}): {busy[region]}")
             else:
-                yield dg.RunRequest(run_key=region, partition_key=region, tags={WHY: reason})
+                yield dg.RunRequest(run_key=region, partition_key=region, tags={WHY: reason, **run_tags(task, region)})
         if not set(why) - set(busy):
-            waiting = "; ".join(f"{region}: {reason}, but {busy[region]}" for region, reason in why.items())
-            yield dg.SkipReason(waiting or "neither data nor feedback has changed in any region since its last run")
+            waiting = [f"{region}: {reason}, but {busy[region]}" for region, reason in why.items()]
+            nothing = "neither data nor feedback has changed in any other region since its last run"
+            nothing = nothing if doubts else nothing.replace("any other", "any")
+            yield dg.SkipReason("; ".join([*doubts, *(waiting or [nothing])]))
 
     return rerun_regions
 
 
-def _changes(context: dg.ScheduleEvaluationContext, task: Task, outputs: Outputs) -> dict[str, str]:
-    """Say of each changed region what has changed; what cannot be looked at is logged, and does not stop the rest."""
+def _changes(context: dg.ScheduleEvaluationContext, task: Task, outputs: Outputs) -> tuple[dict[str, str], list[str]]:
+    """Say of each changed region what has changed, and what could not be looked at, which does not stop the rest."""
     regions = known_regions(task, context.instance)
     why: dict[str, str] = {}
+    doubts: list[str] = []
     try:
-        why |= changed_data(context.instance, task, regions)
+        data = changed_data(context.instance, task, regions)
+        why, doubts = dict(data.why), _in_words(data.doubts)
     except SourceError as error:
-        context.log.warning(f"whether data has changed is not known: {error}")
+        doubts = [f"whether data has changed is not known: {error}"]
     try:
         for region, reason in _feedback(context.instance, task, regions, outputs):
             why[region] = f"{why[region]}; {reason}" if region in why else reason
     except FinetuneAssetsError as error:
-        context.log.warning(f"whether reviewers have decided more is not known: {error}")
-    return why
+        doubts.append(f"whether reviewers have decided more is not known: {error}")
+    for doubt in doubts:
+        context.log.warning(doubt)
+    return why, doubts
+
+
+def _in_words(doubts: dict[str, str]) -> list[str]:
+    """Say the same thing once, of all the regions that it is true of."""
+    regions: dict[str, list[str]] = {}
+    for region, doubt in doubts.items():
+        regions.setdefault(doubt, []).append(region)
+    return [
+        f"{', '.join(found[:_SAID])}{f' and {len(found) - _SAID} more' if len(found) > _SAID else ''}: {doubt}"
+        for doubt, found in regions.items()
+    ][:_SAID]
 
 
 def _feedback(

@@ -14,6 +14,8 @@ from finetune_assets.task import Task
 
 KEY = dg.AssetKey("finetune_jobs")
 ROWS = 100
+_SECONDS = 25
+"""How long a tick asks providers; it is ended after 60, and one that does not answer takes 20 of them."""
 
 
 def jobs_overview(tasks: Sequence[Task]) -> dg.Definitions:
@@ -34,7 +36,7 @@ def jobs_overview(tasks: Sequence[Task]) -> dg.Definitions:
         description="Looks at the jobs of every provider, and stores the table when it has changed.",
     )
     def look_at_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        found = overview(providers, ROWS)
+        found = overview(providers, ROWS, seconds=_SECONDS)
         seen = hashlib.sha256(repr(found.jobs).encode()).hexdigest()
         if seen == context.cursor or not found.jobs:
             return dg.SensorResult(skip_reason="; ".join(found.silent) or "nothing has changed", cursor=context.cursor)

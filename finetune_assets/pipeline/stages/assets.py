@@ -260,6 +260,10 @@ class JobChoice(dg.Config):
     train_again: bool = Field(False, description="Submit a job although there is one for the same files and settings.")
 
 
+ATTEMPT = "attempt"
+"""Metadata of a `finetune_job` that waits for a free place: what sets its job apart from an equal one, or ""."""
+
+
 @stage(io="records")
 def finetune_job(region: Region, uploaded_file: Record, validation_report: Record, choice: JobChoice) -> Result:
     """Submit the job once. The run does not wait for it: the sensor follows it and has it evaluated."""
@@ -271,8 +275,12 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
         found = fine_tuning.adopt(client, request, choice.adopt) if choice.adopt else None
         found = found or fine_tuning.submit_once(client, request, task.max_open_jobs)
     except NoFreePlaceError as full:
-        # The run ends, and the sensor asks for another one when a place is free: no process waits for hours.
-        return region.observation("finetune_job", f"{full}; the sensor submits this one when a place is free")
+        # The run ends well, and the sensor asks for another one when a place is free: no process waits for hours.
+        waits = {"status": "waiting", "fingerprint": request.fingerprint}
+        return dg.MaterializeResult(
+            value=waits | {"job_id": None, "request": request.to_dict()},
+            metadata={**waits, ATTEMPT: request.attempt, "why": f"{full}; the sensor submits it when a place is free"},
+        )
     facts = {"job_id": found.job.id, "fingerprint": request.fingerprint, "reused": found.reused}
     return dg.MaterializeResult(
         value=facts | {"status": found.job.status, "request": request.to_dict()},
@@ -309,10 +317,13 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     """Take the model that the job made, or one of its checkpoints, and show how its loss fell."""
     task = region.task
     client = connect(task.provider)
+    if finetune_job["job_id"] is None:
+        return region.observation("finetuned_model", "its job waits for a free place; the sensor goes on with it")
     job = fine_tuning.retrieve(client, finetune_job["job_id"])
     verdict = model_checks.job_succeeded(region.name, job)
     if not verdict.passed:
-        return verdict
+        still_open = job.status not in fine_tuning.ENDED
+        return region.observation("finetuned_model", str(verdict.description)) if still_open else verdict
     found, step = losses.checkpoints(client, job), choice.checkpoint_step or None
     events = losses.events_of(client, job)
     steps = losses.loss_table(client, job, events)

@@ -18,6 +18,7 @@ from finetune_assets.evaluation.promotion import Champion, Standing
 from finetune_assets.evaluation.promotion_policy import Counted
 from finetune_assets.pipeline.checks import use_checks
 from finetune_assets.pipeline.checks.check import Check
+from finetune_assets.pipeline.checks.model_checks import EVALUATED
 from finetune_assets.pipeline.io_manager import write_atomically
 from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import Region, Result, stage
@@ -35,7 +36,7 @@ class PromotionChoice(dg.Config):
     roll_back_to: str = Field("", description="Name of an earlier champion that is to be the champion again.")
 
 
-@stage(io="records", checks=[PROMOTED, use_checks.PROMISE_STANDS, use_checks.NOT_DRIFTED])
+@stage(io="records", checks=[PROMOTED, EVALUATED, use_checks.PROMISE_STANDS, use_checks.NOT_DRIFTED])
 def champion(
     region: Region, finetuned_model: dict[str, Any], calibrator: dict[str, Any], choice: PromotionChoice
 ) -> Result:
@@ -62,11 +63,12 @@ def champion(
         after = promotion.consider(
             before, newest, reasons, needs_approval=needs_approval, approved_by=choice.approved_by
         )
+    evaluated = EVALUATED.result(True, f"Region {region.name}: {finetuned_model['model']} was evaluated.")
     add_to_page(region, "promotion", sections.promotion(after, finetuned_model["model"]))
     return dg.MaterializeResult(
         value=after.to_dict(),
         metadata=_metadata(after),
-        check_results=[_promoted(region.name, after), *in_use.judged(region, after.champion)],
+        check_results=[_promoted(region.name, after), evaluated, *in_use.judged(region, after.champion)],
     )
 
 

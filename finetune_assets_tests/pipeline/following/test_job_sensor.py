@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from finetune_assets.pipeline.following import jobs
+from finetune_assets.pipeline.following import job_sensor as sensor
+from finetune_assets.pipeline.following.evaluations import MAX_RUNS_PER_TICK
 from finetune_assets.pipeline.following.job_sensor import job_sensor
-from finetune_assets.pipeline.following.jobs import MAX_PROGRESS_PER_TICK, MAX_RUNS_PER_TICK
+from finetune_assets.pipeline.following.jobs import MAX_PROGRESS_PER_TICK
 from finetune_assets.pipeline.following.memory import REMOTE_PACE_S, Memory, Outage
 from finetune_assets.pipeline.shown.jobs_overview import KEY as JOBS_KEY
+from finetune_assets.pipeline.stages.assets import ATTEMPT
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
@@ -51,6 +53,11 @@ def tick(task: Task, instance: dg.DagsterInstance, cursor: str | None = None) ->
     result = job_sensor(task)(dg.build_sensor_context(instance, cursor=cursor))
     assert isinstance(result, dg.SensorResult)
     return result
+
+
+def said(result: dg.SensorResult) -> str:
+    """What a tick says that requests nothing."""
+    return result.skip_reason.skip_message or "" if isinstance(result.skip_reason, dg.SkipReason) else ""
 
 
 def test_a_succeeded_job_has_its_region_evaluated_once(
@@ -121,8 +128,9 @@ def test_a_job_without_a_model_fails_the_check_of_its_region(
     first = tick(task, instance)
     second = tick(task, instance, first.cursor)
 
-    [evaluation] = first.asset_events
+    evaluation, ended = first.asset_events
     assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert (ended.asset_key.path[-1], ended.description) == ("champion", evaluation.description)
     assert (evaluation.asset_key, evaluation.check_name) == (MODEL_KEY, "job_succeeded")
     assert (evaluation.passed, evaluation.partition) == (False, "poly")
     assert "poly" in (evaluation.description or "") and reason in (evaluation.description or "")
@@ -132,7 +140,7 @@ def test_a_job_without_a_model_fails_the_check_of_its_region(
 def test_a_job_that_the_provider_has_lost_fails_the_check(task: Task, instance: dg.DagsterInstance) -> None:
     submit(instance, "mono", "ftjob-gone")
 
-    [evaluation] = tick(task, instance).asset_events
+    evaluation, _ = tick(task, instance).asset_events
 
     assert isinstance(evaluation, dg.AssetCheckEvaluation)
     assert "does not know job ftjob-gone" in (evaluation.description or "")
@@ -183,14 +191,13 @@ def test_a_provider_that_does_not_answer_is_said_and_nothing_is_forgotten(
     monkeypatch.setattr(time, "time", lambda: now)
 
     first = tick(task, instance)
-    quiet = job_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
+    quiet = tick(task, instance, first.cursor)
     soon = now + 60
     monkeypatch.setattr(time, "time", lambda: soon)
     again = tick(task, instance, first.cursor)
 
-    assert isinstance(first.skip_reason, dg.SkipReason) and isinstance(quiet, dg.SkipReason)
-    assert re.search(r"jobs in flight: 1; http://127.0.0.1:9/v1/ does not answer", first.skip_reason.skip_message or "")
-    assert re.search(r"does not answer.*; it is asked again at \d\d:\d\d:\d\d UTC", quiet.skip_message or "")
+    assert re.search(r"jobs in flight: 1; http://127.0.0.1:9/v1/ does not answer", said(first))
+    assert re.search(r"does not answer.*; it is asked again at \d\d:\d\d:\d\d UTC", said(quiet))
     outages = [Memory.model_validate_json(result.cursor or "").outage for result in (first, again)]
     assert [outage.tries for outage in outages if outage] == [1, 2]
     assert Memory.model_validate_json(again.cursor or "").open["mono"].job_id == "ftjob-1"
@@ -203,10 +210,9 @@ def test_a_key_that_is_missing_is_said_at_every_tick_and_not_taken_for_silence(
     task = make_task(provider="https://llm.example.org/v1")
     submit(instance, "mono", "ftjob-1")
     first = tick(task, instance)
-    quiet = job_sensor(task)(dg.build_sensor_context(instance, cursor=first.cursor))
-    assert isinstance(first.skip_reason, dg.SkipReason) and isinstance(quiet, dg.SkipReason)
-    for said in (first.skip_reason.skip_message or "", quiet.skip_message or ""):
-        assert "no API key" in said and "set LLM_EXAMPLE_ORG_API_KEY" in said and "does not answer" not in said
+    quiet = tick(task, instance, first.cursor)
+    for words in (said(first), said(quiet)):
+        assert "no API key" in words and "set LLM_EXAMPLE_ORG_API_KEY" in words and "does not answer" not in words
 
 
 def test_a_provider_that_answers_again_is_followed_on(
@@ -222,9 +228,10 @@ def test_a_provider_that_answers_again_is_followed_on(
     assert Memory.model_validate_json(result.cursor or "").outage is None
 
 
-def wait_for_a_place(instance: dg.DagsterInstance, region: str) -> None:
-    """Observe `finetune_job` as a run does that found no free place."""
-    instance.report_runless_asset_event(dg.AssetObservation(JOB_KEY, description="full", partition=region))
+def wait_for_a_place(instance: dg.DagsterInstance, region: str, attempt: str = "") -> None:
+    """Materialise `finetune_job` as a run does that found no free place."""
+    made = dg.AssetMaterialization(JOB_KEY, partition=region, metadata={"status": "waiting", ATTEMPT: attempt})
+    instance.report_runless_asset_event(made)
 
 
 def test_waiting_regions_are_submitted_as_places_become_free(
@@ -266,7 +273,7 @@ def test_a_region_that_found_no_place_again_keeps_waiting(
 def test_a_long_list_is_read_over_several_ticks(
     provider: ScriptedProvider, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "LIST_SECONDS", -1)
+    monkeypatch.setattr(sensor, "ASKING_SECONDS", -1)
     task = make_task(provider=provider.base_url, regions=["old", "gone"])
     provider.add_job("ftjob-old", "succeeded")
     for number in range(250):
@@ -279,7 +286,7 @@ def test_a_long_list_is_read_over_several_ticks(
         results.append(tick(task, instance, results[-1].cursor))
 
     assert [len(result.run_requests or []) for result in results] == [0, 0, 1, 0, 0]
-    [evaluation] = [event for result in results for event in result.asset_events]
+    evaluation, _ = [event for result in results for event in result.asset_events]
     assert "does not know job ftjob-gone" in (evaluation.description or "")
     assert provider.asked["list"] == 3
 
@@ -396,7 +403,7 @@ def test_what_a_webhook_says_is_kept_while_the_provider_is_silent(
     provider.add_job("ftjob-1", "failed")
     soon = time.time() + 20
     monkeypatch.setattr(time, "time", lambda: soon)
-    [evaluation] = tick(far, instance, outage.cursor).asset_events
+    evaluation, _ = tick(far, instance, outage.cursor).asset_events
     assert isinstance(evaluation, dg.AssetCheckEvaluation) and not evaluation.passed
 
 

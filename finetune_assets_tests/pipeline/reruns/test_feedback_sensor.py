@@ -56,6 +56,7 @@ class Watched:
     def submit(self, job_id: str = "ftjob-1", region: str = "mono") -> None:
         self.report("finetune_job", job_id, region)
         self.report("finetuned_model", job_id, region)
+        self.report("champion", job_id, region)
 
     def report(self, stage: str, job_id: str, region: str = "mono") -> None:
         made = dg.AssetMaterialization(["cells", stage], partition=region, metadata={"job_id": job_id})
@@ -181,12 +182,15 @@ def test_a_lost_cursor_asks_by_the_same_key(watched: Watched) -> None:
     assert first.run_key == again.run_key
 
 
-def test_a_region_whose_job_is_being_trained_waits_for_its_end(watched: Watched) -> None:
+def test_a_region_whose_model_is_being_trained_or_evaluated_waits_for_its_end(watched: Watched) -> None:
     watched.report("finetune_job", "ftjob-2")
     judge(watched.ids("No")[:5], "Yes")
     assert not watched.tick()
     assert watched.said == "mono: its job is being trained"
     watched.report("finetuned_model", "ftjob-2")
+    assert not watched.tick()
+    assert watched.said == "mono: its model is being evaluated"
+    watched.report("champion", "ftjob-2")
     assert [request.partition_key for request in watched.tick()] == ["mono"]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from finetune_assets.pipeline.component import build_task
-from finetune_assets.pipeline.reruns.changes import WHY
+from finetune_assets.pipeline.reruns.changes import WHY, changed_data
 from finetune_assets.pipeline.resources import output_resources
 from finetune_assets_tests.pipeline.reviewers import judge
 from finetune_assets_tests.pipeline.tasks import Project, make_task
@@ -69,7 +69,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         project = Night.at(folder, instance).project
         for region in ("mono", "poly"):
             assert project.run(*FILTERED, region=region).success
-            for stage in ("finetune_job", "finetuned_model"):
+            for stage in ("finetune_job", "champion"):
                 made = dg.AssetMaterialization(["cells", stage], partition=region, metadata={"job_id": "ftjob-1"})
                 instance.report_runless_asset_event(made)
     return folder
@@ -100,6 +100,40 @@ def test_only_the_region_with_a_decision_is_run_and_its_run_says_why(night: Nigh
 def test_only_the_region_whose_rows_changed_is_run(night: Night) -> None:
     write_rows(night.table, {"mono": 70, "poly": 80})
     assert night.falls()[0] == {"mono": "its rows in the source have changed"}
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
+def test_a_change_is_not_forgotten_when_its_run_ends_without_a_job(night: Night, status: dg.DagsterRunStatus) -> None:
+    write_rows(night.table, {"mono": 70, "poly": 80})
+    run = night.project.run("sampled_examples")
+    assert run.success
+    instance = night.project.instance
+    report = instance.report_run_canceled if status is dg.DagsterRunStatus.CANCELED else instance.report_run_failed
+    report(run.dagster_run)
+    assert night.falls()[0] == {"mono": "its last run failed"}
+
+
+def test_a_region_whose_rows_are_gone_is_said_and_holds_up_no_other(night: Night) -> None:
+    write_rows(night.table, {"poly": 70})
+    why, said = night.falls()
+    assert why == {"poly": "its rows in the source have changed"}
+    write_rows(night.table, {"poly": 80})
+    why, said = night.falls()
+    assert why == {} and str(said).startswith("mono: the source has no rows of it any more; its model stays")
+
+
+def test_a_region_that_cannot_be_read_is_said_and_holds_up_no_other(night: Night) -> None:
+    source = night.project.task.source.model_copy(update={"split": "{split}"})
+    night.project.task = night.project.task.model_copy(update={"source": source})
+    rows = [
+        {"question": f"is {number} odd?", "answer": "Yes", "region": region, "split": split}
+        for region, split in (("mono", "nonsense"), ("poly", "train"))
+        for number in range(9)
+    ]
+    night.table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert night.falls()[0] == {"poly": "its rows in the source have changed"}
+    changed = changed_data(night.project.instance, night.project.task, ["mono", "poly"])
+    assert list(changed.doubts) == ["mono"] and "nonsense" in changed.doubts["mono"]
 
 
 def test_a_region_whose_run_failed_is_tried_again(night: Night) -> None:

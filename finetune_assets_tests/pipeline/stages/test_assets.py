@@ -10,7 +10,7 @@ import openai
 import pandas as pd
 import pytest
 
-from finetune_assets.pipeline.stage import PREPARE
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.training_file import validation
 from finetune_assets.training_file.target import LOCAL
 from finetune_assets_tests.finished_region import Finished
@@ -273,12 +273,17 @@ def test_a_job_without_a_model_materialises_none_and_says_why(
     project = Project(changed, tmp_path)
     assert project.run(*PREPARE).success
     job_id = project.metadata("finetune_job")["job_id"]
-    running = project.run("finetuned_model")
+    running = project.run(*EVALUATE)
     client.fine_tuning.jobs.cancel(job_id)
     cancelled = project.run("finetuned_model")
-    assert not running.success and not cancelled.success and not project.made("finetuned_model")
-    assert "the sensor goes on when it has succeeded" in words(running, "job_succeeded")
+    assert running.success and not cancelled.success and not project.made("finetuned_model")
+    [said] = project.instance.fetch_observations(asset_key(project.task, "finetuned_model"), limit=9).records
+    assert "the sensor goes on when it has succeeded" in str(
+        said.asset_observation and said.asset_observation.description
+    )
+    assert not running.get_asset_check_evaluations()
     assert f"Region mono: job {job_id} cancelled" in words(cancelled, "job_succeeded")
+    assert f"Region mono: job {job_id} cancelled" in failures(cancelled)
 
 
 def test_the_report_on_disk_is_the_published_shape(finished: Finished) -> None:

@@ -1,0 +1,68 @@
+"""Which regions are at work just now: a run of them is going on, or their model is still to be trained or evaluated.
+
+A region's round begins with a materialization of `finetune_job` and ends with one of `champion`, or with an observation
+of it, which says why there is none. Between the two nothing else may prepare the region again: an evaluation reads what
+preparing writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from finetune_assets.pipeline.stage import EVALUATE, asset_key
+from finetune_assets.task import Task
+
+LAST = EVALUATE[-1]
+"""The stage with which a region's round ends."""
+_MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
+_OBSERVED = dg.DagsterEventType.ASSET_OBSERVATION
+
+
+def at_work(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> dict[str, str]:
+    """Say which of these regions are at work, and at what."""
+    if not regions:
+        return {}
+    submitted, ended = latest(instance, task, "finetune_job", regions), ends(instance, task, regions)
+    made = latest(instance, task, "finetuned_model", regions)
+    in_round = {
+        region: "its model is being evaluated" if made.get(region, 0) > when else "its job is being trained"
+        for region, when in submitted.items()
+        if when > ended.get(region, 0)
+    }
+    return in_round | dict.fromkeys(running(instance, task, regions), "a run of it is going on")
+
+
+def running(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> set[str]:
+    """Return the regions of which a run is queued or going on."""
+    if not regions:
+        return set()
+    wanted = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={"dagster/partition": sorted(regions)})
+    return {run.tags["dagster/partition"] for run in instance.get_runs(wanted) if _is_of(run, task)}
+
+
+def ends(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> dict[str, int]:
+    """Storage id of the event with which each region's last round ended, with a champion's stage or without."""
+    found = dict(latest(instance, task, LAST, regions))
+    for region, when in latest(instance, task, LAST, regions, _OBSERVED).items():
+        found[region] = max(found.get(region, 0), when)
+    return found
+
+
+def latest(
+    instance: dg.DagsterInstance,
+    task: Task,
+    stage: str,
+    regions: Collection[str],
+    kind: dg.DagsterEventType = _MADE,
+) -> Mapping[str, int]:
+    """Storage id of each region's newest event of a stage: its materialization, where nothing else is asked for."""
+    key = asset_key(task, stage)
+    return instance.event_log_storage.get_latest_storage_id_by_partition(key, kind, set(regions)) if regions else {}
+
+
+def _is_of(run: dg.DagsterRun, task: Task) -> bool:
+    selected = run.asset_selection or ()
+    return run.job_name.startswith(f"{task.task}_") or any(key.path[0] == task.task for key in selected)
