@@ -129,6 +129,7 @@ class Completions:
                     "engine_work", "Requests that wait to be read, and answers in the making.",
                     lambda: {"waiting": engine.waiting, "rows": engine.rows},
                 )  # fmt: skip
+                self._metrics.watch("base_models_in_memory", "Base models that are loaded.", engine.in_memory)
         return self._engine
 
     async def _result(self, future: Future[Generation], model: str) -> Generation:

@@ -19,8 +19,10 @@ from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.generation.batch import Growing
 from finetune_assets.server.generation.completion import Completion
-from finetune_assets.server.generation.reader import Asked, Reader
+from finetune_assets.server.generation.memory import weights_limit
+from finetune_assets.server.generation.reader import Asked, Reader, ServedModel
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
+from finetune_assets.server.generation.residence import Residence
 
 _CLOSE_SECONDS = 10
 _GATHERING, _LONGEST_GATHERING = 0.003, 0.03
@@ -32,10 +34,14 @@ class Engine:
 
     Args:
         threads: how many compute threads the next run of a model, over so many tokens, may use.
+        limit: bytes of weights that are kept in memory; None: as many as this machine has room for.
     """
 
-    def __init__(self, threads: Callable[[int], int] = lambda _tokens: torch.get_num_threads()) -> None:
+    def __init__(
+        self, threads: Callable[[int], int] = lambda _tokens: torch.get_num_threads(), limit: int | None = None
+    ) -> None:
         self._threads = threads
+        self.residence: Residence[ServedModel] = Residence(weights_limit() if limit is None else limit)
         self._readers: dict[str, Reader] = {}
         self._lock = threading.Lock()
         self._arrivals: queue.Queue[tuple[Growing, Completion] | None] = queue.Queue()
@@ -90,15 +96,22 @@ class Engine:
         """Answers that are growing now."""
         return sum(batch.n_rows for batch in list(self._batches))
 
+    def in_memory(self) -> dict[str, int]:
+        """How many base models are loaded, the bytes of their weights, and how many bytes may be."""
+        models, taken = self.residence.loaded
+        return {"models": models, "bytes": taken, "limit_bytes": self.residence.limit}
+
     def _reader(self, base: BaseModel) -> Reader:
-        return Reader(base, lambda batch, completion: self._arrivals.put((batch, completion)))
+        return Reader(base, self.residence, lambda batch, completion: self._arrivals.put((batch, completion)))
 
     def _run(self) -> None:
         while not self._closed:
             self._welcome()
-            for batch in self._batches:
+            for batch in list(self._batches):
                 if batch.busy and not self._closed:
                     batch.step(self._set_threads)
+            # A batch that rests is not held on to: its model may have to make room.
+            self._batches = [batch for batch in self._batches if batch.busy]
         for batch in self._batches:
             batch.fail_all(BaseModelError("the server is stopping"))
 

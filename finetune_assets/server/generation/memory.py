@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
+
+from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.model.precision import device_and_dtype
+
+_SHARE_OF_WEIGHTS = 0.5
+"""Of the memory; the rest is for keys and values, for training and for others."""
+_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,31 @@ class Budget:
     """Bytes of image features that are kept."""
     chunk: int
     """Tokens of prompts that are read in one step: the longest wait of a row for its next token."""
+
+
+def weights_limit() -> int:
+    """Bytes that the weights of all base models may take together on this machine."""
+    device, _dtype = device_and_dtype()
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1] * _SHARE_OF_WEIGHTS)
+    return int(psutil.virtual_memory().total * _SHARE_OF_WEIGHTS)
+
+
+def weight_bytes(base: BaseModel) -> int:
+    """What a model's weights will take, as its files tell; 0 where they are not on this machine yet."""
+    from transformers import AutoConfig
+    from transformers.utils.hub import cached_file
+
+    try:
+        config = AutoConfig.from_pretrained(base.path, revision=base.revision, local_files_only=True)
+        found = cached_file(base.path, "config.json", revision=base.revision, local_files_only=True)
+    except (OSError, ValueError):
+        return 0
+    folder = Path(str(found)).parent
+    files = next((files for kind in _WEIGHTS if (files := list(folder.glob(kind)))), [])
+    stored, (_device, dtype) = getattr(config, "dtype", None), device_and_dtype()
+    growth = dtype.itemsize / stored.itemsize if isinstance(stored, torch.dtype) else 1
+    return int(sum(file.stat().st_size for file in files) * growth)
 
 
 def budget(device: torch.device) -> Budget:

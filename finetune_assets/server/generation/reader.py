@@ -1,11 +1,10 @@
 """What a request needs before it can join a batch: its model in memory, its images looked at, its prompt encoded.
 
-This happens on a thread of its own for each base model, so that the language model decodes meanwhile.
+This happens on threads of its own for each base model, so that the language model decodes meanwhile.
 """
 
 from __future__ import annotations
 
-import gc
 import queue
 import threading
 from collections.abc import Callable
@@ -19,15 +18,17 @@ from finetune_assets.server.generation.batch import Batch, Growing
 from finetune_assets.server.generation.completion import Completion, block_keys
 from finetune_assets.server.generation.kv_cache import cannot_batch
 from finetune_assets.server.generation.lora import AdapterShelf
-from finetune_assets.server.generation.memory import Budget, budget
+from finetune_assets.server.generation.memory import Budget, budget, weight_bytes
 from finetune_assets.server.generation.own_batch import OwnBatch
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
+from finetune_assets.server.generation.residence import Residence
 from finetune_assets.server.generation.shape import AnswerShape
 from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
     PromptError,
     Sequence,
     encode_prompt,
+    has_images,
     has_remote_images,
     with_fetched_images,
 )
@@ -49,6 +50,10 @@ class ServedModel:
             self.batch = Batch(self.network, limits, self._release)
         else:
             self.batch = OwnBatch(self.network, limits, self._release)
+
+    def n_bytes(self) -> int:
+        """What its weights take."""
+        return sum(weight.nbytes for weight in self.network.model.parameters())
 
     def prepare(self, asked: Asked) -> Completion:
         """Encode a request and load its adapter.
@@ -125,26 +130,37 @@ class Asked:
 
 
 class Reader:
-    """Prepares the requests for one base model, in the order they come, and hands them over."""
+    """Prepares the requests for one base model and hands them over, in the order they come.
 
-    def __init__(self, base: BaseModel, hand_over: Callable[[Growing, Completion], None]) -> None:
+    Requests with images have a thread of their own: a text never waits until the images of others are looked at.
+    """
+
+    def __init__(
+        self, base: BaseModel, residence: Residence[ServedModel], hand_over: Callable[[Growing, Completion], None]
+    ) -> None:
         self._base = base
+        self._residence = residence
+        self._resident = residence.add(lambda: weight_bytes(base))
         self._hand_over = hand_over
-        self._queue: queue.Queue[Asked] = queue.Queue()
-        self._model: ServedModel | None = None
-        threading.Thread(target=self._run, name=f"reader of {base.name}", daemon=True).start()
+        self._loading = threading.Lock()
+        self._texts: queue.Queue[Asked] = queue.Queue()
+        self._shown: queue.Queue[Asked] = queue.Queue()
+        for lane in (self._texts, self._shown):
+            threading.Thread(target=self._run, args=(lane,), name=f"reader of {base.name}", daemon=True).start()
 
     @property
     def n_waiting(self) -> int:
         """Requests that nothing was done for yet."""
-        return self._queue.qsize()
+        return self._texts.qsize() + self._shown.qsize()
 
     def read(self, asked: Asked) -> None:
         """Queue a request. One with images on other servers waits for them outside the queue."""
         if has_remote_images(asked.request.messages):
             threading.Thread(target=self._fetch, args=(asked,), name="images of a request", daemon=True).start()
+        elif has_images(asked.request.messages):
+            self._shown.put(asked)
         else:
-            self._queue.put(asked)
+            self._texts.put(asked)
 
     def _fetch(self, asked: Asked) -> None:
         try:
@@ -152,25 +168,22 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - whoever asked gets it
             asked.fail(error)
             return
-        self._queue.put(replace(asked, request=replace(asked.request, messages=messages)))
+        self._shown.put(replace(asked, request=replace(asked.request, messages=messages)))
 
-    def _run(self) -> None:
+    def _run(self, lane: queue.Queue[Asked]) -> None:
         while True:
-            asked = self._queue.get()
-            if asked.future.cancelled():
-                continue
-            try:
-                model = self._model = self._model or self._load()
-                completion = model.prepare(asked)
-            except Exception as error:  # noqa: BLE001 - whoever asked gets it; the thread must live on
-                asked.fail(error)
-                continue
-            self._hand_over(model.batch, completion)
+            self._prepare(lane.get())
 
-    def _load(self) -> ServedModel:
-        model = ServedModel(self._base)
-        # A full collection would walk over the million objects of torch and the model, and stop every thread for
-        # 0.2 seconds; frozen, they are left alone.
-        gc.collect()
-        gc.freeze()
-        return model
+    def _prepare(self, asked: Asked) -> None:
+        """Hand a request over. Nothing of the model is held on to after that: it may have to make room."""
+        if asked.future.cancelled():
+            return
+        try:
+            with self._loading:
+                model = self._residence.enter(self._resident, lambda: ServedModel(self._base), ServedModel.n_bytes)
+            asked.future.add_done_callback(lambda _: self._residence.leave(self._resident))
+            completion = model.prepare(asked)
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it; the thread must live on
+            asked.fail(error)
+        else:
+            self._hand_over(model.batch, completion)

@@ -95,6 +95,11 @@ class ImageFeatures:
             return self._cached[digest]
 
 
+def has_images(messages: list[dict[str, Any]]) -> bool:
+    """Whether an image is shown."""
+    return bool(_image_parts(messages))
+
+
 def has_remote_images(messages: list[dict[str, Any]]) -> bool:
     """Whether an image has yet to be fetched from another server."""
     return any(_is_remote(part["image_url"]["url"]) for part in _image_parts(messages))
