@@ -53,6 +53,14 @@ class NoFreePlaceError(ProviderError):
     """As many jobs are open at the provider as the task allows."""
 
 
+class OverBudgetError(ProviderError):
+    """A job would cost more than the task allows, or nobody knows what it costs."""
+
+
+class NoticeError(FinetuneAssetsError, RuntimeError):
+    """People cannot be told what they asked to be told."""
+
+
 class WebhookError(FinetuneAssetsError, ValueError):
     """A webhook is not signed by the provider, or is too old."""
 

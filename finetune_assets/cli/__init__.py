@@ -240,7 +240,7 @@ def status(
     from finetune_assets.task import read_task, readable_tasks
 
     tasks = [read_task(name) for name in task] if task else readable_tasks()
-    found = overview([described.provider for described in tasks], newest)
+    found = overview(tasks, newest)
     jobs = [job for job in found.jobs if not task or job.task in task]
     if output is Format.json:
         print(json.dumps({"jobs": [job.to_dict() for job in jobs], "silent": found.silent}, ensure_ascii=False))

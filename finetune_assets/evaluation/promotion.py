@@ -14,6 +14,7 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.promotion_policy import Reason
 
 Way = Literal["checks", "approval", "rollback"]
+TO_APPROVE = "a person has to approve it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def consider(
     if not approved_by and any(newest.model == earlier.model for earlier in standing.history):
         against.append("a rollback has taken its place away, so only a person's approval gives it back")
     elif not approved_by and needs_approval and not against:
-        against.append("a person has to approve it")
+        against.append(TO_APPROVE)
     way: Way = "approval" if approved_by else "checks"
     return _unless(against, standing, replace(newest, way=way, approved_by=approved_by or None))
 

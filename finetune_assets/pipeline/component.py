@@ -15,6 +15,7 @@ from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.checks.model_checks import MODEL_STAYS
 from finetune_assets.pipeline.following.job_sensor import job_sensor
 from finetune_assets.pipeline.following.model_watch import model_sensor
+from finetune_assets.pipeline.following.notices import notice_sensor
 from finetune_assets.pipeline.following.use_watch import use_sensor
 from finetune_assets.pipeline.reruns.feedback_sensor import feedback_sensor
 from finetune_assets.pipeline.reruns.region_sensor import region_sensor
@@ -51,14 +52,17 @@ def build_task(task: Task) -> dg.Definitions:
 
 
 def _definitions(task: Task) -> dg.Definitions:
+    assets = [build(task) for build in _ALL]
+    checks = [spec for asset in assets for spec in asset.check_specs]
     return dg.Definitions(
-        assets=[build(task) for build in _ALL],
+        assets=assets,
         sensors=[
             job_sensor(task),
             *([model_sensor(task)] if MODEL_STAYS.asked(task) else []),
             *([use_sensor(task)] if task.in_use.review or task.in_use.watch else []),
             *([region_sensor(task)] if task.regions == "discover" else []),
             *([feedback_sensor(task, task.rerun)] if task.rerun else []),
+            *([notice_sensor(task, checks)] if task.notify else []),
         ],
         schedules=[rerun_schedule(task, task.rerun)] if task.rerun else [],
     )

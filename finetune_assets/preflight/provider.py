@@ -84,13 +84,18 @@ def _listed(client: Client) -> list[str]:
 
 def _budget(task: Task) -> Iterator[Finding]:
     training = pricing.prices_of(task).training
-    if training is None and task.budget_usd is not None:
+    unnamed = [region for region in task.regions if task.budget_of(region) == 0] if task.regions != "discover" else []
+    if training and unnamed:
+        words = f'`budget_usd` allows nothing for {", ".join(unnamed[:20])}; name a limit, or one for all others as "*"'
+        yield Finding("budget", "bad", words)
+    limited = (task.budget_usd, task.monthly_budget_usd) != (None, None)
+    if training is None and limited:
         words = f"nobody knows what training {task.base_model} at {task.provider} costs, so `budget_usd` cannot be held"
-        yield Finding("budget", "warning", f"{words}; state `prices`")
+        yield Finding("budget", "bad", f"{words}; state `prices`, or `checks: {{within_budget: warn}}`")
     elif training is None:
         words = (
             f"nobody knows what training {task.base_model} at {task.provider} costs; state `prices` and `budget_usd`"
         )
         yield Finding("budget", "warning", words)
-    elif training and task.budget_usd is None:
+    elif training and not limited:
         yield Finding("budget", "warning", "nothing limits what a region's training may cost; set `budget_usd`")

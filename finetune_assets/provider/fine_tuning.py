@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -109,10 +109,18 @@ class Progress:
         return ", ".join(parts)
 
 
-def submit_once(client: Client, request: JobRequest, max_open: int | None = None) -> Submission:
+def submit_once(
+    client: Client, request: JobRequest, max_open: int | None = None, before: Callable[[], None] = lambda: None
+) -> Submission:
     """Return the job for this request: the one that the provider has, else a new one.
 
     A job that failed or was cancelled does not count: asking again means trying again.
+
+    Args:
+        client: Of the provider.
+        request: What is to be trained.
+        max_open: Jobs that may be open at once.
+        before: Called before a new job is asked for, while no other one of this package can be; may refuse it.
 
     Raises:
         NoFreePlaceError: a new job would be more than `max_open` at once.
@@ -121,6 +129,7 @@ def submit_once(client: Client, request: JobRequest, max_open: int | None = None
     notes: list[str] = []
 
     def create() -> Job:
+        before()
         if max_open is not None and (n_open := len(open_jobs(client, enough=max_open))) >= max_open:
             raise NoFreePlaceError(f"{n_open} jobs are open at {client.base_url}, and at most {max_open} may be")
         return _create(client.with_options(max_retries=0), request, notes)

@@ -15,7 +15,7 @@ import openai
 import yaml
 
 from finetune_assets.provider.client import Client, explained, is_lacking
-from finetune_assets.training_file.target import base_of
+from finetune_assets.training_file.target import base_of, known_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,15 @@ def shutdown(client: Client, provider: str, *models: str) -> Ending | None:
 
 def new_jobs_end(provider: str) -> Ending | None:
     """Return from when on the provider takes no new fine-tuning jobs, if that is announced."""
-    found = _announced().get(provider, {}).get("new_jobs_end")
+    found = _announced().get(known_as(provider), {}).get("new_jobs_end")
     return found and Ending(f"the creation of fine-tuning jobs at {provider}", found["day"], found["source"])
 
 
 def models(provider: str) -> list[str]:
     """List the models of a provider whose shutdown is announced."""
-    return [model for found in _announced().get(provider, {}).get("shutdowns", ()) for model in found["models"]]
+    return [
+        model for found in _announced().get(known_as(provider), {}).get("shutdowns", ()) for model in found["models"]
+    ]
 
 
 def announced(provider: str, model: str) -> Ending | None:
@@ -81,7 +83,7 @@ def _told(client: Client, model: str) -> Ending | None:
 
 
 def _listed(provider: str, model: str) -> Ending | None:
-    for found in _announced().get(provider, {}).get("shutdowns", ()):
+    for found in _announced().get(known_as(provider), {}).get("shutdowns", ()):
         if model in found["models"]:
             return Ending(model, found["day"], f"quoted from {found['source']}, compared on {found['read']}")
     return None

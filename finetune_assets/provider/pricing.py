@@ -8,9 +8,10 @@ from typing import Literal
 
 import yaml
 
-from finetune_assets.provider.lifecycle import base_of
+from finetune_assets.provider import local_server
 from finetune_assets.task import Task
 from finetune_assets.task.costs import Prices, TokenPrices
+from finetune_assets.training_file.target import base_of, known_as
 
 FREE = TokenPrices(input=0, cached_input=0, output=0)
 LOCAL = Prices(training=0, base=FREE, fine_tuned=FREE, source="the local server, whose machine is yours")
@@ -23,14 +24,15 @@ def prices_of(task: Task) -> Prices:
     """
     if task.prices:
         return task.prices
-    if task.provider == "local":
+    # Another server on this machine may hand on to one that costs.
+    if task.provider == "local" or local_server.keys_at(task.provider) is not None:
         return LOCAL
-    return _table().get(task.provider, {}).get(base_of(task.base_model), Prices())
+    return _table().get(known_as(task.provider), {}).get(base_of(task.base_model), Prices())
 
 
 def models(provider: str) -> list[str]:
     """List the base models of a provider whose prices are known."""
-    return list(_table().get(provider, {}))
+    return list(_table().get(known_as(provider), {}))
 
 
 def training_cost(task: Task, tokens: int, epochs: int) -> float | None:

@@ -16,9 +16,10 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from finetune_assets.errors import TaskError
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.component_file import read_attributes
-from finetune_assets.task.costs import Budget, Costs, Prices
+from finetune_assets.task.costs import OTHERS, Budget, Costs, Prices, Usd
 from finetune_assets.task.in_use import InUse
 from finetune_assets.task.judging import DECIDING, Benchmark, Promotion, PromotionRule
+from finetune_assets.task.notify import Notify
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
 from finetune_assets.task.review import Review
@@ -251,7 +252,12 @@ class Task(Strict):
         default="local", description="local, openai, azure, or the base URL of a compatible provider."
     )
     budget_usd: Budget | None = Field(
-        None, description="Most that one region's training may cost, or a limit for each by name; none is no limit."
+        None,
+        description='Most that one region\'s training may cost, or a limit for each by name; "*" is those that are not '
+        "named, which else may cost nothing, and null is no limit. Without it there is none.",
+    )
+    monthly_budget_usd: Usd | None = Field(
+        None, description="Most that all jobs of this task at its provider may cost in a calendar month (UTC)."
     )
     max_open_jobs: int | None = Field(
         None,
@@ -273,6 +279,8 @@ class Task(Strict):
     )
     rerun: Rerun | None = None
     """When changed regions are prepared again without being asked; by default never."""
+    notify: Notify | None = None
+    """Who is told of failures and of what waits for a person; by default nobody."""
     review: Review = Review()
     """What reviewers are shown and asked."""
     in_use: InUse = InUse()
@@ -286,7 +294,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _budgets_are_of_its_regions(self) -> Task:
-        named = set(self.budget_usd) if isinstance(self.budget_usd, dict) else set()
+        named = set(self.budget_usd) - {OTHERS} if isinstance(self.budget_usd, dict) else set()
         if unknown := sorted(named - set(self.regions)) if isinstance(self.regions, list) else []:
             raise ValueError(f"budget_usd names {unknown[0]!r}, which is none of the regions {self.regions}")
         return self
@@ -336,8 +344,10 @@ class Task(Strict):
         return Promotion(by=self.promotion) if isinstance(self.promotion, str) else self.promotion
 
     def budget_of(self, region: str) -> float | None:
-        """Return the most that the region's training may cost, in USD; None is no limit."""
-        return self.budget_usd.get(region) if isinstance(self.budget_usd, dict) else self.budget_usd
+        """Return the most that the region's training may cost, in USD; None is no limit, and 0 where none is named."""
+        if not isinstance(self.budget_usd, dict):
+            return self.budget_usd
+        return self.budget_usd.get(region, self.budget_usd.get(OTHERS, 0))
 
     def beside(self, folder: Path) -> Task:
         """Return the same task, its relative paths looked for in `folder` first: the YAML file's."""
@@ -361,6 +371,8 @@ def read_task(name: str, folder: Path | None = None) -> Task:
         raise TaskError(f"there is no task {name!r}; {where}there are {', '.join(files) or 'none'}")
     if found.twin is not None:
         raise TaskError(f"two tasks are called {name}, {found.path} and {found.twin}: rename the folder of one")
+    if folder is not None:
+        return read_attributes(found.path, Task, {"folder": found.path.parent})
     return read_task_file(found.path)
 
 

@@ -17,7 +17,12 @@ def _budget_tag(found: object) -> str:
     return "regions" if isinstance(found, dict) else "each"
 
 
-Budget = Annotated[Annotated[Usd, Tag("each")] | Annotated[dict[Name, Usd], Tag("regions")], Discriminator(_budget_tag)]
+OTHERS = "*"
+"""In a mapping of limits, every region that it does not name."""
+Budget = Annotated[
+    Annotated[Usd, Tag("each")] | Annotated[dict[Literal["*"] | Name, Usd | None], Tag("regions")],
+    Discriminator(_budget_tag),
+]
 """One limit for each region, or limits by region's name. Told apart before they are judged, as regions are."""
 
 

@@ -191,6 +191,11 @@ def nearest_target(provider: str, model: str) -> Target:
         return replace(find_target(provider), model=model)
 
 
+def known_as(provider: str) -> str:
+    """Return by which name a provider is known that is named by its base URL; another one stays what it is called."""
+    return _provider(provider).provider if "://" in provider else provider
+
+
 def _provider(name: str) -> Target:
     if name in _PROVIDERS:
         return _PROVIDERS[name]

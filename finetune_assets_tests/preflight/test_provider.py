@@ -36,11 +36,23 @@ def test_a_local_server_that_does_not_run_is_a_warning_for_it_is_started(
 
 def test_a_model_that_the_provider_does_not_know_is_bad(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
-    task = make_task(provider=server.base_url, base_model="tiny-texd", budget_usd=1)
+    task = make_task(provider=server.base_url, base_model="tiny-texd")
     found = {finding.what: finding for finding in provider.findings(task)}
     assert found["model tiny-texd"].state == "bad"
     assert "does not know it" in found["model tiny-texd"].words and "it has " in found["model tiny-texd"].words
-    assert found["budget"].words.endswith("so `budget_usd` cannot be held; state `prices`")
+
+
+def test_a_budget_that_cannot_be_held_is_bad_and_so_is_one_that_leaves_a_region_out() -> None:
+    def budget(**changes: object) -> Finding:
+        task = make_task(provider="http://127.0.0.1:9/v1", **changes)
+        return next(finding for finding in provider.findings(task) if finding.what == "budget")
+
+    for limit in ({"budget_usd": 1}, {"monthly_budget_usd": 1}):
+        assert budget(**limit).state == "bad"
+        assert budget(**limit).words.endswith("cannot be held; state `prices`, or `checks: {within_budget: warn}`")
+    left_out = budget(regions=["mono", "poly"], budget_usd={"mono": 5}, prices={"training": 25})
+    assert left_out.state == "bad" and "allows nothing for poly" in left_out.words
+    assert budget().state == "warning"
 
 
 def test_the_key_is_never_told(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from finetune_assets.errors import NoFreePlaceError, ProviderError
+from finetune_assets.errors import NoFreePlaceError, OverBudgetError, ProviderError
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.provider.fine_tuning import JobRequest, Progress
@@ -122,6 +122,19 @@ def test_no_more_jobs_are_open_than_allowed(client: openai.OpenAI, uploaded: Upl
     for job_id in jobs_of(client, uploaded):
         client.fine_tuning.jobs.cancel(job_id)
     assert len(jobs_of(client, uploaded)) <= 1
+
+
+def test_a_job_that_may_not_be_is_not_asked_for_and_one_that_is_there_costs_nothing(provider: ScriptedProvider) -> None:
+    def refuse() -> None:
+        raise OverBudgetError("too much")
+
+    provider.contents["file-1"] = b""
+    client = provider.client()
+    with pytest.raises(OverBudgetError):
+        fine_tuning.submit_once(client, job_request(), before=refuse)
+    assert not provider.jobs
+    fine_tuning.submit_once(client, job_request())
+    assert fine_tuning.submit_once(client, job_request(), before=refuse).reused
 
 
 def test_a_provider_that_keeps_no_metadata_is_asked_once_too(provider: ScriptedProvider) -> None:

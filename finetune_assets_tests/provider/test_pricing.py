@@ -37,6 +37,14 @@ def test_an_unknown_price_is_none_and_not_zero(model: str, provider: str) -> Non
     assert training_cost(task(model, provider), 1000, 1) is None
 
 
+def test_openai_has_its_prices_by_its_base_url_too() -> None:
+    assert training_cost(task("gpt-4o-2024-08-06", "https://api.openai.com/v1"), 1_000_000, 1) == 25
+
+
+def test_another_server_on_this_machine_is_not_taken_to_be_free() -> None:
+    assert training_cost(task("gpt-4o-2024-08-06", "http://127.0.0.1:9/v1"), 1_000_000, 1) is None
+
+
 def test_the_prices_that_a_task_states_go_first() -> None:
     stated = task("gpt-4o-2024-08-06", "https://host/v1", prices={"training": 10, "hosting_usd_per_hour": 2})
     assert training_cost(stated, 1_000_000, 3) == pytest.approx(30)

@@ -48,7 +48,9 @@ def test_an_unknown_key_is_refused_by_name() -> None:
 
 def test_a_budget_is_one_for_each_region_or_has_their_names() -> None:
     assert [task(budget_usd=5).budget_of(region) for region in ("mono", "poly")] == [5, 5]
-    assert [task(budget_usd={"mono": 2}).budget_of(region) for region in ("mono", "poly")] == [2, None]
+    assert [task(budget_usd={"mono": 2}).budget_of(region) for region in ("mono", "poly")] == [2, 0]
+    assert [task(budget_usd={"mono": 2, "*": 1}).budget_of(region) for region in ("mono", "poly")] == [2, 1]
+    assert [task(budget_usd={"mono": None, "*": 1}).budget_of(region) for region in ("mono", "poly")] == [None, 1]
     assert task().budget_of("mono") is None
 
 

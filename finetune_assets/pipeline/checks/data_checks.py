@@ -308,12 +308,14 @@ def valid_format(region: str, report: Report) -> dg.AssetCheckResult:
 
 
 def within_budget(region: str, cost_usd: float | None, budget_usd: float | None) -> dg.AssetCheckResult:
-    """Judge the estimated cost; an unknown price under a budget is a warning, since it may well be fine."""
+    """Judge the estimated cost; under a budget, a price that nobody knows stops as one does that is too high."""
     if budget_usd is None:
         return WITHIN_BUDGET.result(True, f"Region {region}: the task sets no budget.")
     if cost_usd is None:
-        words = f"Region {region}: the price of this model is not known, so nobody checked the {budget_usd:.2f} USD."
-        return WITHIN_BUDGET.result(False, words, dg.AssetCheckSeverity.WARN)
+        words = f"nobody knows what training this model costs, and the budget is {budget_usd:.2f} USD"
+        advice = "state `prices` in the task's YAML, or `checks: {within_budget: warn}` to go on all the same"
+        return WITHIN_BUDGET.result(False, f"Region {region}: {words}; {advice}.")
     words = f"Region {region}: training will cost about {cost_usd:.2f} USD, the budget is {budget_usd:.2f} USD"
-    advice = "." if cost_usd <= budget_usd else "; raise budget_usd, sample fewer examples or train fewer epochs."
+    raised = "raise budget_usd" if budget_usd else f'name {region}, or "*" for those that are not named, in budget_usd'
+    advice = "." if cost_usd <= budget_usd else f"; {raised}, sample fewer examples or train fewer epochs."
     return WITHIN_BUDGET.result(cost_usd <= budget_usd, words + advice)

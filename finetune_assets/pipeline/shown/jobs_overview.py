@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from finetune_assets.pipeline.shown import views
+from finetune_assets.provider.months import MonthRow
 from finetune_assets.provider.overview import JobRow, Overview, overview
 from finetune_assets.task import Task
 
@@ -23,11 +24,10 @@ def jobs_overview(tasks: Sequence[Task]) -> dg.Definitions:
 
     The sensor stores what has changed without a run: a run would take longer than the look.
     """
-    providers = [task.provider for task in tasks]
 
     @dg.asset(key=KEY, group_name="overview", description="The newest fine-tuning jobs of every provider in use.")
     def finetune_jobs() -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=_metadata(overview(providers, ROWS)))
+        return dg.MaterializeResult(metadata=_metadata(overview(tasks, ROWS)))
 
     @dg.sensor(
         name="finetune_jobs_overview",
@@ -36,7 +36,7 @@ def jobs_overview(tasks: Sequence[Task]) -> dg.Definitions:
         description="Looks at the jobs of every provider, and stores the table when it has changed.",
     )
     def look_at_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        found = overview(providers, ROWS, seconds=_SECONDS)
+        found = overview(tasks, ROWS, seconds=_SECONDS)
         seen = hashlib.sha256(repr(found.jobs).encode()).hexdigest()
         if seen == context.cursor or not found.jobs:
             return dg.SensorResult(skip_reason="; ".join(found.silent) or "nothing has changed", cursor=context.cursor)
@@ -49,8 +49,10 @@ def jobs_overview(tasks: Sequence[Task]) -> dg.Definitions:
 def _metadata(found: Overview) -> dict[str, dg.MetadataValue | int]:
     table = pd.DataFrame([job.to_dict() for job in found.jobs], columns=list(JobRow.__dataclass_fields__))
     states = table["status"].value_counts()
+    spent = pd.DataFrame([month.to_dict() for month in found.months], columns=list(MonthRow.__dataclass_fields__))
     return {
         "jobs": views.table(table, rows=ROWS),
+        "spent_by_month": views.table(spent, rows=ROWS),
         **{f"n_{state}": int(n) for state, n in states.items()},
         **({"not_asked": dg.MetadataValue.text("; ".join(found.silent))} if found.silent else {}),
     }

@@ -5,9 +5,11 @@ Some have modules of their own: `human_feedback`, before `filtered_qa`, and from
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -35,7 +37,7 @@ from finetune_assets.pipeline.stage import Region, Result, stage
 from finetune_assets.pipeline.stages import reviews, spending
 from finetune_assets.pipeline.stages.evaluating import benchmark, calibrator
 from finetune_assets.pipeline.stages.human_feedback import keep_applied
-from finetune_assets.provider import azure_deployment, fine_tuning, losses, pricing
+from finetune_assets.provider import azure_deployment, fine_tuning, losses, months, pricing
 from finetune_assets.provider.client import connect, find_provider
 from finetune_assets.provider.files import UploadedFile, upload_once
 from finetune_assets.task import Task
@@ -237,7 +239,11 @@ def uploaded_file(region: Region, training_jsonl: Record, validation_report: Rec
 
 
 def job_request(
-    task: Task, region: str, uploaded: Mapping[str, UploadedFile], attempt: str = ""
+    task: Task,
+    region: str,
+    uploaded: Mapping[str, UploadedFile],
+    attempt: str = "",
+    estimate_usd: float | None = None,
 ) -> fine_tuning.JobRequest:
     """Return what a region's job is asked for, wherever it is asked: the same request finds the same job again."""
     return fine_tuning.JobRequest(
@@ -246,7 +252,8 @@ def job_request(
         validation_file=uploaded["validation"],
         method=task.method,
         suffix=f"{task.task}-{ascii_name(region)}"[: find_provider(task.provider).suffix_length],
-        labels={"task": task.task, "region": region},
+        labels={"task": task.task, "region": region}
+        | ({months.ESTIMATE: f"{estimate_usd:.4f}"} if estimate_usd is not None else {}),
         attempt=attempt,
         wandb=task.wandb,
         training_type=task.training_type,
@@ -270,10 +277,14 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
     task = region.task
     client = connect(task.provider)
     uploaded = {split: UploadedFile(**file) for split, file in uploaded_file.items()}
-    request = job_request(task, region.name, uploaded, attempt=region.run_id if choice.train_again else "")
+    expected = validation_report["estimate"]["cost_usd"]
+    request = job_request(
+        task, region.name, uploaded, region.run_id if choice.train_again else "", estimate_usd=expected
+    )
+    within_month = partial(months.require_within_month, client, task, expected, time.time())
     try:
         found = fine_tuning.adopt(client, request, choice.adopt) if choice.adopt else None
-        found = found or fine_tuning.submit_once(client, request, task.max_open_jobs)
+        found = found or fine_tuning.submit_once(client, request, task.max_open_jobs, within_month)
     except NoFreePlaceError as full:
         # The run ends well, and the sensor asks for another one when a place is free: no process waits for hours.
         waits = {"status": "waiting", "fingerprint": request.fingerprint}

@@ -193,7 +193,9 @@ def test_a_format_error_names_file_and_line(tmp_path: Path) -> None:
         (5.01, 5.0, False, dg.AssetCheckSeverity.ERROR),
         (0.0, 0.0, True, dg.AssetCheckSeverity.ERROR),
         (1000.0, None, True, dg.AssetCheckSeverity.ERROR),
-        (None, 5.0, False, dg.AssetCheckSeverity.WARN),
+        (None, 5.0, False, dg.AssetCheckSeverity.ERROR),
+        (0.0, 0.0, True, dg.AssetCheckSeverity.ERROR),
+        (0.01, 0.0, False, dg.AssetCheckSeverity.ERROR),
         (None, None, True, dg.AssetCheckSeverity.ERROR),
     ],
 )

@@ -255,12 +255,23 @@ def test_a_budget_may_be_a_region_s_own(tmp_path: Path) -> None:
     assert not result.success and "the budget is 0.01 USD" in words(result, "within_budget")
 
 
-def test_an_unknown_price_under_a_budget_is_a_warning(tmp_path: Path) -> None:
+def test_an_unknown_price_under_a_budget_stops_unless_the_yaml_says_otherwise(tmp_path: Path) -> None:
     task = make_task(source=write_cells(tmp_path / "cells"), provider="https://example.com/v1", budget_usd=5)
     result = Project(task, tmp_path / "outputs").run(*UP_TO_REPORT)
+    assert not result.success and "state `prices`" in words(result, "within_budget")
+    allowed = task.model_copy(update={"checks": {"within_budget": "warn"}})
+    result = Project(allowed, tmp_path / "outputs").run(*UP_TO_REPORT)
     assert result.success
     evaluation = evaluations(result)["within_budget"]
     assert (evaluation.passed, evaluation.severity) == (False, dg.AssetCheckSeverity.WARN)
+
+
+def test_a_region_whose_budget_nobody_names_may_cost_nothing(tmp_path: Path) -> None:
+    source = write_cells(tmp_path / "cells")
+    task = make_task(source=source, regions=["mono", "poly"], provider="openai", budget_usd={"poly": 5})
+    result = Project(task, tmp_path / "outputs").run(*UP_TO_REPORT)
+    assert not result.success
+    assert 'name mono, or "*" for those that are not named, in budget_usd' in words(result, "within_budget")
 
 
 @pytest.mark.usefixtures("local_key")
