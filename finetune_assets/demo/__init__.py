@@ -20,7 +20,7 @@ from finetune_assets.demo.progress import STAGES, Display, RegionState, clock
 from finetune_assets.demo.results import SUMMARY, output, read, results, show
 from finetune_assets.pipeline.partitions import register_regions
 from finetune_assets.pipeline.resources import default_root
-from finetune_assets.pipeline.shown.leaderboard import write_leaderboard
+from finetune_assets.pipeline.shown.leaderboard import Kept, write_leaderboard
 from finetune_assets.pipeline.stage import PREPARE, task_fingerprint
 from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, our_command
 from finetune_assets.processes.shared import Joined
@@ -63,7 +63,8 @@ def run(
             _say_what_is_kept(task, states, console)
             raise
     # The sensor that keeps it may not have seen the last region before Dagster was stopped.
-    write_leaderboard(readable_tasks(), UPath(default_root()))
+    root = default_root()
+    write_leaderboard(Kept().read(readable_tasks(), UPath(root)), root)
     summary = {"task": task.task, "wall_seconds": round(time.time() - began, 1), "regions": [], "clock": None}
     summary["regions"] = [results(task, state.region) for state in states if not state.failure]
     if started is not None:

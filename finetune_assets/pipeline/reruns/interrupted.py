@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.launcher import DefaultRunLauncher
 
 _IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _WHY = "Dagster was stopped while this ran."
@@ -17,7 +18,7 @@ def end_interrupted_runs(home: Path) -> int:
     the queue for ever. Runs that a launcher of the user's own has started elsewhere are left alone.
     """
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        if type(instance.run_launcher).__name__ != "DefaultRunLauncher":
+        if not isinstance(instance.run_launcher, DefaultRunLauncher):
             return 0
         runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS))
         for run in runs:

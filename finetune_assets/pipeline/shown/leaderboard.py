@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import io
+import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,10 +20,15 @@ from finetune_assets.evaluation.statistics import p_words, signed_parts
 from finetune_assets.pipeline.io_manager import write_atomically, write_json
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.shown import views
-from finetune_assets.pipeline.stage import EVALUATE, asset_key
+from finetune_assets.pipeline.stage import asset_key
 from finetune_assets.task import Task
 
 KEY = dg.AssetKey("leaderboard")
+MAX_DRAWN = 20
+"""Regions in the picture: it is stored in the event log."""
+_COLOURS = 48
+READING_SECONDS = 30
+"""How long a tick reads what stages left; it is ended after 60."""
 
 
 def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
@@ -30,6 +38,8 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
     """
     keys = [asset_key(task, stage) for task in tasks for stage in ("benchmark", "champion")]
 
+    kept = Kept()
+
     @dg.asset(
         key=KEY,
         # No `deps`: what is stored without a run would for ever be shown as behind them.
@@ -37,7 +47,7 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
         description="What fine-tuning gained in every region, adjusted for their number, and each region's champion.",
     )
     def compute(outputs: Outputs) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=write_leaderboard(tasks, UPath(outputs.root)))
+        return dg.MaterializeResult(metadata=write_leaderboard(kept.read(tasks, UPath(outputs.root)), outputs.root))
 
     @dg.sensor(
         name="leaderboard",
@@ -50,38 +60,90 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
         seen = str(max((record.timestamp for record in newest.values() if record), default=0))
         if seen in ("0", context.cursor):
             return dg.SensorResult(skip_reason="no region was evaluated since", cursor=context.cursor)
-        made = dg.AssetMaterialization(KEY, metadata=write_leaderboard(tasks, UPath(outputs.root)))
+        try:
+            found = kept.read(tasks, UPath(outputs.root), time.monotonic() + READING_SECONDS)
+        except TimeoutError:
+            unfinished = f"regions read until now: {len(kept.regions)}; the next tick goes on"
+            return dg.SensorResult(skip_reason=unfinished, cursor=context.cursor)
+        made = dg.AssetMaterialization(KEY, metadata=write_leaderboard(found, outputs.root))
         return dg.SensorResult(asset_events=[made], cursor=seen)
 
     return dg.Definitions(assets=[compute], sensors=[keep_leaderboard])
 
 
-def write_leaderboard(tasks: Sequence[Task], root: UPath) -> dict[str, Any]:
-    """Write `leaderboard.json` and its page from what the stages left under `root`; return what Dagster shows of it."""
-    rows = leaderboard(list(_evaluated(tasks, root)))
+def write_leaderboard(found: Sequence[Evaluated], folder: str) -> dict[str, Any]:
+    """Write `leaderboard.json` and its page with all regions; return the counts and extremes that Dagster shows."""
+    rows, root = leaderboard(found), UPath(folder)
     write_json(root / "leaderboard.json", {"rows": [row.to_dict() for row in rows]})
     if not rows:
         return {"summary": "no region has been evaluated yet"}
-    png = charts.gains(rows)
+    png = _small(charts.gains(_extremes(rows)))
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     write_atomically(root / "leaderboard.html", to_html(rows, url, _address).encode())
     return {
         "summary": summary(rows),
+        **{f"n_{name}": sum(row.outcome == name for row in rows) for name in HEADLINES},
         "gains": views.picture(png, "gains by region"),
-        "regions": views.table(pd.DataFrame(map(_shown, rows)), rows=100),
+        "regions": views.table(pd.DataFrame(map(_shown, rows))),
         "page": dg.MetadataValue.path(str(root / "leaderboard.html")),
     }
 
 
-def _evaluated(tasks: Sequence[Task], root: UPath) -> Iterator[Evaluated]:
-    """Read what the stages left of each region; one that has a benchmark alone is shown, too."""
-    for task in tasks:
-        stages = {stage: root / task.task / stage for stage in EVALUATE}
-        for path in sorted(stages["benchmark"].glob("*.json")) if stages["benchmark"].exists() else ():
-            models, standings = (stages[stage] / path.name for stage in ("finetuned_model", "champion"))
-            history = _read(standings)["history"] if standings.exists() else []
-            champion = history[-1] if history else None
-            yield Evaluated(task.task, path.stem, _read(path), _read(models), champion)
+def _small(png: bytes) -> bytes:
+    """Store a drawing in few colours: it goes into the event log each time that a region was evaluated."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as drawn:
+        drawn.convert("RGB").quantize(_COLOURS).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def _extremes(rows: Sequence[Row]) -> list[Row]:
+    """The regions that are drawn: all, or those with the largest and the smallest gains."""
+    ordered = sorted(rows, key=lambda row: -row.difference.estimate)
+    drawn = ordered if len(rows) <= MAX_DRAWN else ordered[: MAX_DRAWN // 2] + ordered[-MAX_DRAWN // 2 :]
+    return [row for row in rows if row in drawn]
+
+
+class Kept:
+    """What the stages left of each region, read once as long as its files are the same."""
+
+    def __init__(self) -> None:
+        self.regions: dict[str, tuple[tuple[float, ...], Evaluated]] = {}
+        """By the path of the benchmark: when its files were written, and what of them the table needs."""
+
+    def read(self, tasks: Sequence[Task], root: UPath, until: float = math.inf) -> list[Evaluated]:
+        """Return the evaluated regions; one that has a benchmark alone is there, too.
+
+        Raises:
+            TimeoutError: time is up, by the monotonic clock. What was read is kept.
+        """
+        found: dict[str, tuple[tuple[float, ...], Evaluated]] = {}
+        for task in tasks:
+            folder = root / task.task / "benchmark"
+            for path in sorted(folder.glob("*.json")) if folder.exists() else ():
+                if time.monotonic() > until:
+                    self.regions |= found
+                    raise TimeoutError(f"{root}: not all regions were read")
+                files = [path, *(root / task.task / stage / path.name for stage in ("finetuned_model", "champion"))]
+                written = tuple(file.stat().st_mtime if file.exists() else 0.0 for file in files)
+                known = self.regions.get(str(path))
+                found[str(path)] = known if known and known[0] == written else (written, _evaluated(task, *files))
+        self.regions = found
+        return [evaluated for _, evaluated in found.values()]
+
+
+def _evaluated(task: Task, benchmark: UPath, model: UPath, standings: UPath) -> Evaluated:
+    """Read a region's files, and keep what a row is made of: thousands of whole reports would fill the memory."""
+    report = _read(benchmark)
+    primary = report["primary"]
+    slim = {name: report[name] for name in ("n", "primary", "p_value", "over_baseline")}
+    slim |= {"comparisons": {primary: report["comparisons"][primary]}}
+    slim |= {name: {"model": report[name]["model"]} for name in ("base", "fine_tuned")}
+    history = _read(standings)["history"] if standings.exists() else []
+    champion = {name: history[-1].get(name) for name in ("model", "since")} if history else None
+    return Evaluated(task.task, benchmark.stem, slim, {"cost_usd": _read(model).get("cost_usd")}, champion)
 
 
 def _read(path: UPath) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from upath import UPath
 
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.pipeline.io_manager import write_json
 from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.shown.leaderboard import KEY, gains_by_region
+from finetune_assets.pipeline.shown.leaderboard import KEY, Kept, gains_by_region, write_leaderboard
 from finetune_assets.pipeline.stage import asset_key
 from finetune_assets_tests.evaluation.predictions import predictions
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -65,3 +67,21 @@ def test_the_sensor_makes_it_again_when_something_was_evaluated(tmp_path: Path) 
     assert not nothing.asset_events and not again.asset_events
     [made] = first.asset_events
     assert made.asset_key == KEY and "1 region of 1 task" in str(made.metadata["summary"].value)
+
+
+def test_what_is_stored_of_three_hundred_regions_is_small_and_its_files_hold_all(
+    tmp_path: Path,
+) -> None:
+    evaluate(tmp_path, "r0")
+    folder = tmp_path / TASK.task
+    for number in range(1, 300):
+        for stage in ("benchmark", "finetuned_model"):
+            (folder / stage / f"r{number}.json").symlink_to(folder / stage / "r0.json")
+    kept = Kept()
+    with pytest.raises(TimeoutError):
+        kept.read([TASK], UPath(tmp_path), until=0)
+    shown = write_leaderboard(kept.read([TASK], UPath(tmp_path)), str(tmp_path))
+    event = dg.AssetMaterialization(KEY, metadata=shown)
+    assert len(dg.serialize_value(event)) < 50_000
+    assert shown["n_better"] + shown["n_worse"] + shown["n_inconclusive"] == 300
+    assert len(json.loads((tmp_path / "leaderboard.json").read_text())["rows"]) == 300
