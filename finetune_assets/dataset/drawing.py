@@ -159,12 +159,17 @@ class Draw:
         of_new = _grouped(rows, alike, new & ~bridging, scratch)
         joined = _joined(of_new, np.where(bridging, 0, beside_it)) & allowed
         bridging |= new & ~published & (np.bitwise_count(joined) > 1)
+        joins = new & (np.bitwise_count(joined) == 1)
         positions = of_new.position(sampling.seed)
+        if sampling.stratify:
+            free = np.flatnonzero(new & ~bridging & ~joins)
+            strata = rows.label[free].astype(np.int64) * (len(SPLITS) + 1) + rows.published[free] + 1
+            positions = positions.copy()
+            positions[free] = splits.stratified(positions[free], of_new.of_row[free], strata)
         owned = np.where(before >= 0, before, splits.owners(positions, sampling)).astype(np.int8)
         if published.any():
             cut = splits.as_published(rows.published[published], positions[published], sampling)
             owned[published] = np.where(before[published] >= 0, before[published], cut)
-        joins = new & (np.bitwise_count(joined) == 1)
         owned[joins] = np.log2(joined[joins]).astype(np.int8)
         drawn = np.flatnonzero(rows.usable & ~bridging)
         split = np.full(len(new), splits.NOT_SAMPLED, np.int8)

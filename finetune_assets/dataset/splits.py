@@ -47,6 +47,39 @@ def owners(positions: np.ndarray, sampling: Sampling) -> np.ndarray:
     return found
 
 
+def stratified(positions: np.ndarray, groups: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Move the positions of groups so that those of each stratum lie evenly in [0, 1): its splits get their shares.
+
+    Within a stratum the groups keep their order, and each lies where its part of the stratum's rows does, all shifted
+    by one number that is as good as drawn (systematic sampling): a stratum of a single group stays where it was. A
+    group is of the stratum that most of its rows are of, the first of several.
+
+    Args:
+        positions: Place of each row's group in [0, 1), [n].
+        groups: Number of each row's group, [n].
+        strata: Number of each row's stratum, [n].
+
+    Returns:
+        The new positions, [n]; those of a group are equal.
+    """
+    if not len(groups):
+        return positions
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    place, size = positions[first], np.bincount(member)
+    n_strata = int(strata.max()) + 1
+    kinds, rows = np.unique(member.astype(np.int64) * n_strata + strata, return_counts=True)
+    most = np.lexsort((kinds, -rows, kinds // n_strata))
+    stratum = kinds[most][np.unique(kinds[most] // n_strata, return_index=True)[1]] % n_strata
+    moved = np.empty(len(first))
+    for each in np.unique(stratum):
+        inside = np.flatnonzero(stratum == each)
+        ordered = inside[np.argsort(place[inside], kind="stable")]
+        shift = place[ordered].sum() % 1
+        before = np.cumsum(size[ordered]) - size[ordered]
+        moved[ordered] = (before + shift * size[ordered]) / size[ordered].sum()
+    return np.minimum(moved, np.nextafter(1.0, 0.0))[member]
+
+
 def as_published(published: np.ndarray, positions: np.ndarray, sampling: Sampling) -> np.ndarray:
     """Find the split of rows that were published in one: their own, or one that is cut out of it, [n].
 

@@ -55,6 +55,9 @@ class Sampling(Strict):
     test: int | float = Field(gt=0, description="These judge everything, and nothing else sees them.")
     seed: int = 42
     """Another seed draws other splits."""
+    stratify: bool = False
+    """Whether each answer is shared out by itself, so that no split has more of one by chance (shares; counts always
+    keep the proportions). What was drawn before stays where it is; groups stay whole."""
 
     @property
     def amounts(self) -> dict[Split, int | float]:
@@ -70,6 +73,8 @@ class Sampling(Strict):
     def _shares_or_counts(self) -> Sampling:
         if not self.by_count and (total := sum(self.amounts.values())) > 1 + 1e-9:
             raise ValueError(f"shares must add up to at most 1, got {total:g}; use whole numbers throughout for counts")
+        if self.by_count and self.stratify:
+            raise ValueError("stratify is for shares: counts keep the proportions of the answers already; leave it out")
         return self
 
 
@@ -317,6 +322,15 @@ class Task(Strict):
             known = {word.strip().casefold() for word in words}
             if strange := [value for value in map(str, values.values()) if value.strip().casefold() not in known]:
                 raise ValueError(f"source.values: {strange[0]!r} is no answer; they are {', '.join(words)}")
+        return self
+
+    @model_validator(mode="after")
+    def _strata_are_words(self) -> Task:
+        if self.sampling.stratify and not isinstance(self.answer, BinaryAnswer | ChoiceAnswer):
+            raise ValueError(
+                f"sampling.stratify shares out the words of binary and choice answers, and answer.kind is "
+                f"{self.answer.kind}: leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -154,3 +154,24 @@ def test_every_usable_row_is_sampled_at_most_once_and_groups_stay_whole(
     if sampling.by_count:
         drawn = Counter(frame["split"].dropna())
         assert all(drawn[split] <= count for split, count in sampling.amounts.items())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stratified_splits_hold_the_same_share_of_each_answer_and_stick_as_data_grows(seed: int) -> None:
+    sampling = Sampling(train=0.5, validation=0.1, calibration=0.2, test=0.2, seed=seed, stratify=True)
+    examples = [example(f"e{k}", answer="Yes" if k % 5 == 0 else "No", group=f"g{k // 2}") for k in range(400)]
+    found: dict[str, str] = {}
+    memory = None
+    for n in (100, 101, 102, 250, 400):
+        with tempfile.TemporaryDirectory() as folder:
+            path = UPath(folder) / "sampled.parquet"
+            made = sample(examples[:n], sampling, path, labels=("Yes", "No"), near=False, memory=memory)
+            rows, memory = made.table.frame(), made.memory
+        now = dict(zip(rows["example_id"], rows["split"], strict=True))
+        assert found.items() <= now.items(), "what was drawn before never moves"
+        found = now
+        assert len(set(zip(rows["group"], rows["split"], strict=True))) == rows["group"].nunique()
+    counts = Counter(zip(rows["answer"], rows["split"], strict=True))
+    for answer, total in (("Yes", 80), ("No", 320)):
+        for split, share in sampling.amounts.items():
+            assert abs(counts[answer, split] - share * total) <= 6, (answer, split, counts)

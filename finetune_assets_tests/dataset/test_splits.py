@@ -149,3 +149,47 @@ def test_what_was_drawn_stays_and_the_rest_of_a_count_is_filled_up() -> None:
 @given(st.integers(0, 9), st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_many_names_are_hashed_as_each_by_itself(seed: int, names: list[str]) -> None:
     assert splits.keys(seed, names).tolist() == [splits.key(seed, name) for name in names]
+
+
+@given(labelled_groups, st.randoms())
+def test_stratified_positions_are_one_for_a_group_and_the_same_in_any_order(
+    rows: list[tuple[str, str | None]], random: Random
+) -> None:
+    def moved(some: list[tuple[str, str | None]]) -> dict[str, float]:
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(group for group, _ in some))}
+        places = splits.stratified(
+            np.array([position(7, group) for group, _ in some]),
+            np.array([numbers[group] for group, _ in some], int),
+            np.array([["Yes", "No", None].index(label) for _, label in some], int),
+        )
+        found: dict[str, float] = {}
+        for (group, _), place in zip(some, places.tolist(), strict=True):
+            assert 0 <= place < 1 and found.setdefault(group, place) == place
+        return found
+
+    assert moved(random.sample(rows, len(rows))) == pytest.approx(moved(rows))
+
+
+@pytest.mark.parametrize("n", [7, 40, 333])
+def test_stratified_shares_are_met_for_each_answer_to_an_example(n: int) -> None:
+    positions = np.array([position(3, str(k)) for k in range(2 * n)])
+    strata = (np.arange(2 * n) % 5 == 0).astype(int)
+    owned = splits.owners(splits.stratified(positions, np.arange(2 * n), strata), SHARES)
+    for stratum in (0, 1):
+        inside = owned[strata == stratum]
+        for split, share in enumerate(SHARES.amounts.values()):
+            assert abs((inside == split).sum() - share * len(inside)) < 1 + 1e-9
+
+
+def test_a_stratum_of_one_group_stays_where_it_was_so_that_single_newcomers_go_to_all_splits() -> None:
+    places = [position(5, str(k)) for k in range(2_000)]
+    alone = [splits.stratified(np.array([p]), np.zeros(1, int), np.zeros(1, int))[0] for p in places]
+    assert alone == pytest.approx(places)
+
+
+def test_large_groups_count_as_many_rows_as_they_have() -> None:
+    groups = np.repeat(np.arange(300), np.arange(300) % 3 + 1)
+    positions = np.array([position(1, str(group)) for group in groups])
+    owned = splits.owners(splits.stratified(positions, groups, np.zeros(len(groups), int)), SHARES)
+    for split, share in enumerate(SHARES.amounts.values()):
+        assert abs((owned == split).sum() - share * len(groups)) <= 3, "no more than a group"
