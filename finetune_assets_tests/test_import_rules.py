@@ -38,7 +38,7 @@ def test_the_layers_hold() -> None:
         ("starlette", ("feedback/app", "pipeline/following/webhooks.py", "server/api", "server/app.py")),
         (
             "uvicorn",
-            ("feedback/app/server.py", "pipeline/following/webhooks.py", "server/app.py", "server/connections.py"),
+            ("connections.py", "feedback/app/server.py", "pipeline/following/webhooks.py", "server/app.py"),
         ),
         (
             "PIL",

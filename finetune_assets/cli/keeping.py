@@ -80,12 +80,19 @@ def add_key(
         list[str] | None, typer.Option(help="read, chat, train or admin; may be repeated. By default the first three.")
     ] = None,
     per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute; by default any number.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Fine-tuning jobs that are not over; by default any.")] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(min=1, help="Tokens a day, of prompts, answers and training; by default any number.")
+    ] = None,
+    disk_mb: Annotated[int | None, typer.Option(min=1, help="Megabytes of stored files; by default any.")] = None,
     home: _Home = _HOME,
 ) -> None:
     """Make a key and print it, once: only its hash is kept. A server that runs knows it at once."""
     from finetune_assets.server import keys as kept
+    from finetune_assets.server.database.usage import Account
 
-    print(kept.add(home, name, scope or ["read", "chat", "train"], per_minute))
+    quotas = Account(jobs=jobs, tokens=tokens_per_day, disk=None if disk_mb is None else disk_mb << 20)
+    print(kept.add(home, name, scope or ["read", "chat", "train"], per_minute, quotas))
 
 
 @keys.command("remove")
@@ -102,5 +109,11 @@ def list_keys(home: _Home = _HOME) -> None:
     from finetune_assets.server import keys as kept
 
     for key in kept.listed(home):
-        limit = f"{key.requests_per_minute} requests a minute" if key.requests_per_minute else "any number of requests"
-        print(f"{key.name}: {', '.join(key.scopes)}; {limit}")
+        limits = {
+            "requests a minute": key.requests_per_minute,
+            "jobs at once": key.jobs,
+            "tokens a day": key.tokens_per_day,
+            "MB on disk": key.disk_bytes and key.disk_bytes >> 20,
+        }
+        told = [f"{limit:,} {what}" for what, limit in limits.items() if limit is not None]
+        print(f"{key.name}: {', '.join(key.scopes)}; {', '.join(told) or 'any number of requests'}")

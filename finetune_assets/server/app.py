@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,16 +16,17 @@ from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response, Security
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 
-from finetune_assets import __version__
+from finetune_assets import __version__, connections
 from finetune_assets.running import announced, home_id, listen
-from finetune_assets.server import base_models, connections, proofs
+from finetune_assets.server import base_models, proofs
 from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.gate import Gate
 from finetune_assets.server.api.metrics import CONTENT_TYPE, Measured, Metrics
+from finetune_assets.server.api.places import Places
 from finetune_assets.server.api.wire import ErrorAnswer, WireRoute
 from finetune_assets.server.database.batches import STATUSES
 from finetune_assets.server.database.jobs import FINAL, OPEN, PAUSED
@@ -58,7 +59,8 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
     services, metrics = Services(home, jobs=jobs), Metrics()
     vllm = Vllm(vllm_url, key_from_environment()) if vllm_url else None
     completions = Completions(services, metrics, vllm)
-    runner = BatchRunner(services, completions)
+    keys, places = Keys(home, api_key(home).value), Places()
+    runner = BatchRunner(services, completions, keys, places)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -77,6 +79,7 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}".lower().replace("-", "_"),
     )
@@ -88,10 +91,12 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
     operation = APIRouter(tags=["Operation"], route_class=WireRoute)
     operation.get("/healthz")(_healthz_of(home))
     operation.get("/metrics", response_class=PlainTextResponse)(_metrics_of(metrics, services))
+    # Not FastAPI's own, which makes it on the event loop: it takes a third of a second.
+    operation.get("/openapi.json", include_in_schema=False)(lambda: JSONResponse(app.openapi()))
     operation.get("/docs", include_in_schema=False)(lambda: HTMLResponse(api_page.render(app.openapi())))
     app.include_router(operation)
     error_answers.install(app)
-    app.add_middleware(Gate, keys=Keys(home, api_key(home).value))
+    app.add_middleware(Gate, keys=keys, places=places, usage=services.usage)
     app.add_middleware(Measured, metrics=metrics)
     return app
 
@@ -175,10 +180,10 @@ _PARTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _healthz_of(home: Path) -> Callable[[], dict[str, str]]:
+def _healthz_of(home: Path) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]:
     known_as = home_id(home)
 
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # in a thread, it would wait for one while all are busy
         """Say that the server is there, and of which folder, without saying where that is. Needs no key."""
         return {"status": "ok", "version": __version__, "home": known_as}
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server import durable
+from finetune_assets.server.database.usage import NOBODY, Account
 
 logger = logging.getLogger(__name__)
 FILE = "keys.json"
@@ -53,6 +54,14 @@ class Key:
     scopes: tuple[str, ...]
     requests_per_minute: int | None = None
     created_at: int = 0
+    jobs: int | None = None
+    tokens_per_day: int | None = None
+    disk_bytes: int | None = None
+
+    @property
+    def account(self) -> Account:
+        """Whose what it makes is, and how much that may be."""
+        return Account(self.name, self.jobs, self.tokens_per_day, self.disk_bytes)
 
     def may(self, method: str, path: str) -> bool:
         """Whether a request is within its scopes."""
@@ -77,6 +86,10 @@ class Keys:
         digest = _digest(value)
         found = [key for key in (self._own, *self._listed()) if hmac.compare_digest(key.sha256, digest)]
         return found[0] if found else None
+
+    def account(self, name: str) -> Account:
+        """Return the account of the key of this name; one without limits if there is none any more."""
+        return next((key.account for key in self._listed() if key.name == name), Account(name))
 
     def count(self, key: Key) -> tuple[int, float]:
         """Count a request of a key with a limit.
@@ -131,7 +144,13 @@ def listed(home: Path) -> list[Key]:
         raise KeyNameError(f"{path} cannot be read: {error}; put a backup of it there, or remove it") from error
 
 
-def add(home: Path, name: str, scopes: Iterable[str], requests_per_minute: int | None = None) -> str:
+def add(
+    home: Path,
+    name: str,
+    scopes: Iterable[str],
+    requests_per_minute: int | None = None,
+    quotas: Account = NOBODY,
+) -> str:
     """Make a key and return its value, which is kept nowhere.
 
     Raises:
@@ -143,7 +162,8 @@ def add(home: Path, name: str, scopes: Iterable[str], requests_per_minute: int |
     if unknown := [scope for scope in asked if scope not in SCOPES]:
         raise KeyNameError(f"there is no scope {unknown[0]!r}; there are {', '.join(SCOPES)}")
     value = f"sk-local-{secrets.token_urlsafe(32)}"
-    _write(home, [*keys, Key(name, _digest(value), asked, requests_per_minute, int(time.time()))])
+    limits = (requests_per_minute, int(time.time()), quotas.jobs, quotas.tokens, quotas.disk)
+    _write(home, [*keys, Key(name, _digest(value), asked, *limits)])
     return value
 
 

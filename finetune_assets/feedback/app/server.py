@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from finetune_assets import connections
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.feedback.app import review_api, table_api
 from finetune_assets.feedback.app.gate import Gate
@@ -67,13 +68,19 @@ def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
         AddressInUseError: the address cannot be listened on.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    connections.want_descriptors()
     with FeedbackDatabase() as db, listen(host, port) as listener:
         app = make_app(db)
         known = [reviewer.name for reviewer in reviewers.all_reviewers(db)]
         who = f"Reviewers:          {', '.join(known)}" if known else welcome(FIRST, add_reviewer(db, FIRST, "admin"))
         print(_greeting(host, listener.getsockname()[1], who), flush=True)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+            app,
+            log_level="warning",
+            access_log=False,
+            http=connections.protocol(),
+            server_header=False,
+            timeout_graceful_shutdown=3,
         )
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from finetune_assets import connections
 from finetune_assets.errors import WebhookError
 from finetune_assets.pipeline.shown.jobs_overview import KEY
 from finetune_assets.provider.webhooks import JOB_EVENTS, MAX_AGE_S, JobEnded, Verifier
@@ -32,7 +33,6 @@ MAX_BODY_BYTES = 64 << 10
 BODY_SECONDS = 10
 """How long a body may be on its way."""
 _HOST = "127.0.0.1"
-_CONNECTIONS = 100
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def serve(home: Path, port: int) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
+            http=connections.protocol(),
         )
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from openai.types import Batch
 from pydantic import Field
 
-from finetune_assets.server.api.wire import ApiError, Metadata, NamedPage, RequestBody, WireRoute
+from finetune_assets.server.api.wire import ApiError, Asker, Metadata, NamedPage, RequestBody, WireRoute
 from finetune_assets.server.database import schema
 from finetune_assets.server.database.batches import BatchRequest, BatchStateError
 from finetune_assets.server.services import Served
@@ -42,7 +42,7 @@ class BatchBody(RequestBody):
 
 
 @router.post("")
-def create(served: Served, request: Request, body: BatchBody) -> Batch:
+def create(served: Served, asker: Asker, request: Request, body: BatchBody) -> Batch:
     """Start a batch. Its file is validated then: bad lines fail the batch, not this request."""
     if body.endpoint != ENDPOINT:
         message = f"Unsupported value: 'endpoint' is '{body.endpoint}', but this server has batches of '{ENDPOINT}'."
@@ -61,6 +61,7 @@ def create(served: Served, request: Request, body: BatchBody) -> Batch:
             completion_window=body.completion_window,
             metadata=body.metadata,
             output_expires_in=body.output_expires_after.seconds if body.output_expires_after else None,
+            owner=asker.name,
         )
     )
     request.app.state.batch_runner.wake()

@@ -15,7 +15,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.chat_request import ChatBody
-from finetune_assets.server.api.wire import ApiError, WireRoute
+from finetune_assets.server.api.wire import ApiError, Asker, WireRoute
 
 Result = TypeVar("Result")
 
@@ -33,12 +33,12 @@ async def _of_app(request: Request) -> Completions:
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def create(
-    completions: Annotated[Completions, Depends(_of_app)], request: Request, body: ChatBody
+    completions: Annotated[Completions, Depends(_of_app)], asker: Asker, request: Request, body: ChatBody
 ) -> ChatCompletion | StreamingResponse:
     """Complete a conversation; with `stream`, as server-sent events whose last is `[DONE]`."""
     if not body.stream:
-        return await _unless_gone(request, completions.complete(body))
-    chunks = completions.stream(body)
+        return await _unless_gone(request, completions.complete(body, asker))
+    chunks = completions.stream(body, asker)
     # What is wrong with the request shows before the first chunk, while the answer can still have a status of its own.
     first = await _unless_gone(request, anext(chunks))
     return StreamingResponse(

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from finetune_assets.errors import BaseModelError, UnfitModelError
@@ -21,8 +22,9 @@ from finetune_assets.server.api.chat_messages import plain_messages
 from finetune_assets.server.api.chat_request import ChatBody, check, json_schema_of
 from finetune_assets.server.api.metrics import Metrics
 from finetune_assets.server.api.tool_request import calling_of, declared_tools
-from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.api.wire import ApiError, quota_refusal
 from finetune_assets.server.catalog import FoundModel
+from finetune_assets.server.database.usage import Account, QuotaError
 from finetune_assets.server.generation.vllm import Vllm
 from finetune_assets.server.services import Services
 
@@ -44,31 +46,31 @@ class Completions:
         self._engine: Engine | None = None
         self._open: set[Future[Generation]] = set()
 
-    async def complete(self, body: ChatBody) -> ChatCompletion:
+    async def complete(self, body: ChatBody, asker: Account) -> ChatCompletion:
         """Answer in one piece."""
-        model = await asyncio.to_thread(self._checked, body)
+        model = await asyncio.to_thread(self._checked, body, asker)
         if self._vllm is not None and (handed_over := await self._vllm.complete(body, model)):
-            self._metrics.count_usage(handed_over.usage)
+            await self._count(handed_over.usage, asker)
             return handed_over
-        future = await self._submit(body, model)
+        future = await self._submit(body, model, asker)
         try:
             generation = await self._result(future, body.model)
         finally:
             self._close(future)
         completion = as_completion(body, generation, fingerprint(model.base.path))
-        self._metrics.count_usage(completion.usage)
+        await self._count(completion.usage, asker)
         return completion
 
-    async def stream(self, body: ChatBody) -> AsyncGenerator[ChatCompletionChunk]:
+    async def stream(self, body: ChatBody, asker: Account) -> AsyncGenerator[ChatCompletionChunk]:
         """Answer piece by piece. What is wrong with the request is raised before the first chunk."""
-        model = await asyncio.to_thread(self._checked, body)
+        model = await asyncio.to_thread(self._checked, body, asker)
         if self._vllm is not None and (handed_over := await self._vllm.stream(body, model)):
             async for chunk in handed_over:
-                self._metrics.count_usage(chunk.usage)
+                await self._count(chunk.usage, asker)
                 yield chunk
             return
         queue: asyncio.Queue[Delta | None] = asyncio.Queue()
-        future = await self._submit(body, model, queue)
+        future = await self._submit(body, model, asker, queue)
         chunks = Chunks(body, fingerprint(model.base.path))
         started = False
         try:
@@ -80,6 +82,9 @@ class Completions:
         finally:
             self._close(future)
         self._metrics.count_generation(generation)
+        if asker.tokens is not None:
+            used = generation.prompt_tokens + generation.completion_tokens
+            await asyncio.to_thread(self._served.usage.spend, asker, used)
         for chunk in chunks.closing(generation):
             yield chunk
 
@@ -88,8 +93,18 @@ class Completions:
         for future in list(self._open):
             future.cancel()
 
-    def _checked(self, body: ChatBody) -> FoundModel:
+    async def _count(self, usage: CompletionUsage | None, asker: Account) -> None:
+        self._metrics.count_usage(usage)
+        if usage is not None and asker.tokens is not None:
+            await asyncio.to_thread(self._served.usage.spend, asker, usage.total_tokens)
+
+    def _checked(self, body: ChatBody, asker: Account) -> FoundModel:
         check(body)
+        if asker.tokens is not None:
+            try:
+                self._served.usage.check(asker, "tokens")
+            except QuotaError as error:
+                raise quota_refusal(error) from None
         return self._find(body.model)
 
     def _find(self, name: str) -> FoundModel:
@@ -100,7 +115,7 @@ class Completions:
             raise ApiError(404, message, param="model", code="model_not_found") from None
 
     async def _submit(
-        self, body: ChatBody, model: FoundModel, queue: asyncio.Queue[Delta | None] | None = None
+        self, body: ChatBody, model: FoundModel, asker: Account, queue: asyncio.Queue[Delta | None] | None = None
     ) -> Future[Generation]:
         engine = await self._started_engine()
         loop = asyncio.get_running_loop()
@@ -110,7 +125,7 @@ class Completions:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(queue.put_nowait, delta)  # pyright: ignore[reportOptionalMemberAccess]
 
-        request = _generation_request(body, model)
+        request = _generation_request(body, model, asker)
         if queue is None:
             future = engine.submit(request)
         else:
@@ -166,12 +181,13 @@ def _effort(body: ChatBody, model: FoundModel) -> str | None:
     return None if body.reasoning_effort == "none" else body.reasoning_effort
 
 
-def _generation_request(body: ChatBody, model: FoundModel) -> GenerationRequest:
+def _generation_request(body: ChatBody, model: FoundModel, asker: Account) -> GenerationRequest:
     from finetune_assets.server.generation.requests import GenerationRequest, ModelRef
 
     return GenerationRequest(
         model=ModelRef(model.base, model.adapter),
         messages=plain_messages(body.messages),
+        owner=asker.name,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,

@@ -19,6 +19,8 @@ from finetune_assets.server.api.chat_messages import (
 from finetune_assets.server.api.tool_request import MAX_TOOLS, FunctionTool, ToolChoice, check_tools
 from finetune_assets.server.api.wire import ApiError, Metadata, RequestBody
 
+MAX_SCHEMA_CHARACTERS = 120_000
+"""Of all names and texts in a schema together, as with OpenAI: longer ones take minutes to compile."""
 MAX_TOKENS = 131_072
 """Tokens that all choices of a request may have together."""
 
@@ -164,6 +166,10 @@ def check(body: ChatBody) -> None:
             raise ApiError(400, text, param=param, code="invalid_type")
     check_tools(body)
     check_images(body.messages)
+    schemas = [json_schema_of(body), *(tool.model_dump() for tool in body.tools or [])]
+    if _characters(schemas) > MAX_SCHEMA_CHARACTERS:
+        message = f"Names and texts of schemas have more than {MAX_SCHEMA_CHARACTERS:,} characters together."
+        raise ApiError(400, message, param="response_format", code="invalid_json_schema")
     if isinstance(body.response_format, JsonFormat) and not _speaks_of_json(body):
         message = (
             "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
@@ -180,6 +186,18 @@ def json_schema_of(body: ChatBody) -> dict[str, Any] | None:
             return {"type": "object"} if asked.schema_ is None else asked.schema_
         case _:
             return None
+
+
+def _characters(value: Any) -> int:
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            return sum(len(name) + _characters(inner) for name, inner in value.items())
+        case list():
+            return sum(map(_characters, value))
+        case _:
+            return 0
 
 
 def _check_unserved(body: ChatBody) -> None:

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 
 from finetune_assets.server.api.gate import REQUEST_ID
 from finetune_assets.server.api.request_errors import explain
-from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.api.wire import ApiError, quota_refusal
 from finetune_assets.server.database.connection import DiskFullError, UnknownCursorError
 from finetune_assets.server.database.files import DamagedFileError
+from finetune_assets.server.database.usage import QuotaError
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(HTTPException)(_not_routed)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(UnknownCursorError)(_unknown_cursor)
+    app.exception_handler(QuotaError)(_used_up)
     for lasting in (DiskFullError, DamagedFileError):
         app.exception_handler(lasting)(_lasting)
     app.exception_handler(Exception)(_internal)
@@ -53,6 +55,10 @@ async def _invalid(_request: Request, error: RequestValidationError) -> JSONResp
 
 async def _unknown_cursor(_request: Request, error: UnknownCursorError) -> JSONResponse:
     return ApiError(400, f"Invalid 'after': {error}.", param="after", code="invalid_value").response()
+
+
+async def _used_up(_request: Request, error: QuotaError) -> JSONResponse:
+    return quota_refusal(error).response()
 
 
 async def _lasting(request: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from openai.types import FileDeleted, FileObject
 
 from finetune_assets.server.api.gate import MAX_FILE_BYTES
-from finetune_assets.server.api.wire import ApiError, NamedPage, WireRoute, read_page
+from finetune_assets.server.api.wire import ApiError, Asker, NamedPage, WireRoute, read_page
 from finetune_assets.server.database.files import CHUNK_BYTES
 from finetune_assets.server.database.schema import StoredFile
 from finetune_assets.server.services import Served
@@ -27,6 +27,7 @@ router = APIRouter(prefix="/v1/files", route_class=WireRoute)
 @router.post("")
 def create(
     served: Served,
+    asker: Asker,
     file: Annotated[UploadFile, File()],
     purpose: Annotated[str, Form()],
     anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
@@ -47,7 +48,7 @@ def create(
     if len(name) > MAX_FILENAME:
         message = f"Invalid 'file': its name has {len(name)} characters, more than {MAX_FILENAME}."
         raise ApiError(400, message, param="file", code="string_above_max_length")
-    return as_file(served.files.add(file.file, filename=name, purpose=purpose, expires_in=seconds))
+    return as_file(served.files.add(file.file, filename=name, purpose=purpose, expires_in=seconds, owner=asker))
 
 
 @router.get("")

@@ -19,7 +19,16 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import catalog, proofs
 from finetune_assets.server.api.job_format import JobBody, Method, as_checkpoint, as_event, as_job, hyperparameters
-from finetune_assets.server.api.wire import ApiError, NamedPage, Page, WireRoute, make_page, read_page
+from finetune_assets.server.api.wire import (
+    MAX_METADATA_PAIRS,
+    ApiError,
+    Asker,
+    NamedPage,
+    Page,
+    WireRoute,
+    make_page,
+    read_page,
+)
 from finetune_assets.server.database.job_life import JobStateError
 from finetune_assets.server.database.jobs import FINAL, PAUSED, IdempotencyKeyReusedError, JobRequest
 from finetune_assets.server.database.schema import Job
@@ -42,6 +51,7 @@ _METADATA_PARAMETER = {
 @router.post("")
 def create(
     served: Served,
+    asker: Asker,
     body: JobBody,
     key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)] = None,
     attempt: Annotated[str, Header(alias="x-stainless-retry-count", include_in_schema=False)] = "0",
@@ -65,6 +75,7 @@ def create(
         idempotency_key=key,
         request_hash=hashlib.sha256(orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)).hexdigest(),
         repeated=attempt.strip("0") != "",
+        owner=asker,
     )
     try:
         job = served.jobs.create(request)
@@ -87,6 +98,9 @@ async def list_jobs(
         elif name == "metadata" and value == "null":
             metadata = None
             break
+        if len(metadata) > MAX_METADATA_PAIRS:
+            message = f"Invalid 'metadata': jobs have at most {MAX_METADATA_PAIRS} pairs, but more were asked for."
+            raise ApiError(400, message, param="metadata", code="object_above_max_properties")
     return await read_page(
         limit, lambda: make_page(served.jobs.page(metadata=metadata, after=after, limit=limit), as_job)
     )

@@ -12,7 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune_assets.server.api.body_shape import limits_of
-from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.api.places import Kind, Places, weight
+from finetune_assets.server.api.wire import ASKER, ApiError, quota_refusal
+from finetune_assets.server.database.usage import Account, QuotaError, Usage, What, seconds_left_of_day
 from finetune_assets.server.keys import Key, Keys
 
 REQUEST_ID = "finetune_assets.request_id"
@@ -36,9 +38,13 @@ _AZURE = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?")
 class Gate:
     """ASGI middleware. Everything needs the key but what `OPEN_PATHS` lists, in OpenAI's header or in Azure's."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, patience: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, places: Places, usage: Usage, patience: float = SILENCE_SECONDS
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._places = places
+        self._usage = usage
         self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,18 +66,45 @@ class Gate:
                     self._keys.note(key, scope["method"], scope["path"], message["status"], scope[REQUEST_ID])
             await send(message)
 
-        receive = _impatient(receive, self._patience)
         try:
             key = self._known_key(scope)
             if key is not None:
                 self._check_right(key, scope, told)
-            receive = _limited(scope, receive)
+                self._check_quotas(key.account, scope, told)
+            size = _announced(scope)
+            _check_size(size, _limit(scope["path"]))
         except ApiError as refusal:
+            receive = _impatient(receive, self._patience)
             with suppress(ApiError):
                 await _discard_body(receive)
             await refusal.response()(scope, receive, send_with_id)
         else:
-            await self._app(scope, receive, send_with_id)
+            await self._serve(key, size, scope, receive, send_with_id)
+
+    async def _serve(self, key: Key | None, size: int, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in once there is a place for it; its body is on its way, and is in time, only then."""
+        if key is None:
+            await self._app(scope, _limited(scope, _impatient(receive, self._patience)), send)
+            return
+        scope[ASKER] = key.account
+        place = self._places.of(key.name, _kind(scope))
+        left = False
+
+        async def send_and_leave(message: Message) -> None:
+            # A stream, or a file that is read slowly, costs next to nothing from here on.
+            nonlocal left
+            if not left:
+                left = True
+                place.give_back(key.name, 1)
+            await send(message)
+
+        await place.take(key.name, 1)
+        try:
+            async with self._places.bodies.taken(key.name, 0 if _is_form(scope) else weight(size)):
+                await self._app(scope, _limited(scope, _impatient(receive, self._patience)), send_and_leave)
+        finally:
+            if not left:
+                place.give_back(key.name, 1)
 
     def _known_key(self, scope: Scope) -> Key | None:
         if scope["path"] in OPEN_PATHS:
@@ -106,6 +139,37 @@ class Gate:
             message = f"The key {key.name!r} may ask {key.requests_per_minute} times a minute. Try again later."
             raise ApiError(429, message, code="rate_limit_exceeded", kind="requests")
 
+    def _check_quotas(self, account: Account, scope: Scope, told: dict[str, str]) -> None:
+        """Tell of the quotas that a request is about, and refuse it where nothing of them is left."""
+        for what in _quotas_of(scope["method"], scope["path"]):
+            limit = account.limit(what)
+            if limit is None:
+                continue
+            used = self._usage.used(account, what)
+            told[f"x-ratelimit-limit-{what}"] = str(limit)
+            told[f"x-ratelimit-remaining-{what}"] = str(max(0, limit - used))
+            if what == "tokens":
+                told[f"x-ratelimit-reset-{what}"] = f"{seconds_left_of_day()}s"
+            # A job may be a repeated request for one that is there; so that is left to where jobs are made.
+            if what != "jobs" and used >= limit:
+                raise quota_refusal(QuotaError(account, what, used, 1))
+
+
+def _quotas_of(method: str, path: str) -> tuple[What, ...]:
+    if method != "POST":
+        return ()
+    if path == "/v1/chat/completions":
+        return ("tokens",)
+    if path == "/v1/fine_tuning/jobs":
+        return ("jobs",)
+    return ("disk",) if path in ("/v1/files", "/v1/uploads") else ()
+
+
+def _kind(scope: Scope) -> Kind:
+    if scope["path"] == "/v1/chat/completions":
+        return "asking"
+    return "looking" if scope["method"] in ("GET", "HEAD") else "changing"
+
 
 def _impatient(receive: Receive, patience: float) -> Receive:
     """Give a client up that holds a connection by sending next to nothing; only while a body is still to come."""
@@ -132,8 +196,6 @@ def _impatient(receive: Receive, patience: float) -> Receive:
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
     limit = _limit(scope["path"])
-    length = Headers(scope=scope).get("content-length", "0")
-    _check_size(int(length) if length.isdecimal() and len(length) < 20 else 0, limit)
     received = 0
 
     async def receive_and_count() -> Message:
@@ -146,6 +208,20 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
         return message
 
     return receive_and_count
+
+
+def _announced(scope: Scope) -> int:
+    """How many bytes the body has; as many as it may have, where that is not said beforehand."""
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers:
+        return _limit(scope["path"])
+    length = headers.get("content-length", "0")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
+
+
+def _is_form(scope: Scope) -> bool:
+    """Whether the body goes to the disk as it comes."""
+    return scope["path"] == "/v1/files" or _PARTS.fullmatch(scope["path"]) is not None
 
 
 def _limit(path: str) -> int:

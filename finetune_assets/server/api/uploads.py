@@ -11,7 +11,7 @@ from pydantic import Field
 
 from finetune_assets.server.api.files import MAX_BATCH_FILE_BYTES, MAX_FILENAME, as_file, check_purpose
 from finetune_assets.server.api.gate import MAX_PART_BYTES
-from finetune_assets.server.api.wire import ApiError, RequestBody, WireRoute
+from finetune_assets.server.api.wire import ApiError, Asker, RequestBody, WireRoute
 from finetune_assets.server.database.schema import StoredFile, Upload
 from finetune_assets.server.database.uploads import COMPLETED, UploadContentError, UploadStateError
 from finetune_assets.server.services import Served, Services
@@ -46,7 +46,7 @@ class CompleteBody(RequestBody):
 
 
 @router.post("")
-def create(served: Served, body: UploadBody) -> UploadObject:
+def create(served: Served, asker: Asker, body: UploadBody) -> UploadObject:
     """Announce a file, whose parts have to come within an hour."""
     check_purpose(body.purpose)
     if body.purpose == "batch" and body.bytes > MAX_BATCH_FILE_BYTES:
@@ -59,6 +59,7 @@ def create(served: Served, body: UploadBody) -> UploadObject:
             size=body.bytes,
             mime_type=body.mime_type,
             file_expires_in=body.expires_after and body.expires_after.seconds,
+            owner=asker,
         )
     )
 
@@ -73,6 +74,8 @@ def add_part(served: Served, upload_id: str, data: Annotated[UploadFile, File()]
         part = served.uploads.add_part(upload_id, data.file)
     except UploadStateError as error:
         raise _wrong_state(error) from None
+    except UploadContentError as error:
+        raise ApiError(400, f"Invalid '{error.param}': {error}.", param=error.param, code="invalid_value") from None
     return UploadPartObject(id=part.id, object="upload.part", created_at=part.created_at, upload_id=upload_id)
 
 

@@ -7,7 +7,7 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -16,15 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from finetune_assets.server.api.body_shape import BodyShapeError, limits_of, parse
 from finetune_assets.server.database.connection import AnyRow, Rows, telling_of_a_full_disk
+from finetune_assets.server.database.usage import Account, QuotaError
 
 Item = TypeVar("Item")
+ASKER = "finetune_assets.asker"
+"""Key of the account of whoever asks in the ASGI scope."""
 _SHORT_PAGE = 100
 _SHORT_BODY = 16 << 10
 _LONGEST_STRING = 4096
 """Characters of a string that has no limit of its own."""
+MAX_METADATA_PAIRS = 16
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
-    Field(max_length=16),
+    Field(max_length=MAX_METADATA_PAIRS),
 ]
 """What clients attach to objects for themselves."""
 
@@ -40,9 +44,10 @@ class ApiError(HTTPException):
         param: str | None = None,
         code: str | None = None,
         kind: str = "invalid_request_error",
+        headers: dict[str, str] | None = None,
     ) -> None:
         self.body = ErrorObject(message=message, type=kind, param=param, code=code)
-        super().__init__(status, message)
+        super().__init__(status, message, headers)
 
     def content(self) -> dict[str, Any]:
         """Return the error in its envelope."""
@@ -50,7 +55,15 @@ class ApiError(HTTPException):
 
     def response(self) -> JSONResponse:
         """Make the HTTP answer."""
-        return JSONResponse(self.content(), self.status_code)
+        return JSONResponse(self.content(), self.status_code, self.headers)
+
+
+def quota_refusal(error: QuotaError) -> ApiError:
+    """Word a quota that is used up; only tokens come back by themselves, so that it helps to try again."""
+    seconds = error.seconds
+    headers = {"x-should-retry": "false"} if seconds is None else {"retry-after": str(seconds)}
+    code = "insufficient_quota" if seconds is None else "rate_limit_exceeded"
+    return ApiError(429, str(error), code=code, kind=error.what, headers=headers)
 
 
 class RequestBody(BaseModel):
@@ -61,6 +74,14 @@ class RequestBody(BaseModel):
         extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True,
         str_max_length=_LONGEST_STRING,
     )  # fmt: skip
+
+
+async def _asker(request: Request) -> Account:  # not async, it would be called in a thread
+    return request.scope[ASKER]
+
+
+Asker = Annotated[Account, Depends(_asker)]
+"""Parameter of an endpoint that does something for whoever asks."""
 
 
 class ErrorAnswer(BaseModel):

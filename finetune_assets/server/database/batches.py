@@ -43,6 +43,7 @@ class BatchRequest:
     metadata: dict[str, str] | None
     output_expires_in: int | None
     """Seconds; None keeps output files as long as files of their purpose are kept."""
+    owner: str = ""
 
 
 class BatchStore:
@@ -64,6 +65,7 @@ class BatchStore:
             completion_window=request.completion_window,
             meta=request.metadata,
             output_expires_in=request.output_expires_in,
+            owner=request.owner,
             expires_at=now + WINDOW_SECONDS,
             stamps={},
         )
@@ -141,8 +143,9 @@ class BatchStore:
                     if incoming.size:
                         name = f"{batch_id}_{kind}.jsonl"
                         row = self._files.place(
-                            session, incoming, filename=name, purpose="batch_output", expires_in=batch.output_expires_in
-                        )
+                            session, incoming, filename=name, purpose="batch_output",
+                            expires_in=batch.output_expires_in, owner=batch.owner,
+                        )  # fmt: skip
                         setattr(batch, f"{kind}_file_id", row.id)
                 _move(batch, status)
 

@@ -20,8 +20,10 @@ from sqlalchemy import Integer, bindparam, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database import usage
 from finetune_assets.server.database.connection import Database, Rows, records, telling_of_a_full_disk
 from finetune_assets.server.database.schema import StoredFile, new_id
+from finetune_assets.server.database.usage import NOBODY, Account
 from finetune_assets.server.durable import publish
 from finetune_assets.server.removal import Removal
 
@@ -83,19 +85,33 @@ class FileStore:
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
 
-    def add(self, content: BinaryIO, *, filename: str, purpose: str, expires_in: int | None = None) -> StoredFile:
+    def add(
+        self,
+        content: BinaryIO,
+        *,
+        filename: str,
+        purpose: str,
+        expires_in: int | None = None,
+        owner: Account = NOBODY,
+    ) -> StoredFile:
         """Store everything left to read in `content`; `expires_in` is in seconds from now.
 
         Raises:
             DiskFullError: there is no room for the file.
+            QuotaError: its owner may not store as much.
         """
         with self.incoming() as incoming:
             shutil.copyfileobj(content, incoming, CHUNK_BYTES)
-            return self.keep(incoming, filename=filename, purpose=purpose, expires_in=expires_in)
+            incoming.finish()
+            with self._database.writing() as session:
+                usage.check(session, owner, "disk", incoming.size)
+                return self.place(
+                    session, incoming, filename=filename, purpose=purpose, expires_in=expires_in, owner=owner.name
+                )
 
     @contextmanager
     def incoming(self) -> Iterator[Incoming]:
-        """Take bytes in, for `keep` or `place`; nothing is left of them unless one of these succeeds.
+        """Take bytes in, for `place`; nothing is left of them unless that succeeds.
 
         Raises:
             DiskFullError: there is no room for them.
@@ -111,16 +127,17 @@ class FileStore:
             finally:
                 incoming.close()
 
-    def keep(self, incoming: Incoming, *, filename: str, purpose: str, expires_in: int | None = None) -> StoredFile:
-        """Make a file of the bytes that have come in."""
-        incoming.finish()
-        with self._database.writing() as session:
-            return self.place(session, incoming, filename=filename, purpose=purpose, expires_in=expires_in)
-
     def place(
-        self, session: Session, incoming: Incoming, *, filename: str, purpose: str, expires_in: int | None = None
+        self,
+        session: Session,
+        incoming: Incoming,
+        *,
+        filename: str,
+        purpose: str,
+        expires_in: int | None = None,
+        owner: str = "",
     ) -> StoredFile:
-        """As `keep`, within a transaction that does more; the bytes have been brought to the disk before."""
+        """Make a file of bytes that have come in and are on the disk, within a transaction that may do more."""
         # Also where equal bytes are there already: those may have been damaged since.
         publish(incoming.path, self._folder / incoming.content)
         incoming.placed = True
@@ -134,6 +151,7 @@ class FileStore:
             purpose=purpose,
             bytes=incoming.size,
             content=incoming.content,
+            owner=owner,
             expires_at=None if expires_in is None else now + expires_in,
         )
         session.add(row)

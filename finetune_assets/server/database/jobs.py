@@ -12,9 +12,11 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database import usage
 from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.events import tell
 from finetune_assets.server.database.schema import Job, new_id
+from finetune_assets.server.database.usage import NOBODY, Account
 
 ORGANIZATION = "local"
 VALIDATING, QUEUED, RUNNING = OPEN = ("validating_files", "queued", "running")
@@ -54,6 +56,7 @@ class JobRequest:
     """Key of the client's choice: requests with the same key mean one job."""
     repeated: bool = False
     """The client says that it got no answer to this request when it sent it before."""
+    owner: Account = NOBODY
 
 
 class JobStore:
@@ -67,6 +70,7 @@ class JobStore:
 
         Raises:
             IdempotencyKeyReusedError: the request's key came with another request before.
+            QuotaError: its owner has as many jobs, or has used as many tokens, as he may.
         """
         job = _new_job(request)
         files = f"Validating training file: {job.training_file}"
@@ -76,6 +80,8 @@ class JobStore:
         with self._database.writing() as session:
             if (earlier := _earlier(session, request)) is not None:
                 return earlier
+            usage.check(session, request.owner, "jobs")
+            usage.check(session, request.owner, "tokens")
             session.add(job)
             tell(session, job.id, f"Created fine-tuning job: {job.id}")
             tell(session, job.id, files)
@@ -100,11 +106,10 @@ class JobStore:
             query = query.where(select(pair.c.key).where(pair.c.key == key, pair.c.value == value).exists())
         return self._database.page(query, Job.id, after=after, limit=limit)
 
-    def oldest(self, status: str, besides: Collection[str] = ()) -> Job | None:
-        """Find the next job in this state that is not among `besides` (ids), or None."""
-        waiting = records(Job).where(Job.status == status, Job.id.not_in(besides)).order_by(Job.number).limit(1)
-        found = self._database.read(waiting)
-        return found[0] if found else None
+    def oldest(self, status: str, besides: Collection[str] = ()) -> list[Job]:
+        """Find each owner's oldest job in this state that is not among `besides` (ids), the oldest first."""
+        waiting = select(func.min(Job.number)).where(Job.status == status, Job.id.not_in(besides)).group_by(Job.owner)
+        return self._database.read(records(Job).where(Job.number.in_(waiting)).order_by(Job.number))
 
     def count(self, status: str) -> int:
         """Count the jobs in this state."""
@@ -128,6 +133,7 @@ def _new_job(request: JobRequest) -> Job:
         integrations=request.integrations,
         idempotency_key=request.idempotency_key,
         request_hash=request.request_hash,
+        owner=request.owner.name,
         tuned_model=f"ft:{request.base}:{ORGANIZATION}:{_slug(request.suffix)}:{new_id('', 8)}",
     )
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from finetune_assets.errors import FinetuneAssetsError
 
+_OWNED = ("files", "uploads", "jobs", "batches")
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE files (
@@ -67,6 +68,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE home (id VARCHAR NOT NULL)",
         "INSERT INTO home VALUES (lower(hex(randomblob(16))))",
+    ),
+    (
+        *(f"ALTER TABLE {table} ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''" for table in _OWNED),
+        *(f"CREATE INDEX {table}_by_owner ON {table} (owner)" for table in _OWNED),
+        # Without AUTOINCREMENT, so that the folder's seal does not count it.
+        """CREATE TABLE tokens_of_day (
+            number INTEGER NOT NULL PRIMARY KEY, id VARCHAR NOT NULL UNIQUE, created_at INTEGER NOT NULL,
+            tokens INTEGER NOT NULL)""",
     ),
 )
 

@@ -7,6 +7,7 @@ jobs          one fine-tuning job and the state it is in
 events        what happened to a job, in the order of `number`
 models        one fine-tuned model, or one checkpoint of a job (it has a `step`); its weights are `<home>/models/<path>`
 batches       one file of chat completions to be made, and how far that is
+tokens_of_day how many tokens the completions of an owner had on a day
 home          one row: the id of this database, by which `seal` knows it
 
 `number` is given out under SQLite's write lock, so it is the order in which rows were committed, over all
@@ -57,6 +58,8 @@ class StoredFile(Row):
     content: Mapped[str]
     """SHA-256 of the bytes in hex, which names them on disk: equal files share them."""
     deleted: Mapped[bool] = mapped_column(default=False)
+    owner: Mapped[str] = mapped_column(default="")
+    """Name of the key that asked for it; empty where an earlier version kept none."""
 
 
 class Upload(Row):
@@ -74,6 +77,7 @@ class Upload(Row):
     file_expires_in: Mapped[int | None]
     """Seconds the file is kept for once it is complete; None is for ever."""
     file_id: Mapped[str | None]
+    owner: Mapped[str] = mapped_column(default="")
 
 
 class UploadPart(Row):
@@ -120,6 +124,7 @@ class Job(Row):
     error: Mapped[dict[str, Any] | None]
     interruptions: Mapped[int] = mapped_column(default=0)
     """How often the server vanished while a process worked on this job."""
+    owner: Mapped[str] = mapped_column(default="")
 
 
 class Event(Row):
@@ -175,3 +180,12 @@ class Batch(Row):
     total: Mapped[int] = mapped_column(default=0)
     completed: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str] = mapped_column(default="")
+
+
+class TokensOfDay(Row):
+    """Tokens of the completions of one owner on one day; `id` is the day and the owner."""
+
+    __tablename__ = "tokens_of_day"
+
+    tokens: Mapped[int]

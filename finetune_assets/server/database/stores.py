@@ -16,6 +16,7 @@ from finetune_assets.server.database.job_life import JobLife
 from finetune_assets.server.database.jobs import FINAL, JobStore
 from finetune_assets.server.database.models import ModelStore
 from finetune_assets.server.database.uploads import UploadStore
+from finetune_assets.server.database.usage import Usage
 from finetune_assets.server.removal import Removal
 
 SNAPSHOTS = "snapshots"
@@ -42,6 +43,7 @@ class Stores:
         self.events = EventStore(self.database)
         self.models = ModelStore(self.database, home / "models", self.removal)
         self.batches = BatchStore(self.database, self.files)
+        self.usage = Usage(self.database)
 
     def log(self, job_id: str) -> Path:
         """Say where the processes that work on a job write their output."""

@@ -15,18 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database import usage
 from finetune_assets.server.database.connection import Database, records, telling_of_a_full_disk
 from finetune_assets.server.database.files import CHUNK_BYTES, FileStore
 from finetune_assets.server.database.schema import StoredFile, Upload, UploadPart, new_id
+from finetune_assets.server.database.usage import NOBODY, Account
 from finetune_assets.server.durable import publish
 from finetune_assets.server.removal import Removal
 
 PENDING, COMPLETED, CANCELLED, EXPIRED = ("pending", "completed", "cancelled", "expired")
 LIFETIME_SECONDS = 3600
+_SPARE = 2
+"""A part may be sent again after a broken connection; parts without end are not stored."""
 _BY_ID = records(Upload).where(Upload.id == bindparam("id"))
 
 
@@ -52,8 +56,21 @@ class UploadStore:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def create(self, *, filename: str, purpose: str, size: int, mime_type: str, file_expires_in: int | None) -> Upload:
-        """Announce a file of `size` bytes, to be kept for `file_expires_in` seconds once it is complete."""
+    def create(
+        self,
+        *,
+        filename: str,
+        purpose: str,
+        size: int,
+        mime_type: str,
+        file_expires_in: int | None,
+        owner: Account = NOBODY,
+    ) -> Upload:
+        """Announce a file of `size` bytes, to be kept for `file_expires_in` seconds once it is complete.
+
+        Raises:
+            QuotaError: its owner may not store as much.
+        """
         now = int(time.time())
         upload = Upload(
             id=new_id("upload_"),
@@ -65,8 +82,10 @@ class UploadStore:
             mime_type=mime_type,
             expires_at=now + LIFETIME_SECONDS,
             file_expires_in=file_expires_in,
+            owner=owner.name,
         )
         with self._database.writing() as session:
+            usage.check(session, owner, "disk", size)
             session.add(upload)
         return upload
 
@@ -80,6 +99,7 @@ class UploadStore:
 
         Raises:
             UploadStateError: the upload is not pending, or ended meanwhile.
+            UploadContentError: the parts are far more than was announced.
             DiskFullError: there is no room for the part.
         """
         with self._database.reading() as session:
@@ -96,7 +116,11 @@ class UploadStore:
                 with _told_of_the_end(upload_id):
                     publish(scratch, path)
             with self._database.writing() as session:
-                _pending(session, upload_id)
+                upload = _pending(session, upload_id)
+                held = select(func.sum(UploadPart.bytes)).where(UploadPart.upload_id == upload_id)
+                if (session.scalar(held) or 0) + part.bytes > _SPARE * upload.bytes:
+                    message = f"the parts have more than {_SPARE} times the {upload.bytes:,} bytes that were announced"
+                    raise UploadContentError(message, "data")
                 session.add(part)
         except BaseException:
             for unwanted in (scratch, path):
@@ -132,6 +156,7 @@ class UploadStore:
                     filename=upload.filename,
                     purpose=upload.purpose,
                     expires_in=upload.file_expires_in,
+                    owner=upload.owner,
                 )
                 upload.status, upload.file_id = COMPLETED, file.id
         self._removal.remove(self._folder / upload_id)

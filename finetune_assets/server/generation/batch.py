@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -146,17 +147,40 @@ class Batch:
                 self._remove(place)
 
     def _read(self, set_threads: Callable[[int], None]) -> None:
-        under_way = len(self._rows) + self._prefill.n_begun
-        tokens = max(self._capacity, self._prefill.next_length + 1)
-        beside = self._prefill.n_tokens + self._prefill.next_length
-        if under_way < self._budget.rows and (not under_way or self._fits(under_way + 1, tokens, beside)):
-            self._prefill.begin(self._budget.rows - under_way)
+        while not self._has_room() and self._yields():
+            pass
+        if self._has_room():
+            self._prefill.begin(self._budget.rows - self._n_under_way)
         if not self._prefill.n_begun:
             return
         set_threads(self._prefill.n_next)
         if (read := self._prefill.advance()) is not None:
             self._start(*read)
             self._prefill.finished()
+
+    @property
+    def _n_under_way(self) -> int:
+        return len(self._rows) + self._prefill.n_begun
+
+    def _has_room(self) -> bool:
+        """Whether the reading that is next may begin."""
+        under_way = self._n_under_way
+        tokens = max(self._capacity, self._prefill.next_length + 1)
+        beside = self._prefill.n_tokens + self._prefill.next_length
+        return under_way < self._budget.rows and (not under_way or self._fits(under_way + 1, tokens, beside))
+
+    def _yields(self) -> bool:
+        """Send the newest row of the owner with the most back to wait, if one who waits has at least two fewer."""
+        rows = Counter(row.completion.request.owner for row in self._rows)
+        held = rows + self._prefill.begun
+        fewest = self._prefill.prefer(lambda owner: held[owner])
+        if fewest is None or not rows:
+            return False
+        most, n = rows.most_common(1)[0]
+        if n < held[fewest] + 2:
+            return False
+        self._send_back(max(place for place, row in enumerate(self._rows) if row.completion.request.owner == most))
+        return True
 
     def _start(self, readings: list[Reading], cache: KeyValueCache, logits: Tensor) -> None:
         """Choose the first tokens after prompts that are read, and let the rows join that need more."""
@@ -241,9 +265,13 @@ class Batch:
     def _preempt(self) -> None:
         """Send the newest rows back to be read again later while the batch would outgrow its memory."""
         while len(self._rows) > 1 and not self._fits(len(self._rows), max(row.length for row in self._rows) + 1):
-            row = self._rows[-1]
-            self._remove(len(self._rows) - 1)
-            self._prefill.add(Reading(row.completion, [row.answer]), first=True)
+            self._send_back(len(self._rows) - 1)
+
+    def _send_back(self, place: int) -> None:
+        """Let a row be read again later, with what it has said."""
+        row = self._rows[place]
+        self._remove(place)
+        self._prefill.add(Reading(row.completion, [row.answer]), first=True)
 
     def _settle(self) -> None:
         """Answer the requests that are complete, and let go of their adapters."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from finetune_assets.server.generation.memory import Budget
 from finetune_assets.server.generation.next_tokens import NextTokens
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.own_forward import Continuation
+from finetune_assets.server.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class OwnBatch:
         self._most = budget.rows
         self._lora = RowLora(network)
         self._next = NextTokens(network.tokenizer)
-        self._waiting: deque[Line] = deque()
+        self._waiting: Turns[Line] = Turns()
         self._lines: list[Line] = []
         self._open: list[Completion] = []
 
@@ -70,7 +70,8 @@ class OwnBatch:
     def add(self, completion: Completion) -> None:
         """Queue a request."""
         self._open.append(completion)
-        self._waiting.extend(Line(completion, answer) for answer in completion.answers)
+        for answer in completion.answers:
+            self._waiting.add(completion.request.owner, Line(completion, answer))
 
     def fail_all(self, error: Exception) -> None:
         """End everything that is under way."""
@@ -84,8 +85,8 @@ class OwnBatch:
         Args:
             set_threads: called before each run of the model with the number of its tokens.
         """
-        if self._waiting and len(self._lines) < self._most:
-            line = self._waiting.popleft()
+        if (line := next(iter(self._waiting), None)) and (len(self._lines) < self._most or self._has_none(line)):
+            self._waiting.take([line])
             if not line.over:
                 self._lines.append(line)
         for line in self._lines:
@@ -94,6 +95,10 @@ class OwnBatch:
                 self._advance(line)
         self._lines = [line for line in self._lines if not line.over]
         self._settle()
+
+    def _has_none(self, line: Line) -> bool:
+        """Whether no answer of this line's owner grows, who then need not wait for those of others."""
+        return all(other.completion.request.owner != line.completion.request.owner for other in self._lines)
 
     def _advance(self, line: Line) -> None:
         """Add a token to an answer. If that fails, so does its request, and no other."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -15,11 +16,12 @@ from finetune_assets.server.generation.kv_cache import KeyValueCache, Layout
 from finetune_assets.server.generation.lora import RowLora
 from finetune_assets.server.generation.prefix_cache import PrefixCache
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.turns import Turns
 
 _WASTE = 0.25
 """The largest share of padding in a group of prompts."""
 _WINDOW = 64
-"""Among how many of the oldest readings companions for the first are sought."""
+"""Among how many readings companions for the first are sought."""
 
 
 @dataclass(eq=False)
@@ -29,6 +31,11 @@ class Reading:
     completion: Completion
     answers: list[Answer]
     """Several only while they have said nothing."""
+
+    @property
+    def owner(self) -> str:
+        """Who asks."""
+        return self.completion.request.owner
 
     @property
     def ids(self) -> list[int]:
@@ -67,8 +74,11 @@ class Prefill:
     def __init__(self, network: Network, layout: Layout, lora: RowLora, prefixes: PrefixCache, chunk: int) -> None:
         self._network, self._layout, self._lora, self._prefixes = network, layout, lora, prefixes
         self._chunk = chunk
-        self._waiting: deque[Reading] = deque()
+        self._waiting: Turns[Reading] = Turns()
         self._groups: deque[Group] = deque()
+        self._steps = 0
+        self._served: dict[str, int] = {}
+        """The step at which a group of each owner was last taken further."""
 
     @property
     def n_waiting(self) -> int:
@@ -93,12 +103,21 @@ class Prefill:
 
     @property
     def next_length(self) -> int:
-        """Tokens of the reading that waits for longest."""
-        return len(self._waiting[0]) if self._waiting else 0
+        """Tokens of the reading that is next."""
+        return next(map(len, self._waiting), 0)
+
+    @property
+    def begun(self) -> Counter[str]:
+        """How many readings of each owner are on their way."""
+        return Counter(reading.owner for group in self._groups for reading in group.readings)
+
+    def prefer(self, cost: Callable[[str], int]) -> str | None:
+        """Let the owner of the least cost be next, and return who that is; None if nothing waits."""
+        return self._waiting.prefer(cost)
 
     def add(self, reading: Reading, *, first: bool = False) -> None:
-        """Queue a reading; `first` before all others, because it was begun before."""
-        self._waiting.appendleft(reading) if first else self._waiting.append(reading)
+        """Queue a reading; `first` before all others of its owner, because it was begun before."""
+        self._waiting.add(reading.owner, reading, first=first)
 
     @property
     def current(self) -> list[Completion]:
@@ -107,15 +126,16 @@ class Prefill:
 
     def drop_cancelled(self) -> None:
         """Forget readings that nobody waits for any more."""
-        self._waiting = deque(reading for reading in self._waiting if not reading.completion.over)
+        self._waiting.keep(lambda reading: not reading.completion.over)
         self._groups = deque(group for group in self._groups if not group.over)
 
     def begin(self, at_most: int) -> None:
         """Begin with waiting readings, as many as `at_most` and as fit into one run of the decoder."""
         chosen, left = self._choose(at_most)
         if chosen:
-            self._waiting = deque(reading for reading in self._waiting if reading not in chosen)
+            self._waiting.take(chosen)
             self._groups.append(Group(chosen, left))
+            self._give_turn()
 
     def advance(self) -> tuple[list[Reading], KeyValueCache, Tensor] | None:
         """Take one group a step further, another one at the next call.
@@ -125,6 +145,8 @@ class Prefill:
             `[rows, vocabulary]` after their last tokens. It stays `current` until `finished`.
         """
         group = self._groups[0]
+        self._steps += 1
+        self._served |= {reading.owner: self._steps for reading in group.readings}
         cache = self._start(group) if group.cache is None else group.cache  # an empty Cache is false
         longest = max(map(len, group.embedded))
         width = min(longest - group.done, max(1, self._chunk // len(group.readings)))
@@ -137,18 +159,26 @@ class Prefill:
         group.done += width
         if group.done < longest:
             self._groups.rotate(-1)
+            self._give_turn()
             return None
         self._keep_blocks(group, cache)
         last = torch.tensor([len(row) - 1 for row in group.embedded], device=device) - (group.done - width)
         logits = self._network.logits(states[torch.arange(len(last), device=device), last])
         return group.readings, cache, logits
 
+    def _give_turn(self) -> None:
+        """Bring the group to the front whose owner has waited for longest; of one owner, they come in turn."""
+        served = [min(self._served.get(reading.owner, 0) for reading in group.readings) for group in self._groups]
+        self._groups.rotate(-served.index(min(served)))
+
     def finished(self) -> None:
         """Let go of the group that `advance` has returned."""
         self._groups.popleft()
+        if self._groups:
+            self._give_turn()
 
     def _choose(self, at_most: int) -> tuple[list[Reading], list[int]]:
-        """The oldest reading, and others of about its length; of each the tokens that are left to read.
+        """The reading that is next, and others of about its length; of each the tokens that are left to read.
 
         A reading whose next block is being read by another one waits: it will find that block in the prefix cache.
         """

@@ -5,7 +5,6 @@ This happens on threads of its own for each base model, so that the language mod
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -33,6 +32,7 @@ from finetune_assets.server.model.chat_encoding import (
     with_fetched_images,
 )
 from finetune_assets.server.model.network import Network, load
+from finetune_assets.server.turns import TurnQueue
 
 
 class ServedModel:
@@ -130,7 +130,7 @@ class Asked:
 
 
 class Reader:
-    """Prepares the requests for one base model and hands them over, in the order they come.
+    """Prepares the requests for one base model and hands them over, those of each owner in the order they come.
 
     Requests with images have a thread of their own: a text never waits until the images of others are looked at.
     """
@@ -143,8 +143,8 @@ class Reader:
         self._resident = residence.add(lambda: weight_bytes(base))
         self._hand_over = hand_over
         self._loading = threading.Lock()
-        self._texts: queue.Queue[Asked] = queue.Queue()
-        self._shown: queue.Queue[Asked] = queue.Queue()
+        self._texts: TurnQueue[Asked] = TurnQueue(lambda asked: asked.request.owner)
+        self._shown: TurnQueue[Asked] = TurnQueue(lambda asked: asked.request.owner)
         for lane in (self._texts, self._shown):
             threading.Thread(target=self._run, args=(lane,), name=f"reader of {base.name}", daemon=True).start()
 
@@ -170,7 +170,7 @@ class Reader:
             return
         self._shown.put(replace(asked, request=replace(asked.request, messages=messages)))
 
-    def _run(self, lane: queue.Queue[Asked]) -> None:
+    def _run(self, lane: TurnQueue[Asked]) -> None:
         while True:
             self._prepare(lane.get())
 

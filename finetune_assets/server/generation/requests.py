@@ -28,6 +28,8 @@ class GenerationRequest:
     model: ModelRef
     messages: list[dict[str, Any]]
     """OpenAI's format."""
+    owner: str = ""
+    """Who asks: requests of several are worked on in turn."""
     max_tokens: int | None = None
     """None: as many as the context allows."""
     temperature: float = 1.0

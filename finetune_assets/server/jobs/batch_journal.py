@@ -15,10 +15,14 @@ from typing import Any
 import orjson
 
 from finetune_assets.server.api.body_shape import CHAT, BodyShapeError, parse
+from finetune_assets.server.database.batches import MAX_ERRORS
 from finetune_assets.server.durable import append
 
 MAX_LINES = 50_000
 MAX_BYTES = 200 << 20
+MAX_LINE_BYTES = CHAT.bytes
+MAX_CUSTOM_ID = 512
+"""Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Line:
     """Counted from 1."""
     custom_id: str
     body: Any
+    size: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +108,14 @@ class Journal:
         for number, raw in self._raw_lines():
             if isinstance(found := _parsed(number, raw, endpoint), dict):
                 errors.append(found)
-                continue
-            if found.custom_id in seen:
-                message = f"The custom_id '{found.custom_id[:64]}' is not the only one of its kind in this file."
-                errors.append(_error("duplicate_custom_id", message, "custom_id", number))
-            seen.add(found.custom_id)
-            first = first or [found]
+            else:
+                if found.custom_id in seen:
+                    message = f"The custom_id '{found.custom_id[:64]}' is not the only one of its kind in this file."
+                    errors.append(_error("duplicate_custom_id", message, "custom_id", number))
+                seen.add(found.custom_id)
+                first = first or [found]
+            if len(errors) == MAX_ERRORS:
+                break  # a file may have a hundred million lines
             if len(seen) > MAX_LINES:
                 return [], [_error("too_many_tasks", f"The input file has more than {MAX_LINES:,} requests.")]
         if not seen and not errors:
@@ -122,7 +130,7 @@ class Journal:
         """Read the requests of a validated input."""
         for number, raw in self._raw_lines():
             request = orjson.loads(raw)
-            yield Line(number, request["custom_id"], request["body"])
+            yield Line(number, request["custom_id"], request["body"], len(raw))
 
     def resume(self) -> Progress:
         """Find out what is done already."""
@@ -162,6 +170,8 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
 
 def _parsed(number: int, raw: bytes, endpoint: str) -> Line | dict[str, Any]:
     """Return the request on a line, or what is wrong with it; its body is looked at when it is answered."""
+    if len(raw) > MAX_LINE_BYTES:
+        return _error("line_too_long", f"This line is longer than {MAX_LINE_BYTES >> 20} MB.", None, number)
     try:
         request = parse(raw, CHAT)
     except BodyShapeError as error:
@@ -170,19 +180,25 @@ def _parsed(number: int, raw: bytes, endpoint: str) -> Line | dict[str, Any]:
         return _error("invalid_json_line", f"This line is not JSON: {error}.", None, number)
     if not isinstance(request, dict):
         return _error("invalid_request", "Each line must be a JSON object.", None, number)
+    problem = _wrong(request, number, endpoint)
+    return problem or Line(number, request["custom_id"], request["body"], len(raw))
+
+
+def _wrong(request: dict[str, Any], number: int, endpoint: str) -> dict[str, Any] | None:
     for name, expected in (("custom_id", str), ("method", str), ("url", str), ("body", dict)):
         if name not in request:
             return _error("missing_required_parameter", f"Missing required parameter: '{name}'.", name, number)
         if not isinstance(request[name], expected):
             kind = "a string" if expected is str else "an object"
             return _error("invalid_type", f"Invalid type for '{name}': expected {kind}.", name, number)
-    if not request["custom_id"]:
-        return _error("invalid_custom_id", "The custom_id must not be empty.", "custom_id", number)
+    if not 0 < len(request["custom_id"]) <= MAX_CUSTOM_ID:
+        message = f"The custom_id must have 1 to {MAX_CUSTOM_ID} characters."
+        return _error("invalid_custom_id", message, "custom_id", number)
     if request["method"] != "POST":
         return _error("invalid_method", "The method must be 'POST'.", "method", number)
     if request["url"] != endpoint:
         return _error("invalid_url", f"The url must be the batch's endpoint, '{endpoint}'.", "url", number)
-    return Line(number, request["custom_id"], request["body"])
+    return None
 
 
 def _error(code: str, message: str, param: str | None = None, line: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ import pydantic
 
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.chat_request import ChatBody
+from finetune_assets.server.api.places import Places, weight
 from finetune_assets.server.api.request_errors import explain
 from finetune_assets.server.api.wire import ApiError
 from finetune_assets.server.database.batches import (
@@ -32,11 +34,16 @@ from finetune_assets.server.database.batches import (
 )
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Batch, new_id
+from finetune_assets.server.database.usage import Account
 from finetune_assets.server.jobs.batch_journal import Journal, Line, Outcome, Progress
 from finetune_assets.server.jobs.shortage import shortage_of
+from finetune_assets.server.keys import Keys
 from finetune_assets.server.services import Services
+from finetune_assets.server.turns import Room
 
 MAX_BATCHES = 2
+MAX_OWNERS = 16
+"""Batches at once where each is another owner's."""
 MAX_LINES_IN_FLIGHT = 16
 MAX_TRIES = 3
 """How often work that meets an unforeseen error is taken up again."""
@@ -46,16 +53,20 @@ logger = logging.getLogger(__name__)
 
 
 class BatchRunner:
-    """Takes every open batch to its end; oldest first."""
+    """Takes every open batch to its end; those of each owner oldest first."""
 
-    def __init__(self, served: Services, completions: Completions) -> None:
+    def __init__(self, served: Services, completions: Completions, keys: Keys, places: Places) -> None:
         self._served = served
         self._store = served.batches
         self._completions = completions
         self._folder = served.home / "batches"
         self._woken = asyncio.Event()
-        self._slots = asyncio.Semaphore(MAX_LINES_IN_FLIGHT)
+        self._keys = keys
+        self._places = places
+        self._slots = Room(MAX_LINES_IN_FLIGHT)
         self._working: dict[str, asyncio.Task[None]] = {}
+        self._owners: dict[str, str] = {}
+        """Whose the batches are that are worked on."""
         self._tries: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -89,11 +100,17 @@ class BatchRunner:
                 if task is not None and batch.status == CANCELLING and task.get_name() != CANCELLING:
                     if not task.cancelling():
                         task.cancel()  # it is taken up again, as cancelled, when this one is done
-                elif task is None and (len(self._working) < MAX_BATCHES or batch.status == CANCELLING):
+                elif task is None and (batch.status == CANCELLING or self._has_turn(batch)):
+                    self._owners[batch.id] = batch.owner
                     task = asyncio.create_task(self._work(batch), name=batch.status)
                     self._working[batch.id] = task
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
+
+    def _has_turn(self, batch: Batch) -> bool:
+        """Whether a batch may begin: so many may, and the first of an owner who has none under way."""
+        n = len(self._working)
+        return n < MAX_BATCHES or (n < MAX_OWNERS and batch.owner not in self._owners.values())
 
     def _remove_leftovers(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +139,7 @@ class BatchRunner:
             if self._tries[batch.id] == MAX_TRIES:
                 await self._give_up(batch)
         finally:
-            del self._working[batch.id]
+            del self._working[batch.id], self._owners[batch.id]
 
     async def _give_up(self, batch: Batch) -> None:
         problem = {
@@ -178,8 +195,9 @@ class BatchRunner:
         writing = asyncio.create_task(self._write(batch.id, journal, progress, outcomes))
         try:
             async with asyncio.TaskGroup() as group:
-                for line in journal.lines():
-                    await asyncio.sleep(0)  # the event loop has more to do than to read a long file
+                lines = journal.lines()
+                # A line may be long, and the event loop has more to do than to read a file.
+                while (line := await asyncio.to_thread(next, lines, None)) is not None:
                     if writing.done():
                         break  # it has failed, and says below why
                     if line.custom_id in answered:
@@ -187,27 +205,42 @@ class BatchRunner:
                     if time.time() >= batch.expires_at:
                         outcomes.put_nowait(_expired(line))
                         continue
-                    await self._slots.acquire()
-                    task = group.create_task(self._answer_line(line, outcomes))
+                    leave = await self._enter(batch.owner, weight(line.size))
+                    task = group.create_task(self._answer_line(line, outcomes, batch.owner))
                     # Not at the end of the task's own code, which does not run if it is cancelled before it begins.
-                    task.add_done_callback(lambda _: self._slots.release())
+                    task.add_done_callback(leave)
         finally:
             # Also when the batch is cancelled: what has been answered counts.
             outcomes.put_nowait(None)
             await asyncio.shield(writing)
 
-    async def _answer_line(self, line: Line, outcomes: asyncio.Queue[Outcome | None]) -> None:
-        status, body = await self._answer(line.body)
+    async def _enter(self, owner: str, size: int) -> Callable[[object], None]:
+        """Wait until a line of this weight may be answered; return what to call once it is."""
+        await self._places.bodies.take(owner, size)
+        try:
+            await self._slots.take(owner, 1)
+        except asyncio.CancelledError:
+            self._places.bodies.give_back(owner, size)
+            raise
+
+        def leave(_done: object) -> None:
+            self._slots.give_back(owner, 1)
+            self._places.bodies.give_back(owner, size)
+
+        return leave
+
+    async def _answer_line(self, line: Line, outcomes: asyncio.Queue[Outcome | None], owner: str) -> None:
+        status, body = await self._answer(line.body, self._keys.account(owner))
         response = {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": body}
         outcomes.put_nowait(Outcome(status == 200, _wire(line, response, None)))
 
-    async def _answer(self, body: Any) -> tuple[int, dict[str, Any]]:
+    async def _answer(self, body: Any, asker: Account) -> tuple[int, dict[str, Any]]:
         """Answer as the endpoint does: with a status and a body."""
         try:
             asked = ChatBody.model_validate(body)
             if asked.stream:
                 raise ApiError(400, "Streams are not possible in a batch.", param="stream", code="unsupported_value")
-            completion = await self._completions.complete(asked)
+            completion = await self._completions.complete(asked, asker)
             return 200, completion.model_dump(mode="json", exclude_unset=True)
         except pydantic.ValidationError as invalid:
             found = [{**error, "loc": ("body", *error["loc"])} for error in invalid.errors()]

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class Worker:
     """A process that works on a job, which was in `status` when it began."""
 
     job_id: str
+    owner: str
     status: str
     device: str | None
     """The GPU it trains on, as `CUDA_VISIBLE_DEVICES` names it; None: no GPU."""
@@ -68,7 +70,7 @@ class Worker:
 
 
 class Supervisor:
-    """Starts worker processes in the order of the queue, ends those of cancelled jobs, and notices those that died.
+    """Starts worker processes for each owner in turn, ends those of cancelled jobs, and notices those that died.
 
     `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`.
     """
@@ -84,6 +86,9 @@ class Supervisor:
         self._resting: dict[str, float] = {}
         """Jobs that met a shortage, and when they are tried again (`time.monotonic`)."""
         self._shortages: dict[str, int] = {}
+        self._starts = 0
+        self._served: dict[tuple[str, str], int] = {}
+        """When a job in this state of each owner was last begun, counted in starts."""
         self._next_housekeeping = 0.0
         self._next_snapshot = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -192,7 +197,7 @@ class Supervisor:
             life.interrupted(job.id, told, lack.code, MAX_DEATHS)
 
     def _start_workers(self) -> None:
-        """Start processes for the oldest jobs while there are slots, on the device with the fewest."""
+        """Start processes for jobs while there are slots, on the device with the fewest."""
         if not any(worker.status == VALIDATING for worker in self._workers):
             self._start_next(VALIDATING, None)
         while True:
@@ -207,10 +212,16 @@ class Supervisor:
         now = time.monotonic()
         self._resting = {job_id: until for job_id, until in self._resting.items() if until > now}
         busy = [*(worker.job_id for worker in self._workers), *self._resting]
-        job = self._stores.jobs.oldest(status, besides=busy)
-        if job is not None:
-            self._workers.append(Worker(job.id, status, device, self._spawn(job.id, device), memory_kills()))
-        return job is not None
+        waiting = self._stores.jobs.oldest(status, besides=busy)
+        if not waiting:
+            return False
+        at_work = Counter(worker.owner for worker in self._workers if worker.status == status)
+        job = min(waiting, key=lambda job: (at_work[job.owner], self._served.get((status, job.owner), 0)))
+        self._starts += 1
+        self._served[status, job.owner] = self._starts
+        process = self._spawn(job.id, device)
+        self._workers.append(Worker(job.id, job.owner, status, device, process, memory_kills()))
+        return True
 
     def _spawn(self, job_id: str, device: str | None) -> subprocess.Popen[bytes]:
         module = "finetune_assets.server.jobs.worker"

@@ -12,7 +12,9 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune_assets.server.api.gate import Gate
+from finetune_assets.server.api.places import Places
 from finetune_assets.server.api.wire import ApiError
+from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.keys import Keys
 from finetune_assets_tests.server_process import ServerProcess
 
@@ -129,9 +131,13 @@ def test_a_client_that_stops_sending_is_given_up(tmp_path: Path) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/files", "headers": [(b"authorization", b"Bearer k")]}
-    asyncio.run(Gate(_answering_refusals(app), Keys(tmp_path, "k"), patience=0.05)(scope, receive, send))
+    asyncio.run(_gate(_answering_refusals(app), tmp_path)(scope, receive, send))
     assert sent[0]["status"] == 408
     assert b"within 0.05 seconds" in sent[1]["body"]
+
+
+def _gate(app: ASGIApp, folder: Path) -> Gate:
+    return Gate(app, Keys(folder, "k"), Places(), Stores(folder).usage, patience=0.05)
 
 
 def _answering_refusals(app: ASGIApp) -> ASGIApp:

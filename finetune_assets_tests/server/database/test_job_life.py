@@ -12,6 +12,7 @@ from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS, JobState
 from finetune_assets.server.database.jobs import IdempotencyKeyReusedError, JobRequest
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.database.usage import Account
 
 
 @pytest.fixture
@@ -103,10 +104,15 @@ def test_jobs_are_taken_in_the_order_of_their_creation(stores: Stores) -> None:
     first, second = make_job(stores), make_job(stores)
     for job in (second, first):
         stores.job_life.validated(job.id)
-    assert stores.jobs.oldest("validating_files") is None
-    oldest = stores.jobs.oldest("queued")
-    assert oldest is not None
+    assert stores.jobs.oldest("validating_files") == []
+    (oldest,) = stores.jobs.oldest("queued")
     assert oldest.id == first.id
+
+
+def test_each_owner_s_oldest_job_is_offered(stores: Stores) -> None:
+    jobs = [make_job(stores, owner=Account(name)) for name in ("ann", "ann", "ben", "cleo", "ben")]
+    offered = stores.jobs.oldest("validating_files", besides=[jobs[2].id])
+    assert [job.id for job in offered] == [jobs[0].id, jobs[3].id, jobs[4].id]
 
 
 def test_a_restart_puts_a_running_job_back_in_the_queue_and_says_so(stores: Stores) -> None:

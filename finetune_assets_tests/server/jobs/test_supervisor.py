@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from finetune_assets.server.database.jobs import QUEUED
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.database.usage import Account
 from finetune_assets.server.jobs.shortage import DESCRIPTORS, DISK, MEMORY, rest_seconds, shortage_of
 from finetune_assets.server.jobs.supervisor import MAX_DEATHS, Supervisor, Worker, last_error
 from finetune_assets_tests.patience import wait_until
@@ -96,7 +98,7 @@ def ended(stores: Stores, job: Job, code: int) -> Worker:
     process = subprocess.Popen(["sh", "-c", f"exit {code}"])
     process.wait()
     stores.log(job.id).touch()
-    return Worker(job.id, "queued", None, process, 0)
+    return Worker(job.id, "", "queued", None, process, 0)
 
 
 def settle(stores: Stores, supervisor: Supervisor, job: Job, code: int) -> Job:
@@ -139,7 +141,7 @@ def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
 
 def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
     process = subprocess.Popen(["sleep", "1000"])
-    worker = Worker("job", "queued", None, process, 0)
+    worker = Worker("job", "", "queued", None, process, 0)
     worker.give_until(1000)
     worker.give_until(float("inf"))  # it runs again
     assert process.poll() is None
@@ -165,3 +167,16 @@ def test_a_shortage_is_known_by_its_error(error: Exception, lack: Any) -> None:
 
 def test_rests_grow_up_to_some_minutes() -> None:
     assert [rest_seconds(times) for times in (1, 2, 3, 100)] == [5, 10, 20, 300]
+
+
+def test_jobs_of_several_owners_are_begun_in_turn(stores: Stores) -> None:
+    owners = {make_job(stores, owner=Account(name)).id: name for name in ("ann", "ann", "ann", "ben", "cleo", "ben")}
+    for job_id in owners:
+        stores.job_life.validated(job_id)
+    supervisor, begun = Supervisor(stores), []
+    while supervisor._start_next(QUEUED, None):
+        begun.append(owners[supervisor._workers[-1].job_id])
+        supervisor._workers[-1].process.kill()
+        if len(begun) > 1:  # one is still at work, the others are over
+            stores.job_life.cancelled(supervisor._workers.pop(0).job_id)
+    assert begun == ["ann", "ben", "cleo", "ann", "ben", "ann"]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import uvicorn
 
-from finetune_assets.server.connections import MAX_HEADER_BYTES, protocol
+from finetune_assets.connections import MAX_HEADER_BYTES, protocol
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server_process import ServerProcess
 
