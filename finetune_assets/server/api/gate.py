@@ -74,9 +74,7 @@ class Gate:
             size = _announced(scope)
             _check_size(size, _limit(scope["path"]))
         except ApiError as refusal:
-            receive = _impatient(receive, self._patience)
-            with suppress(ApiError):
-                await _discard_body(receive)
+            await _Body(receive, self._patience).discard()
             await refusal.response()(scope, receive, send_with_id)
         else:
             await self._serve(key, size, scope, receive, send_with_id)
@@ -84,11 +82,11 @@ class Gate:
     async def _serve(self, key: Key | None, size: int, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in once there is a place for it; its body is on its way, and is in time, only then."""
         if key is None:
-            await self._app(scope, _limited(scope, _impatient(receive, self._patience)), send)
+            await self._app(scope, _limited(scope, _Body(receive, self._patience)), send)
             return
         scope[ASKER] = key.account
         place = self._places.of(key.name, _kind(scope))
-        left = False
+        left, body = False, _Body(receive, self._patience)
 
         async def send_and_leave(message: Message) -> None:
             # A stream, or a file that is read slowly, costs next to nothing from here on.
@@ -96,12 +94,14 @@ class Gate:
             if not left:
                 left = True
                 place.give_back(key.name, 1)
+                if size:  # the answer may be there before all of the request
+                    await body.discard()
             await send(message)
 
         await place.take(key.name, 1)
         try:
             async with self._places.bodies.taken(key.name, 0 if _is_form(scope) else weight(size)):
-                await self._app(scope, _limited(scope, _impatient(receive, self._patience)), send_and_leave)
+                await self._app(scope, _limited(scope, body), send_and_leave)
         finally:
             if not left:
                 place.give_back(key.name, 1)
@@ -171,39 +171,58 @@ def _kind(scope: Scope) -> Kind:
     return "looking" if scope["method"] in ("GET", "HEAD") else "changing"
 
 
-def _impatient(receive: Receive, patience: float) -> Receive:
-    """Give a client up that holds a connection by sending next to nothing; only while a body is still to come."""
-    complete, received, began = False, 0, time.monotonic()
+class _Body:
+    """What a client sends. One that holds a connection by sending next to nothing is given up."""
 
-    async def receive_in_time() -> Message:
-        nonlocal complete, received
-        if complete:
-            return await receive()
+    def __init__(self, receive: Receive, patience: float) -> None:
+        self._receive, self._patience = receive, patience
+        self._began: float | None = None
+        self._received = 0
+        self.complete = False
+        """Whether nothing of it is still to come."""
+
+    async def receive(self) -> Message:
+        """Receive what comes next.
+
+        Raises:
+            ApiError: it did not come in time.
+        """
+        if self.complete:
+            return await self._receive()
+        self._began = self._began or time.monotonic()
         try:
             # A byte a minute is as bad as silence: what has come buys time for what is to come.
-            deadline = began + patience + received / SLOWEST_BYTES_PER_SECOND
-            message = await asyncio.wait_for(receive(), min(patience, deadline - time.monotonic()))
+            deadline = self._began + self._patience + self._received / SLOWEST_BYTES_PER_SECOND
+            message = await asyncio.wait_for(self._receive(), min(self._patience, deadline - time.monotonic()))
         except TimeoutError:
-            complete = True
-            text = f"The request's body did not come, or too slowly, within {patience:g} seconds."
+            self.complete = True
+            text = f"The request's body did not come, or too slowly, within {self._patience:g} seconds."
             raise ApiError(408, text, code="request_timeout") from None
-        received += len(message.get("body", b""))
-        complete = message["type"] != "http.request" or not message.get("more_body", False)
+        self._received += len(message.get("body", b""))
+        self.complete = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
-    return receive_in_time
+    async def discard(self) -> None:
+        """Read the rest, within reason.
+
+        A client that is still sending when the connection closes sees a broken pipe, not the answer, and tries again.
+        """
+        read = self._received
+        with suppress(ApiError):
+            while not self.complete and self._received - read <= _MAX_DISCARDED_BYTES:
+                await self.receive()
 
 
-def _limited(scope: Scope, receive: Receive) -> Receive:
+def _limited(scope: Scope, body: _Body) -> Receive:
     limit = _limit(scope["path"])
     received = 0
 
     async def receive_and_count() -> Message:
         nonlocal received
-        message = await receive()
+        message = await body.receive()
         received += len(message.get("body", b""))
-        if received > limit and message.get("more_body"):
-            await _discard_body(receive)
+        if received > limit:
+            await body.discard()
         _check_size(received, limit)
         return message
 
@@ -228,15 +247,6 @@ def _limit(path: str) -> int:
     if path == "/v1/files":
         return MAX_FILE_BYTES + _FORM_OVERHEAD
     return MAX_PART_BYTES + _FORM_OVERHEAD if _PARTS.fullmatch(path) else limits_of(path).bytes
-
-
-async def _discard_body(receive: Receive) -> None:
-    # A client that is still sending when the connection closes sees a broken pipe, not the answer, and tries again.
-    discarded = 0
-    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
-        discarded += len(message.get("body", b""))
-        if discarded > _MAX_DISCARDED_BYTES:
-            return
 
 
 def _check_size(size: int, limit: int) -> None:

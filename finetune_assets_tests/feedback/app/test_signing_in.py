@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import socket
+import time
 from pathlib import Path
 
 import httpx2
 import pytest
 from playwright.sync_api import Browser, expect
+from starlette.requests import Request
 from typer.testing import CliRunner
 
 from finetune_assets.cli.feedback import app as commands
+from finetune_assets.connections import MAX_HEADER_BYTES
 from finetune_assets.feedback.app.gate import MAX_BODY
-from finetune_assets.feedback.app.sign_in import FREE_FAILURES, Attempts
+from finetune_assets.feedback.app.sign_in import FREE_FAILURES, Attempts, address_of
 from finetune_assets.feedback.store import reviewers
 from finetune_assets.feedback.store.reviewers import ReviewerError
 from finetune_assets_tests.feedback.app.feedback_process import READY, TASK, FeedbackProcess
@@ -70,6 +74,40 @@ def test_strangers_bodies_are_not_read_and_nobody_s_is_without_limit(app: Feedba
         refused = client.post("/review/events", content=b"x" * 1000)
         assert (refused.status_code, refused.headers.get("connection")) == (401, "close")
         assert client.post("/login", content=b"username=" + b"y" * 100_000).status_code in (401, 429)
+
+
+def test_headers_without_end_are_not_read(app: FeedbackProcess) -> None:
+    host, port = app.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stranger, pytest.raises(OSError, match=r"reset|pipe"):
+        stranger.sendall(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (100 * MAX_HEADER_BYTES))
+
+
+def test_a_reviewer_who_is_removed_is_signed_out_everywhere(app: FeedbackProcess) -> None:
+    reviewers.add_reviewer(app.db, "leaver", "long enough a password")
+    form = {"username": "leaver", "password": "long enough a password"}
+    with httpx2.Client(base_url=app.url) as here, httpx2.Client(base_url=app.url) as there:
+        assert [client.post("/login", data=form).status_code for client in (here, there)] == [303, 303]
+        assert [client.get("/review/places").status_code for client in (here, there)] == [200, 200]
+        here.post("/logout")
+        assert [client.get("/review/places").status_code for client in (here, there)] == [401, 200]
+        assert app.command("remove-reviewer", "leaver").returncode == 0
+        assert there.get("/review/places").status_code == 401
+        assert there.post("/login", data=form).status_code == 401
+
+
+def test_a_session_ends_by_itself(app: FeedbackProcess) -> None:
+    reviewers.add_reviewer(app.db, "sleeper", "long enough a password")
+    token = reviewers.open_session(app.db, "sleeper", now=time.time() - reviewers.SESSION_SECONDS - 1)
+    assert reviewers.signed_in(app.db, token) is None
+    assert reviewers.signed_in(app.db, reviewers.open_session(app.db, "sleeper")) is not None
+
+
+def test_a_network_of_ipv6_waits_as_one() -> None:
+    def address(host: str) -> str:
+        return address_of(Request({"type": "http", "headers": [], "client": (host, 1)}))
+
+    assert address("2001:db8::1") == address("2001:db8::ffff:1") != address("2001:db8:0:1::1")
+    assert address("10.0.0.1") != address("10.0.0.2")
 
 
 def test_reviewers_are_listed_and_removed_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,15 @@ def test_a_client_that_stops_sending_is_given_up(tmp_path: Path) -> None:
     assert b"within 0.05 seconds" in sent[1]["body"]
 
 
+def test_an_answer_that_comes_before_all_of_the_request_leaves_the_connection_usable(server: ServerProcess) -> None:
+    fields = b"".join(b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n' for _ in range(50_000))
+    headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "multipart/form-data; boundary=b"}
+    with httpx2.Client(base_url=server.base_url, headers=headers, timeout=60) as http:
+        for _ in range(3):
+            assert http.post("/files", content=fields).status_code == 400
+            assert http.get("/files?limit=1").status_code == 200
+
+
 def _gate(app: ASGIApp, folder: Path) -> Gate:
     return Gate(app, Keys(folder, "k"), Places(), Stores(folder).usage, patience=0.05)
 
