@@ -17,6 +17,9 @@ MAX_READ = 1000
 """Newest results of a check that are read at once."""
 
 
+Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One result of a check."""
@@ -39,6 +42,18 @@ def failures(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> 
     except NotImplementedError:
         found = [one for one in _events(instance, set(keys)) if not one.result.passed]
     return sorted(found, key=lambda one: one.at)
+
+
+def keep_results(context: dg.SensorEvaluationContext, events: Sequence[Event]) -> list[Event]:
+    """Store the check results among the events of a sensor's tick, and return those that Dagster is to store.
+
+    It would fail at the second result of a check and region, and so would each tick from then on (see `report`). Where
+    a sensor is called by hand there is no Dagster that stores anything, and nothing is done.
+    """
+    if context.instance_ref is None:
+        return list(events)
+    report(context.instance, [event for event in events if isinstance(event, dg.AssetCheckEvaluation)])
+    return [event for event in events if not isinstance(event, dg.AssetCheckEvaluation)]
 
 
 def report(instance: dg.DagsterInstance, results: Iterable[dg.AssetCheckEvaluation]) -> None:

@@ -15,6 +15,7 @@ import time
 import dagster as dg
 
 from finetune_assets.errors import ProviderError
+from finetune_assets.pipeline.checks.history import keep_results
 from finetune_assets.pipeline.following.evaluations import Event, again_at, evaluations
 from finetune_assets.pipeline.following.jobs import follow, submissions
 from finetune_assets.pipeline.following.memory import Memory, Outage, learn
@@ -74,7 +75,7 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
         to_evaluate, told = evaluations(instance, task, memory)
         requests, events = requests + to_evaluate, events + told
         quiet = None if requests else _quiet(task, memory)
-        return dg.SensorResult(requests, quiet, memory.model_dump_json(), asset_events=events)
+        return dg.SensorResult(requests, quiet, memory.model_dump_json(), asset_events=keep_results(context, events))
 
     return follow_jobs
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from finetune_assets.errors import ProviderError
 from finetune_assets.pipeline.checks import model_checks
 from finetune_assets.pipeline.checks.check import as_asked
+from finetune_assets.pipeline.checks.history import keep_results
 from finetune_assets.pipeline.following.memory import unread
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.stage import asset_key
@@ -76,7 +77,9 @@ def model_sensor(task: Task) -> dg.SensorDefinition:
         n_looked_at = sum(memory.models[region].day == today for region in due)
         nothing = f"models of regions: {len(memory.models)}, of which {n_looked_at} were looked at{silent}"
         return dg.SensorResult(
-            skip_reason=None if events else nothing, cursor=memory.model_dump_json(), asset_events=events
+            skip_reason=None if events else nothing,
+            cursor=memory.model_dump_json(),
+            asset_events=keep_results(context, events),
         )
 
     return look_at_models

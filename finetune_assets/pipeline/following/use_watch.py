@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from finetune_assets.pipeline.checks.check import as_asked
+from finetune_assets.pipeline.checks.history import keep_results
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.resources import Outputs
 from finetune_assets.pipeline.stage import Region, asset_key
@@ -45,7 +46,8 @@ def use_sensor(task: Task) -> dg.SensorDefinition:
         memory.next = (memory.next + len(turned)) % max(1, len(regions))
         events = [event for name in turned for event in _judge(Region(task, name, outputs), memory)]
         nothing = None if events else f"there is nothing new of {len(turned)} regions"
-        return dg.SensorResult(skip_reason=nothing, cursor=memory.model_dump_json(), asset_events=events)
+        stored = keep_results(context, events)
+        return dg.SensorResult(skip_reason=nothing, cursor=memory.model_dump_json(), asset_events=stored)
 
     return look_at_use
 

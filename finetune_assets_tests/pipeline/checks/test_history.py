@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from finetune_assets.pipeline.checks.history import failures, report
+from finetune_assets.pipeline.checks.history import failures, keep_results, report
 
 KEY = dg.AssetCheckKey(dg.AssetKey(["cells", "finetuned_model"]), "job_succeeded")
 
@@ -53,3 +54,18 @@ def test_a_check_of_a_region_may_be_found_wanting_again_and_again(instance: dg.D
 def test_dagster_plus_says_the_same_by_its_events(plus: dg.DagsterInstance) -> None:
     story(plus)
     assert [found.result.description for found in failures(plus, [KEY])] == ["no money", "no money again"]
+
+
+def test_a_sensor_s_second_result_for_a_region_is_stored_as_the_first_one_was(tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as kept:
+        context = dg.SensorEvaluationContext(
+            kept.get_ref(), last_tick_completion_time=None, last_run_key=None, cursor=None, repository_name=None
+        )
+        for words in ("no money", "no money again"):
+            failed = dg.AssetCheckEvaluation(
+                asset_key=KEY.asset_key, check_name=KEY.name, passed=False, partition="mono", description=words
+            )
+            observed = dg.AssetObservation(KEY.asset_key, words, partition="mono")
+            for event in keep_results(context, [failed, observed]):
+                kept.report_runless_asset_event(event)  # as the daemon does, which fails at the second check result
+        assert [found.result.description for found in failures(kept, [KEY])] == ["no money", "no money again"]
