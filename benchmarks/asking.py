@@ -30,7 +30,7 @@ import openai
 import pandas as pd
 from PIL import Image
 
-from finetune_assets.pipeline.predictions import predict
+from finetune_assets.asking.predictions import predict
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.task import Task
 

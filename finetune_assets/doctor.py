@@ -12,10 +12,10 @@ from pathlib import Path
 from upath import UPath
 
 from finetune_assets.errors import BaseModelError, PrecisionError
-from finetune_assets.pipeline.resources import default_root
 from finetune_assets.preflight import provider, tasks
 from finetune_assets.preflight.finding import Finding, State
 from finetune_assets.provider.local_server import HOME
+from finetune_assets.results.region import default_root
 from finetune_assets.server import base_models, proofs
 from finetune_assets.server.devices import PRECISION, wanted_precision
 from finetune_assets.task import readable_tasks, task_names

@@ -20,22 +20,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from finetune_assets.asking import spending
+from finetune_assets.asking.job import job_request
+from finetune_assets.asking.predictions import predict
 from finetune_assets.errors import FinetuneAssetsError, JobFailedError, TaskError
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.statistics import verdict
-from finetune_assets.pipeline.io_manager import write_json, write_parquet
-from finetune_assets.pipeline.predictions import predict
-from finetune_assets.pipeline.resources import Outputs, default_root
-from finetune_assets.pipeline.shown import views
-from finetune_assets.pipeline.stage import Region
-from finetune_assets.pipeline.stages import spending
-from finetune_assets.pipeline.stages.assets import job_request
 from finetune_assets.provider import fine_tuning, lifecycle
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client, asked_as, connect
 from finetune_assets.provider.files import upload_once
+from finetune_assets.results.files import write_json, write_parquet
+from finetune_assets.results.region import Outputs, Region, default_root
 from finetune_assets.task import Task
 
 if TYPE_CHECKING:
@@ -137,7 +135,7 @@ def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
     models = record["model"], record["base_model"]
     ending = lifecycle.shutdown(connect(move.old.provider), move.old.provider, *models)
     move.say(name, ending.in_words(datetime.now(UTC).date()) if ending else f"no shutdown of {models[0]} is announced")
-    move.say(name, f"training at {move.new.provider}: {views.estimate(estimate)}")
+    move.say(name, f"training at {move.new.provider}: {spending.in_words(estimate)}")
     budget = move.new.budget_of(name)
     if budget is not None and (estimate["cost_usd"] or 0) > budget:
         raise TaskError(f"the budget is {budget:.2f} USD; raise budget_usd in the task's YAML")
@@ -184,7 +182,9 @@ def _answers(move: Move, region: Region, client: Client, model: str, role: Role)
     if not kept.exists():
         move.say(region.name, f"asking {model} {len(test)} test questions ...")
         with AnswerCache(Path(move.outputs.answers)) as cache:
-            write_parquet(kept, predict(client, move.new, test, model, role, cache))
+            write_parquet(
+                kept, predict(client, move.new, test, model, role, cache, lambda words: move.say(region.name, words))
+            )
     # The same model may have been asked as the new one before.
     return pd.read_parquet(str(kept)).assign(role=role)
 

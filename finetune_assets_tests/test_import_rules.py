@@ -84,3 +84,17 @@ def test_importing_the_package_is_light() -> None:
     code = "import finetune_assets, sys; print(sorted({'dagster', 'torch', 'pandas', 'openai'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_predictor_is_imported_at_once_and_neither_it_nor_a_migration_loads_dagster() -> None:
+    code = """
+import sys, time
+began = time.process_time()
+import finetune_assets.predictor
+took = time.process_time() - began
+import finetune_assets.asking.predictions, finetune_assets.migration, finetune_assets.results.standing
+print(took, sorted({"dagster"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    took, loaded = done.stdout.split(maxsplit=1)
+    assert (float(took) < 0.5, loaded.strip()) == (True, "[]"), done.stdout

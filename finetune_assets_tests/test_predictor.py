@@ -22,11 +22,10 @@ from finetune_assets.feedback.store.events import record
 from finetune_assets.feedback.store.judging import NewEvent
 from finetune_assets.feedback.store.queues import take
 from finetune_assets.feedback.store.usage import counted
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region
-from finetune_assets.pipeline.stages.champion import standing
 from finetune_assets.predictor import Predicted, Predictor, Question, read_questions
 from finetune_assets.provider.completions import Reply, Token
+from finetune_assets.results.region import Outputs, Region
+from finetune_assets.results.standing import standing
 from finetune_assets.task import NumberAnswer, Task
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.finished_region import Finished

@@ -19,13 +19,13 @@ from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
 from finetune_assets.demo.progress import STAGES, Display, RegionState, clock
 from finetune_assets.demo.results import SUMMARY, output, read, results, show
 from finetune_assets.pipeline.partitions import register_regions
-from finetune_assets.pipeline.resources import default_root
 from finetune_assets.pipeline.shown.leaderboard import Kept, write_leaderboard
-from finetune_assets.pipeline.stage import PREPARE, task_fingerprint
+from finetune_assets.pipeline.stage import PREPARE
 from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, our_command
 from finetune_assets.processes.shared import Joined
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, connect
+from finetune_assets.results.region import default_root, task_fingerprint
 from finetune_assets.task import Task, readable_tasks
 from finetune_assets.task.places import task_files
 

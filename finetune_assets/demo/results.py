@@ -10,8 +10,8 @@ from rich.table import Table
 from upath import UPath
 
 from finetune_assets.demo.progress import STAGES, RegionState
-from finetune_assets.pipeline.resources import default_root
 from finetune_assets.processes import VAR, our_command
+from finetune_assets.results.region import default_root
 from finetune_assets.task import Task
 
 SUMMARY = VAR / "demo" / "summary.json"

@@ -1,8 +1,4 @@
-"""How values travel between assets: tables as Parquet, everything else as JSON, one file per region.
-
-Every file is written beside its place and then moved there, so a killed run leaves the old file or the new one,
-never half of one.
-"""
+"""How values travel between assets: tables as Parquet, everything else as JSON, one file per region."""
 
 from __future__ import annotations
 
@@ -13,23 +9,8 @@ import orjson
 import pandas as pd
 from upath import UPath
 
-from finetune_assets.dataset.table import Table, replacing, write_table
-
-
-def write_atomically(path: UPath, data: bytes) -> None:
-    """Replace the file at `path`, creating its folder where needed."""
-    with replacing(path) as file:
-        file.write(data)
-
-
-def write_json(path: UPath, record: dict[str, Any]) -> None:
-    """Write a dictionary, indented for people; NaN becomes null."""
-    write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-
-
-def write_parquet(path: UPath, table: pd.DataFrame) -> None:
-    """Write a table without its index."""
-    write_table(path, table)
+from finetune_assets.dataset.table import Table, write_table
+from finetune_assets.results.files import write_json
 
 
 class ParquetIOManager(dg.UPathIOManager):

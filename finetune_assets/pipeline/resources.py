@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import dagster as dg
@@ -10,12 +9,11 @@ from pydantic import Field
 from upath import UPath
 
 from finetune_assets.pipeline.io_manager import JsonIOManager, ParquetIOManager
+from finetune_assets.results.region import ANSWERS, Outputs, default_root
 
-ANSWERS = "var/answers.sqlite"
 
-
-class Outputs(dg.ConfigurableResource):
-    """The folder that holds the outputs of all tasks: `<root>/<task>/<stage>/<region>…`."""
+class OutputsResource(dg.ConfigurableResource):
+    """The folder that holds the outputs of all tasks, as Dagster shows it."""
 
     root: str = Field(description="A directory or any fsspec URL, such as s3://bucket/prefix.")
     answers: str = Field(
@@ -23,21 +21,16 @@ class Outputs(dg.ConfigurableResource):
         description="The file on this machine's own disk that keeps models' answers, so that none is asked twice.",
     )
 
-    def path(self, task: str, stage: str, region: str, ending: str) -> UPath:
-        """Return where a stage keeps one file of a region; `ending` starts with "." (a file) or "/" (in a folder)."""
-        return UPath(self.root) / task / stage / f"{region}{ending}"
-
-
-def default_root() -> str:
-    """Return `FINETUNE_ASSETS_DATA`, else `data/outputs` under the working directory, which is the project's."""
-    return os.environ.get("FINETUNE_ASSETS_DATA") or str(UPath("data/outputs").absolute())
+    def folder(self) -> Outputs:
+        """Return it as what is no part of Dagster reads it."""
+        return Outputs(self.root, self.answers)
 
 
 def output_resources(root: str | None = None, answers: str = ANSWERS) -> dict[str, Any]:
     """Return the resources that `build_task`'s assets need, all writing under one root."""
     root = root or default_root()
     return {
-        "outputs": Outputs(root=root, answers=answers),
+        "outputs": OutputsResource(root=root, answers=answers),
         "tables": ParquetIOManager(UPath(root)),
         "records": JsonIOManager(UPath(root)),
     }

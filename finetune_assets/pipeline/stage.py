@@ -1,20 +1,17 @@
 """What the assets of a task share: their keys, their order, and how a plain function becomes one of them."""
 
 # No postponed annotations in this file: Dagster reads those of `compute` as it finds them.
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 import dagster as dg
-from upath import UPath
 
-from finetune_assets import __version__
-from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.pipeline.checks.check import Check, as_asked
 from finetune_assets.pipeline.partitions import region_partitions
-from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.resources import OutputsResource
+from finetune_assets.results.region import Region
 from finetune_assets.task import Task
 
 PREPARE = (
@@ -52,34 +49,6 @@ class StageBuilder:
         return self.build(task)
 
 
-@dataclass(frozen=True)
-class Region:
-    """One region of one task, as a stage sees it."""
-
-    task: Task
-    name: str
-    outputs: Outputs
-    run_id: str = ""
-    """The run that asks, or the first one that it repeats or stands for."""
-
-    def path(self, stage: str, ending: str) -> UPath:
-        """Return where a stage keeps one file of this region, beside the value that its IO manager writes."""
-        return self.outputs.path(self.task.task, stage, self.name, ending)
-
-    def observation(self, stage: str, words: str) -> dg.AssetObservation:
-        """Return what is said of a stage of this region that makes nothing now."""
-        return dg.AssetObservation(asset_key(self.task, stage), description=words, partition=self.name)
-
-    @property
-    def images(self) -> ImageStore:
-        """The task's images that have no file of their own, of all its regions: `<task>/images/`."""
-        return ImageStore(UPath(self.outputs.root) / self.task.task / "images")
-
-    def training_file(self, split: str) -> UPath:
-        """Return where the chat-format file of a split is: `training_jsonl/<region>/<split>.jsonl`."""
-        return self.path("training_jsonl", f"/{split}.jsonl")
-
-
 def asset_key(task: Task, stage: str) -> dg.AssetKey:
     """Return the asset key of a stage: task, stage."""
     return dg.AssetKey([task.task, stage])
@@ -90,9 +59,9 @@ def run_tags(task: Task, region: str) -> dict[str, str]:
     return {_REGION: f"{task.task}/{region}"}
 
 
-def task_fingerprint(task: Task) -> str:
-    """Return the SHA-256 (hex) of all that the task says of its models, and of this package's version."""
-    return hashlib.sha256(f"{__version__}\n{task.model_dump_json(exclude={'in_use'})}".encode()).hexdigest()
+def observation(region: Region, stage: str, words: str) -> dg.AssetObservation:
+    """Return what is said of a stage of a region that makes nothing now."""
+    return dg.AssetObservation(asset_key(region.task, stage), description=words, partition=region.name)
 
 
 def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction], StageBuilder]:
@@ -130,11 +99,12 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
                 # A stage may have nothing to keep: a job without a model, or one that is still being trained.
                 output_required=False,
             )
-            def compute(context: dg.AssetExecutionContext, outputs: Outputs, **values: Any) -> Iterator[Any]:
+            def compute(context: dg.AssetExecutionContext, outputs: OutputsResource, **values: Any) -> Iterator[Any]:
                 asked = {name: config(**context.op_execution_context.op_config) for name, config in configs.items()}
                 run = context.run
                 first = run.tags.get(FIRST_RUN) or run.root_run_id or run.run_id
-                result = function(Region(task, context.partition_key, outputs, first), **values, **asked)
+                region = Region(task, context.partition_key, outputs.folder(), first)
+                result = function(region, **values, **asked)
                 yield from as_asked(task, result)
                 if isinstance(result, dg.MaterializeResult):
                     return

@@ -10,32 +10,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from finetune_assets.dataset import images
-from finetune_assets.dataset.image_addresses import read_named
-from finetune_assets.dataset.sources import regions_of
-from finetune_assets.dataset.table import Table
 from finetune_assets.errors import EvaluationError, ImageError, TaskError
-from finetune_assets.evaluation import answers, calibration
-from finetune_assets.evaluation.answering import Rule
-from finetune_assets.evaluation.calibration import Calibrator
-from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
-from finetune_assets.evaluation.calibration.parts import of_options
-from finetune_assets.evaluation.promotion import Champion
-from finetune_assets.pipeline.predictions import settings
-from finetune_assets.pipeline.resources import Outputs, default_root
-from finetune_assets.pipeline.stage import Region, task_fingerprint
-from finetune_assets.pipeline.stages.champion import standing
-from finetune_assets.predictor.in_use import Asked, InUse, in_use
 from finetune_assets.predictor.predicted import Predicted
 from finetune_assets.predictor.questions import Question, read_questions
-from finetune_assets.provider.asking import ask_all
-from finetune_assets.provider.client import connect, find_provider
-from finetune_assets.provider.completions import Messages, Reply
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, Task, read_task
-from finetune_assets.task.sources import shows_images, window_of
-from finetune_assets.training_file.chat_format import to_messages
+
+if TYPE_CHECKING:
+    from finetune_assets.evaluation.answering import Rule
+    from finetune_assets.evaluation.answers import Reading
+    from finetune_assets.evaluation.calibration import Calibrator
+    from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
+    from finetune_assets.evaluation.promotion import Champion
+    from finetune_assets.predictor.in_use import Asked, InUse
+    from finetune_assets.provider.completions import Messages, Reply
+    from finetune_assets.results.region import Region
+    from finetune_assets.task import Task
 
 __all__ = ["Predicted", "Predictor", "Question", "read_questions"]
 
@@ -63,6 +53,12 @@ class Predictor:
             TaskError: there is no such task or region.
             EvaluationError: the region has no champion; the message says why.
         """
+        from finetune_assets.dataset.sources import regions_of
+        from finetune_assets.evaluation import calibration
+        from finetune_assets.results.region import Outputs, Region, default_root
+        from finetune_assets.results.standing import standing
+        from finetune_assets.task import read_task
+
         described = read_task(task)
         where = Region(described, region, Outputs(root=default_root()))
         now = standing(where)
@@ -76,11 +72,15 @@ class Predictor:
     @property
     def rule(self) -> Rule:
         """What becomes of the champion's probabilities."""
+        from finetune_assets.evaluation.answering import Rule
+
         return Rule.from_dict(self.champion.rule) if self.champion.rule else Rule()
 
     @property
     def warning(self) -> str | None:
         """What may make its answers worse than its benchmark says, or None."""
+        from finetune_assets.results.region import task_fingerprint
+
         if task_fingerprint(self.task) != self.champion.task_fingerprint:
             return f"the task {self.task.task} was changed after {self.champion.model} was evaluated"
         return self.calibrator.warning
@@ -92,6 +92,12 @@ class Predictor:
             ProviderError: the provider does not answer, or no longer has the model.
             EvaluationError, FeedbackDatabaseError, TooManyWaitError: what the task's `in_use` wants cannot be kept.
         """
+        from finetune_assets.asking.predictions import settings
+        from finetune_assets.predictor.in_use import in_use
+        from finetune_assets.provider.asking import ask_all
+        from finetune_assets.provider.client import connect, find_provider
+        from finetune_assets.task import NumberAnswer
+
         provider, answer = self.champion.provider, self.task.answer
         truths = [answer.template.replace("{}", LONGEST_NUMBER)] if isinstance(answer, NumberAnswer) else []
         line: deque[Predicted | Asked] = deque()
@@ -132,6 +138,8 @@ class Predictor:
         """
         if question.problem is not None:
             raise TaskError(question.problem)
+        from finetune_assets.task.sources import shows_images
+
         known = shows_images(self.task.source)
         pictured = self.pictured if known is None else known
         if pictured and question.image is None:
@@ -142,6 +150,12 @@ class Predictor:
             raise TaskError(f"the task {self.task.task} asks about texts alone, and {question.image} is an image")
 
     def _messages(self, question: Question) -> tuple[Asked, Messages]:
+        from finetune_assets.dataset import images
+        from finetune_assets.dataset.image_addresses import read_named
+        from finetune_assets.predictor.in_use import Asked
+        from finetune_assets.task.sources import window_of
+        from finetune_assets.training_file.chat_format import to_messages
+
         self.require(question)
         text = question.text if question.text is not None else getattr(self.task.source, "question", None)
         if text is None or (question.text is None and "{" in text):
@@ -156,6 +170,11 @@ class Predictor:
 
     def read(self, reply: Reply) -> Predicted:
         """Read what the champion replied, and calibrate it."""
+        from finetune_assets.evaluation import answers
+        from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
+        from finetune_assets.evaluation.calibration.parts import of_options
+        from finetune_assets.task import BinaryAnswer, ChoiceAnswer
+
         answer, model = self.task.answer, self.champion.model
         if reply.error is not None:
             return Predicted(model, error=reply.error)
@@ -177,13 +196,16 @@ class Predictor:
 
 def _pictured(region: Region) -> bool | None:
     """Look at whether all clean examples of a region have an image, or none has; None where it is some."""
+    from finetune_assets.dataset.table import Table
+    from finetune_assets.task.sources import shows_images
+
     if shows_images(region.task.source) is not None or not (path := region.path("filtered_qa", ".parquet")).exists():
         return None
     found = {bool(has) for chunk in Table(path).chunks(["image"]) for has in chunk["image"].notna().unique()}
     return found.pop() if len(found) == 1 else None
 
 
-def _with_interval(found: answers.Reading, calibrator: ConformalCalibrator, text: str | None) -> Predicted:
+def _with_interval(found: Reading, calibrator: ConformalCalibrator, text: str | None) -> Predicted:
     """Put the interval around a number; there is none where too few examples calibrated it."""
     predicted = Predicted(calibrator.model, found.predicted, found.value, text=text)
     if found.value is None or calibrator.reach is None:

@@ -21,8 +21,8 @@ from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.drift import UNREADABLE, Reference, features_of, features_of_answer
 from finetune_assets.evaluation.promotion import Champion
-from finetune_assets.pipeline.stage import Region
 from finetune_assets.predictor.predicted import Predicted
+from finetune_assets.results.region import Region
 from finetune_assets.task import BinaryAnswer, ChoiceAnswer, Task
 from finetune_assets.task.sources import window_of
 

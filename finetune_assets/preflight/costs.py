@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 from itertools import islice, repeat
 
+from finetune_assets.asking import spending
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.pipeline.checks import data_checks
-from finetune_assets.pipeline.shown import views
-from finetune_assets.pipeline.stages import spending
 from finetune_assets.preflight.finding import Finding
 from finetune_assets.provider.local_server import HOME
 from finetune_assets.server import base_models
@@ -48,9 +47,9 @@ def findings(what: str, task: Task, region: str, clean: Table, n_train: int, siz
     verdict = data_checks.within_budget(region, estimate["cost_usd"], task.budget_of(region))
     if not verdict.passed and data_checks.WITHIN_BUDGET.asked(task):
         bad = data_checks.WITHIN_BUDGET.severity(task) == "error"
-        yield Finding(what, "bad" if bad else "warning", f"{verdict.description} ({views.estimate(estimate)})")
+        yield Finding(what, "bad" if bad else "warning", f"{verdict.description} ({spending.in_words(estimate)})")
     else:
-        yield Finding(what, "good", f"training is about {views.estimate(estimate)}")
+        yield Finding(what, "good", f"training is about {spending.in_words(estimate)}")
 
 
 def _mean(task: Task, clean: Table, size: Size | None) -> float:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psutil
 
-from finetune_assets.pipeline.resources import default_root
 from finetune_assets.processes.shared import Joined, ProcessError, Service, StartError, joined
 from finetune_assets.provider.local_server import HOME as SERVER_HOME
 from finetune_assets.provider.local_server import PORT as SERVER_PORT
+from finetune_assets.results.region import default_root
 from finetune_assets.running import command
 from finetune_assets.server.devices import PRECISION, wanted_precision
 from finetune_assets.task.places import task_folders

@@ -15,8 +15,8 @@ from finetune_assets.demo import progress
 from finetune_assets.demo.results import results as results_of
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.benchmark.comparison import compare
-from finetune_assets.pipeline.io_manager import write_json
 from finetune_assets.provider.fine_tuning import Progress
+from finetune_assets.results.files import write_json
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
 from finetune_assets_tests.pipeline.tasks import make_task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import dagster as dg
@@ -12,8 +11,8 @@ import pytest
 from upath import UPath
 
 from finetune_assets.dataset.table import Table, write_table
-from finetune_assets.pipeline.io_manager import JsonIOManager, ParquetIOManager, write_atomically, write_json
-from finetune_assets.pipeline.resources import Outputs, default_root
+from finetune_assets.pipeline.io_manager import JsonIOManager, ParquetIOManager
+from finetune_assets.results.region import Outputs
 
 PARTITIONS = dg.StaticPartitionsDefinition(["mono", "poly.v2"])
 
@@ -76,27 +75,6 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "cells/made/mono.json").read_text()) == record
 
 
-def test_nan_is_null_in_json(tmp_path: Path) -> None:
-    write_json(UPath(tmp_path) / "x.json", {"ece": math.nan})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"ece": None}
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = UPath(tmp_path) / "new/file.json"
-    write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "not bytes")  # pyright: ignore[reportArgumentType]
-    assert [(p.name, p.read_bytes()) for p in path.parent.iterdir()] == [("file.json", b"old")]
-
-
 def test_side_files_lie_beside_the_value_that_the_io_manager_writes(tmp_path: Path) -> None:
     round_trip(ParquetIOManager(UPath(tmp_path)), pd.DataFrame({"a": [1]}), "poly.v2")
     assert Outputs(root=str(tmp_path)).path("cells", "made", "poly.v2", ".parquet").is_file()
-
-
-def test_the_root_is_the_variable_else_a_folder_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FINETUNE_ASSETS_DATA", raising=False)
-    assert default_root() == str(tmp_path / "data/outputs")
-    monkeypatch.setenv("FINETUNE_ASSETS_DATA", "s3://bucket/prefix")
-    assert default_root() == "s3://bucket/prefix"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.asking.predictions import CALIBRATED
 from finetune_assets.dataset.belonging.apart import Leak
 from finetune_assets.dataset.images import LOW_CONTRAST
 from finetune_assets.dataset.label_errors import LabelErrors
@@ -19,7 +20,6 @@ from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.sample_size import examples_to_show
 from finetune_assets.evaluation.statistics import FEW_GROUPS
 from finetune_assets.pipeline.checks.check import Check
-from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, Sampling, Split
 from finetune_assets.training_file.findings import Report
 from finetune_assets.training_file.target import Target

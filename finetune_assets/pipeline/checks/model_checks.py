@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.asking.predictions import CALIBRATED
 from finetune_assets.evaluation import training_curve
 from finetune_assets.evaluation.answering import UseReport
 from finetune_assets.evaluation.benchmark.forgetting import Forgetting
@@ -21,7 +22,6 @@ from finetune_assets.evaluation.calibration.conformal import CoverageReport
 from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.checks.check import Check
-from finetune_assets.pipeline.predictions import CALIBRATED
 from finetune_assets.provider import fine_tuning, lifecycle
 from finetune_assets.provider.client import Client
 from finetune_assets.task import Answer, NumberAnswer, Task

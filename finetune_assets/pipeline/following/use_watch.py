@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from finetune_assets.pipeline.checks.check import as_asked
 from finetune_assets.pipeline.checks.history import keep_results
 from finetune_assets.pipeline.partitions import known_regions
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region, asset_key
-from finetune_assets.pipeline.stages.champion import standing
+from finetune_assets.pipeline.resources import OutputsResource
+from finetune_assets.pipeline.stage import asset_key
 from finetune_assets.pipeline.stages.in_use import judged
+from finetune_assets.results.region import Region
+from finetune_assets.results.standing import standing
 from finetune_assets.task import Task
 
 MAX_REGIONS_PER_TICK = 20
@@ -39,12 +40,12 @@ def use_sensor(task: Task) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Looks whether champions keep what was promised of them, and are asked what they were judged on.",
     )
-    def look_at_use(context: dg.SensorEvaluationContext, outputs: Outputs) -> dg.SensorResult:
+    def look_at_use(context: dg.SensorEvaluationContext, outputs: OutputsResource) -> dg.SensorResult:
         memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory()
         regions = sorted(known_regions(task, context.instance))
         turned = [*regions[memory.next :], *regions[: memory.next]][:MAX_REGIONS_PER_TICK]
         memory.next = (memory.next + len(turned)) % max(1, len(regions))
-        events = [event for name in turned for event in _judge(Region(task, name, outputs), memory)]
+        events = [event for name in turned for event in _judge(Region(task, name, outputs.folder()), memory)]
         nothing = None if events else f"there is nothing new of {len(turned)} regions"
         stored = keep_results(context, events)
         return dg.SensorResult(skip_reason=nothing, cursor=memory.model_dump_json(), asset_events=stored)

@@ -19,10 +19,11 @@ from finetune_assets.dataset.sources import Digest, digests, read, version
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.errors import SourceError
 from finetune_assets.pipeline.at_work import at_work, latest
-from finetune_assets.pipeline.stage import Region, asset_key
+from finetune_assets.pipeline.stage import asset_key
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.pipeline.stages.assets import SOURCE_FILES, SOURCE_ROWS
 from finetune_assets.pipeline.stages.human_feedback import NEWEST_EVENT, applied
+from finetune_assets.results.region import Region
 from finetune_assets.task import Task
 
 if TYPE_CHECKING:

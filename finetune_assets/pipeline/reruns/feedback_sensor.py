@@ -18,9 +18,10 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.pipeline.at_work import at_work
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.reruns.changes import WHY, News, decided_anew, got_through, news
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region, run_tags
+from finetune_assets.pipeline.resources import OutputsResource
+from finetune_assets.pipeline.stage import run_tags
 from finetune_assets.pipeline.stages import reviews
+from finetune_assets.results.region import Outputs, Region
 from finetune_assets.task import Rerun, Task
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def feedback_sensor(task: Task, rerun: Rerun) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains a region again when reviewers have decided {rerun.min_corrections} of its examples anew.",
     )
-    def look_for_feedback(context: dg.SensorEvaluationContext, outputs: Outputs) -> dg.SensorResult | dg.SkipReason:
+    def look_for_feedback(
+        context: dg.SensorEvaluationContext, outputs: OutputsResource
+    ) -> dg.SensorResult | dg.SkipReason:
         memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory()
         regions = known_regions(task, context.instance)
         try:
@@ -94,7 +97,7 @@ def feedback_sensor(task: Task, rerun: Rerun) -> dg.SensorDefinition:
                 return dg.SkipReason(reviews.NOT_INSTALLED)
             with db:
                 found = news(context.instance, db, task, regions)
-                _count(db, task, outputs, found, memory)
+                _count(db, task, outputs.folder(), found, memory)
         except FinetuneAssetsError as error:
             return dg.SkipReason(f"whether reviewers have decided more is not known: {error}")
         _settle(context.instance, task, memory, found)

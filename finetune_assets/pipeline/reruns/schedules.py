@@ -10,9 +10,10 @@ from finetune_assets.errors import FinetuneAssetsError, SourceError
 from finetune_assets.pipeline.at_work import at_work
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.reruns.changes import WHY, changed_data, decided_anew, news
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region, run_tags
+from finetune_assets.pipeline.resources import OutputsResource
+from finetune_assets.pipeline.stage import run_tags
 from finetune_assets.pipeline.stages import reviews
+from finetune_assets.results.region import Outputs, Region
 from finetune_assets.task import Rerun, Task
 
 _SAID = 5
@@ -31,9 +32,9 @@ def rerun_schedule(task: Task, rerun: Rerun) -> dg.ScheduleDefinition:
         description="Prepares the regions again whose data or reviewers' feedback has changed since their last run.",
     )
     def rerun_regions(
-        context: dg.ScheduleEvaluationContext, outputs: Outputs
+        context: dg.ScheduleEvaluationContext, outputs: OutputsResource
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        why, doubts = _changes(context, task, outputs)
+        why, doubts = _changes(context, task, outputs.folder())
         busy = at_work(context.instance, task, why)
         # The run key is looked up within one tick only: a crashed tick that is repeated launches no region twice.
         for region, reason in why.items():

@@ -17,10 +17,10 @@ from upath import UPath
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.leaderboard import HEADLINES, Evaluated, Row, leaderboard, summary, to_html
 from finetune_assets.evaluation.statistics import p_words, signed_parts
-from finetune_assets.pipeline.io_manager import write_atomically, write_json
-from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import asset_key
+from finetune_assets.results.files import write_atomically, write_json
 from finetune_assets.task import Task
 
 KEY = dg.AssetKey("leaderboard")
@@ -46,7 +46,7 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
         group_name="overview",
         description="What fine-tuning gained in every region, adjusted for their number, and each region's champion.",
     )
-    def compute(outputs: Outputs) -> dg.MaterializeResult:
+    def compute(outputs: OutputsResource) -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata=write_leaderboard(kept.read(tasks, UPath(outputs.root)), outputs.root))
 
     @dg.sensor(
@@ -55,7 +55,7 @@ def gains_by_region(tasks: Sequence[Task]) -> dg.Definitions:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Makes the leaderboard again when a region was evaluated or has another champion.",
     )
-    def keep_leaderboard(context: dg.SensorEvaluationContext, outputs: Outputs) -> dg.SensorResult:
+    def keep_leaderboard(context: dg.SensorEvaluationContext, outputs: OutputsResource) -> dg.SensorResult:
         newest = context.instance.get_latest_materialization_events(keys)
         seen = str(max((record.timestamp for record in newest.values() if record), default=0))
         if seen in ("0", context.cursor):

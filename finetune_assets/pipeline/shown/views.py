@@ -57,12 +57,6 @@ def findings(report: Report) -> dg.MarkdownMetadataValue:
     return table(pd.DataFrame(rows)) if rows else dg.MetadataValue.md("Nothing was found wrong.")
 
 
-def estimate(of: Mapping[str, Any]) -> str:
-    """Say in words what training will take: tokens of one epoch, epochs and cost."""
-    cost = "price unknown" if of["cost_usd"] is None else f"{of['cost_usd']:.2f} USD"
-    return f"{of['tokens']:,} tokens, {of['epochs']} epochs, {cost}"
-
-
 def settings(hyperparameters: Mapping[str, Any]) -> str:
     """Say in words how the provider trained."""
     return ", ".join(f"{name} {value}" for name, value in hyperparameters.items() if value is not None)

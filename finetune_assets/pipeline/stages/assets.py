@@ -6,7 +6,6 @@ Some have modules of their own: `human_feedback`, before `filtered_qa`, and from
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -17,11 +16,12 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from finetune_assets.asking import spending
+from finetune_assets.asking.job import job_request
 from finetune_assets.dataset.belonging.apart import leaks
 from finetune_assets.dataset.belonging.memory import Memory
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.filtering import filter_examples
-from finetune_assets.dataset.identity import ascii_name
 from finetune_assets.dataset.image_addresses import ImageAddresses
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import Digest, read, version
@@ -31,16 +31,16 @@ from finetune_assets.dataset.table import Table
 from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import charts
 from finetune_assets.pipeline.checks import data_checks, model_checks
-from finetune_assets.pipeline.io_manager import write_atomically, write_parquet
 from finetune_assets.pipeline.shown import data_views, model_views, views
-from finetune_assets.pipeline.stage import Region, Result, stage
-from finetune_assets.pipeline.stages import reviews, spending
+from finetune_assets.pipeline.stage import Result, observation, stage
+from finetune_assets.pipeline.stages import reviews
 from finetune_assets.pipeline.stages.evaluating import benchmark, calibrator
 from finetune_assets.pipeline.stages.human_feedback import keep_applied
 from finetune_assets.provider import azure_deployment, fine_tuning, losses, months, pricing
-from finetune_assets.provider.client import connect, find_provider
+from finetune_assets.provider.client import connect
 from finetune_assets.provider.files import UploadedFile, upload_once
-from finetune_assets.task import Task
+from finetune_assets.results.files import write_atomically, write_parquet
+from finetune_assets.results.region import Region
 from finetune_assets.task.sources import window_of
 from finetune_assets.training_file import jsonl, report, validation
 from finetune_assets.training_file.target import nearest_target
@@ -205,7 +205,7 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
     compared = spending.against_retrieval(task, estimate, train, n_examples)
     preview = [example for _, example in islice(jsonl.lines(train), views.N_CHATS) if isinstance(example, dict)]
     sections = {"Fine-tuning or retrieval": model_views.comparison_section(compared)} if compared else {}
-    page = report.to_html(found, preview, views.estimate(estimate), sections)
+    page = report.to_html(found, preview, spending.in_words(estimate), sections)
     write_atomically(region.path("validation_report", ".html"), page.encode())
     return dg.MaterializeResult(
         value=found.to_dict() | {"estimate": estimate} | ({"costs": compared.to_dict()} if compared else {}),
@@ -214,7 +214,7 @@ def validation_report(region: Region, training_jsonl: Record) -> Result:
             "warnings": sum(sum(file.warning_counts.values()) for file in found.files),
             "findings": views.findings(found),
             "tokens": estimate["tokens"],
-            "estimate": views.estimate(estimate),
+            "estimate": spending.in_words(estimate),
             "prices": model_views.prices(pricing.prices_of(task)),
             **model_views.fine_tuning_or_retrieval(task, compared),
             "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
@@ -235,28 +235,6 @@ def uploaded_file(region: Region, training_jsonl: Record, validation_report: Rec
         value={split: asdict(file) for split, file in uploaded.items()},
         metadata={"files": views.table(pd.DataFrame([{"split": s} | asdict(file) for s, file in uploaded.items()]))},
         check_results=[model_checks.base_model_stays(region.name, client, region.task)],
-    )
-
-
-def job_request(
-    task: Task,
-    region: str,
-    uploaded: Mapping[str, UploadedFile],
-    attempt: str = "",
-    estimate_usd: float | None = None,
-) -> fine_tuning.JobRequest:
-    """Return what a region's job is asked for, wherever it is asked: the same request finds the same job again."""
-    return fine_tuning.JobRequest(
-        model=task.base_model,
-        training_file=uploaded["train"],
-        validation_file=uploaded["validation"],
-        method=task.method,
-        suffix=f"{task.task}-{ascii_name(region)}"[: find_provider(task.provider).suffix_length],
-        labels={"task": task.task, "region": region}
-        | ({months.ESTIMATE: f"{estimate_usd:.4f}"} if estimate_usd is not None else {}),
-        attempt=attempt,
-        wandb=task.wandb,
-        training_type=task.training_type,
     )
 
 
@@ -299,7 +277,7 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
             **facts,
             "status": found.job.status,
             "job": dg.MetadataValue.url(fine_tuning.job_url(client, found.job.id)),
-            "estimate": views.estimate(validation_report["estimate"]),
+            "estimate": spending.in_words(validation_report["estimate"]),
             **({"notes": " ".join(found.notes)} if found.notes else {}),
         },
     )
@@ -329,12 +307,12 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     task = region.task
     client = connect(task.provider)
     if finetune_job["job_id"] is None:
-        return region.observation("finetuned_model", "its job waits for a free place; the sensor goes on with it")
+        return observation(region, "finetuned_model", "its job waits for a free place; the sensor goes on with it")
     job = fine_tuning.retrieve(client, finetune_job["job_id"])
     verdict = model_checks.job_succeeded(region.name, job)
     if not verdict.passed:
         still_open = job.status not in fine_tuning.ENDED
-        return region.observation("finetuned_model", str(verdict.description)) if still_open else verdict
+        return observation(region, "finetuned_model", str(verdict.description)) if still_open else verdict
     found, step = losses.checkpoints(client, job), choice.checkpoint_step or None
     events = losses.events_of(client, job)
     steps = losses.loss_table(client, job, events)

@@ -19,10 +19,12 @@ from finetune_assets.evaluation.promotion_policy import Counted
 from finetune_assets.pipeline.checks import use_checks
 from finetune_assets.pipeline.checks.check import Check
 from finetune_assets.pipeline.checks.model_checks import EVALUATED
-from finetune_assets.pipeline.io_manager import write_atomically
 from finetune_assets.pipeline.shown import views
-from finetune_assets.pipeline.stage import Region, Result, stage
+from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import in_use
+from finetune_assets.results.files import write_atomically
+from finetune_assets.results.region import Region
+from finetune_assets.results.standing import standing
 from finetune_assets.task import Task
 
 PROMOTED = Check("promoted", "The region's newest model is the one that answers for it.")
@@ -127,12 +129,6 @@ def add_to_page(region: Region, place: sections.Place, section: str) -> None:
     path = region.path("benchmark", ".html")
     if path.exists():
         write_atomically(path, sections.put_in(path.read_text("utf-8"), place, section).encode())
-
-
-def standing(region: Region) -> Standing:
-    """Return the region's champions until now; none before its first model was evaluated."""
-    path = region.path("champion", ".json")
-    return Standing.from_dict(orjson.loads(path.read_bytes())) if path.exists() else Standing()
 
 
 def _metadata(now: Standing) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+import dagster as dg
 import pandas as pd
 from upath import UPath
 
+from finetune_assets.asking.predictions import ask_models
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.benchmark.forgetting import Forgetting, forgetting, general_questions
-from finetune_assets.pipeline.predictions import ask_models
-from finetune_assets.pipeline.stage import Region
+from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client
+from finetune_assets.results.region import Region
 from finetune_assets.task import BinaryAnswer, Prompt, Task
 
 MAX_REGIONS = 4
@@ -38,10 +40,11 @@ def forgotten(client: Client, region: Region, fine_tuned: str, cache: AnswerCach
         ("other regions", task, _of_other_regions(region, n)),
         ("general questions", general, general_questions().head(n)),
     ]
+    models: dict[Role, str] = {"base": task.base_model, "fine_tuned": fine_tuned}
     found = []
     for of, how, examples in asked:
         if len(examples):
-            answers = ask_models(client, how, examples, {"base": task.base_model, "fine_tuned": fine_tuned}, cache)
+            answers = ask_models(client, how, examples, models, cache, dg.get_dagster_logger().info)
             found.append(forgetting(of, answers, how.answer))
     return [one for one in found if one]
 

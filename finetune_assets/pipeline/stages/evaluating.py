@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.asking.predictions import CALIBRATED, ask_models
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation import answering, calibration
 from finetune_assets.evaluation.benchmark import sections
@@ -17,16 +18,17 @@ from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.checks import model_checks
-from finetune_assets.pipeline.io_manager import write_atomically, write_json
-from finetune_assets.pipeline.predictions import CALIBRATED, ask_models
 from finetune_assets.pipeline.shown import data_views, views
-from finetune_assets.pipeline.stage import Region, Result, stage, task_fingerprint
+from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import in_use, reviews
-from finetune_assets.pipeline.stages.champion import add_to_page, standing
+from finetune_assets.pipeline.stages.champion import add_to_page
 from finetune_assets.pipeline.stages.elsewhere import forgotten
 from finetune_assets.provider import pricing
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import connect
+from finetune_assets.results.files import write_atomically, write_json
+from finetune_assets.results.region import Region, task_fingerprint
+from finetune_assets.results.standing import standing
 
 Record = dict[str, Any]
 
@@ -54,7 +56,7 @@ def benchmark(region: Region, finetuned_model: Record, filtered_qa: Table) -> Re
             models[role] = champion.model
     examples = filtered_qa.frame(split=CALIBRATED)
     with AnswerCache(Path(region.outputs.answers)) as cache:
-        predictions = ask_models(client, task, examples, models, cache)
+        predictions = ask_models(client, task, examples, models, cache, dg.get_dagster_logger().info)
         elsewhere = forgotten(client, region, finetuned_model["model"], cache)
     train = filtered_qa.frame(["answer", "score"], split="train")
     found = compare(predictions, task.answer, pricing.prices_of(task), metric=task.benchmark.metric, train=train)

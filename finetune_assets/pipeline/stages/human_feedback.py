@@ -12,10 +12,11 @@ import pandas as pd
 from finetune_assets.dataset.corrections import DTYPES, changed
 from finetune_assets.dataset.table import Table
 from finetune_assets.pipeline.checks.check import Check
-from finetune_assets.pipeline.io_manager import write_parquet
 from finetune_assets.pipeline.shown import views
-from finetune_assets.pipeline.stage import Region, Result, stage
+from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import reviews
+from finetune_assets.results.files import write_parquet
+from finetune_assets.results.region import Region
 
 if TYPE_CHECKING:
     from finetune_assets.feedback.store.agreement import Agreement, Estimate

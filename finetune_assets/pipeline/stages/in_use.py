@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.asking.predictions import CALIBRATED
 from finetune_assets.dataset import images
 from finetune_assets.dataset.answer_reading import label
 from finetune_assets.dataset.table import Table
@@ -22,9 +23,8 @@ from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.pipeline.checks import use_checks
-from finetune_assets.pipeline.predictions import CALIBRATED
-from finetune_assets.pipeline.stage import Region
 from finetune_assets.pipeline.stages import reviews
+from finetune_assets.results.region import Region
 from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, Task
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
+from finetune_assets.asking.predictions import CALIBRATED
 from finetune_assets.dataset.answer_reading import options_of
 from finetune_assets.dataset.corrections import DTYPES
 from finetune_assets.dataset.filtering import Filtered
@@ -26,8 +27,7 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
-from finetune_assets.pipeline.predictions import CALIBRATED
-from finetune_assets.pipeline.stage import Region
+from finetune_assets.results.region import Region
 from finetune_assets.task import HELD_OUT, BinaryAnswer, ChoiceAnswer, Task
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from finetune_assets.pipeline.following.job_sensor import job_sensor
 from finetune_assets.pipeline.reruns.changes import WHY
 from finetune_assets.pipeline.reruns.feedback_sensor import feedback_sensor
-from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.provider import fine_tuning
 from finetune_assets.task import Rerun
@@ -53,7 +53,7 @@ class Loop:
 
     def asked(self) -> list[dg.RunRequest]:
         """What the feedback sensor asks for now."""
-        resources = {"outputs": Outputs(root=str(self.project.root))}
+        resources = {"outputs": OutputsResource(root=str(self.project.root))}
         sensor = feedback_sensor(self.project.task, Rerun(min_corrections=30))
         with dg.build_sensor_context(self.project.instance, resources=resources) as context:
             result = sensor(context)

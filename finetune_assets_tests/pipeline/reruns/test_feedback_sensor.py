@@ -13,7 +13,7 @@ import pytest
 
 from finetune_assets.pipeline.reruns.changes import WHY
 from finetune_assets.pipeline.reruns.feedback_sensor import MAX_ATTEMPTS, feedback_sensor
-from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.task import Rerun
 from finetune_assets_tests.pipeline.reviewers import judge, undo
 from finetune_assets_tests.pipeline.tasks import Project, make_task, write_cells
@@ -33,7 +33,7 @@ class Watched:
 
     def tick(self) -> list[dg.RunRequest]:
         sensor = feedback_sensor(self.project.task, Rerun(min_corrections=5))
-        resources = {"outputs": Outputs(root=str(self.project.root))}
+        resources = {"outputs": OutputsResource(root=str(self.project.root))}
         with dg.build_sensor_context(self.project.instance, cursor=self.cursor, resources=resources) as context:
             result = sensor(context)
         if isinstance(result, dg.SkipReason):

@@ -10,10 +10,10 @@ import pytest
 from upath import UPath
 
 from finetune_assets.evaluation.benchmark.comparison import compare
-from finetune_assets.pipeline.io_manager import write_json
-from finetune_assets.pipeline.resources import Outputs
+from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.shown.leaderboard import KEY, Kept, gains_by_region, write_leaderboard
 from finetune_assets.pipeline.stage import asset_key
+from finetune_assets.results.files import write_json
 from finetune_assets_tests.evaluation.predictions import predictions
 from finetune_assets_tests.pipeline.tasks import make_task
 
@@ -31,7 +31,7 @@ def test_it_has_a_row_for_each_region_that_was_evaluated(tmp_path: Path) -> None
     evaluate(tmp_path, "mono")
     evaluate(tmp_path, "r2.a")
     result = dg.materialize(
-        [gains_by_region([TASK]).get_assets_def(KEY)], resources={"outputs": Outputs(root=str(tmp_path))}
+        [gains_by_region([TASK]).get_assets_def(KEY)], resources={"outputs": OutputsResource(root=str(tmp_path))}
     )
     [made] = result.asset_materializations_for_node("leaderboard")
     assert str(made.metadata["summary"].value).startswith("2 regions of 1 task")
@@ -42,14 +42,14 @@ def test_it_has_a_row_for_each_region_that_was_evaluated(tmp_path: Path) -> None
 
 def test_before_any_region_was_evaluated_it_says_so(tmp_path: Path) -> None:
     result = dg.materialize(
-        [gains_by_region([TASK]).get_assets_def(KEY)], resources={"outputs": Outputs(root=str(tmp_path))}
+        [gains_by_region([TASK]).get_assets_def(KEY)], resources={"outputs": OutputsResource(root=str(tmp_path))}
     )
     [made] = result.asset_materializations_for_node("leaderboard")
     assert made.metadata["summary"].value == "no region has been evaluated yet"
 
 
 def test_the_sensor_makes_it_again_when_something_was_evaluated(tmp_path: Path) -> None:
-    resources = {"outputs": Outputs(root=str(tmp_path))}
+    resources = {"outputs": OutputsResource(root=str(tmp_path))}
     definitions = dg.Definitions.merge(gains_by_region([TASK]), dg.Definitions(resources=resources))
     sensor = definitions.resolve_sensor_def("leaderboard")
     with dg.DagsterInstance.ephemeral() as instance:

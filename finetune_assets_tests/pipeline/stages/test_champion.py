@@ -9,10 +9,9 @@ import dagster as dg
 from upath import UPath
 
 from finetune_assets.evaluation.benchmark.comparison import compare
-from finetune_assets.pipeline.io_manager import write_json
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region
-from finetune_assets.pipeline.stages.champion import standing
+from finetune_assets.results.files import write_json
+from finetune_assets.results.region import Outputs, Region
+from finetune_assets.results.standing import standing
 from finetune_assets_tests.evaluation.predictions import predictions
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words
 

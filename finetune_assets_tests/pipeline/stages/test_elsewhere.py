@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import PREPARE, Region
+from finetune_assets.pipeline.stage import PREPARE
 from finetune_assets.pipeline.stages.elsewhere import forgotten
 from finetune_assets.provider.answer_cache import AnswerCache
+from finetune_assets.results.region import Outputs, Region
 from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.stages.test_killed_runs import write_questions
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task

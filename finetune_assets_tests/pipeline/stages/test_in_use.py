@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finetune_assets.asking.predictions import DTYPES
 from finetune_assets.evaluation.answering import Rule
 from finetune_assets.evaluation.calibration.platt import PlattCalibrator
 from finetune_assets.evaluation.promotion import Champion, Standing
@@ -19,10 +20,9 @@ from finetune_assets.feedback.store.offers import ReviewItem, offer
 from finetune_assets.feedback.store.usage import count
 from finetune_assets.pipeline.following.use_watch import use_sensor
 from finetune_assets.pipeline.io_manager import write_json, write_parquet
-from finetune_assets.pipeline.predictions import DTYPES
-from finetune_assets.pipeline.resources import Outputs
-from finetune_assets.pipeline.stage import Region
+from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.stages.in_use import judged, reference
+from finetune_assets.results.region import Outputs, Region
 from finetune_assets_tests.feedback.store.builders import judges_blind
 from finetune_assets_tests.feedback.store.test_in_use import ask
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -137,7 +137,7 @@ def test_a_sensor_says_it_once_without_any_run(db: FeedbackDatabase, tmp_path: P
     region = a_region(tmp_path, in_use={"review": True})
     champion(region, answered())
     with dg.DagsterInstance.ephemeral() as instance:
-        sensor, resources = use_sensor(region.task), {"outputs": Outputs(root=str(tmp_path))}
+        sensor, resources = use_sensor(region.task), {"outputs": OutputsResource(root=str(tmp_path))}
         first = sensor(dg.build_sensor_context(instance, resources=resources))
         assert isinstance(first, dg.SensorResult)
         [said] = first.asset_events

@@ -12,8 +12,8 @@ import pytest
 from upath import UPath
 
 from finetune_assets.pipeline.following.job_sensor import job_sensor
-from finetune_assets.pipeline.io_manager import write_json
 from finetune_assets.pipeline.stage import EVALUATE
+from finetune_assets.results.files import write_json
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,12 @@ def estimate(task: Task, n_tokens: int, n_examples: int) -> dict[str, Any]:
     """Return the tokens of one epoch, the epochs, and the USD for all of them (None where the price is not known)."""
     epochs = pricing.expected_epochs(task.method.n_epochs, n_examples)
     return {"tokens": n_tokens, "epochs": epochs, "cost_usd": pricing.training_cost(task, n_tokens, epochs)}
+
+
+def in_words(estimated: Mapping[str, Any]) -> str:
+    """Say what training will take: tokens of one epoch, epochs and cost."""
+    cost = "price unknown" if estimated["cost_usd"] is None else f"{estimated['cost_usd']:.2f} USD"
+    return f"{estimated['tokens']:,} tokens, {estimated['epochs']} epochs, {cost}"
 
 
 def against_retrieval(

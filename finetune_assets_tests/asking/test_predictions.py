@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from finetune_assets.asking.predictions import DTYPES, ask_models, predict, room
 from finetune_assets.errors import ImageError, ProviderError
 from finetune_assets.evaluation.prediction import Role
-from finetune_assets.pipeline.predictions import DTYPES, ask_models, predict, room
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.task import Answer, BinaryAnswer, Task
 from finetune_assets_tests.dataset.pictures import picture, put

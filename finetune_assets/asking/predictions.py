@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-import dagster as dg
 import pandas as pd
 
 from finetune_assets.dataset import images
@@ -23,6 +23,8 @@ from finetune_assets.provider.completions import Messages, Reply, Settings
 from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Split, Task, TextAnswer
 from finetune_assets.training_file import tokens
 from finetune_assets.training_file.chat_format import to_messages
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {
     "example_id": "str",
@@ -65,7 +67,12 @@ _ONE_TOKEN = ("yes", "no")
 
 
 def ask_models(
-    client: Client, task: Task, examples: pd.DataFrame, models: Mapping[Role, str], cache: AnswerCache
+    client: Client,
+    task: Task,
+    examples: pd.DataFrame,
+    models: Mapping[Role, str],
+    cache: AnswerCache,
+    say: Callable[[str], None] = logger.info,
 ) -> pd.DataFrame:
     """Ask each model the test split, and the fine-tuned one the calibration split as well.
 
@@ -78,20 +85,26 @@ def ask_models(
             (settings(task, questions[role]["answer"], models[role]), _requests(task, questions[role]))
             for role in models
         ]
-        answer_in_batches(client, asked, cache, dg.get_dagster_logger().info)
+        answer_in_batches(client, asked, cache, say)
     tables = []
     for role, model in models.items():
         try:
-            tables.append(predict(client, task, questions[role], model, role, cache))
+            tables.append(predict(client, task, questions[role], model, role, cache, say))
         except ProviderError as error:
             if role not in ("champion", "best") or not is_gone(error):
                 raise
-            dg.get_dagster_logger().warning(f"nothing is compared with the {role} {model}: {error}")
+            say(f"nothing is compared with the {role} {model}: {error}")
     return pd.concat(tables, ignore_index=True)
 
 
 def predict(
-    client: Client, task: Task, examples: pd.DataFrame, model: str, role: Role, cache: AnswerCache
+    client: Client,
+    task: Task,
+    examples: pd.DataFrame,
+    model: str,
+    role: Role,
+    cache: AnswerCache,
+    say: Callable[[str], None] = logger.info,
 ) -> pd.DataFrame:
     """Return one prediction for each example.
 
@@ -102,6 +115,7 @@ def predict(
         model: The model to ask.
         role: What it is in the benchmark, written into every row.
         cache: Where answers are kept; what is in it is not asked again.
+        say: Is told how far it is.
 
     Returns:
         One row for each example, in their order, with the columns `DTYPES`.
@@ -116,7 +130,7 @@ def predict(
         cache=cache,
         concurrency=task.benchmark.concurrency or find_provider(task.provider).concurrency,
         total=len(examples),
-        say=dg.get_dagster_logger().info,
+        say=say,
     )
     table = _table(
         _prediction(task, example, reply) | {"role": role, "model": model}

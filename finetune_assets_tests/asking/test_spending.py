@@ -1,0 +1,11 @@
+"""What a training takes, in words."""
+
+from __future__ import annotations
+
+from finetune_assets.asking import spending
+
+
+def test_what_training_takes_is_said_in_words() -> None:
+    unknown = {"tokens": 17486, "epochs": 2, "cost_usd": None}
+    assert spending.in_words(unknown) == "17,486 tokens, 2 epochs, price unknown"
+    assert spending.in_words({"tokens": 7, "epochs": 1, "cost_usd": 0.004}) == "7 tokens, 1 epochs, 0.00 USD"
