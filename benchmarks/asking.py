@@ -30,7 +30,7 @@ import openai
 import pandas as pd
 from PIL import Image
 
-from finetune_assets.asking.predictions import predict
+from finetune_assets.asking.predictions import Asked, predict
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.task import Task
 
@@ -88,7 +88,7 @@ def ours(url: str, folder: Path, n: int, concurrency: int) -> None:
     task = Task.model_validate({**TASK, "provider": url, "benchmark": {"concurrency": concurrency}})
     client = openai.OpenAI(base_url=url, api_key="k")
     with AnswerCache(folder / "answers.sqlite") as cache:
-        table = predict(client, task, examples(folder, n), "m", "base", cache)
+        table = predict(client, Asked("m", task), examples(folder, n), "base", cache)
     check(table["predicted"].tolist(), n)
 
 

@@ -45,6 +45,10 @@ class ProviderError(FinetuneAssetsError, RuntimeError):
     """A provider refused a request, or does not answer."""
 
 
+class RecordError(FinetuneAssetsError, ValueError):
+    """What a stage left belongs to another YAML, provider or model, or to an earlier version."""
+
+
 class JobFailedError(ProviderError):
     """A fine-tuning job ended as failed or cancelled."""
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from finetune_assets.asking import spending
 from finetune_assets.asking.job import job_request
-from finetune_assets.asking.predictions import predict
+from finetune_assets.asking.predictions import Asked, predict
 from finetune_assets.errors import FinetuneAssetsError, JobFailedError, TaskError
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport
@@ -33,12 +33,12 @@ from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client, asked_as, connect
 from finetune_assets.provider.files import upload_once
 from finetune_assets.results.files import write_json, write_parquet
+from finetune_assets.results.records import Trained, Validated, Written
 from finetune_assets.results.region import Outputs, Region, default_root
 from finetune_assets.task import Task
 
 if TYPE_CHECKING:
     import pandas as pd
-    from upath import UPath
 
 Done = TypeVar("Done")
 
@@ -128,16 +128,15 @@ def _or_say_why(move: Move, region: str, step: Callable[..., Done], *arguments: 
 
 def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
     region = move.region(name)
-    record = _record(region, "finetuned_model")
-    tokens = _record(region, "validation_report")["estimate"]["tokens"]
-    estimate = spending.estimate(move.new, tokens, _record(region, "training_jsonl")["train"]["n_examples"])
+    trained, written = Trained.of(region), Written.of(region)
+    estimate = spending.estimate(move.new, Validated.of(region).estimate.tokens, written.train.n_examples)
     # A deployment's name need not tell its base.
-    models = record["model"], record["base_model"]
+    models = trained.model, trained.base_model
     ending = lifecycle.shutdown(connect(move.old.provider), move.old.provider, *models)
     move.say(name, ending.in_words(datetime.now(UTC).date()) if ending else f"no shutdown of {models[0]} is announced")
-    move.say(name, f"training at {move.new.provider}: {spending.in_words(estimate)}")
+    move.say(name, f"training at {move.new.provider}: {estimate}")
     budget = move.new.budget_of(name)
-    if budget is not None and (estimate["cost_usd"] or 0) > budget:
+    if budget is not None and (estimate.cost_usd or 0) > budget:
         raise TaskError(f"the budget is {budget:.2f} USD; raise budget_usd in the task's YAML")
     uploaded = {split: upload_once(client, region.training_file(split)) for split in ("train", "validation")}
     found = fine_tuning.submit_once(client, job_request(move.new, name, uploaded))
@@ -147,7 +146,7 @@ def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
 
 def _ask_old(move: Move, name: str, client: Client) -> pd.DataFrame:
     region = move.region(name)
-    return _answers(move, region, client, _record(region, "finetuned_model")["model"], "base")
+    return _answers(move, region, client, Trained.of(region).model, "base")
 
 
 def _compare(move: Move, name: str, clients: tuple[Client, Client], job: fine_tuning.Job) -> BenchmarkReport:
@@ -183,7 +182,8 @@ def _answers(move: Move, region: Region, client: Client, model: str, role: Role)
         move.say(region.name, f"asking {model} {len(test)} test questions ...")
         with AnswerCache(Path(move.outputs.answers)) as cache:
             write_parquet(
-                kept, predict(client, move.new, test, model, role, cache, lambda words: move.say(region.name, words))
+                kept,
+                predict(client, Asked(model, move.new), test, role, cache, lambda words: move.say(region.name, words)),
             )
     # The same model may have been asked as the new one before.
     return pd.read_parquet(str(kept)).assign(role=role)
@@ -201,10 +201,3 @@ def _finished(move: Move, name: str, client: Client, job: fine_tuning.Job) -> fi
         time.sleep(_POLL_SECONDS)
         job = fine_tuning.retrieve(client, job.id)
     return job
-
-
-def _record(region: Region, stage: str) -> dict[str, Any]:
-    path: UPath = region.path(stage, ".json")
-    if not path.exists():
-        raise TaskError(f"{path} is not there: materialise {stage} of this region first, at its old provider")
-    return json.loads(path.read_text())

@@ -26,7 +26,7 @@ from finetune_assets.predictor import Predicted, Predictor, Question, read_quest
 from finetune_assets.provider.completions import Reply, Token
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.results.standing import standing
-from finetune_assets.task import NumberAnswer, Task
+from finetune_assets.task import BinaryAnswer, NumberAnswer, Prompt, Task
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import make_task
@@ -196,8 +196,23 @@ def test_a_region_without_a_champion_says_so(tmp_path: Path, monkeypatch: pytest
 
 def test_a_task_that_was_changed_is_warned_of(predictor: Predictor) -> None:
     assert predictor.warning == predictor.calibrator.warning
-    changed = replace(predictor, task=make_task(description="another one"))
-    assert "was changed after" in str(changed.warning)
+    described = predictor.task.model_copy(update={"description": "another one"})
+    assert replace(predictor, now=described).warning == predictor.calibrator.warning
+    asks = predictor.task.model_copy(update={"prompt": Prompt(user="Now then: {question}")})
+    assert "has another prompt by now" in str(replace(predictor, now=asks).warning)
+    before = replace(predictor.champion, prompt=None, answer=None)
+    assert "was changed after" in str(replace(predictor, champion=before, now=described).warning)
+
+
+def test_a_champion_is_asked_as_it_was_trained_whatever_its_task_says_by_now(predictor: Predictor) -> None:
+    other = predictor.task.model_copy(
+        update={
+            "prompt": Prompt(user="{question} Ja oder Nein?"),
+            "answer": BinaryAnswer(kind="binary", positive="Ja", negative="Nein"),
+        }
+    )
+    own = predictor.champion.as_trained(other)
+    assert (own.prompt, own.answer) == (predictor.task.prompt, predictor.task.answer)
 
 
 def test_questions_are_read_from_a_file_and_its_bad_lines_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -66,11 +67,21 @@ _ONE_TOKEN = ("yes", "no")
 """Words that are one token to every model."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A model, and how it was trained to be asked."""
+
+    model: str
+    task: Task
+    """With the prompt and the answer's words of its training."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What each of its own words is called in the examples; empty where they are called the same."""
+
+
 def ask_models(
     client: Client,
-    task: Task,
+    models: Mapping[Role, Asked],
     examples: pd.DataFrame,
-    models: Mapping[Role, str],
     cache: AnswerCache,
     say: Callable[[str], None] = logger.info,
 ) -> pd.DataFrame:
@@ -80,28 +91,27 @@ def ask_models(
     """
     test, held_out = (examples.loc[examples["split"].isin(splits)] for splits in (("test",), CALIBRATED))
     questions = {role: held_out if role == "fine_tuned" else test for role in models}
-    if task.benchmark.batch:
-        asked = [
-            (settings(task, questions[role]["answer"], models[role]), _requests(task, questions[role]))
-            for role in models
+    if all(asked.task.benchmark.batch for asked in models.values()):
+        requests = [
+            (settings(asked.task, questions[role]["answer"], asked.model), _requests(asked.task, questions[role]))
+            for role, asked in models.items()
         ]
-        answer_in_batches(client, asked, cache, say)
+        answer_in_batches(client, requests, cache, say)
     tables = []
-    for role, model in models.items():
+    for role, asked in models.items():
         try:
-            tables.append(predict(client, task, questions[role], model, role, cache, say))
+            tables.append(predict(client, asked, questions[role], role, cache, say))
         except ProviderError as error:
             if role not in ("champion", "best") or not is_gone(error):
                 raise
-            say(f"nothing is compared with the {role} {model}: {error}")
+            say(f"nothing is compared with the {role} {asked.model}: {error}")
     return pd.concat(tables, ignore_index=True)
 
 
 def predict(
     client: Client,
-    task: Task,
+    asked: Asked,
     examples: pd.DataFrame,
-    model: str,
     role: Role,
     cache: AnswerCache,
     say: Callable[[str], None] = logger.info,
@@ -110,9 +120,8 @@ def predict(
 
     Args:
         client: Speaks to the provider that serves the model.
-        task: Gives the prompt and the answer's words.
+        asked: The model, and how it is asked.
         examples: Rows of `filtered_qa`.
-        model: The model to ask.
         role: What it is in the benchmark, written into every row.
         cache: Where answers are kept; what is in it is not asked again.
         say: Is told how far it is.
@@ -123,6 +132,7 @@ def predict(
     Raises:
         ProviderError: the provider does not answer, or refused every example.
     """
+    task, model = asked.task, asked.model
     replies = ask_all(
         client,
         settings(task, examples["answer"], model),
@@ -133,7 +143,7 @@ def predict(
         say=say,
     )
     table = _table(
-        _prediction(task, example, reply) | {"role": role, "model": model}
+        _prediction(asked, example, reply) | {"role": role, "model": model}
         for example, reply in zip(_records(examples), replies, strict=True)
     )
     errors = table["error"].dropna()
@@ -204,22 +214,23 @@ def _image_url(task: Task, example: dict[Any, Any]) -> str | None:
     return images.data_url(*images.for_training(data, task.prompt.detail))
 
 
-def _prediction(task: Task, example: dict[Any, Any], reply: Reply) -> dict[str, Any]:
-    answer, truth = task.answer, example["answer"]
+def _prediction(asked: Asked, example: dict[Any, Any], reply: Reply) -> dict[str, Any]:
+    answer, truth = asked.task.answer, example["answer"]
     truncated = reply.finish_reason == "length"
     reading = read(reply.text, reply.tokens, answer, truncated)
-    of = reading.probabilities or {}
+    of, words = reading.probabilities or {}, asked.words
+    said = {words.get(word, word): p for word, p in of.items()}
     return {
         **{column: example[column] for column in ("example_id", "split", "group", "image", "question")},
         "subgroup": example.get("subgroup"),
         "truth": truth,
         "truth_value": example["score"] if isinstance(answer, NumberAnswer) else None,
         "text": reply.text,
-        "predicted": reading.predicted,
+        "predicted": words.get(str(reading.predicted), reading.predicted),
         "predicted_value": reading.value,
         "p_positive": of.get(answer.positive) if isinstance(answer, BinaryAnswer) else None,
         "p_predicted": reading.p_predicted,
-        "p_truth": of.get(truth),
+        "p_truth": said.get(truth),
         "latency_s": reply.latency_s,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,

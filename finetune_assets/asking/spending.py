@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from upath import UPath
 
@@ -17,34 +17,43 @@ N_MEASURED = 1000
 """Examples whose answers are counted: more do not change a mean."""
 
 
-def estimate(task: Task, n_tokens: int, n_examples: int) -> dict[str, Any]:
-    """Return the tokens of one epoch, the epochs, and the USD for all of them (None where the price is not known)."""
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What training will take."""
+
+    tokens: int
+    """Of one epoch."""
+    epochs: int
+    cost_usd: float | None
+    """None where the price is not known."""
+
+    def __str__(self) -> str:
+        cost = "price unknown" if self.cost_usd is None else f"{self.cost_usd:.2f} USD"
+        return f"{self.tokens:,} tokens, {self.epochs} epochs, {cost}"
+
+
+def estimate(task: Task, n_tokens: int, n_examples: int) -> Estimate:
+    """Return what training on a file will take, all epochs of it."""
     epochs = pricing.expected_epochs(task.method.n_epochs, n_examples)
-    return {"tokens": n_tokens, "epochs": epochs, "cost_usd": pricing.training_cost(task, n_tokens, epochs)}
-
-
-def in_words(estimated: Mapping[str, Any]) -> str:
-    """Say what training will take: tokens of one epoch, epochs and cost."""
-    cost = "price unknown" if estimated["cost_usd"] is None else f"{estimated['cost_usd']:.2f} USD"
-    return f"{estimated['tokens']:,} tokens, {estimated['epochs']} epochs, {cost}"
+    return Estimate(n_tokens, epochs, pricing.training_cost(task, n_tokens, epochs))
 
 
 def against_retrieval(
-    task: Task, estimated: dict[str, Any], train: UPath, n_examples: int
+    task: Task, estimated: Estimate, train: UPath, n_examples: int
 ) -> retrieval_costs.Comparison | None:
     """Compare with retrieval, for a task that says what its model is for; None also where a price is not known.
 
     A request and its answer are taken to be as long as those of the training file, unless the task says otherwise.
     """
-    if task.costs is None or estimated["cost_usd"] is None or not n_examples:
+    if task.costs is None or estimated.cost_usd is None or not n_examples:
         return None
     counted = [tokens.count(answer) for answer in islice(_answers(train), N_MEASURED)]
     answer_tokens = sum(counted) / max(len(counted), 1)
     return retrieval_costs.compare(
         task.costs,
         pricing.prices_of(task),
-        training_usd=estimated["cost_usd"],
-        prompt_tokens=max(0.0, estimated["tokens"] / n_examples - answer_tokens),
+        training_usd=estimated.cost_usd,
+        prompt_tokens=max(0.0, estimated.tokens / n_examples - answer_tokens),
         answer_tokens=answer_tokens,
     )
 

@@ -10,11 +10,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
+from pydantic import TypeAdapter
+
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.promotion_policy import Reason
+from finetune_assets.task import Answer, Prompt, Task
 
 Way = Literal["checks", "approval", "rollback"]
 TO_APPROVE = "a person has to approve it"
+_ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,23 @@ class Champion:
     """What becomes of its probabilities (`answering.Rule`); None of numbers, and where none was kept yet."""
     reference: dict[str, Any] | None = None
     """How its held-out examples look (`drift.Reference`); None where nobody watches what it is asked."""
+    address: str | None = None
+    """Who its provider was (`asked_as`); this and what follows is None of champions from before it was kept."""
+    prompt: dict[str, Any] | None = None
+    """What it was trained to be asked, whatever the task's YAML says by now."""
+    answer: dict[str, Any] | None = None
+    """And to answer."""
+    trained_on: str | None = None
+    """SHA-256 (hex) of its training file."""
     best: bool = True
     """Whether it did no worse than the best champion before it, so that its successors are held against it."""
+
+    def as_trained(self, task: Task) -> Task:
+        """Return the task with the prompt and the answer's words that this model was trained with."""
+        if self.prompt is None or self.answer is None:
+            return task
+        own = {"prompt": Prompt.model_validate(self.prompt), "answer": _ANSWER.validate_python(self.answer)}
+        return task.model_copy(update=own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +129,9 @@ def consider(
     standing = replace(standing, reasons=tuple(reasons), judged=judged)
     champion = standing.champion
     if champion and champion.model == newest.model:
-        used = (champion.calibrator, champion.rule, champion.reference)
-        if used == (newest.calibrator, newest.rule, newest.reference):
+        # A champion from before its prompt was kept is given it.
+        used = (champion.calibrator, champion.rule, champion.reference, champion.prompt)
+        if used == (newest.calibrator, newest.rule, newest.reference, newest.prompt):
             return replace(standing, candidate=None, objections=())
         agreed = approved_by or champion.approved_by
         kept = replace(newest, way=champion.way, approved_by=agreed, best=champion.best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import isclass
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,7 @@ from upath import UPath
 
 from finetune_assets.dataset.table import Table, write_table
 from finetune_assets.results.files import write_json
+from finetune_assets.results.records import Record
 
 
 class ParquetIOManager(dg.UPathIOManager):
@@ -36,14 +38,18 @@ class ParquetIOManager(dg.UPathIOManager):
 
 
 class JsonIOManager(dg.UPathIOManager):
-    """Keeps a dictionary in `<task>/<stage>/<region>.json`."""
+    """Keeps what a stage hands on in `<task>/<stage>/<region>.json`: a `Record`, or a dictionary.
+
+    An input annotated as a record is read as one, and refused by name where it is none; see `results.records`.
+    """
 
     extension = ".json"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: dict[str, Any], path: UPath) -> None:  # noqa: ARG002
-        """Write the dictionary."""
-        write_json(path, obj)
+    def dump_to_path(self, context: dg.OutputContext, obj: Record | dict[str, Any], path: UPath) -> None:  # noqa: ARG002
+        """Write it."""
+        write_json(path, obj.model_dump(mode="json") if isinstance(obj, Record) else obj)
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> dict[str, Any]:  # noqa: ARG002
-        """Read the dictionary."""
-        return orjson.loads(path.read_bytes())
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Record | dict[str, Any]:
+        """Read it."""
+        kind = context.dagster_type.typing_type
+        return kind.read(path) if isclass(kind) and issubclass(kind, Record) else orjson.loads(path.read_bytes())

@@ -40,6 +40,8 @@ class Predictor:
     task: Task
     champion: Champion
     calibrator: Calibrator
+    now: Task | None = None
+    """The task as its YAML says it now, where that is not what the champion was trained with (`task`)."""
     pictured: bool | None = None
     """Whether the lines that it learned from had images, where only they tell; None where some had, or nobody knows."""
     region: Region | None = None
@@ -67,7 +69,8 @@ class Predictor:
                 raise TaskError(f"{task} has the regions {', '.join(known)}, not {region!r}")
             why = f"{now.candidate} is not: {'; '.join(now.objections)}" if now.candidate else "none was evaluated yet"
             raise EvaluationError(f"no model answers for {task}/{region}: {why}")
-        return cls(described, now.champion, calibration.load(now.champion.calibrator), _pictured(where), where)
+        own, fitted = now.champion.as_trained(described), calibration.load(now.champion.calibrator)
+        return cls(own, now.champion, fitted, described, _pictured(where), where)
 
     @property
     def rule(self) -> Rule:
@@ -81,8 +84,14 @@ class Predictor:
         """What may make its answers worse than its benchmark says, or None."""
         from finetune_assets.results.region import task_fingerprint
 
-        if task_fingerprint(self.task) != self.champion.task_fingerprint:
-            return f"the task {self.task.task} was changed after {self.champion.model} was evaluated"
+        now, champion = self.now or self.task, self.champion
+        if champion.prompt is None and task_fingerprint(now) != champion.task_fingerprint:
+            return f"the task {now.task} was changed after {champion.model} was evaluated"
+        if other := [name for name in ("prompt", "answer") if getattr(now, name) != getattr(self.task, name)]:
+            return (
+                f"the task {now.task} has another {' and '.join(other)} by now; {champion.model} is asked as it was "
+                "trained, and answers in its own words"
+            )
         return self.calibrator.warning
 
     def predict(self, questions: Iterable[Question]) -> Iterator[Predicted]:

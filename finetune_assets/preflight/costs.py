@@ -38,18 +38,18 @@ def findings(what: str, task: Task, region: str, clean: Table, n_train: int, siz
     estimate = spending.estimate(task, round(n_train * _mean(task, clean, size)), n_train)
     if task.provider == "local":
         known = base_models.bundled(task.base_model, HOME)
-        takes = _minutes(estimate["tokens"] * estimate["epochs"]) if known else "a time that nobody measured"
-        words = f"about {estimate['tokens']:,} tokens, {estimate['epochs']} epochs: on two CPU cores {takes}"
+        takes = _minutes(estimate.tokens * estimate.epochs) if known else "a time that nobody measured"
+        words = f"about {estimate.tokens:,} tokens, {estimate.epochs} epochs: on two CPU cores {takes}"
         yield Finding(what, "good", f"training is {words}; on a GPU much less")
         return
-    if estimate["cost_usd"] is None:
+    if estimate.cost_usd is None:
         return  # that no price is known is said once for the task
-    verdict = data_checks.within_budget(region, estimate["cost_usd"], task.budget_of(region))
+    verdict = data_checks.within_budget(region, estimate.cost_usd, task.budget_of(region))
     if not verdict.passed and data_checks.WITHIN_BUDGET.asked(task):
         bad = data_checks.WITHIN_BUDGET.severity(task) == "error"
-        yield Finding(what, "bad" if bad else "warning", f"{verdict.description} ({spending.in_words(estimate)})")
+        yield Finding(what, "bad" if bad else "warning", f"{verdict.description} ({estimate})")
     else:
-        yield Finding(what, "good", f"training is about {spending.in_words(estimate)}")
+        yield Finding(what, "good", f"training is about {estimate}")
 
 
 def _mean(task: Task, clean: Table, size: Size | None) -> float:

@@ -40,7 +40,7 @@ def upload_once(client: Client, path: Path | UPath, purpose: Purpose = "fine-tun
     Raises:
         ProviderError: the provider refused the file, cannot process it, or does not answer.
     """
-    sha256 = _sha256(path)
+    sha256 = content_hash(path)
     size = path.stat().st_size
     name = f"{path.stem}-{sha256[:32]}.jsonl"
     with explained(client), alone(client, name):
@@ -52,7 +52,8 @@ def upload_once(client: Client, path: Path | UPath, purpose: Purpose = "fine-tun
     return UploadedFile(file.id, sha256, size, reused)
 
 
-def _sha256(path: Path | UPath) -> str:
+def content_hash(path: Path | UPath) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from finetune_assets.asking.predictions import DTYPES, ask_models, predict, room
+from finetune_assets.asking.predictions import DTYPES, Asked, ask_models, predict, room
 from finetune_assets.errors import ImageError, ProviderError
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
@@ -46,7 +46,7 @@ class Provider:
 
     def predicts(self, task: Task, frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
         with answering_provider(self.serving), AnswerCache(folder / "answers.sqlite") as cache:
-            return predict(self.serving.client(), task, frame, "m", "base", cache)
+            return predict(self.serving.client(), Asked("m", task), frame, "base", cache)
 
     def _answer(self, asked: dict[str, Any]) -> Response:
         [number] = re.findall(r"Is (\d) bright", json.dumps(asked))
@@ -181,7 +181,7 @@ def test_a_task_may_have_its_models_asked_in_batches(
     frame = examples(tmp_path, 4).assign(image=None, split=["test", "test", "calibration", "train"])
     models: dict[Role, str] = {"base": "tiny-text", "fine_tuned": "gpt-4o-mini", "champion": "tiny-text"}
     with AnswerCache(tmp_path / "answers.sqlite") as cache:
-        table = ask_models(server.client(), task, frame, models, cache)
+        table = ask_models(server.client(), {role: Asked(model, task) for role, model in models.items()}, frame, cache)
     assert table.groupby("role")["example_id"].apply(list).to_dict() == {
         "base": ["e0", "e1"],
         "fine_tuned": ["e0", "e1", "e2"],

@@ -95,6 +95,7 @@ def test_every_check_has_a_result_for_each_region(definitions: dg.Definitions) -
         "groups_divide",
         "unseen_test",
         "answers_given",
+        "never_seen",
         "labels_not_bent",
     }
 

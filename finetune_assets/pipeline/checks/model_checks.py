@@ -6,7 +6,7 @@ hardly answers is stopped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -41,6 +41,10 @@ CALIBRATION_HELPS = Check(
     "calibration_helps",
     "Calibrated probabilities are no worse than the model's own; intervals hold as many numbers as they say.",
 )
+_SEEN = (
+    "Go back to the seed and amounts that it was drawn with, or materialise the region anew from sampled_examples; a "
+    "champion that has seen the test is left out of the comparison where the YAML says `checks: {never_seen: warn}`"
+)
 TRAINING_CONVERGED = Check(
     "training_converged", "The training loss stayed a finite number and ended no higher than it began."
 )
@@ -49,6 +53,11 @@ NO_OVERFITTING = Check(
 )
 ENOUGH_STEPS = Check("enough_steps", f"The job trained for at least {training_curve.MIN_STEPS} steps.")
 
+NEVER_SEEN = Check(
+    "never_seen",
+    "No example of the test has trained the model, nor the champion that it is compared with.",
+    blocking=True,
+)
 ANSWERS_GIVEN = Check(
     "answers_given",
     "The fine-tuned model answers: few requests fail (`benchmark.max_failed`), few answers are unreadable "
@@ -142,6 +151,25 @@ def training_went_well(region: str, losses: pd.DataFrame, step: int | None = Non
             f"at least {training_curve.MIN_STEPS} are usual: raise n_epochs, lower batch_size or add examples",
         ),
     ]
+
+
+def never_seen(region: str, found: Mapping[str, int | None]) -> dg.AssetCheckResult:
+    """Judge whether models are judged by what they have seen.
+
+    Args:
+        region: Whose test it is.
+        found: Examples of the test that have trained a model, by its name; None where nobody noted its examples.
+    """
+    if seen := {model: n for model, n in found.items() if n}:
+        words = "; ".join(
+            f"{n} examples of the test have trained {model}, or belong to such" for model, n in seen.items()
+        )
+        return NEVER_SEEN.result(False, f"Region {region}: {words}. {_SEEN}.")
+    unknown = [model for model, n in found.items() if n is None]
+    if unknown:
+        words = f"what trained {' and '.join(unknown)} was not noted, so that nobody knows whether it has seen the test"
+        return NEVER_SEEN.result(False, f"Region {region}: {words}.", dg.AssetCheckSeverity.WARN)
+    return NEVER_SEEN.result(True, f"Region {region}: no example of the test has trained {' or '.join(found)}.")
 
 
 def answers_given(region: str, report: BenchmarkReport, limits: Benchmark) -> dg.AssetCheckResult:

@@ -20,7 +20,7 @@ from finetune_assets.pipeline.following.evaluations import Event, again_at, eval
 from finetune_assets.pipeline.following.jobs import follow, submissions
 from finetune_assets.pipeline.following.memory import Memory, Outage, learn
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
-from finetune_assets.provider.client import connect
+from finetune_assets.provider.client import asked_as, connect
 from finetune_assets.task import Task
 
 _TIMEOUT_S = 10
@@ -59,7 +59,7 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
         memory.tick += 1
         for gone in learn(instance, task, memory):
             context.log.warning(gone)
-        requests, events = list[dg.RunRequest](), list[Event]()
+        requests, events, elsewhere = list[dg.RunRequest](), list[Event](), ""
         if _provider_is_asked(memory):
             before = memory.model_copy(deep=True)
             try:
@@ -68,13 +68,14 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
                 requests = submissions(instance, client, task, memory)
                 events = follow(client, task, memory, until)
                 _answers(context, task, memory)
+                elsewhere = _elsewhere(memory, asked_as(client))
             except ProviderError as error:
                 memory, requests = before, []
                 _unreachable(context, memory, error)
         # Even where the provider does not answer: what has failed is told.
         to_evaluate, told = evaluations(instance, task, memory)
         requests, events = requests + to_evaluate, events + told
-        quiet = None if requests else _quiet(task, memory)
+        quiet = None if requests else f"{_quiet(task, memory)}{elsewhere}"
         return dg.SensorResult(requests, quiet, memory.model_dump_json(), asset_events=keep_results(context, events))
 
     return follow_jobs
@@ -136,6 +137,15 @@ def _in_flight(memory: Memory) -> str:
         "models being evaluated": memory.due,
     }
     return ", ".join(f"{name}: {len(part)}" for name, part in parts.items() if part) or "no jobs in flight"
+
+
+def _elsewhere(memory: Memory, here: str) -> str:
+    """Say whose jobs are not followed now."""
+    others = {region: job.provider for region, job in memory.open.items() if region not in memory.at(here)}
+    if not others:
+        return ""
+    named = ", ".join(sorted(set(others.values())))
+    return f"; {len(others)} of them at {named}, which the task does not name now: followed again when it does"
 
 
 def _when(moment: float) -> str:

@@ -19,7 +19,7 @@ from finetune_assets.pipeline.following.evaluations import Event, round_over
 from finetune_assets.pipeline.following.memory import Due, Memory, Submitted, Waiting
 from finetune_assets.pipeline.stage import FIRST_RUN, asset_key, run_tags
 from finetune_assets.provider import fine_tuning
-from finetune_assets.provider.client import Client
+from finetune_assets.provider.client import Client, asked_as
 from finetune_assets.provider.local_server import is_loopback
 from finetune_assets.task import Task
 
@@ -59,17 +59,19 @@ def follow(client: Client, task: Task, memory: Memory, until: float) -> list[Eve
 
 def _ask(client: Client, memory: Memory, until: float) -> dict[str, Answer]:
     """Return how jobs stand, by region: those that a webhook named, and all of them where the list is due."""
-    jobs = _ask_about_hinted(client, memory, until)
-    return jobs | _read_list(client, memory, until) if memory.list_is_due() else jobs
+    here = memory.at(asked_as(client))
+    jobs = _ask_about_hinted(client, here, until)
+    return jobs | _read_list(client, memory, here, until) if here and memory.list_is_due() else jobs
 
 
-def _ask_about_hinted(client: Client, memory: Memory, until: float) -> dict[str, Answer]:
+def _ask_about_hinted(client: Client, here: dict[str, Submitted], until: float) -> dict[str, Answer]:
     """Return the jobs that have really ended; of the others the list will tell."""
     jobs: dict[str, Answer] = {}
-    for region in memory.hinted()[:MAX_PROGRESS_PER_TICK]:
+    hinted = [region for region, submitted in here.items() if submitted.hinted]
+    for region in hinted[:MAX_PROGRESS_PER_TICK]:
         if time.monotonic() > until:
             break
-        submitted = memory.open[region]
+        submitted = here[region]
         submitted.hinted = False
         job = fine_tuning.look_up(client, submitted.job_id)
         if not isinstance(job, fine_tuning.Progress):
@@ -77,23 +79,23 @@ def _ask_about_hinted(client: Client, memory: Memory, until: float) -> dict[str,
     return jobs
 
 
-def _read_list(client: Client, memory: Memory, until: float) -> dict[str, Answer]:
+def _read_list(client: Client, memory: Memory, here: dict[str, Submitted], until: float) -> dict[str, Answer]:
     """Return the jobs of regions, as far as this tick reads the list; None is one that the provider has lost."""
-    wanted = {submitted.job_id for submitted in memory.open.values()}
+    wanted = {submitted.job_id for submitted in here.values()}
     listed = fine_tuning.find_jobs(client, wanted, after=memory.list_after, until=until)
     found = listed.ended | listed.standing
     jobs: dict[str, Answer] = {}
-    for region, submitted in memory.open.items():
+    for region, submitted in here.items():
         if submitted.job_id in found:
             submitted.sweep = memory.sweep
             jobs[region] = found[submitted.job_id]
     if listed.stopped_after is None:
-        missing = [region for region, submitted in memory.open.items() if submitted.sweep < memory.sweep]
+        missing = [region for region, submitted in here.items() if submitted.sweep < memory.sweep]
         for n_looked_up, region in enumerate(missing[:MAX_PROGRESS_PER_TICK]):
             if n_looked_up and time.monotonic() > until:
                 break
-            jobs[region] = fine_tuning.look_up(client, memory.open[region].job_id)
-            memory.open[region].sweep = memory.sweep
+            jobs[region] = fine_tuning.look_up(client, here[region].job_id)
+            here[region].sweep = memory.sweep
         memory.sweep += 1
         if not is_loopback(client.base_url.host):
             memory.rest()

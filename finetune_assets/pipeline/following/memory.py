@@ -17,7 +17,7 @@ from finetune_assets.pipeline.at_work import LAST, latest
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.shown.jobs_overview import KEY as WEBHOOKS
 from finetune_assets.pipeline.stage import asset_key
-from finetune_assets.pipeline.stages.assets import ATTEMPT
+from finetune_assets.pipeline.stages.assets import ATTEMPT, PROVIDER
 from finetune_assets.task import Task
 
 REMOTE_PACE_S = 30
@@ -39,6 +39,8 @@ class Submitted(BaseModel):
     """The progress reported last."""
     looked: int = 0
     """The tick in which its events were read last."""
+    provider: str = ""
+    """Whose job it is, as `asked_as` says it; "" where that was not kept yet."""
     hinted: bool = False
     """A webhook says that it has ended, and the provider has not been asked since."""
 
@@ -129,6 +131,10 @@ class Memory(BaseModel):
         for part in (self.open, self.waiting, self.due, self.gone):
             part.pop(region, None)
 
+    def at(self, provider: str) -> dict[str, Submitted]:
+        """Return the jobs of a provider; those of another one are followed again when the task names it again."""
+        return {region: job for region, job in self.open.items() if job.provider in ("", provider)}
+
 
 def learn(instance: dg.DagsterInstance, task: Task, memory: Memory) -> list[str]:
     """Read what was materialised and observed since the last tick; return what is to be said of regions that went."""
@@ -160,7 +166,8 @@ def _note(memory: Memory, record: dg.EventLogRecord) -> None:
     else:
         # A list that is read from its beginning will have what is learned now; one that is half read may not.
         sweep = memory.sweep - (memory.list_after is None)
-        memory.open[region] = Submitted(job_id=job_id, storage_id=record.storage_id, sweep=sweep)
+        provider = _said(made, PROVIDER) or ""
+        memory.open[region] = Submitted(job_id=job_id, storage_id=record.storage_id, sweep=sweep, provider=provider)
 
 
 def _part(instance: dg.DagsterInstance, task: Task, memory: Memory) -> list[str]:

@@ -38,16 +38,28 @@ from finetune_assets.pipeline.stages.evaluating import benchmark, calibrator
 from finetune_assets.pipeline.stages.human_feedback import keep_applied
 from finetune_assets.provider import azure_deployment, fine_tuning, losses, months, pricing
 from finetune_assets.provider.client import connect
-from finetune_assets.provider.files import UploadedFile, upload_once
+from finetune_assets.provider.files import content_hash, upload_once
 from finetune_assets.results.files import write_atomically, write_parquet
+from finetune_assets.results.records import (
+    FileWritten,
+    ProviderThen,
+    Submitted,
+    TaskThen,
+    Trained,
+    Uploaded,
+    Validated,
+    Written,
+)
 from finetune_assets.results.region import Region
+from finetune_assets.results.trained_on import note_trained
 from finetune_assets.task.sources import window_of
 from finetune_assets.training_file import jsonl, report, validation
 from finetune_assets.training_file.target import nearest_target
 
-Record = dict[str, Any]
 SOURCE_FILES = "source_files"
 """Metadata of `sampled_examples`: the version of the source's files that were read."""
+PROVIDER = "provider"
+"""Metadata of `finetune_job`: whose job it is, as `asked_as` says it."""
 SOURCE_ROWS = "source_rows"
 """And a hash of the region's own rows in them."""
 
@@ -172,11 +184,18 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
     built = {
         split: jsonl.build(filtered_qa, prompt, split, region.training_file(split)) for split in ("train", "validation")
     }
+    written = {
+        split: FileWritten(
+            file=f"{split}.jsonl",
+            n_examples=file.n_examples,
+            bytes=file.bytes,
+            sha256=content_hash(region.training_file(split)),
+        )
+        for split, file in built.items()
+    }
+    note_trained(region, filtered_qa, written["train"].sha256)
     return dg.MaterializeResult(
-        value={
-            split: {"file": f"{split}.jsonl", "n_examples": file.n_examples, "bytes": file.bytes}
-            for split, file in built.items()
-        },
+        value=Written(task=TaskThen.of(region.task), inputs={"filtered_qa": content_hash(filtered_qa.path)}, **written),
         metadata={
             "n_train": built["train"].n_examples,
             "n_validation": built["validation"].n_examples,
@@ -195,44 +214,60 @@ def training_jsonl(region: Region, filtered_qa: Table) -> Result:
 
 
 @stage(io="records", checks=[data_checks.VALID_FORMAT, data_checks.WITHIN_BUDGET])
-def validation_report(region: Region, training_jsonl: Record) -> Result:
+def validation_report(region: Region, training_jsonl: Written) -> Result:
     """Say what a provider would refuse in the files, what a reviewer should know, and what training will cost."""
+    training_jsonl.require_same_question(region)
     task, train = region.task, region.training_file("train")
     target = nearest_target(task.provider, task.base_model)
     found = validation.validate(train, region.training_file("validation"), target, task.method.type)
-    n_examples = training_jsonl["train"]["n_examples"]
+    n_examples = training_jsonl.train.n_examples
     estimate = spending.estimate(task, found.files[0].tokens_total, n_examples)
     compared = spending.against_retrieval(task, estimate, train, n_examples)
     preview = [example for _, example in islice(jsonl.lines(train), views.N_CHATS) if isinstance(example, dict)]
     sections = {"Fine-tuning or retrieval": model_views.comparison_section(compared)} if compared else {}
-    page = report.to_html(found, preview, spending.in_words(estimate), sections)
+    page = report.to_html(found, preview, str(estimate), sections)
     write_atomically(region.path("validation_report", ".html"), page.encode())
     return dg.MaterializeResult(
-        value=found.to_dict() | {"estimate": estimate} | ({"costs": compared.to_dict()} if compared else {}),
+        value=Validated(
+            task=TaskThen.of(task),
+            inputs=training_jsonl.hashes,
+            ok=found.ok,
+            files=found.to_dict()["files"],
+            estimate=estimate,
+            costs=compared.to_dict() if compared else None,
+        ),
         metadata={
             "errors": sum(sum(file.error_counts.values()) for file in found.files),
             "warnings": sum(sum(file.warning_counts.values()) for file in found.files),
             "findings": views.findings(found),
-            "tokens": estimate["tokens"],
-            "estimate": spending.in_words(estimate),
+            "tokens": estimate.tokens,
+            "estimate": str(estimate),
             "prices": model_views.prices(pricing.prices_of(task)),
             **model_views.fine_tuning_or_retrieval(task, compared),
             "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
         },
         check_results=[
             data_checks.valid_format(region.name, found),
-            data_checks.within_budget(region.name, estimate["cost_usd"], task.budget_of(region.name)),
+            data_checks.within_budget(region.name, estimate.cost_usd, task.budget_of(region.name)),
         ],
     )
 
 
 @stage(io="records", checks=[model_checks.BASE_MODEL_STAYS])
-def uploaded_file(region: Region, training_jsonl: Record, validation_report: Record) -> Result:  # noqa: ARG001
+def uploaded_file(region: Region, training_jsonl: Written, validation_report: Validated) -> Result:
     """Upload the files, once they are found valid; what the provider holds already is not sent again."""
+    training_jsonl.require_same_question(region)
+    validation_report.require_made_from(region, training_jsonl.hashes)
     client = connect(region.task.provider)
-    uploaded = {split: upload_once(client, region.training_file(split)) for split in training_jsonl}
+    uploaded = {split: upload_once(client, region.training_file(split)) for split in training_jsonl.hashes}
+    training_jsonl.require_made_from(region, {split: file.sha256 for split, file in uploaded.items()})
     return dg.MaterializeResult(
-        value={split: asdict(file) for split, file in uploaded.items()},
+        value=Uploaded(
+            task=TaskThen.of(region.task),
+            provider=ProviderThen.of(region.task, client),
+            inputs=training_jsonl.hashes,
+            **uploaded,
+        ),
         metadata={"files": views.table(pd.DataFrame([{"split": s} | asdict(file) for s, file in uploaded.items()]))},
         check_results=[model_checks.base_model_stays(region.name, client, region.task)],
     )
@@ -250,16 +285,20 @@ ATTEMPT = "attempt"
 
 
 @stage(io="records")
-def finetune_job(region: Region, uploaded_file: Record, validation_report: Record, choice: JobChoice) -> Result:
+def finetune_job(region: Region, uploaded_file: Uploaded, validation_report: Validated, choice: JobChoice) -> Result:
     """Submit the job once. The run does not wait for it: the sensor follows it and has it evaluated."""
     task = region.task
     client = connect(task.provider)
-    uploaded = {split: UploadedFile(**file) for split, file in uploaded_file.items()}
-    expected = validation_report["estimate"]["cost_usd"]
-    request = job_request(
-        task, region.name, uploaded, region.run_id if choice.train_again else "", estimate_usd=expected
-    )
+    uploaded_file.require_same_question(region)
+    uploaded_file.require_same_provider(region, client)
+    expected, attempt = validation_report.estimate.cost_usd, region.run_id if choice.train_again else ""
+    request = job_request(task, region.name, uploaded_file.files, attempt, estimate_usd=expected)
     within_month = partial(months.require_within_month, client, task, expected, time.time())
+    facts: dict[str, Any] = {
+        "task": TaskThen.of(task),
+        "provider": uploaded_file.provider,
+        "fingerprint": request.fingerprint,
+    }
     try:
         found = fine_tuning.adopt(client, request, choice.adopt) if choice.adopt else None
         found = found or fine_tuning.submit_once(client, request, task.max_open_jobs, within_month)
@@ -267,17 +306,29 @@ def finetune_job(region: Region, uploaded_file: Record, validation_report: Recor
         # The run ends well, and the sensor asks for another one when a place is free: no process waits for hours.
         waits = {"status": "waiting", "fingerprint": request.fingerprint}
         return dg.MaterializeResult(
-            value=waits | {"job_id": None, "request": request.to_dict()},
+            value=Submitted(inputs=uploaded_file.inputs, status="waiting", request=request.to_dict(), **facts),
             metadata={**waits, ATTEMPT: request.attempt, "why": f"{full}; the sensor submits it when a place is free"},
         )
-    facts = {"job_id": found.job.id, "fingerprint": request.fingerprint, "reused": found.reused}
+    # What an adopted job was trained on is known to its provider alone.
+    ours = not choice.adopt or found.job.training_file == uploaded_file.train.id
+    submitted = Submitted(
+        inputs=uploaded_file.inputs if ours else {},
+        job_id=found.job.id,
+        reused=found.reused,
+        status=found.job.status,
+        request=request.to_dict(),
+        **facts,
+    )
     return dg.MaterializeResult(
-        value=facts | {"status": found.job.status, "request": request.to_dict()},
+        value=submitted,
         metadata={
-            **facts,
+            "job_id": found.job.id,
+            "fingerprint": request.fingerprint,
+            "reused": found.reused,
+            PROVIDER: submitted.provider.address,
             "status": found.job.status,
             "job": dg.MetadataValue.url(fine_tuning.job_url(client, found.job.id)),
-            "estimate": spending.in_words(validation_report["estimate"]),
+            "estimate": str(validation_report.estimate),
             **({"notes": " ".join(found.notes)} if found.notes else {}),
         },
     )
@@ -302,13 +353,14 @@ class ModelChoice(dg.Config):
         model_checks.MODEL_STAYS,
     ],
 )
-def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -> Result:
+def finetuned_model(region: Region, finetune_job: Submitted, choice: ModelChoice) -> Result:
     """Take the model that the job made, or one of its checkpoints, and show how its loss fell."""
-    task = region.task
+    task = finetune_job.task.applied_to(region.task)
     client = connect(task.provider)
-    if finetune_job["job_id"] is None:
+    if finetune_job.job_id is None:
         return observation(region, "finetuned_model", "its job waits for a free place; the sensor goes on with it")
-    job = fine_tuning.retrieve(client, finetune_job["job_id"])
+    finetune_job.require_same_provider(region, client)
+    job = fine_tuning.retrieve(client, finetune_job.job_id)
     verdict = model_checks.job_succeeded(region.name, job)
     if not verdict.passed:
         still_open = job.status not in fine_tuning.ENDED
@@ -332,7 +384,14 @@ def finetuned_model(region: Region, finetune_job: Record, choice: ModelChoice) -
     hyperparameters = job.hyperparameters.model_dump() if job.hyperparameters else {}
     submitted = datetime.fromtimestamp(job.created_at, UTC).isoformat(timespec="seconds")
     return dg.MaterializeResult(
-        value=facts | {"hyperparameters": hyperparameters, "submitted_at": submitted},
+        value=Trained(
+            task=finetune_job.task,
+            provider=finetune_job.provider,
+            inputs=finetune_job.inputs,
+            hyperparameters=hyperparameters,
+            submitted_at=submitted,
+            **facts,
+        ),
         metadata={
             **{name: value for name, value in facts.items() if value is not None},
             **({"deployment": dg.MetadataValue.md(served.note)} if served.note else {}),

@@ -23,6 +23,7 @@ from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import in_use
 from finetune_assets.results.files import write_atomically
+from finetune_assets.results.records import Calibrated, Judged, Trained, require_same_model
 from finetune_assets.results.region import Region
 from finetune_assets.results.standing import standing
 from finetune_assets.task import Task
@@ -39,9 +40,7 @@ class PromotionChoice(dg.Config):
 
 
 @stage(io="records", checks=[PROMOTED, EVALUATED, use_checks.PROMISE_STANDS, use_checks.NOT_DRIFTED])
-def champion(
-    region: Region, finetuned_model: dict[str, Any], calibrator: dict[str, Any], choice: PromotionChoice
-) -> Result:
+def champion(region: Region, finetuned_model: Trained, calibrator: Calibrated, choice: PromotionChoice) -> Result:
     """Let the newest model answer for the region if its checks and, where asked for, a person agree; keep the history.
 
     To approve, materialise this asset with `approved_by` in the launchpad; to go back, with `roll_back_to`.
@@ -51,12 +50,13 @@ def champion(
     if choice.roll_back_to:
         after = promotion.roll_back(before, choice.roll_back_to, now, choice.approved_by)
     else:
+        require_same_model(region, finetuned_model, calibrator, Judged.of(region))
         benchmark = orjson.loads(region.path("benchmark", ".json").read_bytes())
-        newest = _newest(task, finetuned_model, benchmark, calibrator, now)
+        newest = _newest(finetuned_model, benchmark, calibrator, now)
         reasons = promotion_policy.judge(
             task.policy,
             benchmark,
-            calibrator["report"],
+            calibrator.report,
             Counted(before.attempt(newest.model), tuple(_of_other_regions(region))),
             limits=(task.benchmark.max_failed, task.benchmark.max_unreadable),
             ignored=_ignored(task),
@@ -65,8 +65,8 @@ def champion(
         after = promotion.consider(
             before, newest, reasons, needs_approval=needs_approval, approved_by=choice.approved_by
         )
-    evaluated = EVALUATED.result(True, f"Region {region.name}: {finetuned_model['model']} was evaluated.")
-    add_to_page(region, "promotion", sections.promotion(after, finetuned_model["model"]))
+    evaluated = EVALUATED.result(True, f"Region {region.name}: {finetuned_model.model} was evaluated.")
+    add_to_page(region, "promotion", sections.promotion(after, finetuned_model.model))
     return dg.MaterializeResult(
         value=after.to_dict(),
         metadata=_metadata(after),
@@ -96,25 +96,27 @@ def _of_other_regions(region: Region) -> Iterator[float]:
         yield promotion_policy.raised(promotion_policy.gain_p(report, _ignored(region.task)), attempt)
 
 
-def _newest(
-    task: Task, model: dict[str, Any], benchmark: dict[str, Any], calibrator: dict[str, Any], now: str
-) -> Champion:
+def _newest(model: Trained, benchmark: dict[str, Any], calibrator: Calibrated, now: str) -> Champion:
     """Put together what the use of a region's newest model needs, from the records of its stages."""
     return Champion(
-        model=model["model"],
-        provider=task.provider,
-        base_model=model["base_model"],
-        job_id=model["job_id"],
-        calibrator=calibrator["calibrator"],
-        task_fingerprint=calibrator["task_fingerprint"],
+        model=model.model,
+        provider=model.provider.name,
+        base_model=model.base_model,
+        job_id=model.job_id,
+        calibrator=calibrator.calibrator,
+        task_fingerprint=calibrator.task_fingerprint,
         metric=benchmark["primary"],
         value=benchmark["fine_tuned"]["metrics"][benchmark["primary"]],
         n_test=benchmark["n"],
         since=now,
         way="checks",
-        trained_at=model.get("submitted_at"),
-        rule=calibrator.get("rule"),
-        reference=calibrator.get("reference"),
+        trained_at=model.submitted_at,
+        rule=calibrator.rule,
+        reference=calibrator.reference,
+        address=model.provider.address,
+        prompt=model.task.prompt.model_dump(mode="json"),
+        answer=model.task.answer.model_dump(mode="json"),
+        trained_on=model.inputs.get("train"),
         best=_is_best(benchmark),
     )
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 from upath import UPath
 
-from finetune_assets.asking.predictions import ask_models
+from finetune_assets.asking.predictions import Asked, ask_models
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.benchmark.forgetting import Forgetting, forgetting, general_questions
 from finetune_assets.evaluation.prediction import Role
@@ -40,11 +40,12 @@ def forgotten(client: Client, region: Region, fine_tuned: str, cache: AnswerCach
         ("other regions", task, _of_other_regions(region, n)),
         ("general questions", general, general_questions().head(n)),
     ]
-    models: dict[Role, str] = {"base": task.base_model, "fine_tuned": fine_tuned}
     found = []
     for of, how, examples in asked:
         if len(examples):
-            answers = ask_models(client, how, examples, models, cache, dg.get_dagster_logger().info)
+            named: dict[Role, str] = {"base": task.base_model, "fine_tuned": fine_tuned}
+            models: dict[Role, Asked] = {role: Asked(model, how) for role, model in named.items()}
+            answers = ask_models(client, models, examples, cache, dg.get_dagster_logger().info)
             found.append(forgetting(of, answers, how.answer))
     return [one for one in found if one]
 

@@ -16,6 +16,7 @@ from finetune_assets.pipeline.following.jobs import MAX_PROGRESS_PER_TICK
 from finetune_assets.pipeline.following.memory import REMOTE_PACE_S, Memory, Outage
 from finetune_assets.pipeline.shown.jobs_overview import KEY as JOBS_KEY
 from finetune_assets.pipeline.stages.assets import ATTEMPT
+from finetune_assets.provider.client import asked_as
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
@@ -42,9 +43,9 @@ def task(provider: ScriptedProvider) -> Task:
     return make_task(provider=provider.base_url, regions=["mono", "poly"])
 
 
-def submit(instance: dg.DagsterInstance, region: str, job_id: str) -> int:
+def submit(instance: dg.DagsterInstance, region: str, job_id: str, **facts: str) -> int:
     """Materialise `finetune_job` as a run would, and return the storage id of the event."""
-    event = dg.AssetMaterialization(JOB_KEY, partition=region, metadata={"job_id": job_id})
+    event = dg.AssetMaterialization(JOB_KEY, partition=region, metadata={"job_id": job_id, **facts})
     instance.report_runless_asset_event(event)
     return instance.fetch_materializations(JOB_KEY, limit=1).records[0].storage_id
 
@@ -458,3 +459,16 @@ def test_a_region_that_the_task_no_longer_has_is_left_alone(
     result = tick(make_task(provider=provider.base_url, regions=["mono"]), instance)
 
     assert not result.run_requests
+
+
+def test_a_job_at_another_provider_is_followed_again_when_the_task_names_it_again(
+    task: Task, provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    provider.add_job("ftjob-1", "succeeded")
+    submit(instance, "mono", "ftjob-1", provider=asked_as(provider.client()))
+    with scripted_provider() as other:
+        away = tick(task.model_copy(update={"provider": other.base_url}), instance)
+    assert not away.run_requests and not away.asset_events
+    assert f"1 of them at {provider.base_url}/, which the task does not name now" in str(away.skip_reason)
+    [request] = tick(task, instance, away.cursor).run_requests or []
+    assert request.partition_key == "mono"

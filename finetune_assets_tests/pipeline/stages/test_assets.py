@@ -300,6 +300,6 @@ def test_a_job_without_a_model_materialises_none_and_says_why(
 def test_the_report_on_disk_is_the_published_shape(finished: Finished) -> None:
     train, held_back = (finished.project.output("training_jsonl", f"/{s}.jsonl") for s in ("train", "validation"))
     report = json.loads(finished.project.output("validation_report", ".json").read_text())
-    estimate = report.pop("estimate")
-    assert report == validation.validate(train, held_back, LOCAL).to_dict()
+    estimate = report["estimate"]
+    assert {name: report[name] for name in ("ok", "files")} == validation.validate(train, held_back, LOCAL).to_dict()
     assert estimate == {"tokens": report["files"][0]["tokens"]["total"], "epochs": 8, "cost_usd": None}

@@ -10,10 +10,12 @@ from upath import UPath
 
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.results.files import write_json
+from finetune_assets.results.records import Calibrated, Judged
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.results.standing import standing
 from finetune_assets_tests.evaluation.predictions import predictions
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words
+from finetune_assets_tests.results.made import trained_as
 
 BASE = {"better": 0.5, "inconclusive": 0.85}
 """How often the base model is right, where the fine-tuned one is in 85 of 100."""
@@ -22,14 +24,24 @@ BASE = {"better": 0.5, "inconclusive": 0.85}
 def evaluated(project: Project, model: str, outcome: str = "better", slope: float = 1.0) -> None:
     """Leave what the stages before leave of a model."""
     verdict = "these are the numbers"
+    trained = trained_as(project.task, model)
+    origin: dict[str, Any] = {"task": trained.task, "provider": trained.provider, "inputs": trained.inputs}
+    judged = Judged(model=model, job_id=trained.job_id, **origin)
+    calibrated = Calibrated(
+        model=model,
+        job_id=trained.job_id,
+        calibrator={"method": "platt", "model": model, "slope": slope},
+        report={"outcome": "better", "verdict": verdict},
+        rule=None,
+        use=None,
+        task_fingerprint=trained.task.fingerprint,
+        **origin,
+    )
+    report = compare(predictions(base=BASE[outcome])).to_dict()
     made = {
-        "finetuned_model": {"model": model, "base_model": "base", "job_id": f"job of {model}"},
-        "benchmark": compare(predictions(base=BASE[outcome])).to_dict() | {"verdict": verdict},
-        "calibrator": {
-            "calibrator": {"method": "platt", "model": model, "slope": slope},
-            "report": {"outcome": "better", "verdict": verdict},
-            "task_fingerprint": "f",
-        },
+        "finetuned_model": trained.model_dump(mode="json"),
+        "benchmark": report | {"verdict": verdict, "judged": judged.model_dump(mode="json")},
+        "calibrator": calibrated.model_dump(mode="json"),
     }
     for stage, record in made.items():
         write_json(UPath(project.output(stage, ".json")), record)

@@ -19,9 +19,9 @@ from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.offers import ReviewItem, offer
 from finetune_assets.feedback.store.usage import count
 from finetune_assets.pipeline.following.use_watch import use_sensor
-from finetune_assets.pipeline.io_manager import write_json, write_parquet
 from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.stages.in_use import judged, reference
+from finetune_assets.results.files import write_json, write_parquet
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets_tests.feedback.store.builders import judges_blind
 from finetune_assets_tests.feedback.store.test_in_use import ask

@@ -13,8 +13,10 @@ from upath import UPath
 
 from finetune_assets.pipeline.following.job_sensor import job_sensor
 from finetune_assets.pipeline.stage import EVALUATE
+from finetune_assets.provider.client import asked_as
 from finetune_assets.results.files import write_json
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task
+from finetune_assets_tests.results.made import uploaded_as, validated_as
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
 
 UPLOADED = {"id": "file-1", "sha256": "0" * 64, "bytes": 2, "reused": False}
@@ -35,11 +37,11 @@ def project(provider: ScriptedProvider, tmp_path: Path) -> Iterator[Project]:
     provider.add_job("ftjob-elsewhere", "running")
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(make_task(provider=provider.base_url, max_open_jobs=1), tmp_path, instance)
-        for stage, record in (
-            ("uploaded_file", {"train": UPLOADED, "validation": UPLOADED}),
-            ("validation_report", {"estimate": {"tokens": 1, "epochs": 1, "cost_usd": 0.0}}),
+        for made in (
+            uploaded_as(project.task, UPLOADED, asked_as(provider.client())),
+            validated_as(project.task),
         ):
-            write_json(UPath(project.output(stage, ".json")), record)
+            write_json(UPath(project.output(made.stage, ".json")), made.model_dump(mode="json"))
         yield project
 
 
