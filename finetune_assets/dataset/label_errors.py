@@ -20,6 +20,7 @@ import pandas as pd
 from finetune_assets.dataset import images
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.table import Table
+from finetune_assets.dataset.teaching_order import teaching_order
 from finetune_assets.errors import ImageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _FOLDS = 5
 _MAX_CHANCE = 0.1
 _MAX_COMPONENTS = 64
 _EXAMPLES_PER_COMPONENT = 8
+_UNLEARNED = ["example_id", "likely", "chance", "place"]
 _COLUMNS = ["example_id", "split", "question", "answer", "image", "image_sha256", "group"]
 
 
@@ -48,8 +50,9 @@ class LabelErrors:
     """How well the classifier tells the answers apart, cross-validated; for several answers the mean over them."""
     suspects: pd.DataFrame
     """Suspect labels of all splits, the least likely first: row, example_id, split, answer, likely, chance, image."""
-    unlearned: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["example_id", "likely", "chance"]))
-    """What is likely for each training example, by a classifier that did not learn it, and the chance of it."""
+    unlearned: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=_UNLEARNED))
+    """What is likely for each training example, by a classifier that did not learn it, the chance of it, and its place
+    among those to be reviewed first (`teaching_order`), or -1."""
 
     def without(self, decided: np.ndarray) -> LabelErrors:
         """Leave out the rows that a reviewer decided, given for each row whether that is so, [n]."""
@@ -101,6 +104,7 @@ def find_label_errors(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray
                 "example_id": examples["example_id"].to_numpy()[training],
                 "likely": [answers[place] for place in chances[training].argmax(1)],
                 "chance": chances[training].max(1),
+                "place": teaching_order(features[training], 1 - chances[training].max(1)),
             }
         ),
     )

@@ -16,6 +16,7 @@ from finetune_assets.feedback.store.judging import IN_USE, meaning
 from finetune_assets.feedback.store.schema import items
 from finetune_assets.task import HELD_OUT, SPLITS
 
+_LAST_PLACE = 1_000_000
 _OF_MODEL = ("model", "model_answer", "probability", "base_answer", "champion_answer", "certainty", "disagreement")
 
 
@@ -56,6 +57,8 @@ class ModelAnswer:
     """Calibrated, that the answer is right."""
     base_answer: str | None = None
     champion_answer: str | None = None
+    place: int | None = None
+    """From 0, where it is to be reviewed before all that are merely uncertain; stored as its certainty alone."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def model_answer(row: RowMapping) -> ModelAnswer | None:
     if row["model"] is None:
         return None
     columns = {"answer": "model_answer"}
-    return ModelAnswer(**{field.name: row[columns.get(field.name, field.name)] for field in fields(ModelAnswer)})
+    stored = (field.name for field in fields(ModelAnswer) if field.name != "place")
+    return ModelAnswer(**{name: row[columns.get(name, name)] for name in stored})
 
 
 def _in_region(task: str, region: str, *further: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -188,6 +192,7 @@ def _said(answer: ModelAnswer) -> dict[str, Any]:
         "probability": answer.probability,
         "base_answer": answer.base_answer,
         "champion_answer": answer.champion_answer,
+        "place": answer.place,
     }
 
 
@@ -195,6 +200,8 @@ def _ranks(row: Mapping[str, Any]) -> dict[str, float | None]:
     """Where the item stands in the queues that the model's answer puts in order."""
     probability, binary = row["probability"], row["kind"] == "binary"
     certainty = None if probability is None else abs(probability - 0.5) if binary else probability
+    if row.get("place") is not None:
+        certainty = row["place"] - _LAST_PLACE
     return {"certainty": certainty, "disagreement": _disagreement(row)}
 
 

@@ -60,7 +60,7 @@ items = Table(
     Column("probability", DOUBLE_PRECISION),
     Column("base_answer", Text),
     Column("champion_answer", Text),
-    # 0 where the model is least certain; NULL where it has said nothing.
+    # 0 where the model is least certain, below 0 of those to be reviewed first; NULL where it has said nothing.
     Column("certainty", DOUBLE_PRECISION),
     # How strongly a model denies the label; NULL where none does.
     Column("disagreement", DOUBLE_PRECISION),

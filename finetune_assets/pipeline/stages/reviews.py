@@ -153,7 +153,11 @@ def _unlearned(found: LabelErrors) -> Iterator[ModelAnswer]:
 
     for row in records(found.unlearned):
         yield ModelAnswer(
-            example_id=row["example_id"], model=UNLEARNED, answer=row["likely"], probability=float(row["chance"])
+            example_id=row["example_id"],
+            model=UNLEARNED,
+            answer=row["likely"],
+            probability=float(row["chance"]),
+            place=int(row["place"]) if row["place"] >= 0 else None,
         )
 
 

@@ -48,6 +48,14 @@ def test_uncertain_begins_with_the_least_probable_of_several_options(db: Feedbac
     assert takes(db, "uncertain") == "c b a"
 
 
+def test_uncertain_begins_with_what_was_chosen_to_be_unlike_each_other(db: FeedbackDatabase) -> None:
+    offer_names(db, "a b c d")
+    told = {"a": (0.9, 1), "b": (0.5, None), "c": (0.8, 0), "d": (0.6, None)}
+    said = [ModelAnswer(example_id=k, model="m", answer="Yes", probability=p, place=n) for k, (p, n) in told.items()]
+    offer_answers(db, TASK, REGION, said)
+    assert takes(db, "uncertain") == "c a b d"
+
+
 def test_disagreement_begins_with_the_most_certain_model(db: FeedbackDatabase) -> None:
     offer_items(db, item("a"), item("b"), item("c", label="No"), item("d"))
     answered(db, a=0.6, b=0.9, c=0.99)

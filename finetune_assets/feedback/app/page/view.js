@@ -2,7 +2,7 @@
 
 export const QUEUES = {
   doubtful: ["Doubtful", "Labels that wait in quarantine until somebody decides"],
-  uncertain: ["Uncertain", "Training examples of which a model that did not learn them is least certain"],
+  uncertain: ["Uncertain", "Training examples of which a model that did not learn them is least certain, first some that are unlike each other"],
   disagreement: ["Disagreement", "Training examples whose label a model that did not learn them denies"],
   audit: ["Audit", "A random sample of the examples that judge the models; you see neither label nor model"],
   contested: ["Contested", "Held-out examples whose label some candidate denies; you see neither label nor model"],
