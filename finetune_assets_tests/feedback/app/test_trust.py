@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Route, expect
 
+from finetune_assets.feedback.store.browse import find_item
 from finetune_assets.feedback.store.decisions import waiting
 from finetune_assets.feedback.store.events import history
+from finetune_assets.feedback.store.in_use import decision_on, item_id, lay_before_people
+from finetune_assets.feedback.store.judging import IN_USE
+from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem
 from finetune_assets.feedback.store.queues import LEASE_SECONDS, release, take
 from finetune_assets_tests.feedback.app.feedback_process import (
     GUIDELINES,
@@ -98,6 +102,29 @@ def test_nothing_of_a_model_is_on_the_page_or_in_the_network_before_a_blind_judg
     decision = app.decided("exam")[name]
     assert (decision.answer, decision.blind, decision.queue) == ("No", True, "audit")
     assert all(event.shown["blind"] for event in history(app.db, TASK, "exam", name))
+
+
+def test_a_question_asked_in_use_is_answered_without_a_word_of_the_model(app: FeedbackProcess, ann: Reviewer) -> None:
+    app.offer("asked")
+    picture = find_item(app.db, TASK, "asked", "asked-000")[0].image
+    item = ReviewItem(
+        task=TASK, region="asked", example_id=item_id("one"), content="one", split=IN_USE, question="Is it cracked?",
+        image=picture, kind="binary", options=("Yes", "No"),
+    )  # fmt: skip
+    said = ModelAnswer(example_id=item.example_id, model="ft:m", answer="No", probability=0.87)
+    lay_before_people(app.db, item, said, given=False)
+    page = ann.context.new_page()
+    bodies: list[bytes] = []
+    page.on("response", lambda answer: bodies.append(answer.body()) if "/review/" in answer.url else None)
+    page.goto(f"/?place={TASK}/asked&queue=in_use")
+    page.wait_for_selector(READY)
+    expect(page.locator("#queues")).to_contain_text("Asked")
+    assert shown(page) == item.example_id and "Is it cracked?" in page.locator("#question").inner_text()
+    page.keyboard.press("1")
+    settle(page)
+    assert not any(secret in body for body in bodies for secret in (b"ft:m", b"0.87"))
+    decided = decision_on(app.db, TASK, "asked", "one")
+    assert decided is not None and (decided.answer, decided.reviewers, decided.blind) == ("Yes", ("ann",), True)
 
 
 def test_pressing_accept_everywhere_changes_no_held_out_label(
