@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo ui test check bench docs clean
+.PHONY: demo ui test check bench docs locks clean
 
 demo: $(READY)
 	@$(BIN)/finetune-assets demo
@@ -28,6 +28,9 @@ docs: $(READY)
 
 bench: $(READY)
 	@for claim in benchmarks/[a-z]*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
+
+locks: $(READY)
+	@$(BIN)/python locks/write.py
 
 clean:
 	rm -rf .venv var data/outputs
