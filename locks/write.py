@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -80,12 +81,13 @@ def extras() -> list[str]:
 def licence(name: str) -> str:
     """Say under which licence a package is, as its own metadata say."""
     try:
-        said = metadata(name)
+        said: Any = metadata(name)
     except PackageNotFoundError:
         return next(licence for start, licence in _ELSEWHERE.items() if name.startswith(start))
     if expression := said.get("License-Expression"):
         return expression
-    classified = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier", []) if line.startswith("License")]
+    classes: list[str] = said.get_all("Classifier") or []
+    classified = [line.rpartition(" :: ")[2] for line in classes if line.startswith("License")]
     named = " AND ".join(_NAMES.get(one, one) for one in classified if one != "OSI Approved")
     return named or (said.get("License") or "see its files").splitlines()[0].strip()
 
