@@ -22,7 +22,17 @@ from fastapi.security import HTTPBearer
 from finetune_assets import __version__, connections
 from finetune_assets.running import announced, home_id, listen
 from finetune_assets.server import base_models, proofs
-from finetune_assets.server.api import api_page, batches, chat, error_answers, files, fine_tuning, models, uploads
+from finetune_assets.server.api import (
+    api_page,
+    batches,
+    chat,
+    completions,
+    error_answers,
+    files,
+    fine_tuning,
+    models,
+    uploads,
+)
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.gate import Gate
 from finetune_assets.server.api.metrics import CONTENT_TYPE, Measured, Metrics
@@ -58,9 +68,9 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
     """
     services, metrics = Services(home, jobs=jobs), Metrics()
     vllm = Vllm(vllm_url, key_from_environment()) if vllm_url else None
-    completions = Completions(services, metrics, vllm)
+    answering = Completions(services, metrics, vllm)
     keys, places = Keys(home, api_key(home).value), Places()
-    runner = BatchRunner(services, completions, keys, places)
+    runner = BatchRunner(services, answering, keys, places)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +93,7 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
         redoc_url=None,
         generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}".lower().replace("-", "_"),
     )
-    app.state.services, app.state.completions, app.state.batch_runner = services, completions, runner
+    app.state.services, app.state.completions, app.state.batch_runner = services, answering, runner
     # The gate looks at the key; this says so in the description of the API.
     bearer = [Security(HTTPBearer(auto_error=False, description="The server said at its start where its key is."))]
     for name, part in _PARTS.items():
@@ -176,7 +186,8 @@ class _Server(uvicorn.Server):
 
 
 _PARTS: dict[str, Any] = {
-    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Models": models, "Chat": chat, "Batches": batches,
+    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Models": models, "Chat": chat,
+    "Completions": completions, "Batches": batches,
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ SCOPES = {
 }
 _WINDOW_SECONDS = 60.0
 _NEEDED = (
-    (re.compile(r"/v1/(chat|batches)\b"), ("chat",)),
+    (re.compile(r"/v1/(chat|completions|batches)\b"), ("chat",)),
     (re.compile(r"/v1/(files|uploads)(/|$)"), ("chat", "train")),
 )
 """Scopes of which one is needed to change something under a path; elsewhere, `train`."""
@@ -106,7 +106,7 @@ class Keys:
 
     def note(self, key: Key, method: str, path: str, status: int, request_id: str) -> None:
         """Add a line to the audit log if the request changed something, or was not within the key's scopes."""
-        if (method in _LOOKING or path == "/v1/chat/completions") and status != 403:
+        if (method in _LOOKING or path in ("/v1/chat/completions", "/v1/completions")) and status != 403:
             return
         said = {"at": int(time.time()), "key": key.name, "method": method, "path": path[:500], "status": status}
         line = json.dumps(said | {"request_id": request_id}) + "\n"

@@ -45,6 +45,8 @@ class BodyLimits:
     """Lists and objects inside each other."""
 
 
+ASKING = ("/v1/chat/completions", "/v1/completions")
+"""Where models are asked."""
 CHAT = BodyLimits(bytes=64 << 20, values=50_000, members=1100, depth=64)
 """Conversations: up to 500 images, and schemas of thousands of properties."""
 OTHER = BodyLimits(bytes=1 << 20, values=10_000, members=100, depth=32)
@@ -52,7 +54,7 @@ OTHER = BodyLimits(bytes=1 << 20, values=10_000, members=100, depth=32)
 
 def limits_of(path: str) -> BodyLimits:
     """Say what a route takes."""
-    return CHAT if path == "/v1/chat/completions" else OTHER
+    return CHAT if path in ASKING else OTHER
 
 
 def parse(body: bytes, limits: BodyLimits) -> Any:

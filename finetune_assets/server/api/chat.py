@@ -37,16 +37,16 @@ async def create(
 ) -> ChatCompletion | StreamingResponse:
     """Complete a conversation; with `stream`, as server-sent events whose last is `[DONE]`."""
     if not body.stream:
-        return await _unless_gone(request, completions.complete(body, asker))
+        return await unless_gone(request, completions.complete(body, asker))
     chunks = completions.stream(body, asker)
     # What is wrong with the request shows before the first chunk, while the answer can still have a status of its own.
-    first = await _unless_gone(request, anext(chunks))
+    first = await unless_gone(request, anext(chunks))
     return StreamingResponse(
         _events(first, chunks), media_type="text/event-stream", headers={"cache-control": "no-cache"}
     )
 
 
-async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
+async def unless_gone(request: Request, work: Awaitable[Result]) -> Result:
     """Do the work unless the client closes the connection before it is done."""
     doing, gone = asyncio.ensure_future(work), asyncio.create_task(_disconnected(request))
     try:

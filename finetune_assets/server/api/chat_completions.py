@@ -61,6 +61,24 @@ class Completions:
         await self._count(completion.usage, asker)
         return completion
 
+    async def texts(self, requests: list[GenerationRequest], model: str, asker: Account) -> list[Generation]:
+        """Go on with several texts at once."""
+        engine = await self._started_engine()
+        futures = [self._opened(engine.submit(request)) for request in requests]
+        try:
+            generations = [await self._result(future, model) for future in futures]
+        finally:
+            for future in futures:
+                self._close(future)
+        for generation in generations:
+            self._metrics.count_generation(generation)
+        await self._spend(generations, asker)
+        return generations
+
+    async def find(self, name: str, asker: Account) -> FoundModel:
+        """Look a model up for who has tokens left."""
+        return await asyncio.to_thread(self._affordable, name, asker)
+
     async def stream(self, body: ChatBody, asker: Account) -> AsyncGenerator[ChatCompletionChunk]:
         """Answer piece by piece. What is wrong with the request is raised before the first chunk."""
         model = await asyncio.to_thread(self._checked, body, asker)
@@ -82,9 +100,7 @@ class Completions:
         finally:
             self._close(future)
         self._metrics.count_generation(generation)
-        if asker.tokens is not None:
-            used = generation.prompt_tokens + generation.completion_tokens
-            await asyncio.to_thread(self._served.usage.spend, asker, used)
+        await self._spend([generation], asker)
         for chunk in chunks.closing(generation):
             yield chunk
 
@@ -98,14 +114,22 @@ class Completions:
         if usage is not None and asker.tokens is not None:
             await asyncio.to_thread(self._served.usage.spend, asker, usage.total_tokens)
 
+    async def _spend(self, generations: list[Generation], asker: Account) -> None:
+        if asker.tokens is not None:
+            used = sum(generation.prompt_tokens + generation.completion_tokens for generation in generations)
+            await asyncio.to_thread(self._served.usage.spend, asker, used)
+
     def _checked(self, body: ChatBody, asker: Account) -> FoundModel:
         check(body)
+        return self._affordable(body.model, asker)
+
+    def _affordable(self, name: str, asker: Account) -> FoundModel:
         if asker.tokens is not None:
             try:
                 self._served.usage.check(asker, "tokens")
             except QuotaError as error:
                 raise quota_refusal(error) from None
-        return self._find(body.model)
+        return self._find(name)
 
     def _find(self, name: str) -> FoundModel:
         try:
@@ -131,6 +155,9 @@ class Completions:
         else:
             future = engine.submit(request, tell)
             future.add_done_callback(lambda _: tell(None))
+        return self._opened(future)
+
+    def _opened(self, future: Future[Generation]) -> Future[Generation]:
         self._open.add(future)
         self._metrics.completions_in_flight.inc()
         return future

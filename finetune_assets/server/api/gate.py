@@ -11,7 +11,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finetune_assets.server.api.body_shape import limits_of
+from finetune_assets.server.api.body_shape import ASKING, limits_of
 from finetune_assets.server.api.places import Kind, Places, weight
 from finetune_assets.server.api.wire import ASKER, ApiError, quota_refusal
 from finetune_assets.server.database.usage import Account, QuotaError, Usage, What, seconds_left_of_day
@@ -158,7 +158,7 @@ class Gate:
 def _quotas_of(method: str, path: str) -> tuple[What, ...]:
     if method != "POST":
         return ()
-    if path == "/v1/chat/completions":
+    if path in ASKING:
         return ("tokens",)
     if path == "/v1/fine_tuning/jobs":
         return ("jobs",)
@@ -166,7 +166,7 @@ def _quotas_of(method: str, path: str) -> tuple[What, ...]:
 
 
 def _kind(scope: Scope) -> Kind:
-    if scope["path"] == "/v1/chat/completions":
+    if scope["path"] in ASKING:
         return "asking"
     return "looking" if scope["method"] in ("GET", "HEAD") else "changing"
 

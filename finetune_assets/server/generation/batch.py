@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -107,7 +108,8 @@ class Batch:
     def add(self, completion: Completion) -> None:
         """Queue a request."""
         self._open.append(completion)
-        self._prefill.add(Reading(completion, completion.answers))
+        if completion.growing:
+            self._prefill.add(Reading(completion, completion.answers))
 
     def fail_all(self, error: Exception) -> None:
         """End everything that is under way."""
@@ -121,10 +123,24 @@ class Batch:
         Args:
             set_threads: called before each run of the model with the number of its tokens.
         """
+        unscored = [completion for completion in self._open if completion.unscored and not completion.over][:1]
+        self._guarded(lambda: self._score(unscored, set_threads), lambda: unscored)
         self._guarded(lambda: self._read(set_threads), lambda: self._prefill.current)
         set_threads(len(self._rows))
         self._guarded(self._decode, lambda: [row.completion for row in self._rows])
         self._settle()
+
+    def _score(self, unscored: list[Completion], set_threads: Callable[[int], None]) -> None:
+        """Say how probable the tokens of a prompt are, of one request at each step."""
+        for completion in unscored:
+            ids = completion.prompt.ids
+            set_threads(len(ids))
+            self._lora.select([completion.adapter])
+            states = self.network.states(self.network.embed([ids], [[]]), 0)[0]
+            completion.scores = self._next.scores(ids, partial(self._logits, states), completion.request.top_logprobs)
+
+    def _logits(self, states: Tensor, start: int, end: int) -> Tensor:
+        return self.network.logits(states[start:end])
 
     def _guarded(self, work: Callable[[], None], concerned: Callable[[], list[Completion]]) -> None:
         """Do a part of the step. If it fails, so do the requests it was for, and no other."""

@@ -11,6 +11,7 @@ import numpy as np
 from finetune_assets.server.generation.answer import Answer
 from finetune_assets.server.generation.lora import Adapter
 from finetune_assets.server.generation.requests import Generation, GenerationRequest
+from finetune_assets.server.generation.sampling import TokenLogprob
 from finetune_assets.server.model.chat_encoding import IMAGE_SLOT, Sequence
 
 BLOCK = 8
@@ -28,6 +29,8 @@ class Completion:
     answers: list[Answer]
     block_keys: list[bytes]
     """Of each whole block of the prompt, but never of its last token, whose state the first answer token needs."""
+    scores: list[TokenLogprob] | None = None
+    """Of the prompt's tokens, once they are known; only where the request asks."""
     cached_tokens: int | None = None
     """How many tokens of the prompt were found in the prefix cache when it was first read; None before."""
 
@@ -36,6 +39,16 @@ class Completion:
         """Whether nobody waits any more: answered, failed or cancelled."""
         return self.future.done()
 
+    @property
+    def unscored(self) -> bool:
+        """Whether the prompt's tokens have yet to be scored."""
+        return self.request.scored and self.scores is None
+
+    @property
+    def growing(self) -> list[Answer]:
+        """Answers that are not at their end."""
+        return [answer for answer in self.answers if answer.finish_reason is None]
+
     def fail(self, error: BaseException) -> None:
         """Raise `error` where the answers are waited for."""
         if not self.over and self.future.set_running_or_notify_cancel():
@@ -43,13 +56,14 @@ class Completion:
 
     def settle(self) -> None:
         """Hand over the answers if they are all complete."""
-        if self.over or any(answer.finish_reason is None for answer in self.answers):
+        if self.over or self.unscored or any(answer.finish_reason is None for answer in self.answers):
             return
         made = sum(answer.n_tokens for answer in self.answers)
         choices = [answer.choice() for answer in self.answers]
         if self.future.set_running_or_notify_cancel():
             thought = sum(answer.n_thought for answer in self.answers)
-            self.future.set_result(Generation(choices, len(self.prompt.ids), made, self.cached_tokens or 0, thought))
+            counts = (len(self.prompt.ids), made, self.cached_tokens or 0, thought)
+            self.future.set_result(Generation(choices, *counts, self.scores or []))
 
 
 def block_keys(prompt: Sequence, adapter: Adapter | None) -> list[bytes]:

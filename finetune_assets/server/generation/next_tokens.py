@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from finetune_assets.server.generation.requests import GenerationRequest
 from finetune_assets.server.generation.sampling import TokenLogprob, choose, log_probabilities
 from finetune_assets.server.generation.tokens import TokenTexts
 
+_SCORED_AT_ONCE = 64
+"""Places of a text whose logits are in memory together."""
 _BAN, _IMPOSSIBLE = -100, float("-inf")
 
 
@@ -44,6 +47,31 @@ class NextTokens:
         logprobs = self._logprobs(requests, logits, tokens)
         return [NextToken(token, logprobs.get(row)) if usable[row] else None for row, token in enumerate(tokens)]
 
+    def scores(self, ids: list[int], logits: Callable[[int, int], Tensor], n_top: int) -> list[TokenLogprob]:
+        """Say how probable each token of a text was after those before it; of the first, nothing is known.
+
+        Args:
+            ids: of the text's tokens, [s].
+            logits: of the tokens after the places from one up to another, `[n, vocabulary]`.
+            n_top: how many of the likeliest are told.
+        """
+        text, data = self._texts.of(ids[0])
+        found = [TokenLogprob(text, 0.0, data, [])]
+        for start in range(0, len(ids) - 1, _SCORED_AT_ONCE):
+            chosen = ids[start + 1 : start + 1 + _SCORED_AT_ONCE]
+            found += self._told(chosen, logits(start, start + len(chosen)), [n_top] * len(chosen))
+        return found
+
+    def _told(self, tokens: list[int], logits: Tensor, n_top: list[int]) -> list[TokenLogprob]:
+        own, ids, values = log_probabilities(logits, tokens, min(max(n_top), logits.shape[-1]))
+        found = []
+        for place, token in enumerate(tokens):
+            text, data = self._texts.of(token)
+            likeliest = list(zip(ids[place], values[place], strict=True))[: n_top[place]]
+            top = [(self._texts.of(token)[0], logprob, self._texts.of(token)[1]) for token, logprob in likeliest]
+            found.append(TokenLogprob(text, own[place], data, top))
+        return found
+
     def _logprobs(
         self, requests: list[GenerationRequest], logits: Tensor, tokens: list[int]
     ) -> dict[int, TokenLogprob]:
@@ -51,15 +79,8 @@ class NextTokens:
         asked = [row for row, request in enumerate(requests) if request.logprobs]
         if not asked:
             return {}
-        n_top = min(max(requests[row].top_logprobs for row in asked), logits.shape[-1])
-        own, ids, values = log_probabilities(logits[asked], [tokens[row] for row in asked], n_top)
-        found = {}
-        for place, row in enumerate(asked):
-            text, data = self._texts.of(tokens[row])
-            likeliest = list(zip(ids[place], values[place], strict=True))[: requests[row].top_logprobs]
-            top = [(self._texts.of(token)[0], logprob, self._texts.of(token)[1]) for token, logprob in likeliest]
-            found[row] = TokenLogprob(text, own[place], data, top)
-        return found
+        told = self._told([tokens[row] for row in asked], logits[asked], [requests[row].top_logprobs for row in asked])
+        return dict(zip(asked, told, strict=True))
 
 
 def _adjusted(answers: list[Answer], logits: Tensor) -> Tensor:

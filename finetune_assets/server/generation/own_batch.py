@@ -19,7 +19,7 @@ from finetune_assets.server.generation.lora import RowLora
 from finetune_assets.server.generation.memory import Budget
 from finetune_assets.server.generation.next_tokens import NextTokens
 from finetune_assets.server.model.network import Network
-from finetune_assets.server.model.own_forward import Continuation
+from finetune_assets.server.model.own_forward import Continuation, logits_at
 from finetune_assets.server.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class OwnBatch:
     def add(self, completion: Completion) -> None:
         """Queue a request."""
         self._open.append(completion)
-        for answer in completion.answers:
+        for answer in completion.growing:
             self._waiting.add(completion.request.owner, Line(completion, answer))
 
     def fail_all(self, error: Exception) -> None:
@@ -85,6 +85,8 @@ class OwnBatch:
         Args:
             set_threads: called before each run of the model with the number of its tokens.
         """
+        for completion in [completion for completion in self._open if completion.unscored and not completion.over][:1]:
+            self._score(completion, set_threads)
         if (line := next(iter(self._waiting), None)) and (len(self._lines) < self._most or self._has_none(line)):
             self._waiting.take([line])
             if not line.over:
@@ -99,6 +101,18 @@ class OwnBatch:
     def _has_none(self, line: Line) -> bool:
         """Whether no answer of this line's owner grows, who then need not wait for those of others."""
         return all(other.completion.request.owner != line.completion.request.owner for other in self._lines)
+
+    def _score(self, completion: Completion, set_threads: Callable[[int], None]) -> None:
+        """Say how probable the tokens of a prompt are. If that fails, so does its request, and no other."""
+        ids = completion.prompt.ids
+        set_threads(len(ids))
+        try:
+            self._lora.select([completion.adapter])
+            logits = logits_at(self.network.model, torch.tensor(ids), {}, torch.arange(len(ids)))
+            told = self._next.scores(ids, lambda start, end: logits[start:end], completion.request.top_logprobs)
+            completion.scores = told
+        except Exception as error:  # noqa: BLE001 - as in `_advance`
+            completion.fail(explained(error))
 
     def _advance(self, line: Line) -> None:
         """Add a token to an answer. If that fails, so does its request, and no other."""

@@ -65,13 +65,25 @@ class ServedModel:
         request = asked.request
         self._check(request)
         self._shape.check(request)
-        features = WhileWanted(self.features, asked.future)
-        prompt = encode_prompt(self.network, request.messages, features, request.tools, request.effort)
+        prompt = self._prompt(asked)
         limit = self._limit(request, prompt)
         answers = [self._shape.answer(request, index, limit, asked.listen) for index in range(request.n)]
+        for answer in answers if limit == 0 else ():
+            answer.finish_reason = "length"
         adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
         keys = [] if self.network.whole else block_keys(prompt, adapter)
         return Completion(request, asked.future, prompt, adapter, answers, keys)
+
+    def _prompt(self, asked: Asked) -> Sequence:
+        request, network = asked.request, self.network
+        if request.text is None:
+            features = WhileWanted(self.features, asked.future)
+            return encode_prompt(network, request.messages, features, request.tools, request.effort)
+        ids = request.text if isinstance(request.text, list) else network.tokenizer(request.text).input_ids
+        if not ids or not all(0 <= token < network.vocabulary for token in ids):
+            message = f"'prompt' must hold tokens, with ids from 0 to {network.vocabulary - 1}."
+            raise PromptError(message, "invalid_value", "prompt")
+        return Sequence(list(ids), [False] * len(ids))
 
     def _check(self, request: GenerationRequest) -> None:
         for token in request.logit_bias:
@@ -83,14 +95,15 @@ class ServedModel:
                 raise PromptError(message, "invalid_value", "logit_bias")
 
     def _limit(self, request: GenerationRequest, prompt: Sequence) -> int:
-        room = self.network.max_length - len(prompt.ids)
-        if room < 1 or (request.max_tokens or 0) > room:
+        room, least = self.network.max_length - len(prompt.ids), 1 if request.max_tokens is None else request.max_tokens
+        if room < least:
             message = (
                 f"This model's maximum context length is {self.network.max_length} tokens. However, your messages "
-                f"resulted in {len(prompt.ids)} tokens and you asked for {request.max_tokens or 1} more."
+                f"resulted in {len(prompt.ids)} tokens and you asked for {least} more."
             )
-            raise PromptError(message, "context_length_exceeded")
-        return request.max_tokens or room
+            param = "messages" if request.text is None else "prompt"
+            raise PromptError(message, "context_length_exceeded", param)
+        return room if request.max_tokens is None else request.max_tokens
 
     def _release(self, completion: Completion) -> None:
         if completion.adapter is not None:

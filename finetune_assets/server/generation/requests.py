@@ -26,8 +26,12 @@ class GenerationRequest:
     """What one completion call asks for."""
 
     model: ModelRef
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, Any]] = field(default_factory=list)
     """OpenAI's format."""
+    text: str | list[int] | None = None
+    """A text, or the ids of its tokens, to go on with as it is, in the place of messages."""
+    scored: bool = False
+    """Whether the log-probabilities of the text's own tokens are told, too."""
     owner: str = ""
     """Who asks: requests of several are worked on in turn."""
     max_tokens: int | None = None
@@ -96,3 +100,5 @@ class Generation:
     """How many of the prompt's tokens an earlier request had computed."""
     reasoning_tokens: int = 0
     """How many of the completion's were thought."""
+    scores: list[TokenLogprob] = field(default_factory=list)
+    """Of the tokens of a text that was to be scored, each after those before it; nothing is known of the first: 0."""
