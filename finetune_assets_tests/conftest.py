@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The first example pays for imports, and a busy machine for its neighbours: neither is a failure.
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
-pytest_plugins = ["finetune_assets_tests.finished_region"]
+pytest_plugins = ["finetune_assets_tests.canaries", "finetune_assets_tests.finished_region"]
 
 
 @pytest.fixture(scope="session", autouse=True)
