@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from finetune_assets.errors import NoticeError
 from finetune_assets.evaluation.promotion import TO_APPROVE
 from finetune_assets.pipeline.checks.history import Found, failures
-from finetune_assets.pipeline.checks.model_checks import JOB_SUCCEEDED, MODEL_STAYS
+from finetune_assets.pipeline.checks.model_checks import EVALUATED, JOB_SUCCEEDED, MODEL_STAYS
 from finetune_assets.pipeline.following.channels import channels
 from finetune_assets.pipeline.stages.champion import PROMOTED
 from finetune_assets.task import Task
@@ -78,7 +78,9 @@ class Memory(BaseModel):
 
 def notice_sensor(task: Task, checks: Iterable[dg.AssetCheckSpec]) -> dg.SensorDefinition:
     """Return the sensor `<task>_notices`, which looks at these checks of the task."""
-    keys = [spec.key for spec in checks if spec.blocking or spec.name in (MODEL_STAYS.name, PROMOTED.name)]
+    keys = [
+        spec.key for spec in checks if spec.blocking or spec.name in (EVALUATED.name, MODEL_STAYS.name, PROMOTED.name)
+    ]
 
     @dg.sensor(
         name=f"{task.task}_notices",
