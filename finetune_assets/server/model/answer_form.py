@@ -85,7 +85,7 @@ def answer_form(template: ChatTemplate) -> AnswerForm:
     try:
         calls = _calls(template)
         content = content or _written(template, _turn(_SAID), tools=True).partition(_SAID)[0]
-    except _UnreadableError as error:
+    except (_UnreadableError, PromptError) as error:
         return AnswerForm(content, thought, efforts, no_calls=str(error))
     return AnswerForm(content, thought, efforts, calls)
 
@@ -148,7 +148,10 @@ def _around_call(text: str, which: int) -> tuple[str, str, str]:
 def _thoughts(template: ChatTemplate) -> tuple[Marks | None, str]:
     """What a thought stands between, and what is written before what is said after it."""
     asked = _asked(template)
-    prompt = template.prompt(asked, effort=_EFFORT)
+    try:
+        prompt = template.prompt(asked, effort=_EFFORT)
+    except PromptError:  # it does not take the effort
+        return None, ""
     try:
         thoughtful = _written(template, _turn(_SAID, thought=_THOUGHT), effort=_EFFORT)
     except (_UnreadableError, PromptError):

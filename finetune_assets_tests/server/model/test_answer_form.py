@@ -78,6 +78,11 @@ def test_a_template_that_cannot_call_says_why(tokenizer: Any, name: str, why: st
     assert why in form.no_calls
 
 
+def test_a_template_that_takes_no_effort_knows_no_reasoning(tokenizer: Any) -> None:
+    picky = "{% if reasoning_effort is defined %}{{ raise_exception('no') }}{% endif %}" + CHAT_TEMPLATE
+    assert form_of(tokenizer, picky).efforts == ()
+
+
 def test_what_ends_the_last_call_is_an_end_if_nothing_else_says_so(tokenizer: Any) -> None:
     tokenizer.add_tokens(["<|call|>"], special_tokens=True)
     form = form_of(tokenizer, published("gptoss"))
