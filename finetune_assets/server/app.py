@@ -25,15 +25,19 @@ from finetune_assets.server import base_models, proofs
 from finetune_assets.server.api import (
     api_page,
     batches,
+    calibrations,
     chat,
     completions,
+    decisions,
     error_answers,
     files,
     fine_tuning,
     models,
+    systemone,
     uploads,
 )
 from finetune_assets.server.api.chat_completions import Completions
+from finetune_assets.server.api.decision_answering import DecisionMaker
 from finetune_assets.server.api.gate import Gate
 from finetune_assets.server.api.metrics import CONTENT_TYPE, Measured, Metrics
 from finetune_assets.server.api.places import Places
@@ -70,7 +74,8 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
     vllm = Vllm(vllm_url, key_from_environment()) if vllm_url else None
     answering = Completions(services, metrics, vllm)
     keys, places = Keys(home, api_key(home).value), Places()
-    runner = BatchRunner(services, answering, keys, places)
+    deciding = DecisionMaker(answering)
+    runner = BatchRunner(services, answering, deciding, keys, places)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -94,6 +99,7 @@ def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None
         generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}".lower().replace("-", "_"),
     )
     app.state.services, app.state.completions, app.state.batch_runner = services, answering, runner
+    app.state.decisions = deciding
     # The gate looks at the key; this says so in the description of the API.
     bearer = [Security(HTTPBearer(auto_error=False, description="The server said at its start where its key is."))]
     for name, part in _PARTS.items():
@@ -186,8 +192,8 @@ class _Server(uvicorn.Server):
 
 
 _PARTS: dict[str, Any] = {
-    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Models": models, "Chat": chat,
-    "Completions": completions, "Batches": batches,
+    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Calibration": calibrations, "Models": models,
+    "Chat": chat, "Completions": completions, "Decisions": decisions, "System One": systemone, "Batches": batches,
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server import durable
+from finetune_assets.server.api.body_shape import ASKING
 from finetune_assets.server.database.usage import NOBODY, Account
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ SCOPES = {
 }
 _WINDOW_SECONDS = 60.0
 _NEEDED = (
-    (re.compile(r"/v1/(chat|completions|batches)\b"), ("chat",)),
+    (re.compile(r"/v1/(chat|completions|batches|decisions|systemone)\b"), ("chat",)),
     (re.compile(r"/v1/(files|uploads)(/|$)"), ("chat", "train")),
 )
 """Scopes of which one is needed to change something under a path; elsewhere, `train`."""
@@ -106,7 +107,7 @@ class Keys:
 
     def note(self, key: Key, method: str, path: str, status: int, request_id: str) -> None:
         """Add a line to the audit log if the request changed something, or was not within the key's scopes."""
-        if (method in _LOOKING or path in ("/v1/chat/completions", "/v1/completions")) and status != 403:
+        if (method in _LOOKING or path in ASKING) and status != 403:
             return
         said = {"at": int(time.time()), "key": key.name, "method": method, "path": path[:500], "status": status}
         line = json.dumps(said | {"request_id": request_id}) + "\n"

@@ -13,8 +13,8 @@ from finetune_assets.server.database import schema
 from finetune_assets.server.database.batches import BatchRequest, BatchStateError
 from finetune_assets.server.services import Served
 
-ENDPOINT = "/v1/chat/completions"
-"""The one that is served in batches."""
+ENDPOINTS = ("/v1/chat/completions", "/v1/decisions")
+"""Those that are served in batches."""
 
 router = APIRouter(prefix="/v1/batches", route_class=WireRoute)
 
@@ -33,9 +33,9 @@ class BatchBody(RequestBody):
     """A file of the purpose `batch`: at most 50,000 lines and 200 MB."""
     endpoint: Literal[
         "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/completions", "/v1/moderations",
-        "/v1/images/generations", "/v1/images/edits", "/v1/videos",
+        "/v1/images/generations", "/v1/images/edits", "/v1/videos", "/v1/decisions",
     ]  # fmt: skip
-    """Of OpenAI's endpoints for batches, this server has /v1/chat/completions."""
+    """This server has batches of /v1/chat/completions and /v1/decisions."""
     completion_window: Literal["24h"]
     metadata: Metadata | None = None
     output_expires_after: OutputExpiry | None = None
@@ -44,8 +44,9 @@ class BatchBody(RequestBody):
 @router.post("")
 def create(served: Served, asker: Asker, request: Request, body: BatchBody) -> Batch:
     """Start a batch. Its file is validated then: bad lines fail the batch, not this request."""
-    if body.endpoint != ENDPOINT:
-        message = f"Unsupported value: 'endpoint' is '{body.endpoint}', but this server has batches of '{ENDPOINT}'."
+    if body.endpoint not in ENDPOINTS:
+        served_so = "' and '".join(ENDPOINTS)
+        message = f"Unsupported value: 'endpoint' is '{body.endpoint}', but this server has batches of '{served_so}'."
         raise ApiError(400, message, param="endpoint", code="unsupported_value")
     file = served.files.get(body.input_file_id)
     if file is None:

@@ -7,10 +7,10 @@ answer may stop waiting at any time: cancelling the task, or closing the stream,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from finetune_assets.server.generation.engine import Engine
     from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
 
+Made = TypeVar("Made")
+
 
 class Completions:
     """Answers checked and unchecked requests alike; every method belongs to the server's event loop.
@@ -44,13 +46,13 @@ class Completions:
         self._metrics = metrics
         self._vllm = vllm
         self._engine: Engine | None = None
-        self._open: set[Future[Generation]] = set()
+        self._open: set[Future[Any]] = set()
 
     async def complete(self, body: ChatBody, asker: Account) -> ChatCompletion:
         """Answer in one piece."""
         model = await asyncio.to_thread(self._checked, body, asker)
         if self._vllm is not None and (handed_over := await self._vllm.complete(body, model)):
-            await self._count(handed_over.usage, asker)
+            await self.count(handed_over.usage, asker)
             return handed_over
         future = await self._submit(body, model, asker)
         try:
@@ -58,7 +60,7 @@ class Completions:
         finally:
             self._close(future)
         completion = as_completion(body, generation, fingerprint(model.base.path))
-        await self._count(completion.usage, asker)
+        await self.count(completion.usage, asker)
         return completion
 
     async def texts(self, requests: list[GenerationRequest], model: str, asker: Account) -> list[Generation]:
@@ -77,14 +79,14 @@ class Completions:
 
     async def find(self, name: str, asker: Account) -> FoundModel:
         """Look a model up for who has tokens left."""
-        return await asyncio.to_thread(self._affordable, name, asker)
+        return await asyncio.to_thread(self.admitted, name, asker)
 
     async def stream(self, body: ChatBody, asker: Account) -> AsyncGenerator[ChatCompletionChunk]:
         """Answer piece by piece. What is wrong with the request is raised before the first chunk."""
         model = await asyncio.to_thread(self._checked, body, asker)
         if self._vllm is not None and (handed_over := await self._vllm.stream(body, model)):
             async for chunk in handed_over:
-                await self._count(chunk.usage, asker)
+                await self.count(chunk.usage, asker)
                 yield chunk
             return
         queue: asyncio.Queue[Delta | None] = asyncio.Queue()
@@ -104,12 +106,21 @@ class Completions:
         for chunk in chunks.closing(generation):
             yield chunk
 
+    async def result_of(self, begin: Callable[[Engine], Future[Made]], model: str) -> Made:
+        """Have the engine do something else for a request, and end that too when nobody waits any more."""
+        future = self._opened(begin(await self._started_engine()))
+        try:
+            return await self._result(future, model)
+        finally:
+            self._close(future)
+
     def stop(self) -> None:
         """End everything that is still being answered."""
         for future in list(self._open):
             future.cancel()
 
-    async def _count(self, usage: CompletionUsage | None, asker: Account) -> None:
+    async def count(self, usage: CompletionUsage | None, asker: Account) -> None:
+        """Count the tokens of an answer, also among those of whoever asked."""
         self._metrics.count_usage(usage)
         if usage is not None and asker.tokens is not None:
             await asyncio.to_thread(self._served.usage.spend, asker, usage.total_tokens)
@@ -121,9 +132,14 @@ class Completions:
 
     def _checked(self, body: ChatBody, asker: Account) -> FoundModel:
         check(body)
-        return self._affordable(body.model, asker)
+        return self.admitted(body.model, asker)
 
-    def _affordable(self, name: str, asker: Account) -> FoundModel:
+    def admitted(self, name: str, asker: Account) -> FoundModel:
+        """Look a model up for whoever may still ask; not for the event loop.
+
+        Raises:
+            ApiError: there is no such model, or the asker has used all tokens of the day.
+        """
         if asker.tokens is not None:
             try:
                 self._served.usage.check(asker, "tokens")
@@ -157,7 +173,7 @@ class Completions:
             future.add_done_callback(lambda _: tell(None))
         return self._opened(future)
 
-    def _opened(self, future: Future[Generation]) -> Future[Generation]:
+    def _opened(self, future: Future[Made]) -> Future[Made]:
         self._open.add(future)
         self._metrics.completions_in_flight.inc()
         return future
@@ -174,7 +190,7 @@ class Completions:
                 self._metrics.watch("base_models_in_memory", "Base models that are loaded.", engine.in_memory)
         return self._engine
 
-    async def _result(self, future: Future[Generation], model: str) -> Generation:
+    async def _result(self, future: Future[Made], model: str) -> Made:
         from finetune_assets.server.model.chat_encoding import PromptError
 
         answer = asyncio.wrap_future(future)
@@ -195,7 +211,7 @@ class Completions:
             case error:
                 raise error
 
-    def _close(self, future: Future[Generation]) -> None:
+    def _close(self, future: Future[Any]) -> None:
         future.cancel()
         self._open.discard(future)
         self._metrics.completions_in_flight.dec()

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from finetune_assets.dataset import images
-from finetune_assets.errors import ImageError
 from finetune_assets.server.api.body_shape import CHAT
-from finetune_assets.server.api.wire import ApiError, RequestBody
+from finetune_assets.server.api.wire import RequestBody
 
 MAX_TEXT = 10_485_760
 """Characters in one text, as with OpenAI."""
-MAX_IMAGES = 500
-"""Images in one request, as with OpenAI."""
-MAX_IMAGE_BYTES = 20 << 20
-MAX_PIXELS = 128_000_000
-"""Of all images of a request together: two of the largest, or thirty of a common camera."""
 MAX_MESSAGES = 4096
 MAX_PARTS = 4096
 MAX_CALLS = 128
@@ -145,54 +138,12 @@ def _beside(message: Message) -> dict[str, Any]:
             return {}
 
 
-def check_images(messages: list[Message]) -> None:
-    """Look at the headers of inlined images.
-
-    Raises:
-        ApiError: naming the part that is none, or is too large.
-    """
-    count = pixels = 0
+def images_of(messages: list[Message]) -> Iterator[tuple[str, str]]:
+    """Yield each image's place in the request, and its URL."""
     for i, message in enumerate(messages):
         for j, part in enumerate(message.content if isinstance(message.content, list) else []):
-            if not isinstance(part, ImagePart):
-                continue
-            count += 1
-            place, url = f"messages[{i}].content[{j}].image_url.url", part.image_url.url
-            if not url.startswith(("data:image/", "https://")):
-                text = f"Invalid '{place}': expected a data URL (data:image/png;base64,...) or an https URL."
-                raise ApiError(400, text, param=place, code="invalid_image_url")
-            if len(url) * 3 // 4 > MAX_IMAGE_BYTES + 100:
-                text = f"Invalid '{place}': the image is larger than {MAX_IMAGE_BYTES >> 20} MB."
-                raise ApiError(400, text, param=place, code="image_too_large")
-            pixels += _pixels(url, place)
-            if pixels > MAX_PIXELS:
-                text = (
-                    f"The images up to '{place}' have {pixels:,} pixels together, more than {MAX_PIXELS:,}. Send them "
-                    "smaller (models look at far fewer) or in several requests."
-                )
-                raise ApiError(400, text, param=place, code="too_many_pixels")
-    if count > MAX_IMAGES:
-        message = f"Too many images in request. Maximum is {MAX_IMAGES}, but got {count}."
-        raise ApiError(400, message, param="messages", code="too_many_images")
-
-
-def _pixels(url: str, place: str) -> int:
-    """Read an inlined image's size from its first bytes; 0 of one that is elsewhere.
-
-    Raises:
-        ApiError: these are not the bytes of an image, or of one that is too large.
-    """
-    if url.startswith("https://"):
-        return 0
-    try:
-        # Of a JPEG with a preview or a colour profile in it, the size comes after these.
-        found = images.header(base64.b64decode(url.partition(",")[2], validate=True))
-    except ImageError as error:
-        raise ApiError(400, f"an image cannot be used: {error}", param=place, code="invalid_image") from None
-    except ValueError as error:
-        text = f"Invalid '{place}': image_url.url holds invalid base64: {error}"
-        raise ApiError(400, text, param=place, code="invalid_image_url") from None
-    return found.width * found.height
+            if isinstance(part, ImagePart):
+                yield f"messages[{i}].content[{j}].image_url.url", part.image_url.url
 
 
 def _plain_part(part: TextPart | ImagePart | RefusalPart) -> dict[str, Any]:

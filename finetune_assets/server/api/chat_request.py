@@ -13,9 +13,10 @@ from finetune_assets.server.api.chat_messages import (
     Message,
     Text,
     TextPart,
-    check_images,
+    images_of,
     plain_messages,
 )
+from finetune_assets.server.api.image_limits import check_images
 from finetune_assets.server.api.tool_request import MAX_TOOLS, FunctionTool, ToolChoice, check_tools
 from finetune_assets.server.api.wire import ApiError, Metadata, RequestBody
 
@@ -165,7 +166,7 @@ def check(body: ChatBody) -> None:
             text = f"Invalid type for '{param}': expected a string or an array, but got null instead."
             raise ApiError(400, text, param=param, code="invalid_type")
     check_tools(body)
-    check_images(body.messages)
+    check_images(images_of(body.messages), "messages")
     schemas = [json_schema_of(body), *(tool.model_dump() for tool in body.tools or [])]
     if _characters(schemas) > MAX_SCHEMA_CHARACTERS:
         message = f"Names and texts of schemas have more than {MAX_SCHEMA_CHARACTERS:,} characters together."

@@ -64,7 +64,9 @@ def _as_model(served: Services, name: str, base: str, created: int, owner: str) 
     # A fine-tuned model goes when its base does.
     announced = base_models.shutdown_date(base, served.home)
     day = None if announced is None else announced.isoformat()
-    return Model(id=name, object="model", created=created, owned_by=owner, shutdown_date=day)
+    about = {"id": name, "object": "model", "created": created, "owned_by": owner, "shutdown_date": day}
+    # Not of OpenAI's protocol: clients of ours ask for decisions where they find them named.
+    return Model.model_validate(about | {"endpoints": ["/v1/chat/completions", "/v1/decisions"]})
 
 
 def _no_such_model(name: str) -> ApiError:

@@ -67,7 +67,7 @@ def _param(error: Mapping[str, Any], body: Any) -> str:
     if steps[-1:] == ["[key]"]:
         steps = steps[:-2]  # a key that breaks the rules may be of any length
     if error["type"] in _TAGS:
-        steps.append(error["ctx"]["discriminator"].strip("'"))
+        steps.append(error["ctx"]["discriminator"].strip("'()_"))  # 'type', or the function `type_()` that finds it
     param = ""
     for number, step in enumerate(steps, start=1):
         if isinstance(body, list) and isinstance(step, int):

@@ -53,10 +53,6 @@ class Growing(Protocol):
         """Prompts that nothing was done for yet."""
         ...
 
-    def add(self, completion: Completion) -> None:
-        """Queue a request."""
-        ...
-
     def fail_all(self, error: Exception) -> None:
         """End everything that is under way."""
         ...
@@ -83,8 +79,8 @@ class Batch:
         self._layout = layout_of(network)
         self._budget = budget
         self._release = release
-        self._lora = RowLora(network)
-        self._prefill = Prefill(network, self._layout, self._lora, PrefixCache(budget.prefixes), budget.chunk)
+        self.lora = RowLora(network)
+        self._prefill = Prefill(network, self._layout, self.lora, PrefixCache(budget.prefixes), budget.chunk)
         self._next = NextTokens(network.tokenizer)
         self._rows: list[Row] = []
         self._cache: KeyValueCache | None = None
@@ -221,7 +217,7 @@ class Batch:
             return
         cache = self._reserve(len(self._rows), max(row.length for row in self._rows) + 1)
         device = self.network.device
-        self._lora.select([row.completion.adapter for row in self._rows])
+        self.lora.select([row.completion.adapter for row in self._rows])
         newest = torch.tensor([[row.answer.made[-1]] for row in self._rows], device=device)
         lengths = torch.tensor([row.length for row in self._rows], device=device)
         out = self.network.decoder(

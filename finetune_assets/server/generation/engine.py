@@ -18,9 +18,9 @@ import torch
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.generation.batch import Growing
-from finetune_assets.server.generation.completion import Completion
+from finetune_assets.server.generation.decision_requests import Decided, DecisionRequest
 from finetune_assets.server.generation.memory import weights_limit
-from finetune_assets.server.generation.reader import Asked, Reader, ServedModel
+from finetune_assets.server.generation.reader import Arrival, Asked, Reader, ServedModel, ToDecide
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
 from finetune_assets.server.generation.residence import Residence
 
@@ -44,7 +44,7 @@ class Engine:
         self.residence: Residence[ServedModel] = Residence(weights_limit() if limit is None else limit)
         self._readers: dict[str, Reader] = {}
         self._lock = threading.Lock()
-        self._arrivals: queue.Queue[tuple[Growing, Completion] | None] = queue.Queue()
+        self._arrivals: queue.Queue[Arrival | None] = queue.Queue()
         self._batches: list[Growing] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
@@ -62,13 +62,13 @@ class Engine:
             take the request, and BaseModelError where the model cannot be loaded or fails.
         """
         future: Future[Generation] = Future()
-        with self._lock:
-            base = request.model.base
-            weights = f"{base.path}@{base.revision} {base.vision}"  # all their names share them
-            if weights not in self._readers:
-                self._readers[weights] = self._reader(base)
-            reader = self._readers[weights]
-        reader.read(Asked(request, future, listen))
+        self._reader_of(request.model.base).read(Asked(request, future, listen))
+        return future
+
+    def decide(self, request: DecisionRequest) -> Future[Decided]:
+        """Begin to weigh the options of questions, and return at once. The future is one like that of `submit`."""
+        future: Future[Decided] = Future()
+        self._reader_of(request.model.base).read(ToDecide(request, future))
         return future
 
     def complete(self, request: GenerationRequest) -> Generation:
@@ -101,8 +101,12 @@ class Engine:
         models, taken = self.residence.loaded
         return {"models": models, "bytes": taken, "limit_bytes": self.residence.limit}
 
-    def _reader(self, base: BaseModel) -> Reader:
-        return Reader(base, self.residence, lambda batch, completion: self._arrivals.put((batch, completion)))
+    def _reader_of(self, base: BaseModel) -> Reader:
+        with self._lock:
+            weights = f"{base.path}@{base.revision} {base.vision}"  # all their names share them
+            if weights not in self._readers:
+                self._readers[weights] = Reader(base, self.residence, self._arrivals.put)
+            return self._readers[weights]
 
     def _run(self) -> None:
         while not self._closed:
@@ -130,9 +134,8 @@ class Engine:
         while not self._arrivals.empty():
             self._add(self._arrivals.get())
 
-    def _add(self, arrival: tuple[Growing, Completion] | None) -> None:
+    def _add(self, arrival: Arrival | None) -> None:
         if arrival is not None:
-            batch, completion = arrival
-            if batch not in self._batches:
-                self._batches.append(batch)
-            batch.add(completion)
+            if arrival.batch not in self._batches:
+                self._batches.append(arrival.batch)
+            arrival.join()

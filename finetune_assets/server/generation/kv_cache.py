@@ -75,7 +75,32 @@ class KeyValueCache(Cache):
         self._row = torch.arange(len(starts), device=starts.device)[:, None]
         self._column = starts[:, None] + torch.arange(width, device=starts.device)
         self._length = int(starts.max()) + width
-        return {"position_ids": self._column, "attention_mask": self._masks(), "past_key_values": self}
+        key = torch.arange(self._length, device=starts.device)
+        seen = key <= self._column[:, None, :, None]
+        behind = self._column[:, None, :, None] - key
+        return {"position_ids": self._column, "attention_mask": self._masks(seen, behind), "past_key_values": self}
+
+    def begin_tree(self, start: int, parents: Sequence[int]) -> dict[str, Any]:
+        """Prepare a run over the first row in which several continuations of it are read side by side.
+
+        Args:
+            start: how many tokens of the row are here already; all new ones see them.
+            parents: of each new token the number of the new token that it follows, a smaller one than its own; -1
+                where it follows the row. It sees that one and what it follows itself, and no other new token.
+        """
+        device, n = self.layout.device, len(parents)
+        sees = torch.eye(n, dtype=torch.bool)
+        for token, parent in enumerate(parents):
+            if parent >= 0:
+                sees[token] |= sees[parent]
+        positions = (start - 1 + sees.sum(dim=1))[None].to(device)
+        key_positions = torch.cat([torch.arange(start, device=device), positions[0]])
+        seen = torch.cat([torch.ones(n, start, dtype=torch.bool), sees], dim=1).to(device)[None, None]
+        self._row = torch.zeros(1, 1, dtype=torch.long, device=device)
+        self._column = start + torch.arange(n, device=device)[None]
+        self._length = start + n
+        behind = positions[:, None, :, None] - key_positions
+        return {"position_ids": positions, "attention_mask": self._masks(seen, behind), "past_key_values": self}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
@@ -122,16 +147,18 @@ class KeyValueCache(Cache):
             its[:, :r, :, :c] = mine[:, :r, :, :c]
         return other
 
-    def _masks(self) -> Any:
-        """What is added to attention scores: 0 where a token may look, minus infinity elsewhere."""
-        key = torch.arange(self._length, device=self._column.device)
+    def _masks(self, seen: Tensor, behind: Tensor) -> Any:
+        """What is added to attention scores `[b, 1, s, keys]`: 0 where a token may look, minus infinity elsewhere.
+
+        Args:
+            seen: whether a token may look at a key, as far as its window reaches.
+            behind: how many positions the key is behind the token.
+        """
         masks = {}
         for kind, window in self.layout.windows.items():
-            seen = key <= self._column[:, None, :, None]
-            if window is not None:
-                seen &= key > self._column[:, None, :, None] - window
-            mask = torch.zeros(seen.shape, dtype=self.layout.dtype, device=seen.device)
-            masks[kind] = mask.masked_fill_(~seen, float("-inf"))
+            near = seen if window is None else seen & (behind < window)
+            mask = torch.zeros(near.shape, dtype=self.layout.dtype, device=near.device)
+            masks[kind] = mask.masked_fill_(~near, float("-inf"))
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
 

@@ -46,7 +46,7 @@ class OwnBatch:
         self.network = network
         self._release = release
         self._most = budget.rows
-        self._lora = RowLora(network)
+        self.lora = RowLora(network)
         self._next = NextTokens(network.tokenizer)
         self._waiting: Turns[Line] = Turns()
         self._lines: list[Line] = []
@@ -117,7 +117,7 @@ class OwnBatch:
     def _advance(self, line: Line) -> None:
         """Add a token to an answer. If that fails, so does its request, and no other."""
         try:
-            self._lora.select([line.completion.adapter])
+            self.lora.select([line.completion.adapter])
             if line.grown is None:
                 prompt = line.completion.prompt
                 line.grown = Continuation(self.network.model, torch.tensor(prompt.ids), prompt.extras)

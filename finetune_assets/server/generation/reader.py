@@ -9,12 +9,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.generation.batch import Batch, Growing
 from finetune_assets.server.generation.completion import Completion, block_keys
+from finetune_assets.server.generation.decision_requests import Decided, Deciding, DecisionRequest
+from finetune_assets.server.generation.decisions import Decisions
 from finetune_assets.server.generation.kv_cache import cannot_batch
 from finetune_assets.server.generation.lora import AdapterShelf
 from finetune_assets.server.generation.memory import Budget, budget, weight_bytes
@@ -31,6 +35,7 @@ from finetune_assets.server.model.chat_encoding import (
     has_remote_images,
     with_fetched_images,
 )
+from finetune_assets.server.model.decision_encoding import encode_questions
 from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.turns import TurnQueue
 
@@ -50,6 +55,29 @@ class ServedModel:
             self.batch = Batch(self.network, limits, self._release)
         else:
             self.batch = OwnBatch(self.network, limits, self._release)
+        self.decisions = Decisions(self.network, limits, self.batch.lora, self.adapters.release)
+
+    def ready(self, asked: Asked | ToDecide) -> Arrival:
+        """Do all that a request needs before it can be computed. Raises as `prepare` does."""
+        if isinstance(asked, ToDecide):
+            return Arrival(self.decisions, partial(self.decisions.add, self.prepare_decision(asked)))
+        return Arrival(self.batch, partial(self.batch.add, self.prepare(asked)))
+
+    def prepare_decision(self, asked: ToDecide) -> Deciding:
+        """Encode an input and its questions, and load the adapter. Raises as `prepare` does."""
+        request = asked.request
+        images = WhileWanted(self.features, asked.future)
+        questions = encode_questions(self.network, request.messages, request.lead, request.questions, images)
+        for question in questions:
+            longest = len(question.shared.ids) + len(question.tail.ids) + max(map(len, question.options))
+            if longest > self.network.max_length:
+                message = (
+                    f"This model's maximum context length is {self.network.max_length} tokens. However, your input, "
+                    f"a question and an option of it have {longest} tokens."
+                )
+                raise PromptError(message, "context_length_exceeded", "input")
+        adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
+        return Deciding(request, asked.future, questions, adapter)
 
     def n_bytes(self) -> int:
         """What its weights take."""
@@ -115,7 +143,7 @@ class WhileWanted:
     """Features of the images of a request, looked at one by one until nobody waits for the answer any more."""
 
     features: ImageFeatures
-    future: Future[Generation]
+    future: Future[Any]
 
     def of(self, data_url: str, /) -> Tensor:
         """`[slots, d_features]` of the image.
@@ -136,10 +164,50 @@ class Asked:
     future: Future[Generation]
     listen: Callable[[Delta], None] | None
 
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """The messages whose images are looked at."""
+        return self.request.messages
+
+    def showing(self, shown: list[dict[str, Any]]) -> Asked:
+        """The same with these messages."""
+        return replace(self, request=replace(self.request, messages=shown))
+
     def fail(self, error: Exception) -> None:
         """Raise `error` where the answers are waited for."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class ToDecide:
+    """A request for decisions, and whoever waits for them."""
+
+    request: DecisionRequest
+    future: Future[Decided]
+
+    @property
+    def shown(self) -> list[dict[str, Any]]:
+        """The messages whose images are looked at."""
+        return self.request.shown
+
+    def showing(self, shown: list[dict[str, Any]]) -> ToDecide:
+        """The same with these messages."""
+        return replace(self, request=self.request.showing(shown))
+
+    def fail(self, error: Exception) -> None:
+        """Raise `error` where the answers are waited for."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request that is ready to be computed."""
+
+    batch: Growing
+    join: Callable[[], None]
+    """Adds it to the batch; on the engine's thread."""
 
 
 class Reader:
@@ -149,15 +217,15 @@ class Reader:
     """
 
     def __init__(
-        self, base: BaseModel, residence: Residence[ServedModel], hand_over: Callable[[Growing, Completion], None]
+        self, base: BaseModel, residence: Residence[ServedModel], hand_over: Callable[[Arrival], None]
     ) -> None:
         self._base = base
         self._residence = residence
         self._resident = residence.add(lambda: weight_bytes(base))
         self._hand_over = hand_over
         self._loading = threading.Lock()
-        self._texts: TurnQueue[Asked] = TurnQueue(lambda asked: asked.request.owner)
-        self._shown: TurnQueue[Asked] = TurnQueue(lambda asked: asked.request.owner)
+        self._texts: TurnQueue[Asked | ToDecide] = TurnQueue(lambda asked: asked.request.owner)
+        self._shown: TurnQueue[Asked | ToDecide] = TurnQueue(lambda asked: asked.request.owner)
         for lane in (self._texts, self._shown):
             threading.Thread(target=self._run, args=(lane,), name=f"reader of {base.name}", daemon=True).start()
 
@@ -166,28 +234,28 @@ class Reader:
         """Requests that nothing was done for yet."""
         return self._texts.qsize() + self._shown.qsize()
 
-    def read(self, asked: Asked) -> None:
+    def read(self, asked: Asked | ToDecide) -> None:
         """Queue a request. One with images on other servers waits for them outside the queue."""
-        if has_remote_images(asked.request.messages):
+        if has_remote_images(asked.shown):
             threading.Thread(target=self._fetch, args=(asked,), name="images of a request", daemon=True).start()
-        elif has_images(asked.request.messages):
+        elif has_images(asked.shown):
             self._shown.put(asked)
         else:
             self._texts.put(asked)
 
-    def _fetch(self, asked: Asked) -> None:
+    def _fetch(self, asked: Asked | ToDecide) -> None:
         try:
-            messages = with_fetched_images(asked.request.messages)
+            fetched = asked.showing(with_fetched_images(asked.shown))
         except Exception as error:  # noqa: BLE001 - whoever asked gets it
             asked.fail(error)
             return
-        self._shown.put(replace(asked, request=replace(asked.request, messages=messages)))
+        self._shown.put(fetched)
 
-    def _run(self, lane: TurnQueue[Asked]) -> None:
+    def _run(self, lane: TurnQueue[Asked | ToDecide]) -> None:
         while True:
             self._prepare(lane.get())
 
-    def _prepare(self, asked: Asked) -> None:
+    def _prepare(self, asked: Asked | ToDecide) -> None:
         """Hand a request over. Nothing of the model is held on to after that: it may have to make room."""
         if asked.future.cancelled():
             return
@@ -195,8 +263,8 @@ class Reader:
             with self._loading:
                 model = self._residence.enter(self._resident, lambda: ServedModel(self._base), ServedModel.n_bytes)
             asked.future.add_done_callback(lambda _: self._residence.leave(self._resident))
-            completion = model.prepare(asked)
+            arrival = model.ready(asked)
         except Exception as error:  # noqa: BLE001 - whoever asked gets it; the thread must live on
             asked.fail(error)
         else:
-            self._hand_over(model.batch, completion)
+            self._hand_over(arrival)

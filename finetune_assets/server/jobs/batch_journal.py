@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from finetune_assets.server.api.body_shape import CHAT, BodyShapeError, parse
+from finetune_assets.server.api.body_shape import CHAT, BodyShapeError, limits_of, parse
 from finetune_assets.server.database.batches import MAX_ERRORS
 from finetune_assets.server.durable import append
 
@@ -73,10 +73,11 @@ class Progress:
             return
         self.completed += 1
         used = outcome.wire["response"]["body"].get("usage") or {}
-        cached = (used.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        self.usage["input_tokens"] += used.get("prompt_tokens", 0)
-        self.usage["input_tokens_details"]["cached_tokens"] += cached
-        self.usage["output_tokens"] += used.get("completion_tokens", 0)
+        # Completions call what decisions call input and output prompt and completion.
+        details = used.get("prompt_tokens_details") or used.get("input_tokens_details") or {}
+        self.usage["input_tokens"] += used.get("prompt_tokens", used.get("input_tokens", 0))
+        self.usage["input_tokens_details"]["cached_tokens"] += details.get("cached_tokens") or 0
+        self.usage["output_tokens"] += used.get("completion_tokens", used.get("output_tokens", 0))
         self.usage["total_tokens"] += used.get("total_tokens", 0)
 
 
@@ -173,7 +174,7 @@ def _parsed(number: int, raw: bytes, endpoint: str) -> Line | dict[str, Any]:
     if len(raw) > MAX_LINE_BYTES:
         return _error("line_too_long", f"This line is longer than {MAX_LINE_BYTES >> 20} MB.", None, number)
     try:
-        request = parse(raw, CHAT)
+        request = parse(raw, limits_of(endpoint))
     except BodyShapeError as error:
         return _error(error.code, str(error), None, number)
     except orjson.JSONDecodeError as error:

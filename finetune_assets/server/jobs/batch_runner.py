@@ -19,6 +19,9 @@ import pydantic
 
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.chat_request import ChatBody
+from finetune_assets.server.api.decision_answering import DecisionMaker
+from finetune_assets.server.api.decision_request import DecisionBody
+from finetune_assets.server.api.decisions import as_decision
 from finetune_assets.server.api.places import Places, weight
 from finetune_assets.server.api.request_errors import explain
 from finetune_assets.server.api.wire import ApiError
@@ -41,6 +44,7 @@ from finetune_assets.server.keys import Keys
 from finetune_assets.server.services import Services
 from finetune_assets.server.turns import Room
 
+DECISIONS = "/v1/decisions"
 MAX_BATCHES = 2
 MAX_OWNERS = 16
 """Batches at once where each is another owner's."""
@@ -55,10 +59,13 @@ logger = logging.getLogger(__name__)
 class BatchRunner:
     """Takes every open batch to its end; those of each owner oldest first."""
 
-    def __init__(self, served: Services, completions: Completions, keys: Keys, places: Places) -> None:
+    def __init__(
+        self, served: Services, completions: Completions, decisions: DecisionMaker, keys: Keys, places: Places
+    ) -> None:
         self._served = served
         self._store = served.batches
         self._completions = completions
+        self._decisions = decisions
         self._folder = served.home / "batches"
         self._woken = asyncio.Event()
         self._keys = keys
@@ -206,7 +213,7 @@ class BatchRunner:
                         outcomes.put_nowait(_expired(line))
                         continue
                     leave = await self._enter(batch.owner, weight(line.size))
-                    task = group.create_task(self._answer_line(line, outcomes, batch.owner))
+                    task = group.create_task(self._answer_line(batch, line, outcomes))
                     # Not at the end of the task's own code, which does not run if it is cancelled before it begins.
                     task.add_done_callback(leave)
         finally:
@@ -229,14 +236,18 @@ class BatchRunner:
 
         return leave
 
-    async def _answer_line(self, line: Line, outcomes: asyncio.Queue[Outcome | None], owner: str) -> None:
-        status, body = await self._answer(line.body, self._keys.account(owner))
+    async def _answer_line(self, batch: Batch, line: Line, outcomes: asyncio.Queue[Outcome | None]) -> None:
+        status, body = await self._answer(batch.endpoint, line.body, self._keys.account(batch.owner))
         response = {"status_code": status, "request_id": f"req_{uuid.uuid4().hex}", "body": body}
         outcomes.put_nowait(Outcome(status == 200, _wire(line, response, None)))
 
-    async def _answer(self, body: Any, asker: Account) -> tuple[int, dict[str, Any]]:
+    async def _answer(self, endpoint: str, body: Any, asker: Account) -> tuple[int, dict[str, Any]]:
         """Answer as the endpoint does: with a status and a body."""
         try:
+            if endpoint == DECISIONS:
+                wanted = DecisionBody.model_validate(body)
+                decision = as_decision(wanted, await self._decisions.decide(wanted, asker))
+                return 200, decision.model_dump(mode="json", exclude_unset=True)
             asked = ChatBody.model_validate(body)
             if asked.stream:
                 raise ApiError(400, "Streams are not possible in a batch.", param="stream", code="unsupported_value")

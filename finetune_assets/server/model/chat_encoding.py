@@ -138,8 +138,8 @@ def encode_prompt(
     Raises:
         PromptError: the model cannot take it, or it is longer than the model's context whatever its tokens are.
     """
-    with _told_of_fences():
-        encoder, plain = _prepared(network, messages, tools, features)
+    with told_of_fences():
+        encoder, plain = prepared(network, messages, tools, features)
         text = network.template.prompt(plain, encoder.fence.hide(tools), effort)
         if len(text) > network.max_length * network.longest_token:
             message = (
@@ -160,8 +160,8 @@ def encode_conversation(
     Raises:
         PromptError: the model cannot take it: an image, or something its chat template leaves out.
     """
-    with _told_of_fences():
-        encoder, plain = _prepared(network, messages, tools, features)
+    with told_of_fences():
+        encoder, plain = prepared(network, messages, tools, features)
         groups: list[list[tuple[Turn, bool]]] = []
         for turn in network.template.turns(plain, encoder.fence.hide(tools)):
             learned = messages[turn.place].get("weight", 1) != 0
@@ -183,14 +183,14 @@ def check_rendering(
         UnfitModelError: it leaves out everything of its kind.
     """
     template = ChatTemplate.of(front.renderer, model, sees=front.processor is not None)
-    with _told_of_fences():
+    with told_of_fences():
         fence = Fence.around(front.tokenizer, [messages, tools])
         for turn in template.turns(template.plain(messages, fence)[0], fence.hide(tools)):
             fence.tokens(turn.prompt + turn.answer)
 
 
 @dataclass(frozen=True)
-class _Encoder:
+class Encoder:
     """Makes token ids of the texts that one conversation is rendered to."""
 
     network: Network
@@ -232,7 +232,7 @@ class _Encoder:
     def _joined(self, turn: Turn) -> Sequence:
         sequence = self.encode(turn.prompt, turn.n_images)
         start = len(sequence.ids)
-        sequence.append(_continuing(turn.answer, self.fence), learned=False)
+        sequence.append(continuing(turn.answer, self.fence), learned=False)
         self._learn(sequence, start, len(sequence.ids))
         return sequence
 
@@ -264,15 +264,15 @@ class _Encoder:
         return Sequence(ids, [False] * len(ids), extras={k: v for k, v in made.items() if isinstance(v, Tensor)})
 
 
-def _prepared(
+def prepared(
     network: Network, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, features: ImageSource
-) -> tuple[_Encoder, list[dict[str, Any]]]:
+) -> tuple[Encoder, list[dict[str, Any]]]:
     """An encoder for the conversation, and its messages as the model's template takes them."""
     fence = Fence.around(network.tokenizer, [messages, tools], network.template.marker)
     plain, urls = network.template.plain(messages, fence)
     if urls and network.vision is None and network.front.processor is None:
         raise PromptError(f"the model {network.base.name!r} takes no images", "invalid_image")
-    return _Encoder(network, fence, urls, features), plain
+    return Encoder(network, fence, urls, features), plain
 
 
 def _marked(fence: Fence, text: str) -> str:
@@ -284,7 +284,7 @@ def _marked(fence: Fence, text: str) -> str:
     return "".join(mark_control_tokens(piece, controls) if fenced else piece for piece, fenced in pieces)
 
 
-def _continuing(text: str, fence: Fence) -> list[int]:
+def continuing(text: str, fence: Fence) -> list[int]:
     """Token ids of a text that follows another: SentencePiece puts a space before one that does not."""
     newline = fence.tokens("\n")
     ids = fence.tokens("\n" + text)
@@ -309,7 +309,8 @@ def _between_images(text: str, network: Network, fence: Fence) -> Iterator[tuple
 
 
 @contextmanager
-def _told_of_fences() -> Iterator[None]:
+def told_of_fences() -> Iterator[None]:
+    """Make errors about fences errors about the request."""
     try:
         yield
     except UnfencedError as error:

@@ -19,6 +19,19 @@ _FENCES = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 """Unicode's noncharacters, which no text is supposed to hold."""
 
 
+def unused(contents: Any, besides: str = "") -> str:
+    """Return a character that stands nowhere in `contents` and is not `besides`.
+
+    Raises:
+        UnfencedError: the contents hold every character that could be it.
+    """
+    texts = list(_strings(contents))
+    free = (mark for mark in _FENCES if mark != besides and not any(mark in text for text in texts))
+    if (mark := next(free, None)) is None:
+        raise UnfencedError("the texts hold all of the characters U+FDD0 to U+FDEF, of which one is needed; remove one")
+    return mark
+
+
 class UnfencedError(FinetuneAssetsError, ValueError):
     """Control tokens in a text cannot be kept apart from the template's own."""
 
@@ -51,10 +64,7 @@ class Fence:
         texts = list(_strings(contents))
         if controls is None or not any(controls.search(text) for text in texts):
             return cls(tokenizer, None)
-        mark = next((mark for mark in _FENCES if not any(mark in text for text in texts)), None)
-        if mark is None:
-            raise UnfencedError("the texts hold control tokens and all of the characters U+FDD0 to U+FDEF; remove one")
-        return cls(tokenizer, controls, mark)
+        return cls(tokenizer, controls, unused(contents))
 
     def hide(self, content: Any) -> Any:
         """Fence the control tokens in a text, or in all texts of a structure."""
