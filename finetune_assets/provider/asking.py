@@ -20,9 +20,11 @@ import httpx2
 import openai
 from anyio.from_thread import start_blocking_portal
 
+from finetune_assets.provider import decisions
 from finetune_assets.provider.answer_cache import AnswerCache, key_of
 from finetune_assets.provider.client import Client, asked_as, asynchronous, explained, message
 from finetune_assets.provider.completions import Messages, Reply, Settings, read_reply
+from finetune_assets.provider.manners import LEARNED, Manner, refused_parameter
 from finetune_assets.provider.once import may_pass, pause
 from finetune_assets.provider.pace import Pace
 from finetune_assets.provider.progress import Progress
@@ -67,7 +69,7 @@ def ask_all(
         AnswerCacheError: answers cannot be read or kept.
     """
     with explained(client), start_blocking_portal() as portal:
-        line = _Line(client, settings, cache, Pace(concurrency))
+        line = _Line(client, settings, cache, Pace(concurrency), say)
         asked = _Questions(line, requests)
         progress = Progress(settings.model, line.pace, total, say)
         ended = portal.start_task_soon(asked.answer, concurrency)
@@ -78,8 +80,8 @@ def ask_all(
         progress.tell()
 
 
-def made_at(client: Client, model: str) -> int | None:
-    """Return when the model was made, in Unix seconds; None where the provider does not say.
+def described(client: Client, model: str) -> dict[str, Any]:
+    """Return what the provider says of a model: when it was `created`, for example; nothing where it does not say.
 
     An alias of the local server is as old as the file that says what it stands for.
 
@@ -87,11 +89,11 @@ def made_at(client: Client, model: str) -> int | None:
         openai.APIError: the key is wrong, or the provider does not answer.
     """
     try:
-        return client.models.retrieve(model).created
+        return client.models.retrieve(model).to_dict()
     except openai.AuthenticationError:
         raise
     except openai.APIStatusError:
-        return None
+        return {}
 
 
 class _Questions:
@@ -149,11 +151,16 @@ class _Questions:
 class _Line:
     """Looks requests up, sends those that are new, and keeps their replies; lives in the event loop."""
 
-    def __init__(self, client: Client, settings: Settings, cache: AnswerCache | None, pace: Pace) -> None:
+    def __init__(
+        self, client: Client, settings: Settings, cache: AnswerCache | None, pace: Pace, say: Callable[[str], None]
+    ) -> None:
         self._settings = settings
         self._cache = cache
+        self._say = say
         self._url = asked_as(client)
-        self._made = made_at(client, settings.model) if cache else None
+        about = described(client, settings.model) if cache is not None or settings.question else {}
+        self._made = about.get("created")
+        self._decides, self._raw = decisions.decides(about, settings), decisions.weighs(about)
         self._retries = client.max_retries
         self._http = asynchronous(client.with_options(timeout=settings.patience_s))
         self.pace = pace
@@ -168,31 +175,48 @@ class _Line:
 
     async def ask(self, messages: Messages) -> Reply:
         """Return the reply that is kept, or ask for it and keep it."""
-        body = self._settings.body(messages)
         if self._cache is None:
-            return await self._answer(body)
-        key = key_of(self._url, self._made, body)
+            return await self._answer(messages)
+        if self._decides:
+            key = key_of(self._url, self._made, decisions.body(self._settings, messages, raw=self._raw))
+        else:
+            key = key_of(self._url, self._made, self._settings.body(messages))
         if (known := self._cache.get(key)) is not None:
             self.n_known += 1
             await asyncio.sleep(0)  # thousands of known replies must not keep the others waiting
             return known
-        reply = await self._answer(body)
+        reply = await self._answer(messages)
         self._cache.put(key, reply)
         return reply
 
-    async def _answer(self, body: bytes) -> Reply:
-        failures = 0
-        while (reply := await self._attempt(body, failures)) is None:
-            failures += 1
-        return reply
+    async def _answer(self, messages: Messages) -> Reply:
+        failures, tried = 0, None
+        while True:
+            manner = tried or LEARNED.of(self._url, self._settings.model)
+            reply = await self._attempt(messages, manner, failures)
+            if isinstance(reply, Manner):
+                tried = reply
+            elif reply is None:
+                failures += 1
+            else:
+                if tried is not None and reply.error is None and LEARNED.learn(self._url, self._settings.model, tried):
+                    self._say(f"{self._settings.model} is asked with {tried} from now on: it refuses anything else")
+                return reply
 
-    async def _attempt(self, body: bytes, failures: int) -> Reply | None:
-        """Send the request once; None, after a pause, where that failed and may not fail again."""
+    async def _attempt(self, messages: Messages, manner: Manner, failures: int) -> Reply | Manner | None:
+        """Send the request once.
+
+        Returns:
+            The reply; the manner to try next, where a parameter was refused; or None, after a pause, where it failed
+            and may not fail again.
+        """
         async with self.pace.turn() as began:
             try:
-                return await self._send(body)
+                return await self._send(messages, manner)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as refused:
-                return Reply(None, error=message(refused))
+                sent = {} if self._decides else manner.fit(self._settings.asked(messages))
+                parameter = refused_parameter(refused, sent)
+                return Reply(None, error=message(refused)) if parameter is None else manner.without(parameter)
             except openai.APIError as failed:
                 error = failed
             if overloaded := _is_overload(error):
@@ -203,18 +227,23 @@ class _Line:
             await asyncio.sleep(pause(error, failures + 1))
         return None
 
-    async def _send(self, body: bytes) -> Reply:
+    async def _send(self, messages: Messages, manner: Manner) -> Reply:
+        if self._decides:
+            path, body = decisions.PATH, decisions.body(self._settings, messages, raw=self._raw)
+        else:
+            path, body = "/chat/completions", self._settings.body(messages, manner)
         began = time.perf_counter()
         # The SDK's objects take longer to build than all the rest of a request.
         response = await self._http.post(
-            "/chat/completions",
+            path,
             content=body,
             cast_to=httpx2.Response,
             options={"headers": {"Content-Type": "application/json"}},
         )
         latency = time.perf_counter() - began
         self.pace.answered()
-        return read_reply(_parsed(response.content), latency)
+        read = decisions.read_decision if self._decides else read_reply
+        return read(_parsed(response.content), latency)
 
 
 def _parsed(content: bytes) -> Any:

@@ -14,22 +14,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import openai
 from openai.types import Batch
 
 from finetune_assets.errors import ProviderError
+from finetune_assets.provider import decisions
 from finetune_assets.provider.answer_cache import AnswerCache, key_of
-from finetune_assets.provider.asking import made_at
+from finetune_assets.provider.asking import described
 from finetune_assets.provider.client import Client, asked_as, explained, is_lacking
 from finetune_assets.provider.completions import Messages, Reply, Settings, read_reply
 from finetune_assets.provider.files import UploadedFile, upload_once
+from finetune_assets.provider.manners import LEARNED
 from finetune_assets.provider.once import alone, once
 
 MAX_LINES = 50_000
 MAX_BYTES = 190_000_000
 """OpenAI takes 50,000 lines and 200 MB."""
-_LINE = b'{"custom_id":"%s","method":"POST","url":"/v1/chat/completions","body":%s}\n'
+_LINE = b'{"custom_id":"%s","method":"POST","url":"/v1%s","body":%s}\n'
+_COMPLETIONS = "/chat/completions"
 _LOST = ("failed", "expired", "cancelling", "cancelled")
 """States of batches that will not answer everything: to ask again is to make another one."""
 _ENDED = ("completed", "failed", "expired", "cancelled")
@@ -59,11 +63,10 @@ def answer_in_batches(
         if not _has_batches(client):
             say(f"{client.base_url} has no batches: the questions are asked one by one")
             return
-        started = [
-            _start_once(client, path)
-            for settings, requests in asked
-            for path in _write(Path(folder), _new(client, settings, requests, cache))
-        ]
+        started = []
+        for settings, requests in asked:
+            endpoint, lines = _new(client, settings, requests, cache)
+            started += [_start_once(client, path, endpoint) for path in _write(Path(folder), lines)]
         for batch in started:
             cache.put_all(_replies(client, _ended(client, batch, say), Path(folder)))
 
@@ -78,15 +81,28 @@ def _has_batches(client: Client) -> bool:
     return True
 
 
-def _new(client: Client, settings: Settings, requests: Iterable[Messages], cache: AnswerCache) -> Iterator[bytes]:
-    """Give a line for each request that is not in the cache; of equal ones for the first."""
-    made, seen = made_at(client, settings.model), set[bytes]()
-    for messages in requests:
-        body = settings.body(messages)
-        key = key_of(asked_as(client), made, body)
-        if key not in seen and cache.get(key) is None:
-            seen.add(key)
-            yield _LINE % (key.hex().encode(), body)
+def _new(
+    client: Client, settings: Settings, requests: Iterable[Messages], cache: AnswerCache
+) -> tuple[str, Iterator[bytes]]:
+    """Return the endpoint that is asked, and a line for each request not in the cache; of equal ones for the first."""
+    about, url = described(client, settings.model), asked_as(client)
+    # Another provider's batches may not have decisions; then they are asked one by one.
+    deciding = decisions.decides(about, settings)
+    if deciding and not decisions.weighs(about):
+        return decisions.PATH, iter(())
+
+    def lines() -> Iterator[bytes]:
+        seen, manner = set[bytes](), LEARNED.of(url, settings.model)
+        for messages in requests:
+            meant = decisions.body(settings, messages, raw=True) if deciding else settings.body(messages)
+            key = key_of(url, about.get("created"), meant)
+            if key not in seen and cache.get(key) is None:
+                seen.add(key)
+                body = meant if deciding else settings.body(messages, manner)
+                yield _LINE % (key.hex().encode(), endpoint.encode(), body)
+
+    endpoint = decisions.PATH if deciding else _COMPLETIONS
+    return endpoint, lines()
 
 
 def _write(folder: Path, lines: Iterator[bytes]) -> Iterator[Path]:
@@ -105,11 +121,13 @@ def _write(folder: Path, lines: Iterator[bytes]) -> Iterator[Path]:
         yield path
 
 
-def _start_once(client: Client, path: Path) -> Batch:
+def _start_once(client: Client, path: Path, endpoint: str) -> Batch:
     """Return the batch for this file: the one that the provider has, else a new one."""
     file = upload_once(client, path, "batch")
     with alone(client, f"batch of {file.id}"):
-        batch, _ = once(partial(_find, client, file), partial(_create, client.with_options(max_retries=0), file))
+        batch, _ = once(
+            partial(_find, client, file), partial(_create, client.with_options(max_retries=0), file, endpoint)
+        )
     return batch
 
 
@@ -123,8 +141,9 @@ def _find(client: Client, file: UploadedFile) -> Batch | None:
     return None
 
 
-def _create(client: Client, file: UploadedFile) -> Batch:
-    return client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+def _create(client: Client, file: UploadedFile, endpoint: str) -> Batch:
+    wanted: Any = f"/v1{endpoint}"  # the SDK's type does not know decisions yet
+    return client.batches.create(input_file_id=file.id, endpoint=wanted, completion_window="24h")
 
 
 def _ended(client: Client, batch: Batch, say: Say) -> Batch:
@@ -171,4 +190,5 @@ def _replies(client: Client, batch: Batch, folder: Path) -> Iterator[tuple[bytes
                 return  # the file was cut on its way; what is missing is asked one by one
             response = answered.get("response") or {}
             if response.get("status_code") == 200:
-                yield bytes.fromhex(answered["custom_id"]), read_reply(response["body"])
+                read = decisions.read_decision if "answers" in response["body"] else read_reply
+                yield bytes.fromhex(answered["custom_id"]), read(response["body"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
+
+if TYPE_CHECKING:
+    from finetune_assets.provider.manners import Manner
 
 Messages = list[dict[str, Any]]
 
@@ -39,12 +42,15 @@ class Reply:
     """`length` where the answer was cut off at `max_tokens`."""
     error: str | None = None
     """Why the provider refused this one request."""
+    probabilities: dict[str, float] | None = None
+    """Of each word that may be answered, where the provider weighs them itself; they add up to 1."""
 
     def to_json(self) -> str:
         """Return all of it but the error, compactly."""
         tokens = [[token.text, token.logprob, token.candidates] for token in self.tokens]
         counts = (self.latency_s, self.prompt_tokens, self.completion_tokens, self.finish_reason)
-        return json.dumps([self.text, tokens, *counts], separators=(",", ":"))
+        weighed = () if self.probabilities is None else (None, self.probabilities)
+        return json.dumps([self.text, tokens, *counts, *weighed], separators=(",", ":"))
 
     @classmethod
     def from_json(cls, written: str) -> Reply:
@@ -61,15 +67,26 @@ class Settings:
     max_tokens: int
     top_logprobs: int = 20
     """Likeliest tokens to be told of at each place; OpenAI gives 20 at most."""
+    question: Literal["choice", "score"] | None = None
+    """What the question is as a decision: which of `options`, or which of these levels; None is none."""
+    options: tuple[str, ...] = ()
+    """The words that may be answered, in the task's order."""
+    ask: Literal["auto", "decisions", "completions"] = "auto"
+    """How it is asked; `auto` asks for decisions where the provider says that the model gives them."""
 
     @property
     def patience_s(self) -> float:
         """How long an answer is waited for."""
         return _SILENCE_S + _SECONDS_PER_TOKEN * self.max_tokens
 
-    def body(self, messages: Messages) -> bytes:
-        """Return the body of the request as JSON, always in the same order."""
-        asked = {
+    def body(self, messages: Messages, manner: Manner | None = None) -> bytes:
+        """Return the body of the request as JSON, always in the same order; as meant, or in the model's manner."""
+        asked = self.asked(messages)
+        return orjson.dumps(manner.fit(asked) if manner else asked, option=orjson.OPT_SORT_KEYS)
+
+    def asked(self, messages: Messages) -> dict[str, Any]:
+        """Return the body of the request as it is meant."""
+        return {
             "model": self.model,
             "messages": messages,
             "max_tokens": self.max_tokens,
@@ -77,7 +94,6 @@ class Settings:
             "logprobs": True,
             "top_logprobs": self.top_logprobs,
         }
-        return orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
 
 
 def read_reply(completion: Any, latency_s: float | None = None) -> Reply:
