@@ -21,7 +21,7 @@ from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.batches import answer_in_batches
 from finetune_assets.provider.client import Client, find_provider, is_gone
 from finetune_assets.provider.completions import Messages, Reply, Settings
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Split, Task, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Split, Task, TextAnswer
 from finetune_assets.training_file import tokens
 from finetune_assets.training_file.chat_format import to_messages
 
@@ -93,7 +93,7 @@ def ask_models(
     questions = {role: held_out if role == "fine_tuned" else test for role in models}
     if all(asked.task.benchmark.batch for asked in models.values()):
         requests = [
-            (settings(asked.task, questions[role]["answer"], asked.model), _requests(asked.task, questions[role]))
+            (settings(asked.task, questions[role]["answer"], asked.model), requests_of(asked.task, questions[role]))
             for role, asked in models.items()
         ]
         answer_in_batches(client, requests, cache, say)
@@ -136,7 +136,7 @@ def predict(
     replies = ask_all(
         client,
         settings(task, examples["answer"], model),
-        _requests(task, examples),
+        requests_of(task, examples),
         cache=cache,
         concurrency=task.benchmark.concurrency or find_provider(task.provider).concurrency,
         total=len(examples),
@@ -160,7 +160,7 @@ def room(answer: Answer, truths: Iterable[str]) -> int:
     at a line's end: a model that begins with an empty line would then have said nothing.
     """
     match answer:
-        case BinaryAnswer() | ChoiceAnswer():
+        case BinaryAnswer() | ChoiceAnswer() | ScoreAnswer():
             return max(map(_word_room, options_of(answer)))
         case NumberAnswer():
             around = answer.template.replace("{}", "")
@@ -179,8 +179,11 @@ def _word_room(word: str) -> int:
 
 def settings(task: Task, truths: Iterable[str], model: str) -> Settings:
     """Return how a task's questions are put to a model whose answers are to be like `truths`."""
-    words = isinstance(task.answer, BinaryAnswer | ChoiceAnswer)
-    return Settings(model, room(task.answer, truths), _CANDIDATES if words else 0)
+    longest = room(task.answer, truths)
+    if not isinstance(task.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
+        return Settings(model, longest, 0)
+    question = "score" if isinstance(task.answer, ScoreAnswer) else "choice"
+    return Settings(model, longest, _CANDIDATES, question, options_of(task.answer), task.benchmark.ask)
 
 
 def _table(rows: Iterator[dict[str, Any]]) -> pd.DataFrame:
@@ -196,7 +199,8 @@ def _records(examples: pd.DataFrame) -> Iterator[dict[Any, Any]]:
         yield from examples.iloc[start : start + _CHUNK].to_dict("records")
 
 
-def _requests(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
+def requests_of(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
+    """Yield the conversation in which each example is asked."""
     for example in _records(examples):
         system = example.get("system")
         own = system if isinstance(system, str) else None
@@ -217,7 +221,7 @@ def _image_url(task: Task, example: dict[Any, Any]) -> str | None:
 def _prediction(asked: Asked, example: dict[Any, Any], reply: Reply) -> dict[str, Any]:
     answer, truth = asked.task.answer, example["answer"]
     truncated = reply.finish_reason == "length"
-    reading = read(reply.text, reply.tokens, answer, truncated)
+    reading = read(reply.text, reply.tokens, answer, truncated, reply.probabilities)
     of, words = reading.probabilities or {}, asked.words
     said = {words.get(word, word): p for word, p in of.items()}
     return {
@@ -240,5 +244,5 @@ def _prediction(asked: Asked, example: dict[Any, Any], reply: Reply) -> dict[str
         "source_truth": source if isinstance(source := example.get("source_answer"), str) else truth,
         "source_value": example.get("source_score") if isinstance(answer, NumberAnswer) else None,
         "reviewed_in": example.get("reviewed_in"),
-        "probabilities": json.dumps(of) if of and isinstance(answer, ChoiceAnswer) else None,
+        "probabilities": json.dumps(of) if of and isinstance(answer, ChoiceAnswer | ScoreAnswer) else None,
     }

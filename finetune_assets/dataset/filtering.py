@@ -23,7 +23,7 @@ from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
 from finetune_assets.dataset.quarantine import Reason, Verdict, quarantined
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED_DTYPES
 from finetune_assets.dataset.table import Table, records, writing
-from finetune_assets.task import HELD_OUT, Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer
+from finetune_assets.task import HELD_OUT, Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer, ScoreAnswer
 
 DTYPES = SAMPLED_DTYPES | PROVENANCE
 """Columns of the clean examples and their pandas types."""
@@ -63,7 +63,7 @@ def filter_examples(
     compared = repeats(asked, answers, np.flatnonzero(~has_fault), decided)
     unfit = has_fault | (compared.duplicate_of >= 0) | (compared.contradicts >= 0)
     suspects = None
-    if filtering.label_errors != "off" and isinstance(answer, (BinaryAnswer, ChoiceAnswer)):
+    if filtering.label_errors != "off" and isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
         suspects = find_label_errors(sampled, ~unfit, asked).without(decided)
     aside = suspects.in_training if suspects and filtering.label_errors == "quarantine" else {}
     verdicts = _Verdicts(judge, has_fault, compared, aside, _names(sampled, compared))
@@ -104,8 +104,8 @@ class _Judge:
         if words is None or not words.strip():
             return Reason.EMPTY_ANSWER, "there is no answer"
         match self._answer:
-            case BinaryAnswer() | ChoiceAnswer() as answer:
-                allowed = answer.options if isinstance(answer, ChoiceAnswer) else [answer.positive, answer.negative]
+            case BinaryAnswer() | ChoiceAnswer() | ScoreAnswer() as answer:
+                allowed = [answer.positive, answer.negative] if isinstance(answer, BinaryAnswer) else answer.options
                 if words not in allowed:
                     either = " or ".join(allowed) if len(allowed) < 3 else f"one of {', '.join(allowed)}"
                     return Reason.UNPARSEABLE_ANSWER, f"the answer must be {either}, found {words!r}"

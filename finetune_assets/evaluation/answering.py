@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from finetune_assets.evaluation import deferral, operating_point
-from finetune_assets.evaluation.calibration import Calibrator, Evidence
+from finetune_assets.evaluation.calibration import Calibrator, Evidence, calibrated
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.deferral import DeferralReport
 from finetune_assets.evaluation.operating_point import PointReport
@@ -82,7 +82,7 @@ def fit(asked: Benchmark, calibrator: Calibrator, calibration: Evidence, answer:
     """Choose the rule on the calibration split; None of numbers, which have no probabilities."""
     if isinstance(calibrator, ConformalCalibrator):
         return None
-    p, binary = calibrator.apply(calibration.score), isinstance(answer, BinaryAnswer)
+    p, binary = calibrated(calibrator, calibration), isinstance(answer, BinaryAnswer)
     rule = Rule(
         operating_point.choose(asked.operating_point, p, calibration.truth) if binary else operating_point.USUAL
     )
@@ -97,7 +97,7 @@ def judge(asked: Benchmark, rule: Rule, calibrator: Calibrator, test: Evidence, 
     """Judge the rule on the test split; None where it changes nothing."""
     if isinstance(calibrator, ConformalCalibrator):
         return None
-    p, binary = calibrator.apply(test.score), isinstance(answer, BinaryAnswer)
+    p, binary = calibrated(calibrator, test), isinstance(answer, BinaryAnswer)
     point, left = None, None
     if binary:
         prevalence = asked.operating_point.prevalence if asked.operating_point else None

@@ -63,13 +63,24 @@ class _Rest:
         return cls(token.text.removeprefix(before), token.logprob, rest)
 
 
-def read(text: str | None, tokens: Sequence[Token], answer: Answer, truncated: bool = False) -> Reading:
+def read(
+    text: str | None,
+    tokens: Sequence[Token],
+    answer: Answer,
+    truncated: bool = False,
+    probabilities: Mapping[str, float] | None = None,
+) -> Reading:
     """Read what a model wrote and the log-probabilities of its tokens (empty where the provider has none).
+
+    Where the provider has weighed the task's words itself (`probabilities`), the likeliest one is the answer.
 
     The probabilities of words are those at the place where the answer stands; where there is none, at the beginning.
     Where the model was cut off in the middle of its number (`truncated`), that is no number: `$12` may have been meant
     as `$1,299`.
     """
+    if probabilities is not None:
+        likeliest = max(probabilities, key=probabilities.__getitem__)
+        return Reading(likeliest, None, probabilities[likeliest], probabilities)
     text = text or ""
     if isinstance(answer, TextAnswer):
         written = without_reasoning(text)

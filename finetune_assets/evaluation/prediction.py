@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
@@ -60,7 +61,12 @@ class Prediction:
     reviewed_in: str | None = None
     """The queue through which reviewers decided blind; None where nobody did."""
     probabilities: str | None = None
-    """The model's own probability of each option, as JSON (choice answers)."""
+    """The model's own probability of each option, in the task's order, as JSON (choice and score answers)."""
+
+    @property
+    def weighed(self) -> list[float] | None:
+        """Probability of each of the task's words, in its order; None where they are not known."""
+        return None if self.probabilities is None else list(json.loads(self.probabilities).values())
 
 
 ADDED = ("doubtful", "source_truth", "source_value", "reviewed_in", "probabilities")

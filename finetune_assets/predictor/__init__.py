@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from finetune_assets.evaluation.answers import Reading
     from finetune_assets.evaluation.calibration import Calibrator
     from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
+    from finetune_assets.evaluation.calibration.vectors import OrdinalCalibrator
     from finetune_assets.evaluation.promotion import Champion
     from finetune_assets.predictor.in_use import Asked, InUse
     from finetune_assets.provider.completions import Messages, Reply
@@ -179,28 +180,33 @@ class Predictor:
 
     def read(self, reply: Reply) -> Predicted:
         """Read what the champion replied, and calibrate it."""
-        from finetune_assets.evaluation import answers
+        from finetune_assets.evaluation import answers, calibration
         from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
         from finetune_assets.evaluation.calibration.parts import of_options
-        from finetune_assets.task import BinaryAnswer, ChoiceAnswer
+        from finetune_assets.evaluation.calibration.vectors import OrdinalCalibrator
+        from finetune_assets.task import BinaryAnswer, ChoiceAnswer, ScoreAnswer
 
         answer, model = self.task.answer, self.champion.model
         if reply.error is not None:
             return Predicted(model, error=reply.error)
-        found = answers.read(reply.text, reply.tokens, answer, truncated=reply.finish_reason == "length")
+        found = answers.read(reply.text, reply.tokens, answer, reply.finish_reason == "length", reply.probabilities)
         if isinstance(self.calibrator, ConformalCalibrator):
             return _with_interval(found, self.calibrator, reply.text)
         p_raw, of = found.p_predicted, "that this is right"
         if isinstance(answer, BinaryAnswer):
             p_raw, of = (found.probabilities or {}).get(answer.positive), f"of {answer.positive}"
-        p = None if p_raw is None else float(self.calibrator.apply([p_raw], model=model)[0])
+        weighed = list(found.probabilities.values()) if found.probabilities else None
+        p = calibration.of_answer(self.calibrator, p_raw, found.predicted, weighed, model=model)
         rule, binary = self.rule, isinstance(answer, BinaryAnswer)
         word = rule.word(found.predicted, p, answer)
         person = word is None or rule.asks_a_person(p, binary=binary)
         ask = rule.least is not None and person
-        shares = found.probabilities if isinstance(answer, ChoiceAnswer) and found.predicted else None
+        shares = found.probabilities if isinstance(answer, ChoiceAnswer | ScoreAnswer) and found.predicted else None
         options = of_options(self.calibrator, found.predicted or "", shares) if shares else None
-        return Predicted(model, word, None, p_raw, p, options, of, text=reply.text, ask_a_person=ask)
+        predicted = Predicted(model, word, None, p_raw, p, options, of, text=reply.text, ask_a_person=ask)
+        if isinstance(self.calibrator, OrdinalCalibrator) and weighed is not None:
+            return replace(predicted, levels=_levels(weighed, self.calibrator), level=self.calibrator.level)
+        return predicted
 
 
 def _pictured(region: Region) -> bool | None:
@@ -212,6 +218,16 @@ def _pictured(region: Region) -> bool | None:
         return None
     found = {bool(has) for chunk in Table(path).chunks(["image"]) for has in chunk["image"].notna().unique()}
     return found.pop() if len(found) == 1 else None
+
+
+def _levels(weighed: list[float], calibrator: OrdinalCalibrator) -> tuple[str, ...]:
+    """Return the levels that hold the true one as often as the calibrator says."""
+    import numpy as np
+
+    from finetune_assets.evaluation.calibration.ordinal_sets import sets
+
+    [held] = sets(calibrator, np.array([weighed]))
+    return tuple(word for word, inside in zip(calibrator.options, held, strict=True) if inside)
 
 
 def _with_interval(found: Reading, calibrator: ConformalCalibrator, text: str | None) -> Predicted:

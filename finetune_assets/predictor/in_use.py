@@ -23,7 +23,7 @@ from finetune_assets.evaluation.drift import UNREADABLE, Reference, features_of,
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.predictor.predicted import Predicted
 from finetune_assets.results.region import Region
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, Task
+from finetune_assets.task import BinaryAnswer, ChoiceAnswer, ScoreAnswer, Task
 from finetune_assets.task.sources import window_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class InUse:
 
     def _count(self, reference: Reference, asked: Asked, found: Predicted) -> None:
         word = None
-        if isinstance(self._task.answer, BinaryAnswer | ChoiceAnswer):
+        if isinstance(self._task.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
             word = UNREADABLE if found.answer is None else found.answer
         seen = features_of(asked.text, asked.facts) | features_of_answer(word, found.p_raw, found.value)
         self._counts.update(reference.places(seen).items())
@@ -116,7 +116,7 @@ class InUse:
             image=image,
             original=original,
             kind=answer.kind,
-            options=options_of(answer) if isinstance(answer, BinaryAnswer | ChoiceAnswer) else (),
+            options=options_of(answer) if isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer) else (),
         )
         said = ModelAnswer(example_id=name, model=found.model, answer=found.answer, probability=_sure(found, answer))
         lay_before_people(self.db, item, said, given=not found.ask_a_person)

@@ -24,6 +24,8 @@ class Predicted:
     """Calibrated, of every option; they add up to 1 (choice)."""
     of: str | None = None
     """What both are the probability of, in words."""
+    levels: tuple[str, ...] | None = None
+    """Neighbouring levels that hold the true one in `level` of all cases (score answers)."""
     interval: tuple[float, float] | None = None
     """Around the number; it holds the truth in `level` of all cases. None where too few examples calibrated it."""
     level: float | None = None
@@ -51,6 +53,8 @@ class Predicted:
         if self.interval and self.level:
             low, high = self.interval
             return f"{said}  [{low:,.6g} to {high:,.6g}, {100 * self.level:g} % interval]"
+        if self.levels and self.level:
+            said += f" ({self.levels[0]} to {self.levels[-1]} in {100 * self.level:g} % of cases)"
         if self.ask_a_person:
             said = f"ask a person; the model says {said}"
         if self.p_calibrated is None or self.p_raw is None:

@@ -135,6 +135,24 @@ class ChoiceAnswer(Strict):
         return self
 
 
+class ScoreAnswer(Strict):
+    """One of several levels in an order, such as none, mild, severe: one far off is worse than one near."""
+
+    kind: Literal["score"]
+    levels: list[Word] = Field(min_length=2, max_length=10, description="All answers there are, the lowest first.")
+
+    @property
+    def options(self) -> list[str]:
+        """The levels, as the words that may be answered."""
+        return self.levels
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> ScoreAnswer:
+        if len({level.strip().lower() for level in self.levels}) < len(self.levels):
+            raise ValueError(f"levels must differ in more than case, got {self.levels}")
+        return self
+
+
 class NumberAnswer(Strict):
     """A number, written as `template` says; an answer in which several compete cannot be read."""
 
@@ -173,7 +191,7 @@ class TextAnswer(Strict):
     )
 
 
-Answer = Annotated[BinaryAnswer | ChoiceAnswer | NumberAnswer | TextAnswer, Field(discriminator="kind")]
+Answer = Annotated[BinaryAnswer | ChoiceAnswer | ScoreAnswer | NumberAnswer | TextAnswer, Field(discriminator="kind")]
 
 
 class Filtering(Strict):
@@ -316,9 +334,9 @@ class Task(Strict):
     @model_validator(mode="after")
     def _values_are_answers(self) -> Task:
         values = self.source.values if isinstance(self.source, Tables) else None
-        if values and isinstance(self.answer, BinaryAnswer | ChoiceAnswer):
+        if values and isinstance(self.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
             answer = self.answer
-            words = answer.options if isinstance(answer, ChoiceAnswer) else [answer.positive, answer.negative]
+            words = [answer.positive, answer.negative] if isinstance(answer, BinaryAnswer) else answer.options
             known = {word.strip().casefold() for word in words}
             if strange := [value for value in map(str, values.values()) if value.strip().casefold() not in known]:
                 raise ValueError(f"source.values: {strange[0]!r} is no answer; they are {', '.join(words)}")

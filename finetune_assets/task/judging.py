@@ -9,11 +9,18 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from finetune_assets.task.strict import Strict
 
 DecidingMetric = Literal[
-    "accuracy", "balanced_accuracy", "within_tolerance", "contains_answer", "exact_match", "token_f1"
-]
+    "accuracy",
+    "balanced_accuracy",
+    "quadratic_agreement",
+    "within_tolerance",
+    "contains_answer",
+    "exact_match",
+    "token_f1",
+]  # fmt: skip
 DECIDING: dict[str, tuple[DecidingMetric, ...]] = {
     "binary": ("accuracy", "balanced_accuracy"),
     "choice": ("accuracy", "balanced_accuracy"),
+    "score": ("quadratic_agreement", "accuracy"),
     "number": ("within_tolerance",),
     "text": ("contains_answer", "exact_match", "token_f1"),
 }
@@ -67,6 +74,11 @@ class Benchmark(Strict):
     )
     batch: bool = Field(
         default=False, description="Ask in the provider's batches where it has them: cheaper at some, within a day."
+    )
+    ask: Literal["auto", "decisions", "completions"] = Field(
+        default="auto",
+        description="How words are asked for: `auto` by decisions, which weigh every word, where the provider says "
+        "that the model gives them (`local` does), else by completions.",
     )
     elsewhere: int = Field(
         default=40,

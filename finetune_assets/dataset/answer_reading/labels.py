@@ -11,7 +11,7 @@ from finetune_assets.dataset.answer_reading.number_format import NumberFormat, s
 from finetune_assets.dataset.answer_reading.numbers import only_number, unit_scale
 from finetune_assets.dataset.answer_reading.reading import options_of, read_answer, read_option
 from finetune_assets.dataset.answer_reading.words import why_unread
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 
 _ALIASES: dict[str, bool] = {
     **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True),
@@ -40,7 +40,7 @@ def label(found: object, answer: Answer, numbers: NumberFormat | None = None) ->
         case BinaryAnswer():
             word = _binary(found, answer)
             return None if word is None else Label(word, float(word == answer.positive))
-        case ChoiceAnswer():
+        case ChoiceAnswer() | ScoreAnswer():
             option = _read(_written(found), answer)
             return Label(option, None) if isinstance(option, str) else None
         case NumberAnswer():
@@ -56,7 +56,7 @@ def wanted(answer: Answer) -> str:
     match answer:
         case BinaryAnswer():
             return f"{answer.positive} or {answer.negative}, yes or no, 1 or 0"
-        case ChoiceAnswer():
+        case ChoiceAnswer() | ScoreAnswer():
             return f"one of {', '.join(answer.options)}"
         case NumberAnswer():
             return "one number"
@@ -66,7 +66,7 @@ def wanted(answer: Answer) -> str:
 
 def why_no_label(found: object, answer: Answer) -> str | None:
     """Say why a sentence that names one of the task's words is no label, or return None where it names none."""
-    if isinstance(answer, BinaryAnswer | ChoiceAnswer) and isinstance(found, str):
+    if isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer) and isinstance(found, str):
         return why_unread(found, options_of(answer))
     return None
 

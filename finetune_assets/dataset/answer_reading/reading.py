@@ -9,7 +9,7 @@ from functools import lru_cache
 from finetune_assets.dataset.answer_reading.answer_text import Folded, Span, after_reasoning, json_value
 from finetune_assets.dataset.answer_reading.numbers import read_in_text, unit_scale
 from finetune_assets.dataset.answer_reading.words import read_word
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 
 _RECURRING = 64
 """Answers of at most so many characters are mostly the same few again: what they say is kept."""
@@ -35,7 +35,7 @@ def read_answer(text: str, answer: Answer) -> ReadAnswer | None:
     the task's words compete, or that negates, doubts or takes back the one it names, has no certain answer.
     """
     match answer:
-        case BinaryAnswer() | ChoiceAnswer():
+        case BinaryAnswer() | ChoiceAnswer() | ScoreAnswer():
             return read_option(text, options_of(answer))
         case NumberAnswer():
             return _read_number(text, answer)
@@ -54,7 +54,7 @@ def without_reasoning(text: str) -> str | None:
     return None if part is None else part.within(text).strip() or None
 
 
-def options_of(answer: BinaryAnswer | ChoiceAnswer) -> tuple[str, ...]:
+def options_of(answer: BinaryAnswer | ChoiceAnswer | ScoreAnswer) -> tuple[str, ...]:
     """Return the words that may be answered."""
     return (answer.positive, answer.negative) if isinstance(answer, BinaryAnswer) else tuple(answer.options)
 

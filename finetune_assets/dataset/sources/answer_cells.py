@@ -13,7 +13,7 @@ from finetune_assets.dataset.reading.numbers import NumberColumn
 from finetune_assets.dataset.sources.filling import filled, only_column, words_of
 from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.tables import Table
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 from finetune_assets.task.sources import Tables, columns_in
 
 
@@ -75,7 +75,7 @@ def _empties(source: Tables, answer: Answer) -> frozenset[str]:
     words = list(source.values or ())
     if isinstance(answer, BinaryAnswer):
         words += [answer.positive, answer.negative]
-    elif isinstance(answer, ChoiceAnswer):
+    elif isinstance(answer, ChoiceAnswer | ScoreAnswer):
         words += answer.options
     own = {word.strip().casefold() for word in words}
     return frozenset(marker for marker in source.dialect.empties if marker.casefold() not in own)

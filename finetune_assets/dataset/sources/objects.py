@@ -10,7 +10,7 @@ from typing import Any
 from upath import UPath
 
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, ChoiceAnswer, NumberAnswer
+from finetune_assets.task import Answer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ def category_of(path: UPath, stated: str | None, names: Sequence[str], answer: A
     """
     if stated is not None and stated not in names:
         raise SourceError(f"{path}: has no category {stated!r}; it has {', '.join(names[:20]) or 'none'}")
-    if stated is not None or isinstance(answer, ChoiceAnswer) or answer is None:
+    if stated is not None or isinstance(answer, ChoiceAnswer | ScoreAnswer) or answer is None:
         return stated
     if len(names) == 1:
         return names[0]

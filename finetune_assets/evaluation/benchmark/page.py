@@ -24,6 +24,8 @@ MAX_LABELS = 12
 MEASURES = {
     "binary": "An answer is right where it is the true word.",
     "choice": "An answer is right where it is the true option.",
+    "score": "An answer is right where it is the true level. Quadratic agreement is 100 less the square of how far off "
+    "it is, in shares of the scale; quadratic kappa is what of that is beyond chance.",
     "number": "An answer is right where it is within the tolerance that the task sets. Outliers are off by more than "
     "twice the true number. Answers without a number are wrong; the errors are of the examples that both models "
     "answered with one.",

@@ -121,7 +121,7 @@ class BenchmarkReport:
     """Everything that decides whether to ship the fine-tuned model."""
 
     kind: str
-    """Of answer: binary, choice, number, text."""
+    """Of answer: binary, choice, score, number, text."""
     primary: str
     """Name of the metric that decides: the task's choice, or the share of right answers."""
     n: int

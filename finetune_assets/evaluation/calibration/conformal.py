@@ -72,7 +72,7 @@ class ConformalCalibrator(Fitted):
             residual = _choose(y[choosing], x[choosing], step)
         size = _size(x, residual, step)
         n_groups = len(np.unique(member[~choosing]))
-        reach = _group_quantile((np.abs(y - x) / size)[~choosing], member[~choosing], LEVEL)
+        reach = group_quantile((np.abs(y - x) / size)[~choosing], member[~choosing], LEVEL)
         return cls(
             kind="number",
             residual=residual,
@@ -183,7 +183,7 @@ def _expected(calibrator: ConformalCalibrator, n_test: int) -> Interval:
     return Interval(calibrator.level, float(low), float(high))
 
 
-def _group_quantile(residuals: FloatArray, member: np.ndarray, level: float) -> float:
+def group_quantile(residuals: FloatArray, member: np.ndarray, level: float) -> float:
     """Return the finite-sample quantile of residuals [n], each group having the weight of one example.
 
     The example to come has that weight too, at infinity (Lee, Barber and Willett 2023, "Distribution-free inference

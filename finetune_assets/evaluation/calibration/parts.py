@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from finetune_assets.evaluation.calibration.recalibration import recalibrate
 from finetune_assets.evaluation.calibration.reliability import calibration_error
 from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
+from finetune_assets.evaluation.calibration.vectors import VectorCalibrator
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.shares import accuracy_interval
 from finetune_assets.evaluation.statistics import SIGNIFICANCE, FloatArray, Interval, holm
@@ -64,7 +65,9 @@ def by_subgroup(p: FloatArray, y: FloatArray, groups: Groups, named: Groups) -> 
     return tuple(sorted(made, key=lambda part: (-part.n, part.name)))
 
 
-def by_option(rows: Sequence[Prediction], options: Sequence[str], calibrator: ScoreCalibrator) -> tuple[Part, ...]:
+def by_option(
+    rows: Sequence[Prediction], options: Sequence[str], calibrator: ScoreCalibrator | VectorCalibrator
+) -> tuple[Part, ...]:
     """Judge the probability of each option against all others, in the order of the options.
 
     Examples whose model told of no probabilities are left out.
@@ -80,11 +83,17 @@ def by_option(rows: Sequence[Prediction], options: Sequence[str], calibrator: Sc
     return tuple(_judged({name: (p[:, k], (truth == name).astype(float), groups) for name, k in columns.items()}))
 
 
-def of_options(calibrator: ScoreCalibrator, predicted: str, given: Mapping[str, float]) -> dict[str, float]:
+def of_options(
+    calibrator: ScoreCalibrator | VectorCalibrator, predicted: str, given: Mapping[str, float]
+) -> dict[str, float]:
     """Return calibrated probabilities of all options that add up to 1, given the model's own.
 
-    The one predicted has its calibrated probability; the others share the rest in proportion to the model's own.
+    Of a calibrator of single probabilities, the one predicted has its calibrated probability; the others share the rest
+    in proportion to the model's own.
     """
+    if isinstance(calibrator, VectorCalibrator):
+        made = calibrator.apply([[given[name] for name in calibrator.options]])[0].tolist()
+        return dict(zip(calibrator.options, made, strict=True))
     own = given[predicted]
     sure = float(calibrator.apply([own])[0])
     others = sum(p for name, p in given.items() if name != predicted)

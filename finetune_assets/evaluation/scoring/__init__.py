@@ -8,8 +8,9 @@ from finetune_assets.evaluation.scoring.binary import BinaryScoring
 from finetune_assets.evaluation.scoring.choice import ChoiceScoring
 from finetune_assets.evaluation.scoring.metric import Scoring
 from finetune_assets.evaluation.scoring.number import NumberScoring
+from finetune_assets.evaluation.scoring.score import ScoreScoring
 from finetune_assets.evaluation.scoring.text import TextScoring
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 from finetune_assets.task.judging import DecidingMetric
 
 __all__ = ["Scoring", "scoring_of"]
@@ -22,6 +23,8 @@ def scoring_of(answer: Answer, metric: DecidingMetric | None = None) -> Scoring[
             scoring: Scoring[Any] = BinaryScoring(answer)
         case ChoiceAnswer():
             scoring = ChoiceScoring(answer)
+        case ScoreAnswer():
+            scoring = ScoreScoring(answer)
         case NumberAnswer():
             scoring = NumberScoring(answer)
         case TextAnswer():

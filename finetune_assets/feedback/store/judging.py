@@ -139,7 +139,7 @@ def standing(events: Sequence[Event], content: str, kind: str, split: str, minim
 
 def meaning(answer: str | None, kind: str) -> str | float | None:
     """Return what two answers that say the same have in common; None for a rejection."""
-    if answer is None or kind in ("binary", "choice"):
+    if answer is None or kind in ("binary", "choice", "score"):
         return answer
     return read_number(answer) if kind == "number" else " ".join(answer.split()).casefold()
 

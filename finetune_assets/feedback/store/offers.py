@@ -38,7 +38,7 @@ class ReviewItem:
     label: str | None = None
     """The current label in the task's words."""
     label_value: float | None = None
-    kind: Literal["binary", "choice", "number", "text"]
+    kind: Literal["binary", "choice", "score", "number", "text"]
     options: tuple[str, ...] = ()
     """The words that may be answered (binary and choice)."""
     doubt: str | None = None

@@ -20,7 +20,7 @@ from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.sample_size import examples_to_show
 from finetune_assets.evaluation.statistics import FEW_GROUPS
 from finetune_assets.pipeline.checks.check import Check
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, Sampling, Split
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, Sampling, ScoreAnswer, Split
 from finetune_assets.training_file.findings import Report
 from finetune_assets.training_file.target import Target
 
@@ -209,7 +209,7 @@ def gain_can_be_shown(region: str, n_test: int, n_groups: int, smallest: float |
 
 def both_answers(region: str, counts: pd.DataFrame, answer: Answer) -> dg.AssetCheckResult:
     """Judge whether the splits that teach, calibrate and test hold the answers, given by split and answer."""
-    if not isinstance(answer, (BinaryAnswer, ChoiceAnswer)):
+    if not isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
         return BOTH_ANSWERS.result(True, f"Region {region}: answers of kind {answer.kind} have no words to look for.")
     lacking = []
     for split in ("train", "calibration", "test"):
@@ -217,7 +217,7 @@ def both_answers(region: str, counts: pd.DataFrame, answer: Answer) -> dg.AssetC
         if absent and (isinstance(answer, BinaryAnswer) or split == "train" or len(counts.columns) - len(absent) < 2):
             lacking.append(f"{split} has no {', no '.join(map(repr, absent))}")
     words = "; ".join(lacking) or f"every split has {' and '.join(repr(str(word)) for word in counts.columns)}"
-    if not lacking and isinstance(answer, ChoiceAnswer):
+    if not lacking and isinstance(answer, ChoiceAnswer | ScoreAnswer):
         words = "every answer trains, and two or more are calibrated and tested"
     advice = "; label examples that have it, or look at `answer` in the YAML" if lacking else ""
     return BOTH_ANSWERS.result(not lacking, f"Region {region}: {words}{advice}.")

@@ -19,7 +19,7 @@ from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.shown.views import N_CHATS, N_PICTURES, THUMB, harmless, picture, start, table
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task, TextAnswer
+from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Task, TextAnswer
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.tokens import example_tokens
 
@@ -41,7 +41,7 @@ def answers(answer: Answer) -> list[str]:
     """Return the words that an answer may be; none for numbers and texts."""
     if isinstance(answer, BinaryAnswer):
         return [answer.positive, answer.negative]
-    return list(answer.options) if isinstance(answer, ChoiceAnswer) else []
+    return list(answer.options) if isinstance(answer, ChoiceAnswer | ScoreAnswer) else []
 
 
 def counts(examples: Table, answer: Answer) -> pd.DataFrame:

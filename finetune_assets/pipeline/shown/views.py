@@ -14,7 +14,7 @@ from finetune_assets.dataset import images
 from finetune_assets.dataset.contact_sheets import contact_sheet
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport, MetricComparison, ModelResult
-from finetune_assets.evaluation.calibration import Calibrator, Evidence
+from finetune_assets.evaluation.calibration import Calibrator, Evidence, calibrated
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, CoverageReport
 from finetune_assets.evaluation.calibration.parts import Part
 from finetune_assets.evaluation.calibration.report import CalibrationReport
@@ -179,7 +179,7 @@ def calibration_drawing(calibrator: Calibrator, test: Evidence) -> tuple[str, by
     """Draw the test split before and after calibration, or the intervals around its numbers; with the chart's name."""
     if isinstance(calibrator, ConformalCalibrator):
         return "intervals", charts.coverage(test.truth, test.score, *calibrator.intervals(test.score))
-    event, after = EVENTS[calibrator.kind], calibrator.apply(test.score)
+    event, after = EVENTS[calibrator.kind], calibrated(calibrator, test)
     return "reliability", charts.reliability(test.score, after, test.truth, test.groups, event)
 
 

@@ -22,6 +22,7 @@ from finetune_assets.pipeline.checks.model_checks import EVALUATED
 from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import in_use
+from finetune_assets.pipeline.stages.registration import register
 from finetune_assets.results.files import write_atomically
 from finetune_assets.results.records import Calibrated, Judged, Trained, require_same_model
 from finetune_assets.results.region import Region
@@ -67,9 +68,10 @@ def champion(region: Region, finetuned_model: Trained, calibrator: Calibrated, c
         )
     evaluated = EVALUATED.result(True, f"Region {region.name}: {finetuned_model.model} was evaluated.")
     add_to_page(region, "promotion", sections.promotion(after, finetuned_model.model))
+    registered = {"calibrator_at_provider": register(task, after.champion)} if after.champion else {}
     return dg.MaterializeResult(
         value=after.to_dict(),
-        metadata=_metadata(after),
+        metadata=_metadata(after) | registered,
         check_results=[_promoted(region.name, after), evaluated, *in_use.judged(region, after.champion)],
     )
 

@@ -25,7 +25,7 @@ from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.pipeline.checks import use_checks
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.results.region import Region
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, Task
+from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Task
 
 if TYPE_CHECKING:
     from finetune_assets.feedback.store.database import FeedbackDatabase
@@ -140,10 +140,10 @@ def _seen(task: Task, row: Prediction, calibrator: Calibrator, rule: Rule) -> di
             facts = None  # the image is gone since it was asked about
     score = row.p_positive if isinstance(answer, BinaryAnswer) else row.p_predicted
     word = None
-    if isinstance(answer, BinaryAnswer | ChoiceAnswer):
+    if isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
         p = None
-        if score is not None and not isinstance(calibrator, ConformalCalibrator):
-            p = float(calibrator.apply([score], model=row.model)[0])
+        if not isinstance(calibrator, ConformalCalibrator):
+            p = calibration.of_answer(calibrator, score, row.predicted, row.weighed, model=row.model)
         word = rule.word(row.predicted, p, answer) or UNREADABLE
     number = row.predicted_value if isinstance(answer, NumberAnswer) else None
     return features_of(row.question, facts) | features_of_answer(word, score, number)

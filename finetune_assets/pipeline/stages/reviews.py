@@ -24,11 +24,12 @@ from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.results.region import Region
-from finetune_assets.task import HELD_OUT, BinaryAnswer, ChoiceAnswer, Task
+from finetune_assets.task import HELD_OUT, BinaryAnswer, ChoiceAnswer, ScoreAnswer, Task
 
 if TYPE_CHECKING:
     from finetune_assets.feedback.store.database import FeedbackDatabase
@@ -126,7 +127,7 @@ def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
     """Stream the clean examples, then those in quarantine about which a reviewer can say something."""
     from finetune_assets.feedback.store.offers import ReviewItem
 
-    options = options_of(task.answer) if isinstance(task.answer, BinaryAnswer | ChoiceAnswer) else ()
+    options = options_of(task.answer) if isinstance(task.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer) else ()
     shown = [str(reason) for reason in _TO_SHOW]
     waiting = (chunk.loc[chunk["reason"].isin(shown)] for chunk in filtered.quarantine.chunks())
     for row in chain.from_iterable(map(records, chain(filtered.clean.chunks(), waiting))):
@@ -186,7 +187,7 @@ def _chance(task: Task, row: Prediction, calibrator: Calibrator) -> float | None
         return None
     answer = task.answer
     score = row.p_positive if isinstance(answer, BinaryAnswer) else row.p_predicted
-    if score is None or row.predicted is None:
+    p = calibration.of_answer(calibrator, score, row.predicted, row.weighed, model=row.model)
+    if p is None or row.predicted is None:
         return None
-    p = float(calibrator.apply([score], model=row.model)[0])
     return 1 - p if isinstance(answer, BinaryAnswer) and row.predicted == answer.negative else p

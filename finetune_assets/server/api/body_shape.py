@@ -45,14 +45,14 @@ class BodyLimits:
     """Lists and objects inside each other."""
 
 
-ASKING = ("/v1/chat/completions", "/v1/completions", "/v1/decisions", "/v1/systemone")
+ASKING: tuple[str, ...] = ("/v1/chat/completions", "/v1/completions", "/v1/decisions", "/v1/systemone")
 """Where models are asked."""
 CHAT = BodyLimits(bytes=64 << 20, values=50_000, members=1100, depth=64)
 """Conversations: up to 500 images, and schemas of thousands of properties."""
 DECISIONS = BodyLimits(bytes=64 << 20, values=500_000, members=10_000, depth=64)
 """400 questions of 255 described options, and JSON of 10,000 values."""
 OTHER = BodyLimits(bytes=1 << 20, values=10_000, members=100, depth=32)
-_LIMITS = dict.fromkeys(ASKING, CHAT) | dict.fromkeys(("/v1/decisions", "/v1/systemone"), DECISIONS)
+_LIMITS = dict.fromkeys(ASKING, CHAT) | {"/v1/decisions": DECISIONS, "/v1/systemone": DECISIONS}
 
 
 def limits_of(path: str) -> BodyLimits:

@@ -1,4 +1,4 @@
-"""A choice, a number and a text, each from a table of rows through all stages against the real server."""
+"""A choice, a score, a number and a text, each from a table of rows through all stages against the real server."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ N = 60
 WORDS = ["Yes", "No", "system"]
 KINDS: dict[str, dict[str, Any]] = {
     "choice": {"answer": {"kind": "choice", "options": WORDS}, "metric": "accuracy", "picture": "confusion_matrix"},
+    "score": {
+        "answer": {"kind": "score", "levels": WORDS},
+        "metric": "quadratic_agreement",
+        "picture": "confusion_matrix",
+    },
     "number": {
         "answer": {"kind": "number", "template": "{}", "decimals": 0, "minimum": 0},
         "metric": "within_tolerance",
@@ -37,7 +42,9 @@ def write_rows(folder: Path, kind: str) -> dict[str, Any]:
     rows = []
     for number in range(N):
         word = WORDS[number % 3]
-        answer = {"choice": word, "number": 10 + number % 3, "text": f"{word} Explanation: it was said"}[kind]
+        answer = {"choice": word, "score": word, "number": 10 + number % 3, "text": f"{word} Explanation: it was said"}[
+            kind
+        ]
         rows.append({"question": f"{word} {number}?", "answer": answer})
     table = folder / "rows.jsonl"
     table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
