@@ -19,7 +19,7 @@ from finetune_assets.pipeline.following.notices import notice_sensor
 from finetune_assets.pipeline.following.use_watch import use_sensor
 from finetune_assets.pipeline.reruns.feedback_sensor import feedback_sensor
 from finetune_assets.pipeline.reruns.region_sensor import region_sensor
-from finetune_assets.pipeline.reruns.schedules import rerun_schedule
+from finetune_assets.pipeline.reruns.schedules import judging_schedule, rerun_schedule
 from finetune_assets.pipeline.resources import default_root, output_resources
 from finetune_assets.pipeline.scaffolding import TaskScaffolder
 from finetune_assets.pipeline.shown.jobs_overview import jobs_overview
@@ -39,7 +39,7 @@ def build_task(task: Task) -> dg.Definitions:
 
     Ten assets and the champion, with their checks; the sensor `<task>_jobs`, with the jobs `<task>_prepare` (up to
     `finetune_job`) and `<task>_evaluate` (the rest); and, if the task asks for them, the sensors `<task>_models`,
-    `<task>_in_use`, `<task>_regions` and `<task>_feedback` and the schedule `<task>_rerun`.
+    `<task>_in_use`, `<task>_regions` and `<task>_feedback` and the schedules `<task>_rerun` and `<task>_judge_again`.
 
     Raises:
         TaskError: `checks` names one that does not exist.
@@ -64,7 +64,7 @@ def _definitions(task: Task) -> dg.Definitions:
             *([feedback_sensor(task, task.rerun)] if task.rerun else []),
             *([notice_sensor(task, checks)] if task.notify else []),
         ],
-        schedules=[rerun_schedule(task, task.rerun)] if task.rerun else [],
+        schedules=[rerun_schedule(task, task.rerun), judging_schedule(task, task.rerun)] if task.rerun else [],
     )
 
 

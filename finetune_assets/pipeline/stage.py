@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import dagster as dg
 
 from finetune_assets.pipeline.checks.check import Check, as_asked
+from finetune_assets.pipeline.code_versions import code_version, data_version
 from finetune_assets.pipeline.partitions import region_partitions
 from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.results.region import Region
@@ -94,6 +95,7 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
                 description=inspect.getdoc(function),
                 partitions_def=partitions,
                 io_manager_key=io,
+                code_version=code_version(task, function.__name__),
                 check_specs=[check.spec(key, partitions, task) for check in checks if check.asked(task)],
                 config_schema=next((config.to_config_schema() for config in configs.values()), None),
                 # A stage may have nothing to keep: a job without a model, or one that is still being trained.
@@ -104,7 +106,7 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
                 run = context.run
                 first = run.tags.get(FIRST_RUN) or run.root_run_id or run.run_id
                 region = Region(task, context.partition_key, outputs.folder(), first)
-                result = function(region, **values, **asked)
+                result = _versioned(function(region, **values, **asked))
                 yield from as_asked(task, result)
                 if isinstance(result, dg.MaterializeResult):
                     return
@@ -121,6 +123,13 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
         return StageBuilder(build, tuple(checks))
 
     return decorate
+
+
+def _versioned(result: Result) -> Result:
+    """Say what came out, in place of Dagster's own guess from the code version, which knows of no data."""
+    if not isinstance(result, dg.MaterializeResult):
+        return result
+    return result._replace(data_version=dg.DataVersion(data_version(result.value)))
 
 
 def _is_config(annotation: Any) -> bool:

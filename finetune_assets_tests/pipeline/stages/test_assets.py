@@ -302,4 +302,4 @@ def test_the_report_on_disk_is_the_published_shape(finished: Finished) -> None:
     report = json.loads(finished.project.output("validation_report", ".json").read_text())
     estimate = report["estimate"]
     assert {name: report[name] for name in ("ok", "files")} == validation.validate(train, held_back, LOCAL).to_dict()
-    assert estimate == {"tokens": report["files"][0]["tokens"]["total"], "epochs": 8, "cost_usd": None}
+    assert estimate == {"tokens": report["files"][0]["tokens"]["total"], "epochs": 8, "cost_usd": 0.0}
