@@ -63,6 +63,7 @@ def test_the_layers_hold() -> None:
                 "dataset/belonging/groups.py",
                 "dataset/label_errors.py",
                 "dataset/sources/science_facts.py",
+                "dataset/teaching_order.py",
                 "feedback/store/agreement.py",
             ),
         ),

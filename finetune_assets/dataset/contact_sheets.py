@@ -67,3 +67,9 @@ def _encode_below(sheet: Image.Image, max_bytes: int) -> bytes:
             if encoded.tell() <= max_bytes or max(sheet.size) < 64:
                 return encoded.getvalue()
         sheet = sheet.resize((sheet.width * 3 // 4, sheet.height * 3 // 4), Image.Resampling.LANCZOS)
+
+
+def in_few_colours(png: bytes, colours: int) -> bytes:
+    """Store a drawing in so many colours, as a PNG: what goes into the event log again and again must be small."""
+    with Image.open(io.BytesIO(png)) as drawn:
+        return encoded(drawn.convert("RGB").quantize(colours), "PNG", optimize=True)

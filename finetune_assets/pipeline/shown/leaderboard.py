@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import orjson
 import pandas as pd
 from upath import UPath
 
+from finetune_assets.dataset.contact_sheets import in_few_colours
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.leaderboard import HEADLINES, Evaluated, Row, leaderboard, summary, to_html
 from finetune_assets.evaluation.statistics import p_words, signed_parts
@@ -77,7 +77,7 @@ def write_leaderboard(found: Sequence[Evaluated], folder: str) -> dict[str, Any]
     write_json(root / "leaderboard.json", {"rows": [row.to_dict() for row in rows]})
     if not rows:
         return {"summary": "no region has been evaluated yet"}
-    png = _small(charts.gains(_extremes(rows)))
+    png = in_few_colours(charts.gains(_extremes(rows)), _COLOURS)
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     write_atomically(root / "leaderboard.html", to_html(rows, url, _address).encode())
     return {
@@ -87,16 +87,6 @@ def write_leaderboard(found: Sequence[Evaluated], folder: str) -> dict[str, Any]
         "regions": views.table(pd.DataFrame(map(_shown, rows))),
         "page": dg.MetadataValue.path(str(root / "leaderboard.html")),
     }
-
-
-def _small(png: bytes) -> bytes:
-    """Store a drawing in few colours: it goes into the event log each time that a region was evaluated."""
-    from PIL import Image
-
-    small = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as drawn:
-        drawn.convert("RGB").quantize(_COLOURS).save(small, "PNG", optimize=True)
-    return small.getvalue()
 
 
 def _extremes(rows: Sequence[Row]) -> list[Row]:
