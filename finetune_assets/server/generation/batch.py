@@ -131,7 +131,7 @@ class Batch:
         for completion in unscored:
             ids = completion.prompt.ids
             set_threads(len(ids))
-            self._lora.select([completion.adapter])
+            self.lora.select([completion.adapter])
             states = self.network.states(self.network.embed([ids], [[]]), 0)[0]
             completion.scores = self._next.scores(ids, partial(self._logits, states), completion.request.top_logprobs)
 

@@ -107,7 +107,7 @@ class OwnBatch:
         ids = completion.prompt.ids
         set_threads(len(ids))
         try:
-            self._lora.select([completion.adapter])
+            self.lora.select([completion.adapter])
             logits = logits_at(self.network.model, torch.tensor(ids), {}, torch.arange(len(ids)))
             told = self._next.scores(ids, lambda start, end: logits[start:end], completion.request.top_logprobs)
             completion.scores = told
