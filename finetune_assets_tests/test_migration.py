@@ -121,7 +121,7 @@ def test_interrupted_it_goes_on_where_it_was_and_compares_old_and_new_pair_by_pa
     assert report.fine_tuned.model == client.fine_tuning.jobs.retrieve(migrated_jobs(client)[0]).fine_tuned_model
     written = json.loads(trained.output("migration", ".json").read_text())
     assert (written["n"], written["outcome"], written["p_value"]) == (20, report.outcome, report.p_value)
-    assert "no shutdown of ft:tiny-text" in screen.text and "price unknown" in screen.text
+    assert "no shutdown of ft:tiny-text" in screen.text and "0.00 USD" in screen.text
     show({"mono": report}, screen)
     assert "fine-tuned" not in written["verdict"] and f"mono: {written['verdict']} New model: ft:" in screen.text
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from finetune_assets.provider import azure_deployment
 from finetune_assets.provider.azure_deployment import deployment_name
+from finetune_assets.provider.client import asked_as, connect
+from finetune_assets.results.files import write_json
 from finetune_assets_tests.azure_control_plane import ACCOUNT, TOKEN, control_plane
 from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import Project, failures
@@ -25,7 +27,9 @@ def project(finished: Finished, server: ServerProcess, monkeypatch: pytest.Monke
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", server.key)
     monkeypatch.setenv("AZURE_MANAGEMENT_TOKEN", TOKEN)
     monkeypatch.setattr(azure_deployment, "POLL_SECONDS", 0.01)
-    shutil.copytree(finished.project.root / "cells/finetune_job", tmp_path / "cells/finetune_job")
+    record = json.loads(finished.project.output("finetune_job", ".json").read_text())
+    record["provider"] = {"name": "azure", "address": asked_as(connect("azure"))}
+    write_json(UPath(tmp_path) / "cells/finetune_job/mono.json", record)
     deployment = {"account": ACCOUNT, "sku": "developerTier", "capacity": 7}
     task = finished.project.task.model_dump() | {"provider": "azure", "deployment": deployment}
     return Project(type(finished.project.task).model_validate(task), tmp_path)

@@ -154,6 +154,17 @@ def test_a_prompt_that_changes_during_training_does_not_sign_the_calibrator(proj
     assert kept["task"]["prompt"] == project.task.prompt.model_dump(mode="json")
 
 
+def test_levels_that_are_called_otherwise_by_now_are_not_compared(project: Project) -> None:
+    levels = {"kind": "score", "levels": ["none", "mild", "severe"]}
+    crown(project, answer=levels)
+    graded = Project(
+        make_task(provider=SILENT, answer=levels, source={"kind": "table", "path": "rows.csv"}), project.root
+    )
+    assert "champion" in contenders(region(graded), trained(graded.task))
+    crown(project, answer=levels | {"levels": ["none", "some", "severe"]})
+    assert "champion" not in contenders(region(graded), trained(graded.task))
+
+
 def test_examples_in_other_words_than_the_model_s_are_refused(project: Project) -> None:
     frame = pd.DataFrame({"answer": ["Ja", "No"]})
     with pytest.raises(RecordError, match="trained to answer Yes or No, and examples are labelled 'Ja' by now"):
