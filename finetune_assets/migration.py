@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +29,7 @@ from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.evaluation.statistics import verdict
-from finetune_assets.provider import fine_tuning, lifecycle
+from finetune_assets.provider import fine_tuning, lifecycle, months
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client, asked_as, connect
 from finetune_assets.provider.files import upload_once
@@ -135,13 +136,24 @@ def _submit(move: Move, name: str, client: Client) -> fine_tuning.Job:
     ending = lifecycle.shutdown(connect(move.old.provider), move.old.provider, *models)
     move.say(name, ending.in_words(datetime.now(UTC).date()) if ending else f"no shutdown of {models[0]} is announced")
     move.say(name, f"training at {move.new.provider}: {estimate}")
-    budget = move.new.budget_of(name)
-    if budget is not None and (estimate.cost_usd or 0) > budget:
-        raise TaskError(f"the budget is {budget:.2f} USD; raise budget_usd in the task's YAML")
+    _require_within_budget(move.new, name, estimate.cost_usd)
     uploaded = {split: upload_once(client, region.training_file(split)) for split in ("train", "validation")}
-    found = fine_tuning.submit_once(client, job_request(move.new, name, uploaded))
+    request = job_request(move.new, name, uploaded, estimate_usd=estimate.cost_usd)
+    within_month = partial(months.require_within_month, client, move.new, estimate.cost_usd, time.time())
+    found = fine_tuning.submit_once(client, request, before=within_month)
     move.say(name, f"job {found.job.id} {'found again' if found.reused else 'submitted'}")
     return found.job
+
+
+def _require_within_budget(task: Task, region: str, cost_usd: float | None) -> None:
+    budget = task.budget_of(region)
+    if budget is None:
+        return
+    if cost_usd is None and task.checks.get("within_budget", "error") == "error":
+        words = f"nobody knows what training {task.base_model} at {task.provider} costs"
+        raise TaskError(f"{words}, and the budget is {budget:.2f} USD; state `prices` in the task's YAML")
+    if (cost_usd or 0) > budget:
+        raise TaskError(f"the budget is {budget:.2f} USD; raise budget_usd in the task's YAML")
 
 
 def _ask_old(move: Move, name: str, client: Client) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from finetune_assets.pipeline.shown.leaderboard import gains_by_region
 from finetune_assets.pipeline.stages.assets import ASSETS
 from finetune_assets.pipeline.stages.champion import champion
 from finetune_assets.pipeline.stages.human_feedback import human_feedback
+from finetune_assets.pipeline.stages.source import source_asset
 from finetune_assets.task import Task, read_task_file
 from finetune_assets.task.faults import nearest
 from finetune_assets.task.places import component_file
@@ -55,7 +56,7 @@ def _definitions(task: Task) -> dg.Definitions:
     assets = [build(task) for build in _ALL]
     checks = [spec for asset in assets for spec in asset.check_specs]
     return dg.Definitions(
-        assets=assets,
+        assets=[source_asset(task), *assets],
         sensors=[
             job_sensor(task),
             *([model_sensor(task)] if MODEL_STAYS.asked(task) else []),

@@ -8,11 +8,16 @@ from typing import Any
 import dagster as dg
 import orjson
 import pandas as pd
+import pyarrow.parquet as pq
 from upath import UPath
 
 from finetune_assets.dataset.table import Table, write_table
 from finetune_assets.results.files import write_json
 from finetune_assets.results.records import Record
+
+
+def _place(path: UPath) -> dict[str, str]:
+    return {"dagster/uri": path.absolute().as_uri()}
 
 
 class ParquetIOManager(dg.UPathIOManager):
@@ -24,12 +29,16 @@ class ParquetIOManager(dg.UPathIOManager):
 
     extension = ".parquet"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame | Table, path: UPath) -> None:  # noqa: ARG002
-        """Write the table, unless that is done."""
+    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame | Table, path: UPath) -> None:
+        """Write the table, unless that is done, and show its columns as they are in the file."""
         if isinstance(obj, pd.DataFrame):
             write_table(path, obj)
         elif str(obj.path) != str(path):
             raise ValueError(f"the table must be written to {path}, it is in {obj.path}")
+        with path.open("rb") as file:
+            columns = pq.read_schema(file)
+        schema = dg.TableSchema([dg.TableColumn(column.name, str(column.type)) for column in columns])
+        context.add_output_metadata({"dagster/column_schema": schema, **_place(path)})
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Table:
         """Read the table, or only point to it."""
@@ -45,9 +54,10 @@ class JsonIOManager(dg.UPathIOManager):
 
     extension = ".json"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: Record | dict[str, Any], path: UPath) -> None:  # noqa: ARG002
+    def dump_to_path(self, context: dg.OutputContext, obj: Record | dict[str, Any], path: UPath) -> None:
         """Write it."""
         write_json(path, obj.model_dump(mode="json") if isinstance(obj, Record) else obj)
+        context.add_output_metadata(_place(path))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Record | dict[str, Any]:
         """Read it."""

@@ -33,6 +33,9 @@ FIRST_RUN = "finetune_assets/first_run"
 _REGION = "finetune_assets/region"
 """Tag of a run that nobody started by hand. The queue has one such run of a region go on at a time."""
 
+_KINDS = {"tables": "parquet", "records": "json"}
+"""What the UI shows of where a stage's value is."""
+
 Result = dg.MaterializeResult | dg.AssetCheckResult | dg.AssetObservation
 StageFunction = Callable[..., Result]
 
@@ -65,7 +68,9 @@ def observation(region: Region, stage: str, words: str) -> dg.AssetObservation:
     return dg.AssetObservation(asset_key(region.task, stage), description=words, partition=region.name)
 
 
-def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction], StageBuilder]:
+def stage(
+    *, io: str, checks: Sequence[Check] = (), deps: Callable[[Task], list[dg.AssetKey]] | None = None
+) -> Callable[[StageFunction], StageBuilder]:
     """Make an asset of a function `(region, <inputs>) -> Result`, once its task is known.
 
     The function's name is the stage, its docstring the description in the UI, and each parameter after `region` the
@@ -77,6 +82,7 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
     Args:
         io: Resource key of the IO manager that keeps its value: "tables" or "records".
         checks: The checks whose results it returns.
+        deps: What it is made from beside its inputs, and reads itself.
     """
 
     def decorate(function: StageFunction) -> StageBuilder:
@@ -94,6 +100,11 @@ def stage(*, io: str, checks: Sequence[Check] = ()) -> Callable[[StageFunction],
                 group_name=task.task,
                 description=inspect.getdoc(function),
                 partitions_def=partitions,
+                deps=deps(task) if deps else None,
+                owners=task.owners,
+                tags=task.tags,
+                op_tags=task.op_tags,
+                kinds={"python", _KINDS[io]},
                 io_manager_key=io,
                 code_version=code_version(task, function.__name__),
                 check_specs=[check.spec(key, partitions, task) for check in checks if check.asked(task)],

@@ -63,6 +63,9 @@ class Region:
         return self.path("training_jsonl", f"/{split}.jsonl")
 
 
+_NOT_OF_ITS_MODELS = {"description", "in_use", "notify", "owners", "tags", "run_tags", "op_tags"}
+
+
 def task_fingerprint(task: Task) -> str:
     """Return the SHA-256 (hex) of all that the task says of its models, and of this package's version."""
-    return hashlib.sha256(f"{__version__}\n{task.model_dump_json(exclude={'in_use'})}".encode()).hexdigest()
+    return hashlib.sha256(f"{__version__}\n{task.model_dump_json(exclude=_NOT_OF_ITS_MODELS)}".encode()).hexdigest()

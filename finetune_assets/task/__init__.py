@@ -19,6 +19,7 @@ from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import OTHERS, Budget, Costs, Prices, Usd
 from finetune_assets.task.in_use import InUse
 from finetune_assets.task.judging import DECIDING, Benchmark, Promotion, PromotionRule
+from finetune_assets.task.labels import Owner, RunTags, Tags
 from finetune_assets.task.notify import Notify
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
@@ -302,6 +303,10 @@ class Task(Strict):
     )
     rerun: Rerun | None = None
     """When changed regions are prepared again without being asked; by default never."""
+    owners: list[Owner] = Field(default=[], description="Of its assets in Dagster: e-mail addresses, or team:NAME.")
+    tags: Tags = Field(default={}, description="Of its assets in Dagster.")
+    run_tags: RunTags = Field(default={}, description="Of the runs of its jobs, as a launcher or a queue reads them.")
+    op_tags: RunTags = Field(default={}, description="Of every step, as an executor reads them.")
     notify: Notify | None = None
     """Who is told of failures and of what waits for a person; by default nobody."""
     review: Review = Review()

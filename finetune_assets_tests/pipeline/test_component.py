@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.observe import observe
 
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.component import FineTuningTask, build_task
@@ -27,6 +28,10 @@ def definitions(tmp_path: Path) -> dg.Definitions:
     task = make_task(regions=["mono", "poly"], rerun={"schedule": "0 2 * * *"})
     shared = dg.Definitions(resources=output_resources(str(tmp_path)), executor=dg.in_process_executor)
     return dg.Definitions.merge(build_task(task), shared)
+
+
+def whole(task: Task) -> dg.Definitions:
+    return dg.Definitions.merge(build_task(task), dg.Definitions(resources=output_resources("outputs")))
 
 
 def outputs(folder: Path) -> dict[str, Any]:
@@ -61,8 +66,9 @@ def test_ten_assets_and_the_champion_are_in_the_task_s_group_partitioned_by_its_
     definitions: dg.Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
-    assert graph.get_all_asset_keys() == {dg.AssetKey(["cells", stage]) for stage in STAGES}
-    for key in graph.get_all_asset_keys():
+    stages = {dg.AssetKey(["cells", stage]) for stage in STAGES}
+    assert graph.get_all_asset_keys() == stages | {dg.AssetKey(["cells", "source"])}
+    for key in stages:
         node = graph.get(key)
         assert node.group_name == "cells" and node.description
         assert node.partitions_def is not None and node.partitions_def.get_partition_keys() == ["mono", "poly"]
@@ -145,7 +151,7 @@ def test_the_launchpad_offers_to_take_an_earlier_checkpoint(definitions: dg.Defi
 def test_regions_to_discover_are_dynamic_partitions_with_a_sensor_that_runs_by_default(tmp_path: Path) -> None:
     task = make_task(regions="discover", source=write_cells(tmp_path / "cells"))
     definitions = dg.Definitions.merge(build_task(task), dg.Definitions(resources=output_resources(str(tmp_path))))
-    for node in definitions.resolve_asset_graph().asset_nodes:
+    for node in (node for node in definitions.resolve_asset_graph().asset_nodes if node.key.path[-1] in STAGES):
         assert node.partitions_def == dg.DynamicPartitionsDefinition(name="cells_regions")
     sensor = definitions.resolve_sensor_def("cells_regions")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
@@ -188,7 +194,9 @@ def test_a_task_that_asks_for_no_schedule_has_none() -> None:
 def test_a_yaml_file_makes_the_task_and_the_tables_over_all_tasks(load: Callable[..., dg.Definitions]) -> None:
     keys = load(regions=["north"]).resolve_all_asset_keys()
     tables = {dg.AssetKey("leaderboard"), dg.AssetKey("finetune_jobs")}
-    assert set(keys) == {dg.AssetKey(["cells", stage]) for stage in STAGES} | tables
+    assert set(keys) == {dg.AssetKey(["cells", stage]) for stage in STAGES} | tables | {
+        dg.AssetKey(["cells", "source"])
+    }
 
 
 def test_a_task_in_a_folder_of_another_name_is_refused_where_nobody_would_find_it(
@@ -247,3 +255,49 @@ def test_a_mistake_in_the_yaml_names_file_line_and_key(
 def test_editors_and_dg_are_told_what_a_task_may_say() -> None:
     model = FineTuningTask.get_model_cls()
     assert model.model_json_schema()["properties"].keys() == Task.model_fields.keys()
+
+
+def test_the_graph_begins_at_the_source_whose_version_is_that_of_its_files(tmp_path: Path) -> None:
+    task = make_task(source=write_cells(tmp_path / "cells"))
+    definitions = whole(task)
+    graph = definitions.resolve_asset_graph()
+    source, sampled = (dg.AssetKey(["cells", name]) for name in ("source", "sampled_examples"))
+    assert graph.get(sampled).parent_keys == {source} and not graph.get(source).parent_keys
+    [asset] = [made for made in definitions.assets or [] if isinstance(made, dg.SourceAsset)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = []
+        for _ in range(2):
+            observe([asset], instance=instance)
+            [record] = instance.fetch_observations(source, limit=1).records
+            found.append((record.asset_observation or dg.AssetObservation(source)).tags["dagster/data_version"])
+            write_cells(tmp_path / "cells", n=81)
+    assert found[0] != found[1]
+
+
+def test_owners_tags_and_kinds_are_shown_and_runs_and_steps_have_those_that_the_yaml_says() -> None:
+    task = make_task(
+        owners=["team:vision", "ops@example.org"],
+        tags={"cost_centre": "4711"},
+        run_tags={"queue": "slow"},
+        op_tags={"dagster/concurrency_key": "gpu"},
+    )
+    definitions = whole(task)
+    node = definitions.resolve_asset_graph().get(dg.AssetKey(["cells", "filtered_qa"]))
+    assert (node.owners, node.tags["cost_centre"], node.kinds) == (task.owners, "4711", {"python", "parquet"})
+    prepare = definitions.resolve_job_def("cells_prepare")
+    assert prepare.run_tags["queue"] == "slow"
+    assert prepare.graph.node_named("cells__filtered_qa").definition.tags["dagster/concurrency_key"] == "gpu"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"owners": ["vision"]}, "must be an e-mail address, or a team as team:NAME"),
+        ({"tags": {"cost centre": "4711"}}, "must be letters, digits"),
+        ({"tags": {"dagster/kind/x": ""}}, "must be letters, digits"),
+        ({"tags": {"dagster/x": "1"}}, "must not begin with dagster/"),
+    ],
+)
+def test_owners_and_tags_that_dagster_would_not_take_are_refused_by_name(said: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        make_task(**said)

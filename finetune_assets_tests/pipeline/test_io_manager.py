@@ -45,6 +45,23 @@ def test_a_table_comes_back_as_it_was(tmp_path: Path, region: str, scheme: str) 
     assert (root / "cells/made" / f"{region}.parquet").is_file()
 
 
+def test_a_table_shows_its_columns_and_both_show_where_they_are(tmp_path: Path) -> None:
+    @dg.asset(key=["cells", "made"], partitions_def=PARTITIONS)
+    def made() -> pd.DataFrame:
+        return pd.DataFrame({"name": pd.Series(["a"], dtype="str"), "n": pd.Series([1], dtype="Int64")})
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        manager = {"io_manager": ParquetIOManager(UPath(tmp_path))}
+        result = dg.materialize([made], partition_key="mono", instance=instance, resources=manager)
+    [event] = result.asset_materializations_for_node("cells__made")
+    schema = event.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema) and [(c.name, c.type) for c in schema.columns] == [
+        ("name", "large_string"),
+        ("n", "int64"),
+    ]
+    assert event.metadata["dagster/uri"].value == (tmp_path / "cells/made/mono.parquet").as_uri()
+
+
 def test_an_input_that_asks_for_a_table_gets_it_unread(tmp_path: Path) -> None:
     path = UPath(tmp_path) / "cells/made/mono.parquet"
     read: list[object] = []

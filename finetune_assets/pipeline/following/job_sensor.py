@@ -43,6 +43,7 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
             f"{task.task}_{name}",
             [asset_key(task, stage) for stage in stages],
             description=f"{what} {task.description}",
+            tags=task.run_tags,
         )
         for name, (stages, what) in parts.items()
     ]

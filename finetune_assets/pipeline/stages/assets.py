@@ -32,10 +32,11 @@ from finetune_assets.errors import NoFreePlaceError
 from finetune_assets.evaluation import charts
 from finetune_assets.pipeline.checks import data_checks, model_checks
 from finetune_assets.pipeline.shown import data_views, model_views, views
-from finetune_assets.pipeline.stage import Result, observation, stage
+from finetune_assets.pipeline.stage import Result, asset_key, observation, stage
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.pipeline.stages.evaluating import benchmark, calibrator
 from finetune_assets.pipeline.stages.human_feedback import keep_applied
+from finetune_assets.pipeline.stages.source import SOURCE
 from finetune_assets.provider import azure_deployment, fine_tuning, losses, months, pricing
 from finetune_assets.provider.client import connect
 from finetune_assets.provider.files import content_hash, upload_once
@@ -84,6 +85,7 @@ class Drawing(dg.Config):
         data_checks.UNSEEN_TEST,
         data_checks.CLOSE_NEIGHBOURS,
     ],
+    deps=lambda task: [asset_key(task, SOURCE)],
 )
 def sampled_examples(region: Region, drawing: Drawing) -> Result:
     """Draw the region's examples into train, validation, calibration and test, and look at their images."""
