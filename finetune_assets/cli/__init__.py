@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -15,8 +14,8 @@ import typer
 from rich.console import Console
 
 from finetune_assets import __version__
-from finetune_assets.cli import feedback, keeping
-from finetune_assets.cli.printing import print_findings, print_jobs, print_report, say, tell
+from finetune_assets.cli import feedback, keeping, rescuing
+from finetune_assets.cli.printing import Format, print_findings, print_jobs, print_report, say, tell
 from finetune_assets.errors import FinetuneAssetsError, TaskError
 from finetune_assets.training_file.target import Method
 
@@ -31,20 +30,11 @@ app = typer.Typer(
 
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keeping.keys, name="keys")
-for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export):
+for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue):
     app.command()(_command)
 
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
 _SERVER_PORT = "Of the fine-tuning server; by default 8321, or another where that is taken."
-
-
-class Format(StrEnum):
-    """How a command prints its result."""
-
-    table = "table"
-    json = "json"
-
-
 _Output = Annotated[Format, typer.Option("--format", help="A table for people, or JSON for programs.")]
 
 

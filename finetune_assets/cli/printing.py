@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +20,13 @@ _COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "runni
 _STATES = {"good": "green", "warning": "yellow", "bad": "red"}
 MAX_ROWS = 20
 """Findings of one code that a table shows."""
+
+
+class Format(StrEnum):
+    """How a command prints its result."""
+
+    table = "table"
+    json = "json"
 
 
 def say(words: str) -> None:
