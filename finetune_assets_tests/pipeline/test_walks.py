@@ -147,9 +147,9 @@ class Walk(RuleBasedStateMachine):
     def write(self) -> None:
         rows = [
             {"question": f"version {number} of {region}", "answer": "Yes", "region": region}
-            for region, number in self.data.items()
+            for region, number in {**self.data, "nobody": 0}.items()
         ]
-        self.table.write_text("".join(json.dumps(row) + "\n" for row in rows) or "{}\n")
+        self.table.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def launch(self, request: dg.RunRequest) -> None:
         """Queue a run, unless there was one by its key; as the daemon does, refuse a region that is not there."""
