@@ -185,7 +185,6 @@ SHARES = {"train": 0.4, "validation": 0.2, "calibration": 0.2, "test": 0.2}
     ("changes", "since"),
     [
         ({"sampling": SHARES | {"seed": 7}}, "sampled_examples"),
-        ({"answer": {"kind": "binary", "positive": "Oui", "negative": "Non"}}, "sampled_examples"),
         ({"filtering": {"near_duplicates": False, "personal_data": True}}, "filtered_qa"),
         ({"prompt": {"user": "Now then: {question}"}}, "training_jsonl"),
         ({"method": {"n_epochs": 3}}, "validation_report"),
@@ -202,6 +201,15 @@ def test_what_a_change_of_the_yaml_made_stale_is_made_again_from_there_on(
     stages = [key.path[-1] for key in requests[0].asset_selection or []]
     assert stages == list(PREPARE[PREPARE.index(since) :])
     assert not night.changed(**changes).requests("cells_judge_again")[0]
+
+
+def test_other_words_for_the_answers_have_all_of_it_made_again(night: Night) -> None:
+    # The file of this copy is another one, so that its rows are compared, and read otherwise they are others.
+    words = {"kind": "binary", "positive": "Oui", "negative": "Non"}
+    requests, _ = night.changed(answer=words).requests("cells_rerun")
+    assert {one.partition_key for one in requests} == {"mono", "poly"}
+    made = [one.asset_selection or [dg.AssetKey(["cells", stage]) for stage in PREPARE] for one in requests]
+    assert [[key.path[-1] for key in keys] for keys in made] == [list(PREPARE)] * 2
 
 
 @pytest.mark.parametrize(
