@@ -13,6 +13,7 @@ import pandas as pd
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.answer_reading import options_of
+from finetune_assets.dataset.shown import Shown, shown
 from finetune_assets.errors import ProviderError
 from finetune_assets.evaluation.answers import read
 from finetune_assets.evaluation.prediction import Role
@@ -43,6 +44,7 @@ DTYPES = {
     "group": "str",
     "subgroup": "str",
     "image": "str",
+    "pictures": "str",
     "question": "str",
     "latency_s": "float64",
     "prompt_tokens": "int64",
@@ -204,17 +206,20 @@ def requests_of(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
     for example in _records(examples):
         system = example.get("system")
         own = system if isinstance(system, str) else None
-        yield to_messages(task.prompt, example["question"], _image_url(task, example), system=own)
+        if not isinstance(example["image"], str):
+            yield to_messages(task.prompt, example["question"], system=own)
+            continue
+        several = example.get("pictures")
+        seen = shown(example | {"pictures": several if isinstance(several, str) else None})
+        urls = [(_image_url(task, image), image.label) for image in seen]
+        yield to_messages(task.prompt, example["question"], urls, system=own)
 
 
-def _image_url(task: Task, example: dict[Any, Any]) -> str | None:
-    if not isinstance(example["image"], str):
-        return None
-    data = images.read(example["image"])
+def _image_url(task: Task, image: Shown) -> str:
+    data = images.read(image.image)
     # To decode what was found fit already takes as long as all the rest of a question.
-    fit = example.get("image_fit") is True
-    if fit:
-        return images.data_url(data, images.MIME_TYPES[example["image_format"]])
+    if image.fit is True:
+        return images.data_url(data, images.MIME_TYPES[image.format])
     return images.data_url(*images.for_training(data, task.prompt.detail))
 
 
@@ -226,6 +231,7 @@ def _prediction(asked: Asked, example: dict[Any, Any], reply: Reply) -> dict[str
     said = {words.get(word, word): p for word, p in of.items()}
     return {
         **{column: example[column] for column in ("example_id", "split", "group", "image", "question")},
+        "pictures": example.get("pictures"),
         "subgroup": example.get("subgroup"),
         "truth": truth,
         "truth_value": example["score"] if isinstance(answer, NumberAnswer) else None,

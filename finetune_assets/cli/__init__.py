@@ -248,13 +248,18 @@ def status(
 def predict(
     task: Annotated[str, typer.Argument(help="Its name: a folder under tasks/, or one that is shipped.")],
     region: Annotated[str, typer.Argument(help="Whose champion is asked.")],
-    image: Annotated[Path | None, typer.Option(help="An image to ask about.", exists=True, dir_okay=False)] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An image to ask about; of a task that shows several, each in its order.", exists=True, dir_okay=False
+        ),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="The question; by default the task's own about an image.")] = None,
     input_: Annotated[
         Path | None,
         typer.Option(
             "--input",
-            help="Many: a JSONL file with `image` (relative to it), `text` or both in each line.",
+            help="Many: a JSONL file with `image` (relative to it) or the list `images`, `text`, or both in each line.",
             exists=True,
             dir_okay=False,
         ),
@@ -270,14 +275,15 @@ def predict(
     from finetune_assets.predictor import Predictor, Question, read_questions
     from finetune_assets.processes import fine_tuning_server
 
-    if (input_ is None) == (image is None and text is None):
+    if (input_ is None) == (not image and text is None):
         raise typer.BadParameter("give either --input or a question: --image, --text or both")
     predictor = Predictor.load(task, region)
     if predictor.warning:
         print(f"Warning: {predictor.warning}.", file=sys.stderr)
+    asked = Question(text, images=tuple(image or ()))
     if input_ is None:
-        predictor.require(Question(text, image))
-    questions = read_questions(input_) if input_ else [Question(text, image)]
+        predictor.require(asked)
+    questions = read_questions(input_) if input_ else [asked]
     failed = 0
     with fine_tuning_server(tell) if predictor.champion.provider == "local" else nullcontext():
         for found in predictor.predict(questions):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finetune_assets.dataset.table import hashes
+from finetune_assets.dataset.shown import seen_sha256
+from finetune_assets.dataset.table import hashes, records
 
 _ASKED = ["image_sha256", "system", "question"]
 
@@ -19,6 +20,8 @@ def asked_key(chunk: pd.DataFrame) -> np.ndarray:
     Letter case does: whether 'A' lies left of 'b' is another question than whether 'a' lies left of 'B'.
     """
     texts = {name: _as_compared(chunk[name]) for name in ("system", "question") if name in chunk}
+    if "pictures" in chunk and chunk["pictures"].notna().to_numpy().any():
+        texts["image_sha256"] = [seen_sha256(row) for row in records(chunk.filter(["pictures", "image_sha256"]))]
     return hashes(chunk.filter(_ASKED).assign(**texts))
 
 

@@ -22,6 +22,7 @@ import pandas as pd
 from finetune_assets.dataset.answer_reading import label
 from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.shown import seen_sha256
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.task import HELD_OUT, Answer
 
@@ -53,7 +54,18 @@ PROVENANCE = {
 are missing where nobody reviewed."""
 CONTESTED = "contested"
 """The queue of what candidates denied (`reviewed_in`): the only one for which models chose the examples."""
-_LOOKED_AT = ["example_id", "split", "system", "question", "image_sha256", "answer", "score", "doubt", "problem"]
+_LOOKED_AT = [
+    "example_id",
+    "split",
+    "system",
+    "question",
+    "image_sha256",
+    "pictures",
+    "answer",
+    "score",
+    "doubt",
+    "problem",
+]
 _CHANGED = {"answer": "str", "score": "float64", "doubt": "str", "problem": "str", "detail": "str", **PROVENANCE}
 
 
@@ -152,7 +164,7 @@ def _found(sampled: Table, decisions: pd.DataFrame) -> tuple[_Found, int]:
     shown = {decision["content"]: decision for decision in waiting.values()}
     for chunk in sampled.chunks(_LOOKED_AT) if shown else ():
         for number, row in zip(chunk.index, records(chunk), strict=True):
-            seen = content(row["question"], row["system"], row["image_sha256"])
+            seen = content(row["question"], row["system"], seen_sha256(row))
             if seen in shown and number not in found:
                 found[number] = row, shown.pop(seen)
                 del waiting[found[number][1]["example_id"]]
@@ -161,7 +173,7 @@ def _found(sampled: Table, decisions: pd.DataFrame) -> tuple[_Found, int]:
 
 def _decided(row: dict[str, Any], decision: dict[str, Any], answer: Answer) -> tuple[Outcome, dict[str, Any] | None]:
     """Return what becomes of a decision about a row, and the row's changed columns."""
-    shown = content(row["question"], row["system"], row["image_sha256"])
+    shown = content(row["question"], row["system"], seen_sha256(row))
     if row["problem"] is not None or shown != decision["content"]:
         return Outcome.OUTDATED, None
     if row["split"] in HELD_OUT and not decision["blind"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from finetune_assets.dataset import splits
 from finetune_assets.dataset.belonging import look_alikes
+from finetune_assets.dataset.belonging.further_images import FurtherImages
 from finetune_assets.dataset.belonging.groups import UNKNOWN, Groups, linked
 from finetune_assets.dataset.belonging.memory import NOT_DRAWN, Known, Memory, beside
 from finetune_assets.dataset.belonging.near_texts import text_key
@@ -49,6 +50,8 @@ class Rows:
     """Place in `SPLITS` of the split that the row was published in, or -1."""
     usable: np.ndarray
     """Whether the row has no problem."""
+    owner: np.ndarray
+    """Number of the row that an entry belongs to: its own, or after all rows that of one with a further image."""
 
     @classmethod
     def of(cls, rows: Sequence[Example], looks: Sequence[Look], seed: int, labels: Sequence[str], near: bool) -> Rows:
@@ -73,7 +76,38 @@ class Rows:
             label=np.array([codes.get(row.answer or "", len(labels)) for row in rows], np.int16),
             published=np.array([SPLITS.index(row.published) if row.published else -1 for row in rows], np.int8),
             usable=np.array(usable, bool),
+            owner=np.arange(len(rows), dtype=np.int32),
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Put parts one after the other."""
+        rows = cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__})
+        return replace(rows, owner=np.arange(len(rows.name), dtype=np.int32))
+
+    def with_further(self, images: FurtherImages, references: np.ndarray) -> Rows:
+        """Add an entry for each image of a row with several: it is of the row's group, and ties it to what shows it.
+
+        Args:
+            images: Those that tie.
+            references: Hashes of images that are only shown for comparison, so that even where one is in question it
+                ties nothing.
+        """
+        owner = images.owner
+        compared = np.isin(self.image, references)
+        self.image[compared], self.thumbnail[compared] = UNKNOWN, -1
+        entries = Rows(
+            **{name: getattr(self, name)[owner] for name in self.__slots__}
+            | {"image": images.image, "thumbnail": images.thumbnail, "name": images.name, "owner": owner}
+            | {"text": np.full(len(owner), UNKNOWN, np.uint64)}
+        )
+        rows = Rows.joined([self, entries])
+        return replace(rows, owner=np.concatenate([self.owner, owner]))
+
+    @property
+    def own(self) -> np.ndarray:
+        """Whether an entry is the row itself and no further image of one, [n]."""
+        return self.owner == np.arange(len(self.owner))
 
     @property
     def known(self) -> Known:
@@ -148,12 +182,17 @@ class Draw:
         """Give the rows their splits: old ones their own, new ones that of what they belong to, others one by hash."""
         holds = memory.holds_for(sampling)
         before = memory.split_of(rows.known) if holds else np.full(len(rows.name), NOT_DRAWN, np.int8)
+        # With another image beside it an example is another one.
+        before[rows.owner[before == NOT_DRAWN]] = NOT_DRAWN
+        before = before[rows.owner]
         published = rows.published >= 0
         allowed = _allowed(rows)
         before[published & ((allowed >> before.clip(min=0)) & 1 == 0)] = NOT_DRAWN
         before[~rows.usable] = NOT_DRAWN
         new = rows.usable & (before == NOT_DRAWN)
-        beside_it = _beside(rows, alike, before, memory if holds else Memory.empty()) & allowed
+        beside_it = _beside(rows, alike, before, memory if holds else Memory.empty())
+        np.bitwise_or.at(beside_it, rows.owner, beside_it.copy())
+        beside_it = beside_it[rows.owner] & allowed
         # What ties splits together by itself goes first: what belongs to it alone may still join one of them.
         bridging = new & ~published & (np.bitwise_count(beside_it) > 1)
         of_new = _grouped(rows, alike, new & ~bridging, scratch)
@@ -171,13 +210,14 @@ class Draw:
             cut = splits.as_published(rows.published[published], positions[published], sampling)
             owned[published] = np.where(before[published] >= 0, before[published], cut)
         owned[joins] = np.log2(joined[joins]).astype(np.int8)
-        drawn = np.flatnonzero(rows.usable & ~bridging)
+        drawn = np.flatnonzero(rows.usable & ~bridging & rows.own)
         split = np.full(len(new), splits.NOT_SAMPLED, np.int8)
         split[drawn] = splits.assign(
             *(of_new.of_row[drawn], positions[drawn], sampling, rows.label[drawn], [*labels, "None"]),
             owned=owned[drawn],
             kept=before[drawn] >= 0,
         )
+        split = split[rows.owner]
         groups = of_new if new[rows.usable].all() and not bridging.any() else None
         return cls(groups or _grouped(rows, alike, rows.usable & ~bridging, scratch), split, bridging)
 
@@ -260,7 +300,7 @@ def paired(rows: Rows, thumbnails: Any) -> Pairs:
 
 def published_words(rows: Rows) -> str:
     """Say what is cut out of published splits."""
-    given = rows.published[rows.published >= 0]
+    given = rows.published[(rows.published >= 0) & rows.own]
     if not len(given):
         return ""
     parts = splits.cut_out_of(given).items()
@@ -278,5 +318,5 @@ def _kin(groups: Sequence[str], rows: Sequence[Example], names: np.ndarray) -> n
 
 
 def group_of(row: Example, facts: ImageFacts | None) -> str:
-    """Name the group of an example: its own, else its image, else itself."""
-    return row.group or (facts.sha256 if facts else None) or row.id
+    """Name the group of an example: its own, else its only image, else itself."""
+    return row.group or (facts.sha256 if facts and not row.pictures else None) or row.id

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from finetune_assets.task import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One of several images of an example."""
+
+    image: str | bytes
+    """As `Example.image`."""
+    label: str | None = None
+    """What is said before it."""
+    is_reference: bool = False
+    """Whether it is only there for comparison, and may be shown in several splits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +46,9 @@ class Example:
     score: float | None = None
     """The label as a number: for yes or no, from 0 to 1 as the source gives it; for number answers the number."""
     image: str | bytes | None = None
-    """Path of the image, its URL, or its bytes where the source holds them."""
+    """Path of the image, its URL, or its bytes where the source holds them; of several the one in question."""
+    pictures: tuple[Picture, ...] = ()
+    """All images in the order in which they are shown, where there are several, or one with a label."""
     group: str | None = None
     """Examples that share it (one patient, one panel) never fall into two splits; None stands alone."""
     published: Split | None = None
@@ -43,3 +59,9 @@ class Example:
     """Why the label should be decided by a reviewer first, or None."""
     problem: str | None = None
     detail: str = ""
+
+
+def of_several(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """Return the fields of an example that shows these images: the last that is no reference is in question."""
+    asked = next((picture for picture in reversed(pictures) if not picture.is_reference), pictures[-1])
+    return {"image": asked.image, "pictures": tuple(pictures)}

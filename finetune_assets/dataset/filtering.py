@@ -174,7 +174,7 @@ def _first_pass(sampled: Reviewed, judge: _Judge) -> tuple[np.ndarray, np.ndarra
             asked_key(chunk),
             answer_key(chunk),
         )
-        for chunk in sampled.chunks([*_JUDGED, "image_sha256"])
+        for chunk in sampled.chunks([*_JUDGED, "image_sha256", "pictures"])
     ]
     has_fault, asked, answers = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return has_fault, asked, answers

@@ -1,5 +1,7 @@
 """Where an image is: a path, https, an object store, or the bytes themselves; all but a path is kept once.
 
+Where outputs lie in an object store, another machine is to go on with them: then a file of this one is kept there too.
+
 A source's rows name their images, and nobody knows who wrote them. So https speaks to public servers only
 (`web_images`), object stores are asked for as many bytes as an image may have, and whatever fails is the problem of one
 row. What was fetched is not fetched again; an object of a store is, when it has changed there.
@@ -83,6 +85,8 @@ class ImageAddresses:
         if is_elsewhere(image) and not image.startswith(f"{self.store.folder}/"):
             return self._from_object_store(image)
         data, modified_ns = images.read_dated(image)
+        if self.store.is_shared and not is_elsewhere(image):
+            return Read(data, self.store.keep(data))
         return Read(data, image, modified_ns)
 
     def _once(self, name: str, fetch: Callable[[], bytes]) -> Read:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from finetune_assets.dataset import images
-from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.image_addresses import ImageAddresses, is_elsewhere
 from finetune_assets.dataset.pixels.window import Window
 from finetune_assets.errors import ImageError
@@ -84,12 +83,10 @@ class Looker:
         self._fetching.shutdown(cancel_futures=True)
         self._thumbnails.flush()
 
-    def looks(self, rows: Sequence[Example]) -> list[Look]:
-        """Look at the image of each row that has one and no problem yet."""
-        keys = [None if row.image is None or row.problem is not None else _key(row.image) for row in rows]
-        wanted = {
-            key: row.image for key, row in zip(keys, rows, strict=True) if key is not None and row.image is not None
-        }
+    def looks(self, shown: Sequence[str | bytes | None]) -> list[Look]:
+        """Look at images; where there is none there is nothing to see."""
+        keys = [None if image is None else _key(image) for image in shown]
+        wanted = {key: image for key, image in zip(keys, shown, strict=True) if key is not None and image is not None}
         started = [(key, self._started(image)) for key, image in wanted.items() if key not in self._known]
         for key, look in started:
             self._known[key] = self._kept(look.result())
@@ -102,7 +99,8 @@ class Looker:
     def _started(self, image: str | bytes) -> Future[Look]:
         elsewhere = is_elsewhere(image)
         self._n_fetched += elsewhere
-        return (self._fetching if elsewhere else self._pool).submit(self._look, image)
+        waits = elsewhere or self._addresses.store.is_shared
+        return (self._fetching if waits else self._pool).submit(self._look, image)
 
     def _look(self, image: str | bytes) -> Look:
         data, modified_ns, address = b"", None, image if isinstance(image, str) else None

@@ -25,6 +25,11 @@ class ImageStore:
 
     folder: UPath
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines find it under the same address, which they do not find a file of this one."""
+        return not isinstance(self.folder, Path)
+
     def keep(self, data: bytes) -> str:
         """Keep the bytes of an image, once, and return the address to read them from."""
         digest = hashlib.sha256(data).hexdigest()

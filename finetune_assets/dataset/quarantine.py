@@ -76,6 +76,7 @@ DTYPES = {
     "image": "str",
     "image_original": "str",
     "image_sha256": "str",
+    "pictures": "str",
     "source": "str",
     "line": "Int64",
 }

@@ -19,6 +19,7 @@ import pandas as pd
 from upath import UPath
 
 from finetune_assets.dataset.belonging import look_alikes
+from finetune_assets.dataset.belonging.further_images import FurtherImages
 from finetune_assets.dataset.belonging.memory import Memory
 from finetune_assets.dataset.drawing import Draw, Pairs, Rows, group_of, looks_of, paired, published_words
 from finetune_assets.dataset.example import Example
@@ -29,7 +30,9 @@ from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.dataset.pixels.window import Window
 from finetune_assets.dataset.quarantine import Reason
-from finetune_assets.dataset.table import Table, TableWriter, read_chunks, writing
+from finetune_assets.dataset.shown import Shown, all_sha256, with_references, written
+from finetune_assets.dataset.table import Table, TableWriter, read_chunks, records, writing
+from finetune_assets.errors import ImageError
 from finetune_assets.task import SPLITS, Sampling
 
 DTYPES = {
@@ -57,6 +60,7 @@ DTYPES = {
     "image_range": "str",
     "image_contrast": "Int64",
     "image_original": "str",
+    "pictures": "str",
     "look": "str",
     "doubt": "str",
     "problem": "str",
@@ -70,7 +74,8 @@ DTYPES = {
 source names, of which a stored copy in 8 bits may be what is read. `image_fit`: a provider takes the image's bytes as
 they are. `image_bits`, `image_low`, `image_high`, `image_range`: of an image of more than 8 bits, which stored values
 are its black and white, and who said so (`pixels.window.Scale`). `image_contrast`: as `ImageFacts.contrast`.
-`image_original`: of an image of more than 8 bits, where its own values are read from.
+`image_original`: of an image of more than 8 bits, where its own values are read from. `pictures`: of an example that
+shows several images, all of them (`shown.Shown`); `image_*` are then of the one in question.
 `look`: hash of the first of the images that look the same, where there are several."""
 _CHUNK_ROWS = 10_000
 _CHUNK_BYTES = 64 << 20
@@ -90,6 +95,8 @@ class Sample:
     """Of these, the rows without a problem, from which the splits are drawn."""
     n_near_duplicates: int
     """Images that look like an earlier one and share its group, though their bytes differ."""
+    n_references: int
+    """Images that are taken for shown for comparison alone, though the task does not say so (`further_images`)."""
     largest_group: tuple[str, int]
     """Name of the largest group of usable rows, and their number."""
     closeness: look_alikes.Closeness
@@ -140,30 +147,33 @@ def sample(
     addresses = addresses or ImageAddresses(ImageStore(path.parent / "images"))
     with tempfile.TemporaryFile() as scratch, tempfile.TemporaryFile() as thumbnails:
         with Looker(thumbnails, addresses, window, say) as looker:
-            rows = _first_pass(examples, scratch, looker, sampling.seed, labels, near)
+            rows, references = _first_pass(examples, scratch, looker, sampling.seed, labels, near)
         alike = paired(rows, thumbnails) if near else Pairs.none(rows.image)
         draw = Draw.of(rows, alike, scratch, sampling, labels, memory)
-        times_seen = _times_seen(rows.name, rows.order)
-        looks = looks_of(rows, alike, ~draw.bridging, scratch)
+        own = rows.own
+        times_seen = _times_seen(rows.name[own], rows.order[own])
+        looks = looks_of(rows, alike, ~draw.bridging & own, scratch)
         with writing(path, DTYPES) as table:
             for chunk in read_chunks(scratch):
-                table.write(_completed(chunk, draw, times_seen, looks))
+                table.write(_completed(chunk, draw, times_seen, looks, references))
         test, train = (
             np.unique(rows.thumbnail[(draw.split == SPLITS.index(name)) & (rows.thumbnail >= 0)])
             for name in ("test", "train")
         )
         closeness = look_alikes.closeness(thumbnails, test, train)
-        largest = draw.largest_group(rows.usable, scratch)
-    in_test = rows.known.at(draw.split == SPLITS.index("test"))
+        largest = draw.largest_group(rows.usable & own, scratch)
+    in_test = np.flatnonzero(draw.split == SPLITS.index("test"))
+    trained = rows.owner[in_test[memory.has_trained(rows.known.at(in_test))]]
     in_a_split = draw.split >= 0
     return Sample(
         Table(path),
-        n_source=len(draw.split),
-        n_usable=int(rows.usable.sum()),
+        n_source=int(own.sum()),
+        n_usable=int((rows.usable & own).sum()),
+        n_references=len(references),
         n_near_duplicates=alike.n_later,
         largest_group=largest,
         closeness=closeness,
-        n_test_trained=int(memory.has_trained(in_test).sum()),
+        n_test_trained=len(np.unique(trained)),
         drawn_before="" if memory.holds_for(sampling) else memory.draw,
         published=published_words(rows),
         memory=memory.with_draw(rows.known.at(in_a_split), draw.split[in_a_split], sampling),
@@ -172,16 +182,50 @@ def sample(
 
 def _first_pass(
     examples: Iterable[Example], scratch: Any, looker: Looker, seed: int, labels: Sequence[str], near: bool
-) -> Rows:
-    """Write all rows to the scratch file, their images looked at, and return what stays in memory."""
+) -> tuple[Rows, np.ndarray]:
+    """Write all rows to the scratch file, their images looked at.
+
+    Returns:
+        What stays in memory, and hashes of images that are taken for references though the task does not say so.
+    """
     parts: list[Rows] = [Rows.of([], [], seed, labels, near)]
+    further, n_rows = list[FurtherImages](), 0
     with TableWriter(scratch, DTYPES) as table:
         for rows in _chunks(examples):
-            looks = looker.looks(rows)
-            rows = [_identified(row, look) for row, look in zip(rows, looks, strict=True)]
-            table.write_columns(_columns(rows, looks))
+            looks, beside = _looked_at(rows, looker)
+            rows = [_identified(*seen) for seen in zip(rows, looks, beside, strict=True)]
+            table.write_columns(_columns(rows, looks, beside))
             parts.append(Rows.of(rows, looks, seed, labels, near))
-    return Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__})
+            further.append(FurtherImages.of(rows, beside, n_rows))
+            n_rows += len(rows)
+    images = FurtherImages.joined(further)
+    references = images.references()
+    return Rows.joined(parts).with_further(images.tying(references), references), references
+
+
+def _looked_at(rows: Sequence[Example], looker: Looker) -> tuple[list[Look], list[list[Look]]]:
+    """Look at the image in question of each row, and at all images of rows that show several.
+
+    The first of them that cannot be used is the row's error.
+    """
+    sound = [row.problem is None for row in rows]
+    one = [row.image if fine and not row.pictures else None for row, fine in zip(rows, sound, strict=True)]
+    several = [row.pictures if fine else () for row, fine in zip(rows, sound, strict=True)]
+    seen = looker.looks([*one, *(picture.image for pictures in several for picture in pictures)])
+    looks, rest = seen[: len(rows)], iter(seen[len(rows) :])
+    beside = [[next(rest) for _ in pictures] for pictures in several]
+    for at, (row, of_row) in enumerate(zip(rows, beside, strict=True)):
+        if of_row:
+            looks[at] = _in_question(row, of_row)
+    return looks, beside
+
+
+def _in_question(row: Example, looks: Sequence[Look]) -> Look:
+    for number, look in enumerate(looks, 1):
+        if look.error is not None:
+            error = ImageError(look.error.reason, f"image {number} of {len(looks)}: {look.error.detail}")
+            return replace(look, error=error)
+    return next(look for picture, look in zip(row.pictures, looks, strict=True) if picture.image == row.image)
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
@@ -190,7 +234,8 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     n_bytes = 0
     for example in examples:
         chunk.append(example)
-        n_bytes += len(example.image) if isinstance(example.image, bytes) else 0
+        held = [picture.image for picture in example.pictures] or [example.image]
+        n_bytes += sum(len(image) for image in held if isinstance(image, bytes))
         if len(chunk) == _CHUNK_ROWS or n_bytes > _CHUNK_BYTES:
             yield chunk
             chunk, n_bytes = [], 0
@@ -208,13 +253,18 @@ def _times_seen(names: np.ndarray, within_name: np.ndarray) -> np.ndarray:
     return result
 
 
-def _completed(chunk: pd.DataFrame, draw: Draw, times_seen: np.ndarray, looks: dict[int, str]) -> pd.DataFrame:
-    """The rows of a chunk that are kept, with their split, merged group and unique id."""
+def _completed(
+    chunk: pd.DataFrame, draw: Draw, times_seen: np.ndarray, looks: dict[int, str], references: np.ndarray
+) -> pd.DataFrame:
+    """The rows of a chunk that are kept, with their split, merged group and unique id, and references so called."""
     at, groups = chunk.index, draw.groups
     names = np.array([*SPLITS, None], object)
     chunk["split"] = names[draw.split[at]]
     chunk["look"] = pd.Series([looks.get(row) for row in at] if looks else None, at, dtype=object)
     chunk.loc[draw.bridging[at], ["problem", "detail"]] = [str(Reason.SPLITS_MEET), _BRIDGE]
+    if len(references):
+        named = {f"{reference:016x}" for reference in references.tolist()}
+        chunk["pictures"] = [with_references(shown, named) for shown in records(chunk.filter(["pictures"]))]
     merged, repeated = groups.is_merged[at], times_seen[at] > 0
     if merged.any():
         chunk.loc[merged, "group"] = [groups.names[group] for group in groups.of_row[at[merged]].tolist()]
@@ -224,16 +274,41 @@ def _completed(chunk: pd.DataFrame, draw: Draw, times_seen: np.ndarray, looks: d
     return chunk.loc[chunk["split"].notna() | chunk["problem"].notna()]
 
 
-def _identified(row: Example, look: Look) -> Example:
+def _identified(row: Example, look: Look, beside: Sequence[Look]) -> Example:
     """The example with an id: that of its source, else one of what it shows."""
     if row.id:
         return row
     if look.facts is None:
         return replace(row, id=f"{PurePath(row.source).name}:{row.line}")
-    return replace(row, id=example_id(row.region, row.question, row.system, look.facts.sha256))
+    pictures = _pictures(row, beside)
+    seen = all_sha256(pictures) if pictures else look.facts.sha256
+    return replace(row, id=example_id(row.region, row.question, row.system, seen))
 
 
-def _columns(rows: Sequence[Example], looks: Sequence[Look]) -> dict[str, list[Any]]:
+def _pictures(row: Example, looks: Sequence[Look]) -> str | None:
+    """What `pictures` holds of a row; None where it shows no several images, or one of them cannot be used."""
+    if not looks or any(look.error is not None for look in looks):
+        return None
+    return written(
+        Shown(
+            image=look.address or "",
+            sha256=look.facts.sha256,
+            bytes=look.n_bytes or 0,
+            modified_ns=look.modified_ns,
+            width=look.facts.width,
+            height=look.facts.height,
+            format=look.facts.format,
+            fit=look.facts.fit,
+            original=look.original,
+            label=picture.label,
+            reference=picture.is_reference,
+        )
+        for picture, look in zip(row.pictures, looks, strict=True)
+        if look.facts is not None
+    )
+
+
+def _columns(rows: Sequence[Example], looks: Sequence[Look], beside: Sequence[Sequence[Look]]) -> dict[str, list[Any]]:
     facts = [look.facts for look in looks]
     seen = list(zip(rows, looks, strict=True))
     columns: dict[str, list[Any]] = {
@@ -243,6 +318,7 @@ def _columns(rows: Sequence[Example], looks: Sequence[Look]) -> dict[str, list[A
         "image_bytes": [look.n_bytes for look in looks],
         "image_modified_ns": [look.modified_ns for look in looks],
         "image_original": [look.original for look in looks],
+        "pictures": [_pictures(row, of_row) for row, of_row in zip(rows, beside, strict=True)],
         "problem": [look.error.reason if look.error else row.problem for row, look in seen],
         "detail": [look.error.detail if look.error else row.detail for row, look in seen],
     }

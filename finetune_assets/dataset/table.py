@@ -49,7 +49,7 @@ class Table:
         with self.path.open("rb") as file:
             for batch in _opened(file).iter_batches(rows, columns=[*columns, "split"]):
                 wanted = batch["split"].to_numpy(zero_copy_only=False) == split
-                yield batch.filter(pa.array(wanted)).select(list(columns))
+                yield _with_all(batch.filter(pa.array(wanted)), columns)
 
     def frame(self, columns: Sequence[str] | None = None, split: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Read the rows into memory: all, or those of a split or of several, under a new index."""
@@ -150,10 +150,17 @@ def read_chunks(file: Any, columns: Sequence[str] | None = None, rows: int = CHU
         chunk = pa.Table.from_batches([batch]).to_pandas()
         chunk.index = pd.RangeIndex(first, first + len(chunk))
         first += len(chunk)
-        yield chunk if names is None else chunk[names]
+        yield chunk if names is None else chunk.reindex(columns=names)
     if first == 0:
         empty = parquet.read(names).to_pandas()
-        yield empty if names is None else empty[names]
+        yield empty if names is None else empty.reindex(columns=names)
+
+
+def _with_all(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """Choose columns; those that files of earlier versions lack hold nothing."""
+    there = batch.schema.names
+    arrays = [batch[name] if name in there else pa.nulls(len(batch), pa.large_string()) for name in columns]
+    return pa.RecordBatch.from_arrays(arrays, list(columns))
 
 
 def _opened(file: Any) -> pq.ParquetFile:

@@ -43,6 +43,9 @@ class Prediction:
     subgroup: str | None = None
     """What the benchmark is also reported by."""
     image: str | None = None
+    """The image in question."""
+    pictures: str | None = None
+    """All images, where there are several (`dataset.shown`)."""
     question: str
     latency_s: float | None = None
     """Seconds until the answer came; None of answers from a batch."""
@@ -69,7 +72,7 @@ class Prediction:
         return None if self.probabilities is None else list(json.loads(self.probabilities).values())
 
 
-ADDED = ("doubtful", "source_truth", "source_value", "reviewed_in", "probabilities")
+ADDED = ("pictures", "doubtful", "source_truth", "source_value", "reviewed_in", "probabilities")
 """Columns that predictions of earlier versions lack; they have what is usual."""
 
 

@@ -68,7 +68,8 @@ def _see(task: Task, seen: Preview, example: Example) -> None:
     problem, detail = example.problem, example.detail
     if problem is None and example.image is not None and seen.n < IMAGES:
         try:
-            _look(example.image)
+            for image in [picture.image for picture in example.pictures] or [example.image]:
+                _look(image)
         except ImageError as error:
             problem, detail = error.reason, error.detail
     if problem is not None:
@@ -84,7 +85,7 @@ def _see(task: Task, seen: Preview, example: Example) -> None:
     if len(seen.examples) < EXAMPLES:
         seen.examples.append(example)
     seen.tokens += example_tokens(to_messages(task.prompt, example.question, answer=example.answer))
-    seen.tokens += LOW_DETAIL_TOKENS if example.image is not None else 0
+    seen.tokens += LOW_DETAIL_TOKENS * (len(example.pictures) or (example.image is not None))
 
 
 def _look(image: str | bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Self
 
 from finetune_assets.errors import EvaluationError, ImageError, TaskError
@@ -148,21 +149,29 @@ class Predictor:
         """
         if question.problem is not None:
             raise TaskError(question.problem)
+        from finetune_assets.task.several_images import images_of
         from finetune_assets.task.sources import shows_images
 
-        known = shows_images(self.task.source)
+        known, given = shows_images(self.task.source), question.given
         pictured = self.pictured if known is None else known
-        if pictured and question.image is None:
+        if pictured and not given:
             raise TaskError(
                 f"the task {self.task.task} asks about images: an image is needed, by --image, or as `image` of a line"
             )
-        if pictured is False and question.image is not None:
-            raise TaskError(f"the task {self.task.task} asks about texts alone, and {question.image} is an image")
+        if pictured is False and given:
+            raise TaskError(f"the task {self.task.task} asks about texts alone, and {given[0]} is an image")
+        if known and len(given) != (wanted := max(len(images_of(self.task.source)), 1)):
+            in_words = ", ".join(one.label or one.image for one in images_of(self.task.source)) or "its image"
+            raise TaskError(
+                f"the task {self.task.task} shows {wanted} images with a question ({in_words}), got {len(given)}: give "
+                "them in this order, by --image for each, or as the list `images` of a line"
+            )
 
     def _messages(self, question: Question) -> tuple[Asked, Messages]:
         from finetune_assets.dataset import images
         from finetune_assets.dataset.image_addresses import read_named
-        from finetune_assets.predictor.in_use import Asked
+        from finetune_assets.predictor.in_use import Asked, AskedImage
+        from finetune_assets.task.several_images import images_of, in_question
         from finetune_assets.task.sources import window_of
         from finetune_assets.training_file.chat_format import to_messages
 
@@ -170,13 +179,18 @@ class Predictor:
         text = question.text if question.text is not None else getattr(self.task.source, "question", None)
         if text is None or (question.text is None and "{" in text):
             raise TaskError(f"the task {self.task.task} has no question of its own: give a text")
-        url, facts = None, None
-        if question.image is not None:
-            data = read_named(question.image)
-            facts = images.inspect(data, window_of(self.task.source))
-            url = images.data_url(*images.for_training(facts.in_eight_bits or data, self.task.prompt.detail))
-            facts = replace(facts, in_eight_bits=None)  # hundreds of questions may be on their way
-        return Asked(text, question.image, facts), to_messages(self.task.prompt, text, url)
+        urls, seen = [], []
+        labels = [image.label for image in images_of(self.task.source)]
+        for image, label in zip_longest(question.given, labels):
+            if image is not None:
+                data = read_named(image)
+                facts = images.inspect(data, window_of(self.task.source))
+                url = images.data_url(*images.for_training(facts.in_eight_bits or data, self.task.prompt.detail))
+                urls.append((url, label))
+                # Hundreds of questions may be on their way.
+                seen.append(AskedImage(image, label, replace(facts, in_eight_bits=None)))
+        at = in_question(images_of(self.task.source))
+        return Asked(text, tuple(seen), at), to_messages(self.task.prompt, text, urls)
 
     def read(self, reply: Reply) -> Predicted:
         """Read what the champion replied, and calibrate it."""

@@ -18,6 +18,7 @@ from finetune_assets.dataset.answer_reading import options_of
 from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.image_addresses import read_named
 from finetune_assets.dataset.images import ImageFacts
+from finetune_assets.dataset.shown import Shown, labelled_sha256, written
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.drift import UNREADABLE, Reference, features_of, features_of_answer
 from finetune_assets.evaluation.promotion import Champion
@@ -36,17 +37,37 @@ _CHANCES = 16**8
 
 
 @dataclass(frozen=True, slots=True)
+class AskedImage:
+    """An image of a question."""
+
+    path: str | Path
+    label: str | None
+    facts: ImageFacts
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A question that was put to the model."""
 
     text: str
-    image: str | Path | None
-    facts: ImageFacts | None
+    images: tuple[AskedImage, ...] = ()
+    """In the order in which they were shown."""
+    at: int = 0
+    """Place of the one in question."""
+
+    @property
+    def facts(self) -> ImageFacts | None:
+        """What the image in question is."""
+        return self.images[self.at].facts if self.images else None
 
     @property
     def content(self) -> str:
         """What is asked, as reviewers' decisions name it."""
-        return content(self.text, None, self.facts.sha256 if self.facts else None)
+        if len(self.images) > 1 or any(image.label for image in self.images):
+            seen = labelled_sha256((image.label, image.facts.sha256) for image in self.images)
+        else:
+            seen = self.facts.sha256 if self.facts else None
+        return content(self.text, None, seen)
 
 
 @dataclass(slots=True)
@@ -105,7 +126,8 @@ class InUse:
         from finetune_assets.feedback.store.offers import ModelAnswer, ReviewItem
 
         answer, name = self._task.answer, item_id(asked.content)
-        image, original = self._kept(asked)
+        shown = [self._kept(image) for image in asked.images]
+        one = shown[asked.at] if shown else None
         item = ReviewItem(
             task=self._task.task,
             region=self.region.name,
@@ -113,8 +135,9 @@ class InUse:
             content=asked.content,
             split=IN_USE,
             question=asked.text,
-            image=image,
-            original=original,
+            image=one.image if one else None,
+            original=one.original if one else None,
+            pictures=written(shown) if len(shown) > 1 else None,
             kind=answer.kind,
             options=options_of(answer) if isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer) else (),
         )
@@ -122,13 +145,22 @@ class InUse:
         lay_before_people(self.db, item, said, given=not found.ask_a_person)
         return replace(found, review=name) if found.ask_a_person else found
 
-    def _kept(self, asked: Asked) -> tuple[str | None, str | None]:
-        """Keep the image, as reviewers see it, and the one of more than 8 bits that it was made from."""
-        if asked.image is None:
-            return None, None
-        data, store = read_named(asked.image), self.region.images
+    def _kept(self, image: AskedImage) -> Shown:
+        """Keep an image, as reviewers see it, and the one of more than 8 bits that it was made from."""
+        data, store, facts = read_named(image.path), self.region.images, image.facts
         shown = images.inspect(data, window_of(self._task.source)).in_eight_bits
-        return (store.keep(data), None) if shown is None else (store.keep(shown), store.keep(data))
+        return Shown(
+            image=store.keep(data if shown is None else shown),
+            original=None if shown is None else store.keep(data),
+            label=image.label,
+            sha256=facts.sha256,
+            bytes=len(data if shown is None else shown),
+            modified_ns=None,
+            width=facts.width,
+            height=facts.height,
+            format=facts.format,
+            fit=facts.fit,
+        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from finetune_assets.preflight.finding import Finding
 from finetune_assets.provider.local_server import HOME
 from finetune_assets.server import base_models
 from finetune_assets.task import Task
+from finetune_assets.task.several_images import images_of
 from finetune_assets.training_file import tokens
 from finetune_assets.training_file.chat_format import to_messages
 
@@ -55,11 +56,12 @@ def findings(what: str, task: Task, region: str, clean: Table, n_train: int, siz
 def _mean(task: Task, clean: Table, size: Size | None) -> float:
     """Mean tokens of a training example, counted in the first `spending.N_MEASURED` of them."""
     rows = (row for chunk in clean.chunks() for row in records(chunk.loc[chunk["split"] == "train"]))
+    several = [("https://image", image.label) for image in images_of(task.source)]
     counted = []
     for row in islice(rows, spending.N_MEASURED):
         asked = NAMELESS.sub("", row["question"])
-        url = None if asked == row["question"] else "https://image"
-        messages = to_messages(task.prompt, asked, url, row["answer"], system=row["system"])
+        urls = None if asked == row["question"] else several or "https://image"
+        messages = to_messages(task.prompt, asked, urls, row["answer"], system=row["system"])
         counted.append(tokens.example_tokens(messages, task.base_model, repeat(size or tokens.ASSUMED_SIZE)))
     return sum(counted) / max(len(counted), 1)
 

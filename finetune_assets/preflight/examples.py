@@ -118,6 +118,8 @@ class _Seen:
     pictured: list[Example] = field(default_factory=list)
     """Some of those that have an image, drawn evenly from all."""
     n_pictured: int = 0
+    n_images: int = 0
+    """Of all of them."""
     size: tuple[int, int] | None = None
     """Median width and height of those that were opened."""
 
@@ -132,6 +134,7 @@ class _Seen:
                 self.answers.append(example.answer or "" if words else "")
             if example.image is not None and example.problem is None:
                 self.n_pictured += 1
+                self.n_images += len(example.pictures) or 1
                 if len(self.pictured) < N_IMAGES:
                     self.pictured.append(example)
                 elif (place := randoms.randrange(self.n_pictured)) < N_IMAGES:
@@ -143,15 +146,18 @@ def _unpictured(example: Example) -> Example:
     """Return the example with a name for its image in the question, and no image."""
     if (name := _image_name(example)) is None:
         return example
-    return replace(example, image=None, group=example.group or name, question=f"{example.question}\n{name}")
+    unpictured = replace(example, image=None, pictures=(), question=f"{example.question}\n{name}")
+    return replace(unpictured, group=example.group or name)
 
 
 def _image_name(example: Example) -> str | None:
     """Name an image by its path or bytes; in letters, in which no rule about numbers or addresses sees anything."""
     if example.image is None:
         return None
-    data = example.image if isinstance(example.image, bytes) else example.image.encode("utf-8", "surrogatepass")
-    return hashlib.sha256(data).hexdigest()[:16].translate(str.maketrans("0123456789", "ghijklmnop"))
+    seen = hashlib.sha256()
+    for image in [shown.image for shown in example.pictures] or [example.image]:
+        seen.update(image if isinstance(image, bytes) else image.encode("utf-8", "surrogatepass"))
+    return seen.hexdigest()[:16].translate(str.maketrans("0123456789", "ghijklmnop"))
 
 
 def _watched(examples: Iterable[Example], what: str, watch: Watch) -> Iterator[Example]:
@@ -180,13 +186,15 @@ def _images(what: str, seen: _Seen, folder: UPath) -> Iterator[Finding]:
         return
     addresses = ImageAddresses(ImageStore(folder / "images"))
     with tempfile.TemporaryFile() as thumbnails, Looker(thumbnails, addresses, window_of(seen.task.source)) as looker:
-        looks = list(looker.looks(seen.pictured))
+        looks = looker.looks(
+            [image for one in seen.pictured for image in [shown.image for shown in one.pictures] or [one.image]]
+        )
     broken = [look.error for look in looks if look.error]
     if facts := [look.facts for look in looks if look.facts]:
         seen.size = (median_low(fact.width for fact in facts), median_low(fact.height for fact in facts))
-    n = len(seen.pictured)
+    n = len(looks)
     if not broken:
-        yield Finding(what, "good", f"{n} of {seen.n_pictured:,} images were opened, and are whole")
+        yield Finding(what, "good", f"{n} of {seen.n_images:,} images were opened, and are whole")
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in broken).most_common())
     words = f"of {n} images that were opened {len(broken)} cannot be used ({reasons}); the first: {broken[0].detail}"

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from finetune_assets.task.several_images import SeveralImages
 from finetune_assets.task.sources import Columns, FileSource, LocatedSource, OfColumns, OwnSplits
 
 IMAGE = Field(default="{image}", description="The image; the source's own column `image` usually is it.")
@@ -101,7 +102,7 @@ class DicomSource(OwnSplits, FileSource, Columns):
     )
 
 
-class SqlSource(OwnSplits, LocatedSource, Columns):
+class SqlSource(OwnSplits, LocatedSource, Columns, SeveralImages):
     """The rows of a query, from any database that SQLAlchemy speaks to. Columns: those that the query gives."""
 
     kind: Literal["sql"]
@@ -115,4 +116,9 @@ class SqlSource(OwnSplits, LocatedSource, Columns):
     def _one_database(self) -> SqlSource:
         if (self.url_from is None) == (self.path is None):
             raise ValueError("exactly one of url_from and path must be given")
+        if "://" in (self.path or ""):
+            raise ValueError(
+                f"path must be a file of this machine, which is all that SQLite reads, got {self.path!r}: copy it, or "
+                "write a database's address into an environment variable and name that as url_from"
+            )
         return self

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from finetune_assets.task.dialect import Dialect, Values
+from finetune_assets.task.several_images import SeveralImages, images_of
 from finetune_assets.task.strict import Strict, Text
 
 Split = Literal["train", "validation", "calibration", "test"]
@@ -359,20 +360,20 @@ class Parts(Pictured):
     @field_validator("question")
     @classmethod
     def _rows_differ(cls, text: str, info: ValidationInfo) -> str:
-        return text if info.data.get("image") else _holds_a_column(text, info)
+        return text if info.data.get("image") or info.data.get("images") else _holds_a_column(text, info)
 
 
 class Columns(Tables, Parts):
     """A source of tables whose rows are examples."""
 
 
-class TableSource(OwnSplits, FileSource, Columns):
+class TableSource(OwnSplits, FileSource, Columns, SeveralImages):
     """Any CSV, TSV, JSON, JSONL, Parquet or Excel table, or a folder of them, one example a row."""
 
     kind: Literal["table"]
 
 
-class HuggingFaceSource(LocatedSource, Columns):
+class HuggingFaceSource(LocatedSource, Columns, SeveralImages):
     """A dataset of the Hugging Face hub by name, or a local folder in the hub's layout."""
 
     kind: Literal["huggingface"]
@@ -404,7 +405,7 @@ def shows_images(source: object) -> bool | None:
     if isinstance(source, ChatJsonlSource):
         return None
     if isinstance(source, Parts):
-        return source.image is not None
+        return source.image is not None or bool(images_of(source))
     return isinstance(source, ElpvSource | GeneratedSource | ScoredImagesSource | ImageQaSource)
 
 

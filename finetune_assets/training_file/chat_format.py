@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from finetune_assets.task import Prompt
+
+Labelled = tuple[str, str | None]
+"""The URL of an image, and what is said before it."""
 
 
 def to_messages(
     prompt: Prompt,
     question: str,
-    image_url: str | None = None,
+    images: str | Sequence[Labelled] | None = None,
     answer: str | None = None,
     *,
     system: str | None = None,
@@ -21,8 +25,9 @@ def to_messages(
         prompt: The task's system and user text, and the questions it answers first (few-shot); `{question}` in the
             user text is replaced literally, so that braces in a question or elsewhere in the prompt stay as they are.
         question: What is asked about the example.
-        image_url: An https or data URL, at the prompt's detail (low: 85 tokens in training). It comes after the text,
-            so that examples with one question share a prefix, which providers cache and our server computes once.
+        images: The https or data URL of its image, or several in their order, each with what is said before it; at the
+            prompt's detail (low: 85 tokens in training). They come after the text, so that examples with one question
+            share a prefix, which providers cache and our server computes once.
         answer: The label in the task's words, for training; None where the model is to answer.
         system: The example's own system message in place of the prompt's; "" for none at all.
 
@@ -37,9 +42,12 @@ def to_messages(
         messages.append({"role": "user", "content": _asked(prompt, shot.question)})
         messages.append({"role": "assistant", "content": shot.answer})
     content: str | list[dict[str, Any]] = _asked(prompt, question)
-    if image_url is not None:
-        image = {"type": "image_url", "image_url": {"url": image_url, "detail": prompt.detail}}
-        content = [{"type": "text", "text": content}, image]
+    if images:
+        content = [{"type": "text", "text": content}]
+        for url, label in [(images, None)] if isinstance(images, str) else images:
+            if label:
+                content.append({"type": "text", "text": label})
+            content.append({"type": "image_url", "image_url": {"url": url, "detail": prompt.detail}})
     messages.append({"role": "user", "content": content})
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})

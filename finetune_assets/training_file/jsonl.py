@@ -17,15 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 from upath import UPath
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.image_store import digest_of
 from finetune_assets.dataset.json_lines import JsonProblem, lines
-from finetune_assets.dataset.table import Table, replacing
+from finetune_assets.dataset.shown import Shown, shown
+from finetune_assets.dataset.table import Table, records, replacing
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.task import Prompt, Split
 from finetune_assets.training_file import line_template
+from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.line_template import LineTemplate, joined
 
 __all__ = ["BuiltFile", "JsonProblem", "build", "lines"]
@@ -33,11 +36,8 @@ __all__ = ["BuiltFile", "JsonProblem", "build", "lines"]
 _COLUMNS = [
     "example_id",
     *line_template.COLUMNS,
-    "image_sha256",
-    "image_bytes",
-    "image_modified_ns",
-    "image_format",
-    "image_fit",
+    *(f"image_{name}" for name in ("sha256", "bytes", "modified_ns", "width", "height", "format", "fit")),
+    "pictures",
 ]
 _CHUNK_ROWS = 5_000
 
@@ -82,38 +82,70 @@ def build(
             if rows["image"].null_count == len(rows):
                 file.write(joined(before))
                 continue
-            urls = _urls(pool, rows.to_pylist(), 2 * threads, prompt.detail)
-            for head, url, tail in zip(before.to_pylist(), urls, after.to_pylist(), strict=True):
-                file.writelines((head, *url, tail))
+            several = rows["pictures"].is_valid().to_pylist()
+            parts = _parts(pool, rows.to_pylist(), 2 * threads, prompt)
+            for whole, head, part, tail in zip(several, before.to_pylist(), parts, after.to_pylist(), strict=True):
+                file.writelines(part if whole else (head, *part, tail))
         n_bytes = file.tell()
     return BuiltFile(target, n_examples, n_bytes)
 
 
-def _urls(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, detail: str) -> Iterator[Url]:
-    """The URL of each row's image in order, those that take time made a few ahead of whoever takes them."""
+def _parts(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, prompt: Prompt) -> Iterator[Url]:
+    """The URL of each row's image in order, those that take time made a few ahead of whoever takes them.
+
+    Of a row with several images it is the whole line.
+    """
     started: deque[Callable[[], Url]] = deque()
     for row in rows:
         # Bytes that pass through are on their way to the file before another thread has taken notice of them.
         at_once = row["image"] is None or (row["image_fit"] and row["image_modified_ns"] is not None)
-        started.append(partial(_image_url, row, detail) if at_once else pool.submit(_image_url, row, detail).result)
+        made = partial(_line if row["pictures"] else _image_url, row, prompt)
+        started.append(made if at_once and not row["pictures"] else pool.submit(made).result)
         if len(started) > ahead:
             yield started.popleft()()
     while started:
         yield started.popleft()()
 
 
-def _image_url(row: Row, detail: str) -> Url:
+def _line(row: Row, prompt: Prompt) -> Url:
+    """The line of a row with several images."""
+    urls = [(b"".join(inlined(image, row["example_id"], prompt.detail)).decode(), image.label) for image in shown(row)]
+    messages = to_messages(prompt, row["question"], urls, row["answer"], system=row["system"])
+    return (orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE),)
+
+
+def _image_url(row: Row, prompt: Prompt) -> Url:
     """The URL of a row's image in two parts; none without an image."""
-    path = row["image"]
-    if path is None:
-        return ()
+    return next((inlined(image, row["example_id"], prompt.detail) for image in shown(row)), ())
+
+
+def inlined(image: Shown, example: str, detail: str) -> Url:
+    """Make the URL of an image in two parts, as a provider takes it.
+
+    Raises:
+        ImageError: it has disappeared or broken since it was sampled.
+        TrainingFileError: it has other bytes than those that were sampled.
+    """
+    path = image.image
     data, modified_ns = images.read_dated(path)
     # A file of the same size that nobody touched is the same, as git and rsync have it; hashing it would take longer
     # than all else that is done with an image that is fit.
-    touched = modified_ns is None or (row["image_bytes"], row["image_modified_ns"]) != (len(data), modified_ns)
-    if touched and hashlib.sha256(data).hexdigest() != (digest_of(path) or row["image_sha256"]):
-        message = f"{path}: the image of example {row['example_id']!r} changed since it was sampled; sample again"
+    touched = modified_ns is None or (image.bytes, image.modified_ns) != (len(data), modified_ns)
+    if touched and hashlib.sha256(data).hexdigest() != (digest_of(path) or image.sha256):
+        message = f"{path}: the image of example {example!r} changed since it was sampled; sample again"
         raise TrainingFileError(message)
-    if row["image_fit"]:
-        return images.data_url_parts(data, images.MIME_TYPES[row["image_format"]])
+    if image.fit:
+        return images.data_url_parts(data, images.MIME_TYPES[image.format])
     return images.data_url_parts(*images.for_training(data, detail))
+
+
+def references(table: Table, prompt: Prompt) -> Iterator[bytes]:
+    """Stream the images that clean examples show for comparison alone, each once, as they stand in the files."""
+    seen: set[str] = set()
+    for chunk in table.chunks(["pictures"]):
+        for row in records(chunk.dropna()):
+            for image in shown(row):
+                if image.reference and image.sha256 not in seen:
+                    seen.add(image.sha256)
+                    data = images.read(image.image)
+                    yield data if image.fit else images.for_training(data, prompt.detail)[0]

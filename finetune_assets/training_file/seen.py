@@ -8,7 +8,7 @@ in each process, so that no file can be made to collide). Among a million exampl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from unicodedata import normalize
 
 import orjson
@@ -36,9 +36,11 @@ class SeenExamples:
 
     Args:
         alike: Whether questions that are put down otherwise, and images that look the same, are remembered too.
+        references: Images that are only shown for comparison.
     """
 
-    def __init__(self, *, alike: bool = False) -> None:
+    def __init__(self, *, alike: bool = False, references: Iterable[bytes] = ()) -> None:
+        self._references = frozenset(map(hash, references))
         self.looks = Looks() if alike else None
         self._near: dict[int, int] = {}
         """First line of each question, however it is put down."""
@@ -116,6 +118,8 @@ class SeenExamples:
 
     def is_reference(self, key: int) -> bool:
         """Whether an image only stands beside others for comparison."""
+        if key in self._references:
+            return True
         many = self._n_beside.get(key, 0) >= _REFERENCE_SHARE * self._n_with_images
         return many and len(self._beside.get(key, ())) >= _PARTNERS
 

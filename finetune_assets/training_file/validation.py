@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -52,6 +53,7 @@ def validate(
     *,
     structure_only: bool = False,
     alike: bool = False,
+    references: Iterable[bytes] = (),
 ) -> Report:
     """Check a training file and, where given, its validation file.
 
@@ -64,12 +66,14 @@ def validate(
             search no text and compare no examples.
         alike: Take for leaks also the training file's questions put down otherwise, and images that look like its own;
             inlined images are then decoded, some milliseconds each.
+        references: Images that are only shown for comparison, so that both files may hold them. One that stands beside
+            different images in many examples of the training file is taken for such a one anyway.
 
     Raises:
         TrainingFileError: a file cannot be opened. Nothing in the contents raises.
     """
     alike = alike and validation_path is not None and not structure_only
-    training = _FileCheck(target, method, structure_only, SeenExamples(alike=alike))
+    training = _FileCheck(target, method, structure_only, SeenExamples(alike=alike, references=references))
     files = [training.run(path)]
     if validation_path is not None:
         fewer, seen = replace(target, min_examples=1), SeenExamples(alike=alike)

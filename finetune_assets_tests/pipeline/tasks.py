@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from upath import UPath
 
 from finetune_assets.pipeline.resources import output_resources
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
@@ -54,9 +55,9 @@ def write_cells(folder: Path, n: int = 80, region: str = "mono", extra: Sequence
 
 
 class Project:
-    """A task in a Dagster instance of its own, its outputs under one folder."""
+    """A task in a Dagster instance of its own, its outputs under one folder or URL."""
 
-    def __init__(self, task: Task, root: Path, instance: dg.DagsterInstance | None = None) -> None:
+    def __init__(self, task: Task, root: Path | UPath, instance: dg.DagsterInstance | None = None) -> None:
         self.task = task
         self.root = root
         self.instance = instance or dg.DagsterInstance.ephemeral()
@@ -92,7 +93,7 @@ class Project:
         """Return whether the stage was ever materialised."""
         return self.instance.get_latest_materialization_event(asset_key(self.task, stage)) is not None
 
-    def output(self, stage: str, ending: str, region: str = "mono") -> Path:
+    def output(self, stage: str, ending: str, region: str = "mono") -> Any:
         """Return where a stage keeps a file."""
         return self.root / self.task.task / stage / f"{region}{ending}"
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from finetune_assets.dataset.belonging.groups import UNKNOWN
 from finetune_assets.dataset.belonging.near_texts import text_key
-from finetune_assets.dataset.table import Table, hashes
+from finetune_assets.dataset.shown import shown
+from finetune_assets.dataset.table import Table, hashes, records
 from finetune_assets.task import SPLITS
 
 KINDS = ("image_sha256", "look", "group", "text")
@@ -33,7 +34,7 @@ def leaks(table: Table, near: bool = True) -> list[Leak]:
     """List all that is in two splits of the table; nothing if the splits are clean.
 
     Args:
-        table: Examples with the columns `image_sha256`, `look`, `group`, `question`, `system` and `split`.
+        table: Examples with the columns `image_sha256`, `pictures`, `look`, `group`, `question`, `system` and `split`.
         near: Whether look-alikes and near-equal texts count too.
     """
     found: list[Leak] = []
@@ -53,8 +54,9 @@ def leaks(table: Table, near: bool = True) -> list[Leak]:
 def _values(table: Table, kind: str) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
     """Hashes of one kind of all rows that have it and are in a split, with the rows."""
     if kind != "text":
-        for chunk in table.chunks([kind, "split"]):
-            rows = chunk.dropna()
+        several = ["pictures"] if kind == "image_sha256" else []
+        for chunk in table.chunks([kind, "split", *several]):
+            rows = _each_image(chunk) if several else chunk.dropna()
             yield hashes(rows.filter([kind])), rows
         return
     for chunk in table.chunks(["question", "system", "image_sha256", "split"]):
@@ -65,15 +67,29 @@ def _values(table: Table, kind: str) -> Iterator[tuple[np.ndarray, pd.DataFrame]
         yield values[values != UNKNOWN], rows.loc[values != UNKNOWN]
 
 
+def _each_image(chunk: pd.DataFrame) -> pd.DataFrame:
+    """One row for each image of an example that says something about it, with its split."""
+    rows = chunk.filter(["image_sha256", "split"]).dropna()
+    several = chunk["pictures"].notna() & chunk["split"].notna()
+    if several.to_numpy().any():
+        seen = [
+            (image.sha256, row["split"])
+            for row in records(chunk.loc[several])
+            for image in shown(row)
+            if not image.reference
+        ]
+        return pd.concat([rows.loc[~several[rows.index]], pd.DataFrame(seen, columns=pd.Index(list(rows)))])
+    return rows
+
+
 def _in_two_splits(table: Table, kind: str) -> np.ndarray:
     """Hashes of the values that occur in more than one split."""
-    all_values, all_splits = np.empty(len(table), np.uint64), np.empty(len(table), np.int8)
-    n = 0
-    for found, rows in _values(table, kind):
-        all_values[n : n + len(rows)] = found
-        all_splits[n : n + len(rows)] = [SPLITS.index(name) for name in rows["split"]]
-        n += len(rows)
-    order = np.argsort(all_values[:n])
+    parts = [
+        (found, np.array([SPLITS.index(name) for name in rows["split"]], np.int8))
+        for found, rows in _values(table, kind)
+    ]
+    all_values, all_splits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.argsort(all_values)
     values, split = all_values[order], all_splits[order]
     # Equal values are neighbours now, and where they are in two splits some neighbours differ.
     return np.unique(values[1:][(values[1:] == values[:-1]) & (split[1:] != split[:-1])])

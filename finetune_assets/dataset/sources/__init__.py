@@ -163,7 +163,9 @@ class Digest:
             return
         # Lines move when other regions' rows come and go, and a broken row is named after its line.
         name = example.id if example.problem is None else None
-        self._hash.update(orjson.dumps([name, *(getattr(example, field) for field in _HASHED)], default=_plain))
+        self._hash.update(
+            orjson.dumps([name, *(getattr(example, field) for field in _HASHED), *example.pictures], default=_plain)
+        )
 
     def over(self, examples: Iterable[Example]) -> Iterator[Example]:
         """Yield the examples, hashed."""

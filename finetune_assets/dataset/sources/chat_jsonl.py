@@ -8,11 +8,11 @@ model with, so it is set aside.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune_assets.dataset.belonging.named import Named, published
-from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.example import Example, Picture, of_several
 from finetune_assets.dataset.identity import region_matched, region_name
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
@@ -23,6 +23,7 @@ from finetune_assets.dataset.sources.pictures import named_folders, picture, wri
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer
+from finetune_assets.task.several_images import MAX_IMAGES
 from finetune_assets.task.sources import ChatJsonlSource
 
 
@@ -81,7 +82,8 @@ def _lines(source: ChatJsonlSource, region: str) -> Iterator[tuple[Origin, dict[
 class _Chat:
     system: str | None
     question: str
-    image: str | None
+    shown: list[tuple[str, str]]
+    """The address of each image, and what is said before it where there are several."""
     answer: str
 
 
@@ -102,13 +104,22 @@ def _chat(line: dict[str, Any]) -> _Chat | str:
     if messages[-1].get("role") != "assistant":
         return f"ends with the {messages[-1].get('role')} message; the assistant's answer must be the last"
     texts = {role: _text(contents[0]) for role, contents in by_role.items()}
-    images = _images(by_role["user"][0])
     for role in ("user", "assistant"):
         if not texts[role]:
             return f"has no text in its {role} message"
-    if len(images) > 1:
-        return f"shows {len(images)} images; a task's question has one"
-    return _Chat(texts.get("system"), texts["user"], images[0] if images else None, texts["assistant"])
+    return _with_images(by_role["user"][0], _Chat(texts.get("system"), texts["user"], [], texts["assistant"]))
+
+
+def _with_images(content: object, chat: _Chat) -> _Chat | str:
+    """Add the images of the user's message; with several each has the text that leads to it."""
+    question, shown = _shown(content)
+    if len(shown) > MAX_IMAGES:
+        return f"shows {len(shown)} images; at most {MAX_IMAGES} are taken"
+    if len(shown) < 2:
+        return replace(chat, shown=[(url, "") for url, _ in shown])
+    if not question:
+        return "has no question: no text before its first image or after its last"
+    return replace(chat, question=question, shown=shown)
 
 
 def _text(content: object) -> str:
@@ -119,10 +130,25 @@ def _text(content: object) -> str:
     return content.strip() if isinstance(content, str) else ""
 
 
-def _images(content: object) -> list[str]:
-    shown = [part.get("image_url") for part in content if type(part) is dict] if isinstance(content, list) else []
-    urls = [image.get("url") if type(image) is dict else image for image in shown]
-    return [url for url in urls if isinstance(url, str)]
+def _shown(content: object) -> tuple[str, list[tuple[str, str]]]:
+    """Take a message apart into its question and its images, each with the text that leads to it.
+
+    What follows the last image is the question; where nothing does, it is what precedes the first.
+    """
+    shown: list[tuple[str, str]] = []
+    said: list[str] = []
+    for part in content if isinstance(content, list) else []:
+        image = part.get("image_url") if type(part) is dict else None
+        url = image.get("url") if type(image) is dict else image
+        if isinstance(url, str):
+            shown.append((url, "\n".join(said).strip()))
+            said = []
+        elif type(part) is dict and isinstance(part.get("text"), str):
+            said.append(part["text"])
+    if not (question := "\n".join(said).strip()) and shown:
+        (url, question), *others = shown
+        shown = [(url, ""), *others]
+    return question, shown
 
 
 def _region(source: ChatJsonlSource, line: dict[str, Any], question: str) -> str:
@@ -148,16 +174,19 @@ def _named(line: dict[str, Any], field: str | None, named: Named) -> str:
 
 
 def _example(source: ChatJsonlSource, origin: Origin, chat: _Chat, answer: Answer, **belongs: object) -> Example:
-    name = None if chat.image is None else written_name(chat.image)
+    names = [written_name(url) for url, _ in chat.shown]
+    labels = [label for _, label in chat.shown if label]
     fields: dict[str, Any] = {
-        "id": "" if name == "" else f"{origin.region}/{key(chat.system, chat.question, name)}",
+        "id": "" if "" in names else f"{origin.region}/{key(chat.system, chat.question, *(names or [None]), *labels)}",
         "system": chat.system,
         "question": chat.question,
         **belongs,
     }
-    if chat.image is not None:
-        try:
-            fields["image"] = picture(chat.image, origin.path.parent, named_folders(None, source.image_root))
-        except ImageError as error:
-            return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
+    try:
+        roots = named_folders(None, source.image_root)
+        shown = [Picture(picture(url, origin.path.parent, roots), label or None) for url, label in chat.shown]
+    except ImageError as error:
+        return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
+    if shown:
+        fields |= of_several(shown) if len(shown) > 1 else {"image": shown[0].image}
     return origin.example(chat.answer, answer, **fields)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from finetune_assets.dataset.belonging.named import Named, published
-from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.example import Example, Picture, of_several
 from finetune_assets.dataset.identity import group_name
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.reading.cells import Cells, cell, text
@@ -19,6 +19,7 @@ from finetune_assets.dataset.sources.votes import Vote, counted
 from finetune_assets.errors import ImageError
 from finetune_assets.task import Answer, Split, TextAnswer
 from finetune_assets.task.faults import nearest
+from finetune_assets.task.several_images import images_of
 from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
 
 MAX_NAMED = 50
@@ -34,6 +35,7 @@ def needed(source: Columns) -> list[str]:
         *(source.region, source.question, source.answer, source.support),
         *(source.group, source.image, source.subgroup, own_split(source), source.annotator),
         source.doubt,
+        *(shown.image for shown in images_of(source)),
     )
     return list(dict.fromkeys(column for written in texts if written for column in columns_in(written)))
 
@@ -72,7 +74,10 @@ class _RowReader:
 
     def __init__(self, source: Columns, table: Table, answer: Answer, belongs: Belongs) -> None:
         self._source, self._answer, self._belongs = source, answer, belongs
-        apart = {*columns_in(source.answer), *(columns_in(source.image) if source.image else ())}
+        self._images = [shown.image for shown in images_of(source)] or ([source.image] if source.image else [])
+        folder = getattr(source, "images", None)
+        self._folder = folder if isinstance(folder, str) else None
+        apart = {*columns_in(source.answer), *(column for written in self._images for column in columns_in(written))}
         self._columns = [column for column in needed(source) if column not in apart]
         # An answer without an explanation is still an answer, and an example without a subgroup still an example.
         optional = ("support", "subgroup", "group", "split", "annotator", "doubt")
@@ -108,24 +113,23 @@ class _RowReader:
     def _example(self, origin: Origin, row: Cells, texts: dict[str, str], found: object) -> Example:
         source = self._source
         question = filled(source.question, row, source.dialect.empties)
-        image = _image(source, row)
-        name = image and written_name(image)
+        shown = [_image(written, row, source.dialect.empties) for written in self._images]
+        names = [None if image is None else written_name(image) for image in shown]
         fields: dict[str, Any] = {
-            "id": f"{origin.region}/{key(question, name)}" if name or image is None else "",
+            "id": "" if "" in names else f"{origin.region}/{key(question, *(names or [None]))}",
             "question": question,
             "group": self._belongs.group(row),
             "published": self._belongs.split(row),
             "subgroup": (filled_with(source.subgroup, texts) or None) if source.subgroup else None,
             "doubt": self._doubt(texts),
         }
-        if source.image and image is None:
-            return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no image", **fields)
-        if image is not None:
-            roots = named_folders(source.image, source.image_root, getattr(source, "images", None))
-            try:
-                fields["image"] = picture(image, origin.path.parent, roots)
-            except ImageError as error:
-                return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
+        if None in shown:
+            lacks = "image" if not images_of(source) else words_of(self._images[shown.index(None)])
+            return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no {lacks}", **fields)
+        try:
+            fields |= self._pictured(origin, filter(None, shown))
+        except ImageError as error:
+            return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
         return self._answers.example(origin, found, **fields)
 
     def _doubt(self, texts: dict[str, str]) -> str | None:
@@ -134,6 +138,23 @@ class _RowReader:
         if written is None or not all(texts[column] for column in columns_in(written)):
             return None
         return filled_with(written, texts)
+
+    def _pictured(self, origin: Origin, shown: Iterable[str | bytes]) -> dict[str, Any]:
+        """Return the fields of an example that hold its images.
+
+        Raises:
+            ImageError: one of them lies where none may.
+        """
+        images = [
+            picture(image, origin.path.parent, named_folders(written, self._source.image_root, self._folder))
+            for written, image in zip(self._images, shown, strict=True)
+        ]
+        several = images_of(self._source)
+        if not several:
+            return {"image": images[0]} if images else {}
+        return of_several(
+            [Picture(image, one.label, one.is_reference) for image, one in zip(images, several, strict=True)]
+        )
 
     def _explained(self, found: object, texts: dict[str, str]) -> object:
         """Return a text answer with its explanation, where the row has one."""
@@ -212,13 +233,12 @@ class Belongs:
         self._published.require(path)
 
 
-def _image(source: Columns, row: Cells) -> str | bytes | None:
-    """Find the row's image: a path in the cell, or bytes that the table holds inside (a dataset's image feature)."""
-    if source.image is None:
-        return None
-    found = cell(row, columns_in(source.image)[0])
+def _image(written: str, row: Cells, empty: Container[str]) -> str | bytes | None:
+    """Find an image of a row: a path in the cell, or bytes that the table holds inside (a dataset's image feature)."""
+    if not (named := columns_in(written)):
+        return written
+    found = cell(row, named[0])
     data = found.get("bytes") if isinstance(found, dict) else found
     if isinstance(data, bytes):
         return data
-    empty = source.dialect.empties
-    return (text(found.get("path")) if isinstance(found, dict) else filled(source.image, row, empty)) or None
+    return (text(found.get("path")) if isinstance(found, dict) else filled(written, row, empty)) or None

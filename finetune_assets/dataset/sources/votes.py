@@ -45,7 +45,8 @@ def counted(votes: Iterable[Vote], answer: Answer, min_agreement: float) -> Iter
         if vote.example.problem is not None or vote.example.answer is None:
             yield vote.example
             continue
-        asked = key(vote.example.region, vote.example.system, vote.example.question, vote.example.image)
+        shown = [picture.image for picture in vote.example.pictures]
+        asked = key(vote.example.region, vote.example.system, vote.example.question, vote.example.image, *shown)
         ballot = ballots.setdefault(asked, _Ballot(vote.example))
         ballot.votes[vote.by] = vote.example
     for ballot in ballots.values():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune_assets.dataset.shown import shown
 from finetune_assets.evaluation.benchmark.both_labels import by_source, unchosen
 from finetune_assets.evaluation.benchmark.metrics import compared
 from finetune_assets.evaluation.benchmark.model_result import estimates, model_result
@@ -158,6 +159,12 @@ def _over(scoring: Scoring[Any], rows: list[Prediction], role: Role, prices: Pri
     )
 
 
+def _images(row: Prediction) -> tuple[str, ...]:
+    if row.pictures is None:
+        return () if row.image is None else (row.image,)
+    return tuple(image.image for image in shown({"pictures": row.pictures}))
+
+
 def _worst(
     scoring: Scoring[Any], pairs: Pairs, base_right: FloatArray, tuned_right: FloatArray
 ) -> tuple[WorstExample, ...]:
@@ -168,7 +175,7 @@ def _worst(
     return tuple(
         WorstExample(
             example_id=tuned[k].example_id,
-            image=tuned[k].image,
+            images=_images(tuned[k]),
             question=tuned[k].question,
             truth=tuned[k].truth,
             text=tuned[k].text,

@@ -99,7 +99,8 @@ class WorstExample:
     """An example that the fine-tuned model got wrong."""
 
     example_id: str
-    image: str | None
+    images: tuple[str, ...]
+    """All that it shows, in their order."""
     question: str
     truth: str
     text: str | None

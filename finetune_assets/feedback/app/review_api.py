@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.answer_reading import read_number
+from finetune_assets.dataset.shown import Shown, shown
 from finetune_assets.errors import ImageError
 from finetune_assets.feedback.app.bodies import Body, Open, Said, Take, fault
 from finetune_assets.feedback.app.sign_in import SignIn
@@ -181,6 +182,7 @@ def _shown(taken: Taken) -> dict[str, Any]:
         "content": item.content,
         "question": item.question,
         "image": image_url(item),
+        "images": image_urls(item),
         "deep": item.original is not None,
         "kind": item.kind,
         "options": item.options,
@@ -194,12 +196,40 @@ def _shown(taken: Taken) -> dict[str, Any]:
     }
 
 
-def image_url(item: ReviewItem, side: int | None = None) -> str | None:
-    """Return the address of an item's image on our own host; None where it has none."""
+def image_url(item: ReviewItem, **asked: int) -> str | None:
+    """Return the address of an item's image on our own host, at most `side` pixels long; None where it has none."""
     if item.image is None:
         return None
     place = {"task": item.task, "region": item.region, "example": item.example_id, "content": item.content}
-    return "/review/image?" + urlencode(place | ({"side": side} if side else {}))
+    return "/review/image?" + urlencode(place | asked)
+
+
+def image_urls(item: ReviewItem, **asked: int) -> list[dict[str, str | None]]:
+    """List the addresses of an item's images in their order, each with what is said before it.
+
+    The one in question has the same address as if it were alone.
+    """
+    urls = []
+    for at, image in enumerate(_shown_of(item)):
+        place = {} if image.image == item.image else {"at": at}
+        urls.append({"url": image_url(item, **place, **asked), "label": image.label})
+    return urls or ([{"url": image_url(item, **asked), "label": None}] if item.image else [])
+
+
+def _shown_of(item: ReviewItem) -> list[Shown]:
+    return shown({"pictures": item.pictures}) if item.pictures else []
+
+
+def _path(item: ReviewItem, at: float | None) -> str:
+    """Find where an item's image is read from: the one in question, or the one at a place."""
+    if item.image is None:
+        raise RequestError(404, "The example has no image.")
+    if at is None:
+        return item.image
+    several = _shown_of(item)
+    if at not in range(len(several)):
+        raise RequestError(404, f"The example has no image {at:g}.")
+    return several[int(at)].image
 
 
 def _image(db: FeedbackDatabase, request: Request, _reviewer: Reviewer) -> Response:
@@ -207,17 +237,16 @@ def _image(db: FeedbackDatabase, request: Request, _reviewer: Reviewer) -> Respo
     task, region, example = asked(request, "task", "region", "example")
     item, _ = find_item(db, task, region, example)
     try:
-        side, low, high = (_number(request, name) for name in ("side", "low", "high"))
+        side, low, high, at = (_number(request, name) for name in ("side", "low", "high", "at"))
         if side is not None and not 16 <= side <= 512:
             raise RequestError(422, f"side must be from 16 to 512, got {side:g}")
-        if item.image is None:
-            raise RequestError(404, "The example has no image.")
+        path = _path(item, at)
         if item.original and request.query_params.get("range"):
             return JSONResponse(images.value_range(images.read(item.original)))
         if item.original and low is not None and high is not None:
             data, mime = images.in_window(images.read(item.original), (low, high))
         else:
-            data, mime = images.for_browser(images.read(item.image), int(side) if side else None)
+            data, mime = images.for_browser(images.read(path), int(side) if side else None)
     except ImageError as error:
         _log.warning("image of %s/%s/%s: %s", task, region, example, error)
         raise RequestError(404, f"The image cannot be shown ({error.reason}).") from error

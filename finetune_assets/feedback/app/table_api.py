@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from finetune_assets.feedback.app.bodies import Gold
-from finetune_assets.feedback.app.review_api import RequestError, asked, image_url, route
+from finetune_assets.feedback.app.review_api import RequestError, asked, image_urls, route
 from finetune_assets.feedback.app.sign_in import SignIn
 from finetune_assets.feedback.store import gold
 from finetune_assets.feedback.store.agreement import Agreement, agreement
@@ -58,7 +58,7 @@ def _row(row: Row) -> dict[str, Any]:
         "id": item.example_id,
         "split": item.split,
         "question": item.question,
-        "image": image_url(item, _THUMBNAIL),
+        "images": image_urls(item, side=_THUMBNAIL),
         "label": item.label,
         "doubt": item.doubt,
         "options": item.options,

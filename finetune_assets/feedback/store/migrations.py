@@ -85,6 +85,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             bin INTEGER NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (task, region, model, day, feature, bin))""",
         "CREATE INDEX items_by_split ON items (task, region, split, decided, number)",
     ),
+    ("ALTER TABLE items ADD COLUMN pictures TEXT",),
 )
 # Both never give a number out again, and so the newest event is always the one with the largest.
 _COUNTED = {

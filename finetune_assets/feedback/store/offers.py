@@ -35,6 +35,8 @@ class ReviewItem:
     """Path or fsspec URL."""
     original: str | None = None
     """Of an image made from one of more than 8 bits: path or URL of that."""
+    pictures: str | None = None
+    """All images where there are several, of which `image` is the one in question (`dataset.shown`)."""
     label: str | None = None
     """The current label in the task's words."""
     label_value: float | None = None

@@ -45,6 +45,8 @@ items = Table(
     Column("image", Text),
     # The file of more than 8 bits from which the image was made.
     Column("original", Text),
+    # All images, where there are several.
+    Column("pictures", Text),
     Column("label", Text),
     Column("label_value", DOUBLE_PRECISION),
     Column("kind", Text, nullable=False),

@@ -15,6 +15,7 @@ from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.image_addresses import is_elsewhere
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.sampling import Sample
+from finetune_assets.dataset.shown import shown
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.promotion import Champion
@@ -79,12 +80,12 @@ def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.M
 
 def first_examples(examples: Table, n_near_duplicates: int) -> dict[str, Any]:
     """Show the first examples that have a whole image, with the questions where they differ; or as texts."""
-    shown = examples.first(N_PICTURES, having="image_sha256")
-    if shown.empty:
+    first = examples.first(N_PICTURES, having="image_sha256")
+    if first.empty:
         return {"first_examples": _texts(examples.first(N_PICTURES, having="split"))}
-    sheet = _sheet([(row["image"], _caption(row)) for row in records(shown)])
-    if len(set(shown["question"])) > 1:
-        sheet = dg.MetadataValue.md(f"{sheet.value}\n\n{_texts(shown).value}")
+    sheet = _sheet([cell for row in records(first) for cell in _cells(row)])
+    if len(set(first["question"])) > 1:
+        sheet = dg.MetadataValue.md(f"{sheet.value}\n\n{_texts(first).value}")
     return {"near_duplicate_images": n_near_duplicates, "contact_sheet": sheet}
 
 
@@ -103,7 +104,10 @@ def ranges(examples: Table) -> dict[str, Any]:
 def drawing(sampled: Sample) -> dict[str, Any]:
     """Show what else than the seed has decided about the splits."""
     name, size = sampled.largest_group
+    n_references = sampled.n_references
+    compared = f"{n_references}: shown beside at least half of the examples, so that they may stand in several splits"
     said = {"published_splits": sampled.published, "drawn_before": sampled.drawn_before}
+    said |= {"reference_images": compared} if n_references else {}
     return {"largest_group": f"{name[:60]}: {size} examples", **{key: words for key, words in said.items() if words}}
 
 
@@ -160,7 +164,7 @@ def token_histogram(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
     """Show how long the training examples are, images included as the base model's provider counts them."""
     training = records(examples.first(N_TOKEN_COUNTS, split="train"))
     lengths = [
-        example_tokens(_messages(task, row), task.base_model, [(row["image_width"], row["image_height"])])
+        example_tokens(_messages(task, row), task.base_model, [(image.width, image.height) for image in shown(row)])
         for row in training
     ]
     if not lengths:
@@ -170,7 +174,7 @@ def token_histogram(examples: Table, task: Task) -> dg.MarkdownMetadataValue:
 
 def _set_aside(first: pd.DataFrame) -> str:
     """Show rows of the quarantine, above them their images."""
-    pictured = [(row["image"], _caption(row)) for row in records(first) if _is_near(row)]
+    pictured = [cell for row in records(first) if _is_near(row) for cell in _cells(row)]
     sheet = f"{_sheet(pictured[:N_PICTURES]).value}\n\n" if pictured else ""
     columns = ["example_id", "split", "reason", "detail", "question", "answer"]
     texts = first.filter(columns).map(start, na_action="ignore")
@@ -201,16 +205,22 @@ def _sheet(pictured: list[tuple[str, str]]) -> dg.MarkdownMetadataValue:
     return picture(contact_sheet(pictured, thumb=THUMB), "examples")
 
 
-def _picture(path: str) -> str:
-    return picture(contact_sheet([(path, "")], thumb=CHAT_THUMB)).value or ""
-
-
 def _n_words(texts: list[str]) -> np.ndarray:
     return np.fromiter((len(text.split()) for text in texts), np.int32, len(texts))
 
 
 def _texts(examples: pd.DataFrame) -> dg.MarkdownMetadataValue:
     return table(examples.filter(["split", "question", "answer"]).map(start))
+
+
+def _cells(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Path and caption of each image of an example: the answer under the one in question, the label of the others."""
+    if not row.get("pictures"):
+        return [(row["image"], _caption(row))]
+    return [
+        (image.image, _caption(row) if image.image == row["image"] else image.label or "beside it")
+        for image in shown(row)
+    ]
 
 
 def _caption(row: dict[str, Any]) -> str:
@@ -220,12 +230,13 @@ def _caption(row: dict[str, Any]) -> str:
 
 
 def _messages(task: Task, row: dict[str, Any]) -> list[dict[str, Any]]:
-    url = None if row["image"] is None else f"file://{row['image']}"
-    return to_messages(task.prompt, row["question"], url, row["answer"], system=row["system"])
+    urls = [(f"file://{image.image}", image.label) for image in shown(row)]
+    return to_messages(task.prompt, row["question"], urls, row["answer"], system=row["system"])
 
 
 def _chat(task: Task, row: dict[str, Any]) -> str:
-    said = [] if row["image"] is None else [_picture(row["image"])]
+    pictured = [(image.image, image.label or "") for image in shown(row)]
+    said = [picture(contact_sheet(pictured, thumb=CHAT_THUMB)).value or ""] if pictured else []
     for message in _messages(task, row):
         content = message["content"]
         texts = [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]

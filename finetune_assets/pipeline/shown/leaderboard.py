@@ -85,7 +85,7 @@ def write_leaderboard(found: Sequence[Evaluated], folder: str) -> dict[str, Any]
         **{f"n_{name}": sum(row.outcome == name for row in rows) for name in HEADLINES},
         "gains": views.picture(png, "gains by region"),
         "regions": views.table(pd.DataFrame(map(_shown, rows))),
-        "page": dg.MetadataValue.path(str(root / "leaderboard.html")),
+        "page": views.page(root / "leaderboard.html"),
     }
 
 

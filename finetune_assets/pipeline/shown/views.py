@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+from upath import UPath
 
 from finetune_assets.dataset import images
 from finetune_assets.dataset.contact_sheets import contact_sheet
@@ -28,6 +30,8 @@ N_PICTURES = 16
 THUMB = 80
 """Side of a small image in pixels: sixteen of them take about 60 kB of the event log."""
 N_CHATS = 3
+_DAYS_SIGNED = 7
+"""As long as stores sign for."""
 _WORD_END = 16
 _LONG_WORD = re.compile(r"\S{40,}")
 
@@ -35,6 +39,16 @@ _LONG_WORD = re.compile(r"\S{40,}")
 def picture(png: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
     """Show a PNG. It is stored in the event log, so it must be small."""
     return dg.MetadataValue.md(f"![{caption}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def page(path: UPath) -> dg.PathMetadataValue | dg.UrlMetadataValue:
+    """Show where a page is: its path, or of one in an object store an address that a browser opens for a week."""
+    if isinstance(path, Path):
+        return dg.MetadataValue.path(str(path))
+    try:
+        return dg.MetadataValue.url(path.fs.sign(path.path, expiration=_DAYS_SIGNED * 86_400))
+    except NotImplementedError:
+        return dg.MetadataValue.path(str(path))
 
 
 def table(frame: pd.DataFrame, rows: int = 20) -> dg.MarkdownMetadataValue:
@@ -150,7 +164,7 @@ def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
         for worst in report.worst
     ]
     words = table(pd.DataFrame(rows).dropna(axis="columns", how="all"))
-    pictured = [(w.image, f"{w.truth}, said {w.predicted}") for w in report.worst if w.image is not None]
+    pictured = [(image, f"{w.truth}, said {w.predicted}") for w in report.worst for image in w.images]
     if not pictured:
         return words
     return dg.MetadataValue.md(f"{_sheet(pictured).value}\n\n{words.value}")
@@ -159,9 +173,9 @@ def worst_examples(report: BenchmarkReport) -> dg.MarkdownMetadataValue:
 def thumbnails(report: BenchmarkReport) -> dict[str, str]:
     """Return small pictures of the worst examples, as data URLs by example id."""
     return {
-        worst.example_id: images.data_url(contact_sheet([(worst.image, "")], thumb=THUMB), "image/png")
+        worst.example_id: images.data_url(contact_sheet([(one, "") for one in worst.images], thumb=THUMB), "image/png")
         for worst in report.worst
-        if worst.image is not None
+        if worst.images
     }
 
 

@@ -221,7 +221,10 @@ def validation_report(region: Region, training_jsonl: Written) -> Result:
     training_jsonl.require_same_question(region)
     task, train = region.task, region.training_file("train")
     target = nearest_target(task.provider, task.base_model)
-    found = validation.validate(train, region.training_file("validation"), target, task.method.type)
+    found = validation.validate(
+        *(train, region.training_file("validation"), target, task.method.type),
+        references=jsonl.references(Table(region.path("filtered_qa", ".parquet")), task.prompt),
+    )
     n_examples = training_jsonl.train.n_examples
     estimate = spending.estimate(task, found.files[0].tokens_total, n_examples)
     compared = spending.against_retrieval(task, estimate, train, n_examples)
@@ -246,7 +249,7 @@ def validation_report(region: Region, training_jsonl: Written) -> Result:
             "estimate": str(estimate),
             "prices": model_views.prices(pricing.prices_of(task)),
             **model_views.fine_tuning_or_retrieval(task, compared),
-            "page": dg.MetadataValue.path(str(region.path("validation_report", ".html"))),
+            "page": views.page(region.path("validation_report", ".html")),
         },
         check_results=[
             data_checks.valid_format(region.name, found),

@@ -88,7 +88,7 @@ def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table) -> R
             "worst_examples": views.worst_examples(found),
             **views.benchmark_numbers(found),
             "model": finetuned_model.model,
-            "page": dg.MetadataValue.path(str(region.path("benchmark", ".html"))),
+            "page": views.page(region.path("benchmark", ".html")),
         },
         check_results=[
             unseen,

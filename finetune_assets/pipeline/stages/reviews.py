@@ -22,6 +22,7 @@ from finetune_assets.dataset.filtering import Filtered
 from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.shown import seen_sha256
 from finetune_assets.dataset.table import records
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.evaluation import calibration
@@ -135,11 +136,12 @@ def _items(task: Task, filtered: Filtered) -> Iterator[ReviewItem]:
             task=task.task,
             region=row["region"],
             example_id=row["example_id"],
-            content=content(row["question"], row["system"], row["image_sha256"]),
+            content=content(row["question"], row["system"], seen_sha256(row)),
             split=row["split"],
             question=row["question"] or "",
             image=row["image"],
             original=row["image_original"],
+            pictures=row.get("pictures"),
             label=row["answer"],
             label_value=row["score"],
             kind=task.answer.kind,

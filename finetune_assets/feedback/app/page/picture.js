@@ -1,4 +1,4 @@
-// The image of an example: loaded before it is shown, zoomed about the pointer, brightness and contrast kept from image to image.
+// The image of an example, or several side by side: loaded before they are shown, zoomed together about the pointer, brightness and contrast kept from image to image.
 
 const STEP = 1.25;
 const MOST = 40;
@@ -33,10 +33,11 @@ export class Picture {
     for (const url of urls) if (!this.loaded.has(url)) this.loaded.set(url, load(url));
   }
 
-  show(url, deep = false) {
-    if (!this.loaded.has(url)) this.loaded.set(url, load(url));
-    Object.assign(this, { url, image: this.loaded.get(url), asking: null });
-    this.stage.replaceChildren(this.image);
+  show(url, deep = false, shown = [{ url, label: null }]) {
+    // `url` is the one in question, whose own values can be windowed.
+    for (const one of shown) if (!this.loaded.has(one.url)) this.loaded.set(one.url, load(one.url));
+    Object.assign(this, { url, shown, image: this.loaded.get(url), asking: null });
+    this.stage.replaceChildren(...shown.map((one) => labelled(this.loaded.get(one.url), one.label)));
     this.fit();
     this.window.box.hidden = !deep;
     if (deep) this.#range(url);
@@ -62,8 +63,8 @@ export class Picture {
     const image = (this.asking = load(`${this.url}&low=${low}&high=${high}`));
     await image.decode().catch(() => {});
     if (this.asking !== image) return;
+    this.image.replaceWith(image);
     this.image = image;
-    this.stage.replaceChildren(image);
     this.#place();
   }
 
@@ -75,7 +76,7 @@ export class Picture {
   reset() {
     for (const slider of Object.values(this.sliders)) slider.value = 1;
     this.#light();
-    if (this.url) this.show(this.url, !this.window.box.hidden);
+    if (this.url) this.show(this.url, !this.window.box.hidden, this.shown);
     this.fit();
   }
 
@@ -106,7 +107,7 @@ export class Picture {
     this.y = Math.min(Math.max(this.y, -room[1]), room[1]);
     this.zoomed.value = `${Math.round(this.scale * 100)} %`;
     this.stage.classList.toggle("zoomed", this.scale > 1);
-    if (this.image) this.image.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
+    for (const image of this.stage.querySelectorAll("img")) image.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
   }
 
   #light() {
@@ -140,6 +141,13 @@ export class Picture {
 
 function address(url) {
   return url.replace("/review/", "");
+}
+
+function labelled(image, label) {
+  const shown = document.createElement("div");
+  shown.append(image);
+  if (label) shown.append(Object.assign(document.createElement("span"), { textContent: label }));
+  return shown;
 }
 
 function load(url) {

@@ -173,7 +173,7 @@ export class Review {
     if (item) {
       this.#state("ready");
       this.view.show(item, this.queue === "conflicts", (word) => this.judge("correct", word));
-      if (item.image) this.picture.show(item.image, item.deep);
+      if (item.image) this.picture.show(item.image, item.deep, item.images);
       this.since = performance.now();
     } else if (this.queue === "table") this.open(this.place, null);
     else if (this.outbox.waiting().length) this.#state("loading");
@@ -183,7 +183,7 @@ export class Review {
   #frame() {
     // Everything around the example.
     const { left = 0, done_today: today = 0, per_hour } = this.progress ?? {};
-    this.picture.preload(this.items.map((item) => item.image).filter(Boolean));
+    this.picture.preload(this.items.flatMap((item) => item.images.map((image) => image.url)));
     const queues = this.find("queues");
     queues.replaceChildren(...queueButtons(this.counts, this.queue, (queue) => this.open(this.place, queue)));
     const chosen = queues.querySelector(".chosen"); // on a phone it may be out of sight

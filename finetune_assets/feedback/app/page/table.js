@@ -89,7 +89,7 @@ function cellsOf(row) {
   const said = row.model;
   const certain = said && said.probability !== null ? `right with ${Math.round(said.probability * 100)} %` : "";
   return [
-    row.image ? picture(row.image) : "",
+    row.images.map(picture),
     [row.question, element("small", "", `${row.id} · ${row.split}`)],
     judged(said?.base_answer, row),
     [judged(said?.answer, row), element("small", "", certain), element("small", "", said?.model ?? "")],
@@ -98,9 +98,9 @@ function cellsOf(row) {
   ];
 }
 
-function picture(url) {
+function picture({ url, label }) {
   const image = new Image();
-  Object.assign(image, { loading: "lazy", alt: "", src: url });
+  Object.assign(image, { loading: "lazy", alt: label ?? "", title: label ?? "", src: url });
   return image;
 }
 
