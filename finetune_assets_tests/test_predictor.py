@@ -201,7 +201,7 @@ def test_a_task_that_was_changed_is_warned_of(predictor: Predictor) -> None:
     asks = predictor.task.model_copy(update={"prompt": Prompt(user="Now then: {question}")})
     assert "has another prompt by now" in str(replace(predictor, now=asks).warning)
     before = replace(predictor.champion, prompt=None, answer=None)
-    assert "was changed after" in str(replace(predictor, champion=before, now=described).warning)
+    assert "was changed after" in str(replace(predictor, champion=before, now=asks).warning)
 
 
 def test_a_champion_is_asked_as_it_was_trained_whatever_its_task_says_by_now(predictor: Predictor) -> None:

@@ -178,12 +178,12 @@ def test_the_yaml_file_s_folder_is_remembered_and_is_no_part_of_what_the_task_sa
 
 
 def test_a_task_is_read_from_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "cells").mkdir()
+    (tmp_path / "solar_cells").mkdir()
     attributes = yaml.safe_load(MINIMAL) | {"source": {"kind": "scored_images", "path": "t.csv"}}
-    (tmp_path / "cells/defs.yaml").write_text(yaml.safe_dump({"type": TYPE, "attributes": attributes}))
-    read = read_task("cells", tmp_path)
-    assert isinstance(read.source, LocatedSource) and read.source.folder == tmp_path / "cells"
-    assert task_names(tmp_path) == ["cells"]
+    (tmp_path / "solar_cells/defs.yaml").write_text(yaml.safe_dump({"type": TYPE, "attributes": attributes}))
+    read = read_task("solar_cells", tmp_path)
+    assert isinstance(read.source, LocatedSource) and read.source.folder == tmp_path / "solar_cells"
+    assert task_names(tmp_path) == ["solar_cells"]
 
 
 def test_a_wrong_file_is_named_with_the_field_and_not_repeated_whole(tmp_path: Path) -> None:

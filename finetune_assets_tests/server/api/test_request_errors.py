@@ -53,7 +53,7 @@ def job(**parameters: Any) -> Problem:
         (chat(messages=[{"content": "x"}]), "messages[0].role", "missing_required_parameter",
          "Missing required parameter: 'messages[0].role'."),
         (chat(messages=[{"role": "king", "content": "x"}]), "messages[0].role", "invalid_value",
-         "Invalid value: 'king'. Supported values are: 'developer', 'system', 'user' or 'assistant'."),
+         "Invalid value: 'king'. Supported values are: 'developer', 'system', 'user', 'assistant' or 'tool'."),
         (chat(messages=[{"role": "user", "content": 3}]), "messages[0].content", "invalid_type",
          "Invalid type for 'messages[0].content': expected a string or an array, but got an integer instead."),
         (chat(messages=[{"role": "user", "content": [{"type": "text", "text": True}]}]),
