@@ -32,7 +32,7 @@ from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.shares import accuracy_interval
 from finetune_assets.evaluation.statistics import Interval, verdict
-from finetune_assets.predictor import LONGEST_NUMBER, read_questions
+from finetune_assets.predictor import LONGEST_NUMBER, Question, read_questions
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import connect
 from finetune_assets.results.files import write_atomically, write_json
@@ -114,6 +114,8 @@ def label(
         TaskError: there is no input that can be asked about, or the model answered none of them in the task's words.
         ProviderError: the provider does not answer, or no longer has the model.
     """
+    if isinstance(getattr(teacher.task.source, "images", None), list | tuple):
+        raise TaskError(f"{teacher.task.task} shows several images with a question, which cannot be labelled this way")
     asked, refused = _inputs(teacher, region, inputs)
     if asked.empty:
         raise TaskError(f"nothing of {inputs} can be asked about: {refused[0] if refused else 'it holds no input'}")
@@ -224,7 +226,8 @@ def _inputs(teacher: Teacher, region: str, inputs: Path) -> tuple[pd.DataFrame, 
     window = window_of(teacher.task.source)
     with tempfile.TemporaryFile() as scratch, Looker(scratch, ImageAddresses(store), window) as looker:
         while some := list(islice(examples, _CHUNK)):
-            for example, look in zip(some, looker.looks(some), strict=True):
+            looks = looker.looks([None if example.problem else example.image for example in some])
+            for example, look in zip(some, looks, strict=True):
                 if why := example.problem or (look.error and str(look.error)):
                     refused.append(f"{example.image or example.id}: {why}")
                 else:
@@ -254,7 +257,7 @@ def _examples(task: Task, region: str, inputs: Path) -> Iterator[Example]:
     if inputs.is_dir():
         found = ((str(path), None, None) for path in image_files(UPath(inputs)))
     else:
-        found = ((asked.image and str(asked.image), asked.text, asked.problem) for asked in read_questions(inputs))
+        found = ((asked.image and str(asked.image), asked.text, _fault(asked)) for asked in read_questions(inputs))
     for number, (image, text, problem) in enumerate(found, 1):
         asked = text or question
         if problem is None and asked is None:
@@ -262,6 +265,10 @@ def _examples(task: Task, region: str, inputs: Path) -> Iterator[Example]:
         yield Example(
             id=f"input {number}", region=region, source=str(inputs), question=asked or "", image=image, problem=problem
         )
+
+
+def _fault(asked: Question) -> str | None:
+    return asked.problem or ("it has several images, about which nothing is asked here" if asked.images else None)
 
 
 def _row(said: dict[Any, Any], region: str, folder: Path, doubted_by: str | None) -> dict[str, Any]:

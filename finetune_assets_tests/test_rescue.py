@@ -30,7 +30,7 @@ def teacher(finished: Finished, tmp_path: Path) -> Teacher:
     """The finished region's model, as a task of other labelled pictures asks it."""
     source = write_cells(tmp_path / "labelled", n=60) | {"question": "Is this cell bright?"}
     old = make_task(**finished.project.task.model_dump(exclude_unset=True) | {"task": "old", "source": source})
-    shutil.copytree(finished.project.root, tmp_path / "outputs")
+    shutil.copytree(str(finished.project.root), tmp_path / "outputs")
     project = Project(old, tmp_path / "outputs")
     prepared = project.run(*DATA_STAGES)
     assert prepared.success, failures(prepared)

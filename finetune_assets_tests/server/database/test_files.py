@@ -64,8 +64,8 @@ def test_a_file_is_gone_when_its_time_is_over(stores: Stores) -> None:
     assert lasting.expires_at == pytest.approx(time.time() + 3600, abs=2)
 
 
-def add(stores: Stores, content: bytes, **options: int) -> StoredFile:
-    return stores.files.add(io.BytesIO(content), filename="a", purpose="user_data", **options)
+def add(stores: Stores, content: bytes, expires_in: int | None = None) -> StoredFile:
+    return stores.files.add(io.BytesIO(content), filename="a", purpose="user_data", expires_in=expires_in)
 
 
 def bytes_on_disk(stores: Stores) -> list[bytes]:
