@@ -99,7 +99,7 @@ def test_the_description_of_a_completion_is_as_strict_as_the_endpoint(root: http
     assert body["required"] == ["model", "messages"]
     assert body["properties"]["max_tokens"]["description"].startswith("Deprecated")
     assert set(body["properties"]["messages"]["items"]["discriminator"]["mapping"]) == {
-        "developer", "system", "user", "assistant",
+        "developer", "system", "user", "assistant", "tool",
     }  # fmt: skip
 
 

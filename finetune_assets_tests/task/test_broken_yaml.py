@@ -57,13 +57,13 @@ EDITS = {
     "a key misspelt": (
         'answer: "{answer}"',
         'anwser: "{answer}"',
-        "defs.yaml:10: source.anwser: there is no such key (did you mean answer?); those there are: window",
+        "defs.yaml:10: source.anwser: there is no such key (did you mean answer?); those there are: images, window",
     ),
     "a key of the task misspelt": (BASE, "base_modell: x", "defs.yaml:17: base_modell: there is no such key (did you"),
     "a key in the wrong place": (
         "    path: cells.csv\n",
         "    path: cells.csv\n    seed: 4\n",
-        "defs.yaml:9: source.seed: there is no such key; those there are: window, image_root, image, question, answer",
+        "defs.yaml:9: source.seed: there is no such key; those there are: images, window, image_root",
     ),
     "a kind of source misspelt": (
         "kind: table",
@@ -82,12 +82,12 @@ EDITS = {
     "a kind of answer misspelt": (
         "kind: binary",
         "kind: binery",
-        "defs.yaml:14: answer.kind: must be one of binary, choice, number, text, got 'binery' (did you mean binary?)",
+        "defs.yaml:14: answer.kind: must be one of binary, choice, score, number, text, got 'binery' (did you mean",
     ),
     "no answer": (
         SOUND[SOUND.index("  answer:\n") : SOUND.index("  base_model")],
         "",
-        "defs.yaml:3: answer: is missing; write `answer: {kind: ...}`, where kind is one of binary, choice, number",
+        "defs.yaml:3: answer: is missing; write `answer: {kind: ...}`, where kind is one of binary, choice, score",
     ),
     "Yes without its quotes": (
         '"Yes"',

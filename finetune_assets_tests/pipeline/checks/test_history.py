@@ -61,11 +61,12 @@ def test_a_sensor_s_second_result_for_a_region_is_stored_as_the_first_one_was(tm
         context = dg.SensorEvaluationContext(
             kept.get_ref(), last_tick_completion_time=None, last_run_key=None, cursor=None, repository_name=None
         )
-        for words in ("no money", "no money again"):
-            failed = dg.AssetCheckEvaluation(
-                asset_key=KEY.asset_key, check_name=KEY.name, passed=False, partition="mono", description=words
-            )
-            observed = dg.AssetObservation(KEY.asset_key, words, partition="mono")
-            for event in keep_results(context, [failed, observed]):
-                kept.report_runless_asset_event(event)  # as the daemon does, which fails at the second check result
+        with context:
+            for words in ("no money", "no money again"):
+                failed = dg.AssetCheckEvaluation(
+                    asset_key=KEY.asset_key, check_name=KEY.name, passed=False, partition="mono", description=words
+                )
+                observed = dg.AssetObservation(KEY.asset_key, words, partition="mono")
+                for event in keep_results(context, [failed, observed]):
+                    kept.report_runless_asset_event(event)  # as the daemon does, which fails at the second check result
         assert [found.result.description for found in failures(kept, [KEY])] == ["no money", "no money again"]
