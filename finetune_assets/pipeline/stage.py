@@ -137,8 +137,8 @@ def stage(
 
 
 def _versioned(result: Result) -> Result:
-    """Say what came out, in place of Dagster's own guess from the code version, which knows of no data."""
-    if not isinstance(result, dg.MaterializeResult):
+    """Say what came out, where the stage does not, in place of Dagster's guess from the code version alone."""
+    if not isinstance(result, dg.MaterializeResult) or result.data_version is not None:
         return result
     return result._replace(data_version=dg.DataVersion(data_version(result.value)))
 
