@@ -39,13 +39,16 @@ from finetune_assets.results.files import write_atomically, write_json
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.results.standing import standing
 from finetune_assets.task import NumberAnswer, Task
-from finetune_assets.task.sources import window_of
+from finetune_assets.task.sources import TableSource, window_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SURE = 0.9
 """Nobody is asked about an answer to which the old model gave at least this probability."""
+TABLES = "*.jsonl"
+"""The labelled tables in the new task's folder, one for each region."""
+DOUBT = "{doubt}"
 _CHUNK = 500
 
 
@@ -72,6 +75,8 @@ class Labelled:
     """Labelled rows."""
     n_for_people: int
     """Of these, the rows whose label a reviewer is to confirm."""
+    n_unweighed: int
+    """Of these, the rows whose answer came without a probability, so that nobody knows how sure it is."""
     refused: tuple[str, ...]
     """Why each of the other inputs has no label."""
 
@@ -133,7 +138,8 @@ def label(
     ]
     table = folder / f"{region}.jsonl"
     write_atomically(UPath(table), "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
-    return Labelled(table, len(rows), len(doubtful), tuple(refused))
+    unweighed = int(known["p_predicted"].isna().sum())
+    return Labelled(table, len(rows), len(doubtful), unweighed, tuple(refused))
 
 
 def least_sure(chances: Sequence[float], people: float) -> set[int]:
@@ -149,21 +155,38 @@ def successor(teacher: Teacher, name: str, folder: Path, to: str, inputs: Path) 
     """Return the new task's attributes: the old task's, with the labelled tables in `folder` as their source."""
     old = teacher.task.model_dump(mode="json", exclude_unset=True)
     gone = ("deployment", "prices", "source", "in_use", "provider", "description", "task")
-    source: dict[str, Any] = {"kind": "table", "path": "*.jsonl", "question": "{question}"}
-    tables = sorted(folder.glob("*.jsonl"))
+    source: dict[str, Any] = {"kind": "table", "path": TABLES, "question": "{question}"}
+    tables = sorted(folder.glob(TABLES))
     if any('"image": ' in table.read_text("utf-8").partition("\n")[0] for table in tables):
-        place = inputs if inputs.is_dir() else inputs.parent
-        source |= {"image": "{image}", "image_root": os.path.relpath(place, folder)}
+        source |= {"image": "{image}", "image_root": os.path.relpath(_root(inputs), folder)}
         if (window := getattr(teacher.task.source, "window", None)) is not None:
             source["window"] = list(window)
     return {
         "task": name,
         "description": f"Labels are answers of {teacher.model}, but for those that people gave.",
-        "source": source | {"answer": "{answer}", "region": "{region}", "doubt": "{doubt}"},
+        "source": source | {"answer": "{answer}", "region": "{region}", "doubt": DOUBT},
         "provider": to,
         **{key: value for key, value in old.items() if key not in gone},
         "regions": [table.stem for table in tables],
     }
+
+
+def require_room(task: Task, region: str, inputs: Path, folder: Path) -> None:
+    """Refuse to label for a task that is there already and would not read the labels, before anything is asked.
+
+    Raises:
+        TaskError: it reads something else, not this region, or images of another folder.
+    """
+    source = task.source
+    if not isinstance(source, TableSource) or (source.path, source.doubt) != (TABLES, DOUBT):
+        raise TaskError(f"{folder} holds a task that was not made by a rescue: take another name by --into")
+    if task.regions is not None and region not in task.regions:
+        raise TaskError(f"{folder} holds a task without the region {region}: add it to `regions` there first")
+    if source.image_root is not None and not _below(inputs, (folder / source.image_root).resolve()):
+        raise TaskError(
+            f"{folder} holds a task whose images lie in {source.image_root}, and {inputs} is elsewhere: name a folder "
+            "that holds both as `image_root` there, or take another name by --into"
+        )
 
 
 def compared(teacher: Teacher, student: Task, region: str, say: Callable[[str], None]) -> Nearness | None:
@@ -265,6 +288,15 @@ def _examples(task: Task, region: str, inputs: Path) -> Iterator[Example]:
         yield Example(
             id=f"input {number}", region=region, source=str(inputs), question=asked or "", image=image, problem=problem
         )
+
+
+def _root(inputs: Path) -> Path:
+    """The folder that holds the inputs."""
+    return inputs if inputs.is_dir() else inputs.parent
+
+
+def _below(inputs: Path, folder: Path) -> bool:
+    return _root(inputs).resolve().is_relative_to(folder)
 
 
 def _fault(asked: Question) -> str | None:

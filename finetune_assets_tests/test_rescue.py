@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from finetune_assets.dataset import sources
 from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.stage import PREPARE
-from finetune_assets.rescue import SURE, Teacher, compared, label, least_sure, successor
+from finetune_assets.rescue import SURE, Teacher, compared, label, least_sure, require_room, successor
 from finetune_assets.results.region import Outputs
 from finetune_assets.task import Task
 from finetune_assets_tests.finished_region import Finished
@@ -60,6 +60,25 @@ def test_pictures_that_nobody_has_labelled_become_a_task_that_can_be_trained(tea
     assert {example.answer for example in examples} == {row["answer"] for row in rows}
     assert {Path(str(example.image)).name for example in examples} == {f"mono-{n}.png" for n in range(30)}
     assert sum(example.doubt is not None for example in examples) == made.n_for_people
+
+
+def test_a_task_that_would_not_read_the_labels_is_refused_before_anything_is_asked(
+    teacher: Teacher, tmp_path: Path
+) -> None:
+    write_cells(tmp_path / "inputs", n=2)
+    folder, other = tmp_path / "new", tmp_path / "other"
+    other.mkdir()
+    label(teacher, "mono", tmp_path / "inputs", folder, 0, said)
+    made = Task.model_validate(successor(teacher, "new", folder, "local", tmp_path / "inputs"))
+    require_room(made, "mono", tmp_path / "inputs", folder)
+    above = made.source.model_copy(update={"image_root": ".."})
+    require_room(made.model_copy(update={"source": above}), "mono", other, folder)
+    with pytest.raises(TaskError, match=r"without the region poly: add it to `regions`"):
+        require_room(made, "poly", tmp_path / "inputs", folder)
+    with pytest.raises(TaskError, match=r"whose images lie in \.\./inputs, and .*other is elsewhere"):
+        require_room(made, "mono", other, folder)
+    with pytest.raises(TaskError, match="was not made by a rescue"):
+        require_room(teacher.task, "mono", tmp_path / "inputs", folder)
 
 
 def test_what_was_asked_once_is_not_asked_again(teacher: Teacher, tmp_path: Path) -> None:

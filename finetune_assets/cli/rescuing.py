@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from finetune_assets.cli.printing import MAX_ROWS, Format, tell
 from finetune_assets.errors import TaskError
 
 if TYPE_CHECKING:
-    from finetune_assets.rescue import Labelled, Nearness, Teacher
+    from finetune_assets.rescue import Labelled, Nearness
     from finetune_assets.task import Task
 
 
@@ -39,24 +38,26 @@ def rescue(
     people. Once that task is trained, the same command without --inputs compares old and new on the old
     task's own test split.
     """
-    from finetune_assets.rescue import Teacher, compared, label
+    from finetune_assets.onboarding.conversation import written
+    from finetune_assets.rescue import Teacher, compared, label, require_room, successor
     from finetune_assets.results.region import Outputs, default_root
     from finetune_assets.task import read_task
-    from finetune_assets.task.places import OWN
+    from finetune_assets.task.places import FILE, OWN
 
     described = read_task(task)
     name, where = into or f"{task}_rescued", _region(described, region)
-    teacher, console = Teacher(described, model, Outputs(root=default_root())), Console(stderr=True)
-    say = console.print
+    teacher, folder = Teacher(described, model, Outputs(root=default_root())), OWN / name
+    if inputs is not None and not inputs.exists():
+        raise typer.BadParameter(f"there is no {inputs}", param_hint="--inputs")
+    if inputs is not None and (folder / FILE).exists():
+        require_room(read_task(name), where, inputs, folder)
     with _served(described.provider, to):
         if inputs is None:
-            _show(compared(teacher, read_task(name), where, say), task, output)
+            _show(compared(teacher, read_task(name), where, tell), task, output)
             return
-        if not inputs.exists():
-            raise typer.BadParameter(f"there is no {inputs}", param_hint="--inputs")
-        folder = OWN / name
-        labelled = label(teacher, where, inputs, folder, people, say)
-        _describe(teacher, folder, inputs, to)
+        labelled = label(teacher, where, inputs, folder, people, tell)
+    if not (folder / FILE).exists():
+        (folder / FILE).write_text(written(successor(teacher, name, folder, to, inputs)), "utf-8")
     _tell(labelled, name, output)
 
 
@@ -77,21 +78,6 @@ def _served(*providers: str) -> AbstractContextManager[object]:
     return fine_tuning_server(tell) if "local" in providers else nullcontext()
 
 
-def _describe(teacher: Teacher, folder: Path, inputs: Path, to: str) -> None:
-    """Write the new task's YAML; one that is there is somebody's, and stays as it is."""
-    from finetune_assets.onboarding.conversation import written
-    from finetune_assets.rescue import successor
-    from finetune_assets.task import read_task
-    from finetune_assets.task.places import FILE
-
-    path = folder / FILE
-    attributes = successor(teacher, folder.name, folder, to, inputs)
-    if not path.exists():
-        path.write_text(written(attributes), "utf-8")
-    elif lacking := set(attributes["regions"]) - set(read_task(folder.name).regions or attributes["regions"]):
-        raise TaskError(f"{path} is there already, without {', '.join(sorted(lacking))}: add it to `regions`")
-
-
 def _tell(labelled: Labelled, name: str, output: Format) -> None:
     if output is Format.json:
         print(json.dumps(labelled.to_dict(), ensure_ascii=False))
@@ -103,7 +89,10 @@ def _tell(labelled: Labelled, name: str, output: Format) -> None:
     if (more := len(labelled.refused) - MAX_ROWS) > 0:
         print(f"  and {more:,} more")
     share = labelled.n_for_people / labelled.n
-    print(f"{labelled.n_for_people:,} labels ({share:.1%}) wait for people: `finetune-assets feedback serve`.")
+    print(f"{labelled.n_for_people:,} labels ({share:.1%}) wait for people, in `finetune-assets feedback` once the new")
+    print("task's first stages have run.")
+    if labelled.n_unweighed:
+        print(f"{labelled.n_unweighed:,} came without a probability, so nobody is asked about them.")
     print(f"Next: `finetune-assets check {name}`, then `finetune-assets demo --task {name}`, then this command without")
     print("--inputs, which compares both models.")
 
