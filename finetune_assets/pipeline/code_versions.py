@@ -30,7 +30,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "uploaded_file": ("provider",),
     "finetune_job": ("provider", "base_model", "method", "training_type"),
     "finetuned_model": ("deployment",),
-    "benchmark": ("benchmark.metric", "benchmark.elsewhere"),
+    "benchmark": ("benchmark.ask", "benchmark.metric", "benchmark.elsewhere"),
     "calibrator": ("benchmark.metric", "benchmark.operating_point", "benchmark.defer"),
     "champion": ("promotion", "benchmark.max_failed", "benchmark.max_unreadable"),
 }
@@ -46,8 +46,9 @@ _PASSING = {"reused", "status", "task_fingerprint", "estimated_finish"}
 def code_version(task: Task, stage: str) -> str:
     """Return 16 hex digits of all that a stage reads of its task."""
     said = task.model_dump(mode="json")
-    for place in _PLACES:
-        said["source"].pop(place, None)
+    source = said["source"]
+    # The `images` of some sources are a folder, those of others what each question shows.
+    said["source"] = {key: of for key, of in source.items() if key not in _PLACES or not isinstance(of, str)}
     read = {field: reduce(lambda part, name: part[name], field.split("."), said) for field in READS[stage]}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]
 
