@@ -10,6 +10,7 @@ import openai
 import pytest
 from hypothesis import settings
 
+from finetune_assets_tests.postgres_server import running_postgres
 from finetune_assets_tests.server_process import ServerProcess, make_home
 
 # Tests run side by side; threads of one that wait for those of another would only heat the cores.
@@ -27,6 +28,13 @@ def no_reviewers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         file = tmp_path_factory.mktemp("reviewers") / "feedback.sqlite"
         environment.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{file}")
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server. Without fsync, which matters to a machine that crashes, not to a process."""
+    with running_postgres("fsync=off") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

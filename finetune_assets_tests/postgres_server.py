@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,20 @@ def running_postgres(*settings: str) -> Iterator[str]:
             # At once, without a last writing of what is thrown away.
             server.send_signal(signal.SIGQUIT)
             server.wait()
+
+
+def new_schema(server: str) -> str:
+    """Make an empty schema, which is a hundred times as fast as a database; the URL of connections that see only it."""
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.schema import CreateSchema
+
+    url, name = make_url(server).set(drivername="postgresql+psycopg"), f"test_{uuid.uuid4().hex}"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(CreateSchema(name))
+    engine.dispose()
+    seen = url.update_query_dict({"options": f"-csearch_path={name}"})
+    return seen.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _user() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from finetune_assets import __version__
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server import durable
 from finetune_assets.server.database import seal
-from finetune_assets.server.database.connection import copy
+from finetune_assets.server.database.sqlite_file import copy
 from finetune_assets.server.removal import nothing_removed
 
 MANIFEST = "backup.json"

@@ -19,10 +19,10 @@ from typing import Any
 from sqlalchemy import func, select
 
 from finetune_assets.server.database import seal
-from finetune_assets.server.database.connection import copy
 from finetune_assets.server.database.jobs import SUCCEEDED
 from finetune_assets.server.database.models import CARD, CARD_FIELDS
 from finetune_assets.server.database.schema import Job, StoredFile, TunedModel, new_id
+from finetune_assets.server.database.sqlite_file import copy
 from finetune_assets.server.database.stores import SNAPSHOTS, Stores
 from finetune_assets.server.home import locked
 from finetune_assets.server.removal import LOST

@@ -8,12 +8,13 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from finetune_assets.server.api.gate import REQUEST_ID
 from finetune_assets.server.api.request_errors import explain
 from finetune_assets.server.api.wire import ApiError, quota_refusal
-from finetune_assets.server.database.connection import DiskFullError, UnknownCursorError
+from finetune_assets.server.database.connection import DatabaseUnreachableError, DiskFullError, UnknownCursorError
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.usage import QuotaError
 
@@ -27,6 +28,8 @@ def install(app: FastAPI) -> None:
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(UnknownCursorError)(_unknown_cursor)
     app.exception_handler(QuotaError)(_used_up)
+    app.exception_handler(DatabaseUnreachableError)(_unreachable)
+    app.exception_handler(DataError)(_not_stored)
     for lasting in (DiskFullError, DamagedFileError):
         app.exception_handler(lasting)(_lasting)
     app.exception_handler(Exception)(_internal)
@@ -59,6 +62,18 @@ async def _unknown_cursor(_request: Request, error: UnknownCursorError) -> JSONR
 
 async def _used_up(_request: Request, error: QuotaError) -> JSONResponse:
     return quota_refusal(error).response()
+
+
+async def _unreachable(request: Request, error: DatabaseUnreachableError) -> JSONResponse:
+    logger.error("%s %s failed: %s", request.method, request.url.path, error)
+    response = ApiError(503, "The database does not answer. Try again.", kind="server_error").response()
+    response.headers["retry-after"] = "2"
+    return response
+
+
+async def _not_stored(_request: Request, _error: DataError) -> JSONResponse:
+    message = "The request has a character that cannot be stored, such as NUL, or a number that is too large."
+    return ApiError(400, message, code="invalid_value").response()
 
 
 async def _lasting(request: Request, error: Exception) -> JSONResponse:

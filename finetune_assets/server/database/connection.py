@@ -1,30 +1,35 @@
-"""One SQLite file in WAL mode, shared by the server and its worker processes; transactions, and pages of rows."""
+"""The server's database: one SQLite file in WAL mode by default, PostgreSQL by URL; transactions, and pages of rows.
+
+What is looked for and then added is done by one transaction at a time, over all threads, processes and machines: SQLite
+works that way, and on PostgreSQL a lock that such writers take first makes it so. Steps of jobs lock only their row.
+"""
 
 from __future__ import annotations
 
 import errno
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import orjson
-from sqlalchemy import Connection, Engine, Select, bindparam, create_engine, event, inspect, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Select, bindparam, func, inspect, select, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
-from sqlalchemy.pool import NullPool
 
 from finetune_assets.errors import FinetuneAssetsError
-from finetune_assets.server.database import seal
+from finetune_assets.server.database import postgres, seal, sqlite_file
 from finetune_assets.server.database.migrations import migrate
 from finetune_assets.server.database.schema import Row
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
+_ADVISORY_LOCK = 7_223_081_502_612
+"""The PostgreSQL lock that makes such writers wait for each other; any number that nobody else uses."""
 _DISK_FULL = "the server's disk is full; delete files or models, or make room on the disk, and try again"
 
 
@@ -36,6 +41,10 @@ class DiskFullError(FinetuneAssetsError, OSError):
     """There is no room left on the disk for what was to be stored."""
 
 
+class DatabaseUnreachableError(FinetuneAssetsError, ConnectionError):
+    """The database does not answer, or others wrote for too long. It may soon."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows(Generic[AnyRow]):
     """One page of a list."""
@@ -45,50 +54,92 @@ class Rows(Generic[AnyRow]):
 
 
 class Database:
-    """Opens (and, where needed, migrates) the file; rows it hands out stay readable after their transaction.
+    """Opens (and, where needed, migrates) a database; rows it hands out stay readable after their transaction.
 
     Raises:
-        DatabaseTooNewError: a later version of this package has written the file.
+        DatabaseTooNewError: a later version of this package has written it.
+        DatabaseAddressError: the address is no URL of a PostgreSQL database.
+        DatabaseUnreachableError: nobody answers there.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            if seal.read(path.parent) is not None:
-                raise seal.SealBrokenError(path.parent, "missing", seal.held(path.parent))
-            path.touch(0o600)
-        self._engine = _open(path)
-        event.listen(self._engine, "begin", _begin)
+    def __init__(self, address: Path | str) -> None:
+        self.shared = isinstance(address, str)
+        """Whether it is one that several servers and workers use at once: PostgreSQL."""
+        if isinstance(address, Path):
+            if not address.exists():
+                if seal.read(address.parent) is not None:
+                    raise seal.SealBrokenError(address.parent, "missing", seal.held(address.parent))
+                address.touch(0o600)
+            self._engine, self._for_polling = sqlite_file.engines(address)
+            self._for_reading = self._engine
+        else:
+            self._engine = postgres.engine(address)
+            self._for_polling = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._for_reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
         self._for_writing = self._engine.execution_options(begin="BEGIN IMMEDIATE")
-        self._for_reading = _open(path, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         self._kept = threading.local()
-        with self._for_writing.begin() as connection:
-            migrate(connection)
+        try:
+            with self.writing() as session:
+                migrate(session.connection())
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Begin a transaction that sees one state of the database and changes nothing."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _telling_of_trouble(), Session(self._for_reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """Begin a transaction that holds the write lock of all processes from its start, and commits at its end.
+        """Begin a transaction that is alone in this from its start, over all processes, and commits at its end.
 
         Raises:
             DiskFullError: there is no room for what it has written; nothing of it is.
         """
-        with telling_of_a_full_disk(), Session(self._for_writing, expire_on_commit=False) as session, session.begin():
+        with self.changing() as session:
+            if self.shared:
+                session.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             yield session
+
+    @contextmanager
+    def changing(self) -> Iterator[Session]:
+        """Begin a transaction for which it is enough to lock the rows that it selects `with_for_update`.
+
+        On SQLite, which has one lock for everything, it is the same as `writing`.
+
+        Raises:
+            DiskFullError: there is no room for what it has written; nothing of it is.
+        """
+        with (
+            telling_of_a_full_disk(),
+            _telling_of_trouble(),
+            Session(self._for_writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def now(self, session: Session) -> float:
+        """Tell the time, in Unix seconds, by the clock that all who use the database go by."""
+        if not self.shared:
+            return time.time()
+        return float(session.scalar(select(func.extract("epoch", func.clock_timestamp()))) or 0)
 
     def read(self, query: Select[tuple[AnyRow]], **values: Any) -> list[AnyRow]:
         """Read rows that cannot be changed; `query` is from `records`, with bind parameters for the `values`.
 
         For what clients poll: on a connection that each thread keeps open, without the bookkeeping of a session, it
-        takes a tenth of the time.
+        takes a tenth of the time. Connections to PostgreSQL are lent by a pool, which replaces those that were closed.
         """
+        found: Any
+        if self.shared:
+            with _telling_of_trouble(), self._for_polling.connect() as connection:
+                found = connection.execute(query, values).all()
+            return found
         if not hasattr(self._kept, "connection"):
-            self._kept.connection = self._for_reading.connect()
-        found: Any = self._kept.connection.execute(query, values).all()
+            self._kept.connection = self._for_polling.connect()
+        found = self._kept.connection.execute(query, values).all()
         return found
 
     def page(
@@ -106,7 +157,7 @@ class Database:
         Raises:
             UnknownCursorError: no row has this key.
         """
-        # SQLite counts rows from 1.
+        # Both databases count rows from 1.
         cursor = 2**62 if not ascending else 0
         if after is not None:
             table: Any = key.class_
@@ -117,15 +168,20 @@ class Database:
         items = self.read(_page_of(query, key, ascending), **values, cursor=cursor, at_most=limit + 1)
         return Rows(items[:limit], len(items) > limit)
 
-    def reached(self) -> tuple[str, dict[str, int]]:
-        """Return the database's id, and the last number given out in each table."""
+    @property
+    def home(self) -> str:
+        """The database's id."""
         with self.reading() as session:
-            [[home]] = session.execute(text("SELECT id FROM home"))
-            return home, {row.name: row.seq for row in session.execute(text("SELECT name, seq FROM sqlite_sequence"))}
+            return session.execute(text("SELECT id FROM home")).scalar_one()
+
+    def reached(self) -> dict[str, int]:
+        """Return the last number given out in each table of a SQLite file."""
+        with self.reading() as session:
+            return {row.name: row.seq for row in session.execute(text("SELECT name, seq FROM sqlite_sequence"))}
 
     def checkpoint(self) -> None:
-        """Bring what stands in the write-ahead log into the file itself, so that a copy of that alone is complete."""
-        with self._for_reading.connect() as connection:
+        """Bring what stands in the write-ahead log into SQLite's file, so that a copy of that alone is complete."""
+        with self._for_polling.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
@@ -135,25 +191,29 @@ class Database:
             self._kept.connection.close()
 
 
-def copy(database: Path, target: Path) -> None:
-    """Write all that is committed by now to a new database file, while others go on reading and writing."""
-    with closing(_connect(database)) as source, closing(sqlite3.connect(target)) as made:
-        source.backup(made)
-
-
 @contextmanager
 def telling_of_a_full_disk() -> Iterator[None]:
-    """Raise `DiskFullError` for what the system and SQLite say of a full disk, or of a quota that is used up."""
+    """Raise `DiskFullError` for what the system and the database say of a full disk, or of a quota that is used up."""
     try:
         yield
     except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL and not postgres.is_full(error):
             raise
         raise DiskFullError(_DISK_FULL) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFullError(_DISK_FULL) from error
+
+
+@contextmanager
+def _telling_of_trouble() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, DBAPIError) as error:
+        if not postgres.is_unreachable(error):
+            raise
+        raise DatabaseUnreachableError(f"the database does not answer: {error.orig}") from error
 
 
 def records(table: type[AnyRow]) -> Select[tuple[AnyRow]]:
@@ -168,28 +228,3 @@ def _page_of(query: Select[tuple[AnyRow]], key: InstrumentedAttribute[Any], asce
     number, cursor = key.class_.number, bindparam("cursor")
     further, order = (number > cursor, number) if ascending else (number < cursor, number.desc())
     return query.where(further).order_by(order).limit(bindparam("at_most"))
-
-
-def _open(path: Path, **options: Any) -> Engine:
-    # Parameters hold what clients wrote, which no log is to repeat.
-    options |= {"hide_parameters": True, "json_deserializer": orjson.loads}
-    engine = create_engine(f"sqlite:///{path}", creator=lambda: _connect(path), **options)
-    event.listen(engine, "connect", _configure)
-    return engine
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Not "rwc": a database that has vanished must not be replaced by an empty one.
-    address = path.resolve().as_uri() + "?mode=rw"
-    return sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
-
-
-def _configure(connection: Any, _record: Any) -> None:
-    # Python's sqlite3 would begin transactions late and on its own; SQLAlchemy's "begin" event does it instead.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _begin(connection: Connection) -> None:
-    # A transaction that turns to writing only later fails at once if another process wrote first, whatever the timeout.
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import Integer, bindparam, cast, func, or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -32,7 +32,7 @@ KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
 """How long files of these purposes are kept where nothing else is asked for; others stay until they are deleted."""
 
 _DROPPED_AT_ONCE = 1000
-_NOW = cast(func.strftime("%s", "now"), Integer)
+_NOW = bindparam("now", callable_=lambda: int(time.time()), type_=StoredFile.expires_at.type)
 _ALIVE = StoredFile.deleted.is_(False) & or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > _NOW)
 _ALL = records(StoredFile).where(_ALIVE)
 _BY_ID = _ALL.where(StoredFile.id == bindparam("id"))

@@ -102,7 +102,8 @@ class JobStore:
         if metadata is None:
             query = query.where(Job.meta.is_(None))
         for key, value in (metadata or {}).items():
-            pair = func.json_each(Job.meta).table_valued("key", "value")
+            each = func.json_each_text if self._database.shared else func.json_each
+            pair = each(Job.meta).table_valued("key", "value")
             query = query.where(select(pair.c.key).where(pair.c.key == key, pair.c.value == value).exists())
         return self._database.page(query, Job.id, after=after, limit=limit)
 

@@ -1,13 +1,17 @@
 """Numbered steps from an empty database to the tables of `schema`; a released step is never edited.
 
-SQLite's `user_version` holds the number of steps done.
+SQLite's `user_version` holds the number of steps done. PostgreSQL, which came later, begins with the tables of `schema`
+as they are; its table `home` holds the number, and from there on the same steps follow.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+import secrets
+
+from sqlalchemy import Connection, inspect, text
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.database.schema import Row
 
 _OWNED = ("files", "uploads", "jobs", "batches")
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -85,12 +89,13 @@ class DatabaseTooNewError(FinetuneAssetsError, RuntimeError):
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database up to date inside the connection's transaction.
+    """Bring the database up to date inside the connection's transaction, which is alone in writing.
 
     Raises:
         DatabaseTooNewError: the database has seen more steps than this version knows.
     """
-    done = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    is_sqlite = connection.dialect.name == "sqlite"
+    done = connection.exec_driver_sql("PRAGMA user_version").scalar_one() if is_sqlite else _begun(connection)
     if done > len(MIGRATIONS):
         raise DatabaseTooNewError(
             f"the database is of version {done}, this package knows {len(MIGRATIONS)}: "
@@ -99,4 +104,17 @@ def migrate(connection: Connection) -> None:
     for statements in MIGRATIONS[done:]:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    if is_sqlite:
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    elif done < len(MIGRATIONS):
+        connection.execute(text("UPDATE home SET version = :done"), {"done": len(MIGRATIONS)})
+
+
+def _begun(connection: Connection) -> int:
+    """Return how many steps a PostgreSQL database has seen; an empty one gets all tables, and has seen all."""
+    if not inspect(connection).has_table("home"):
+        Row.metadata.create_all(connection)
+        connection.exec_driver_sql("CREATE TABLE home (id VARCHAR NOT NULL, version INTEGER NOT NULL)")
+        named = {"id": secrets.token_hex(16), "done": len(MIGRATIONS)}
+        connection.execute(text("INSERT INTO home VALUES (:id, :done)"), named)
+    return connection.exec_driver_sql("SELECT version FROM home").scalar_one()

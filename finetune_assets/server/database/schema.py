@@ -10,9 +10,9 @@ batches       one file of chat completions to be made, and how far that is
 tokens_of_day how many tokens the completions of an owner had on a day
 home          one row: the id of this database, by which `seal` knows it
 
-`number` is given out under SQLite's write lock, so it is the order in which rows were committed, over all
-processes; lists are paged by it. Deleted files and models keep their row, so that a client that deletes
-while it pages can still name the deleted row as its cursor.
+`number` is given out while one transaction at a time adds such rows, so it is the order in which they were committed,
+over all processes (events: those of a job); lists are paged by it. Deleted files and models keep their row, so that a
+client that deletes while it pages can still name the deleted row as its cursor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import string
 import time
 from typing import Any
 
-from sqlalchemy import JSON
+from sqlalchemy import JSON, BigInteger, Index, Integer
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -39,10 +39,12 @@ class Row(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it from the class)
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
+        # PostgreSQL's INTEGER ends at two gigabytes, and in 2038.
+        int: BigInteger().with_variant(Integer, "sqlite"),
     }
 
     number: Mapped[int] = mapped_column(primary_key=True)
-    id: Mapped[str]
+    id: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[int] = mapped_column(default=lambda: int(time.time()))
 
 
@@ -50,6 +52,10 @@ class StoredFile(Row):
     """A file that a client uploaded or a job produced."""
 
     __tablename__ = "files"
+    __table_args__ = (
+        Index("files_by_content", "content"),
+        Index("files_by_owner", "owner"),
+    )
 
     expires_at: Mapped[int | None]
     filename: Mapped[str]
@@ -66,6 +72,7 @@ class Upload(Row):
     """A file that a client sends in parts. It becomes a `StoredFile` when it is completed."""
 
     __tablename__ = "uploads"
+    __table_args__ = (Index("uploads_by_owner", "owner"),)
 
     status: Mapped[str]
     filename: Mapped[str]
@@ -84,6 +91,7 @@ class UploadPart(Row):
     """Some bytes of an upload."""
 
     __tablename__ = "upload_parts"
+    __table_args__ = (Index("upload_parts_by_upload", "upload_id", "number"),)
 
     upload_id: Mapped[str]
     bytes: Mapped[int]
@@ -93,6 +101,12 @@ class Job(Row):
     """A fine-tuning job."""
 
     __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_by_status", "status", "number"),
+        Index("jobs_by_idempotency_key", "idempotency_key"),
+        Index("jobs_by_request_hash", "request_hash"),
+        Index("jobs_by_owner", "owner"),
+    )
 
     status: Mapped[str]
     model: Mapped[str]
@@ -131,6 +145,7 @@ class Event(Row):
     """Something that happened to a job."""
 
     __tablename__ = "events"
+    __table_args__ = (Index("events_by_job", "job_id", "number"),)
 
     job_id: Mapped[str]
     level: Mapped[str]
@@ -143,6 +158,7 @@ class TunedModel(Row):
     """A model that can be asked: the result of a job (`step` is None) or one of its checkpoints."""
 
     __tablename__ = "models"
+    __table_args__ = (Index("models_by_job", "job_id", "number"),)
 
     job_id: Mapped[str]
     base: Mapped[str]
@@ -150,7 +166,7 @@ class TunedModel(Row):
     path: Mapped[str]
     """Folder of the weights, relative to the home."""
     step: Mapped[int | None]
-    checkpoint_id: Mapped[str | None]
+    checkpoint_id: Mapped[str | None] = mapped_column(unique=True)
     metrics: Mapped[dict[str, Any] | None]
     deleted: Mapped[bool] = mapped_column(default=False)
 
@@ -159,6 +175,10 @@ class Batch(Row):
     """Chat completions that are made in the background, from a file and into files."""
 
     __tablename__ = "batches"
+    __table_args__ = (
+        Index("batches_by_status", "status", "number"),
+        Index("batches_by_owner", "owner"),
+    )
 
     status: Mapped[str]
     endpoint: Mapped[str]

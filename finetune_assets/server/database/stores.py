@@ -9,15 +9,17 @@ from pathlib import Path
 from finetune_assets.server import durable
 from finetune_assets.server.database import seal
 from finetune_assets.server.database.batches import BatchStore
-from finetune_assets.server.database.connection import Database, copy
+from finetune_assets.server.database.connection import Database
 from finetune_assets.server.database.events import EventStore
 from finetune_assets.server.database.files import FileStore
 from finetune_assets.server.database.job_life import JobLife
 from finetune_assets.server.database.jobs import FINAL, JobStore
 from finetune_assets.server.database.models import ModelStore
+from finetune_assets.server.database.sqlite_file import copy
 from finetune_assets.server.database.uploads import UploadStore
 from finetune_assets.server.database.usage import Usage
 from finetune_assets.server.removal import Removal
+from finetune_assets.server.shared import Shared
 
 SNAPSHOTS = "snapshots"
 _KEPT_SNAPSHOTS = 3
@@ -26,16 +28,21 @@ _KEPT_SNAPSHOTS = 3
 class Stores:
     """Files, uploads, jobs, their events and models under `home`, which is made where it is missing.
 
+    `shared` is what it has in common with other homes; None: nothing.
+
     Raises:
         DatabaseTooNewError: a later version of this package has used this home.
+        DatabaseAddressError: the database that is shared has no proper address.
+        DatabaseUnreachableError: that database does not answer.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, shared: Shared | None = None) -> None:
         for folder in ("logs", "training"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         self.home = home
+        self.shared = shared or Shared()
         self.removal = Removal(home)
-        self.database = Database(home / seal.DATABASE)
+        self.database = Database(self.shared.database or home / seal.DATABASE)
         self.files = FileStore(self.database, home / "files", self.removal)
         self.uploads = UploadStore(self.database, self.files, home / "uploads", self.removal)
         self.jobs = JobStore(self.database)
@@ -76,7 +83,9 @@ class Stores:
         self.uploads.remove_leftovers()
 
     def snapshot(self) -> None:
-        """Keep a copy of the database as it is, in `<home>/snapshots/`, for `salvage`; the newest few stay."""
+        """Keep a copy of a SQLite file as it is, in `<home>/snapshots/`, for `salvage`; the newest few stay."""
+        if self.database.shared:
+            return
         folder = self.home / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         scratch = folder / "copying.partial"
@@ -87,15 +96,17 @@ class Stores:
             old.unlink()
 
     def write_seal(self, *, closed: bool = False) -> None:
-        """Note in the folder how far its database is; `closed`, that nothing comes after this."""
-        seal.Seal(*self.database.reached(), closed=closed).write(self.home)
+        """Note in the folder how far its own database is; `closed`, that nothing comes after this."""
+        if not self.database.shared:
+            seal.Seal(self.database.home, self.database.reached(), closed=closed).write(self.home)
 
     def close(self) -> None:
         """Close the database."""
         self.database.close()
 
     def finish(self) -> None:
-        """Bring everything into the database's one file, and close it. For a server that ends in good order."""
-        self.database.checkpoint()
+        """Bring everything into SQLite's one file, and close it. For a server that ends in good order."""
+        if not self.database.shared:
+            self.database.checkpoint()
         self.write_seal(closed=True)
         self.database.close()

@@ -9,8 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -75,10 +74,11 @@ class Usage:
         """Count tokens of completions; of owners without a limit nobody asks."""
         if account.tokens is None or not tokens:
             return
-        row = insert(TokensOfDay).values(id=_today(account.name), created_at=int(time.time()), tokens=tokens)
-        more = row.on_conflict_do_update(index_elements=["id"], set_={"tokens": TokensOfDay.tokens + tokens})
+        day = _today(account.name)
+        more = update(TokensOfDay).where(TokensOfDay.id == day).values(tokens=TokensOfDay.tokens + tokens)
         with self._database.writing() as session:
-            session.execute(more)
+            if session.scalar(more.returning(TokensOfDay.number)) is None:
+                session.add(TokensOfDay(id=day, tokens=tokens))
 
     def check(self, account: Account, what: What, wanted: int = 1) -> None:
         """See whether an owner may have so much more.

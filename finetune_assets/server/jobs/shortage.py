@@ -36,7 +36,8 @@ MEMORY = Shortage(
     77,
     passes=False,
 )
-_ALL = (DISK, DESCRIPTORS, MEMORY)
+DATABASE = Shortage("database_unreachable", "The database did not answer", "Look whether it runs", 78, passes=True)
+_ALL = (DISK, DESCRIPTORS, MEMORY, DATABASE)
 
 
 def shortage_of(error: BaseException) -> Shortage | None:
@@ -44,6 +45,8 @@ def shortage_of(error: BaseException) -> Shortage | None:
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or type(error).__name__ == "DiskFullError":
         return DISK
+    if type(error).__name__ == "DatabaseUnreachableError":
+        return DATABASE
     if number in (errno.EMFILE, errno.ENFILE):
         return DESCRIPTORS
     # torch.OutOfMemoryError on a GPU; on a CPU torch raises a plain RuntimeError.

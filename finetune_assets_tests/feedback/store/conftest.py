@@ -7,29 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url
-from sqlalchemy.schema import CreateSchema
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
-from finetune_assets_tests.postgres_server import running_postgres
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server. Without fsync, which matters to a machine that crashes, not to a process."""
-    with running_postgres("fsync=off") as url:
-        yield url
-
-
-def new_schema(server: str) -> str:
-    """Make an empty schema, which is a hundred times as fast as a database; the URL of connections that see only it."""
-    url, name = make_url(server).set(drivername="postgresql+psycopg"), f"test_{uuid.uuid4().hex}"
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(CreateSchema(name))
-    engine.dispose()
-    seen = url.update_query_dict({"options": f"-csearch_path={name}"})
-    return seen.set(drivername="postgresql").render_as_string(hide_password=False)
+from finetune_assets_tests.postgres_server import new_schema
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

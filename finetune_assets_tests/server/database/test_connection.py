@@ -1,34 +1,83 @@
-"""The database file: its migrations, and several processes at once."""
+"""The database: its migrations, several processes at once, and a server that is not there."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
-from finetune_assets.server.database.connection import Database
+from finetune_assets.server.database.connection import Database, DatabaseUnreachableError
 from finetune_assets.server.database.migrations import MIGRATIONS, DatabaseTooNewError
-from finetune_assets.server.database.schema import Row
+from finetune_assets.server.database.postgres import DatabaseAddressError
+from finetune_assets.server.database.schema import Row, StoredFile, new_id
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.shared import Shared
+from finetune_assets_tests.postgres_server import new_schema
 
 
-def columns(path: Path) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Type and nullability of every column of every table."""
-    inspector = inspect(create_engine(f"sqlite:///{path}"))
+def shape(engine: Engine) -> dict[str, Any]:
+    """Every table's columns, with type and nullability, and its indexes."""
+    inspector = inspect(engine)
     return {
-        table: {str(c["name"]): (str(c["type"]), bool(c["nullable"])) for c in inspector.get_columns(table)}
+        table: (
+            {str(c["name"]): (str(c["type"]), bool(c["nullable"])) for c in inspector.get_columns(table)},
+            {str(i["name"]): i["column_names"] for i in inspector.get_indexes(table) if not i["unique"]},
+        )
         for table in sorted(inspector.get_table_names())
-        if not table.startswith("sqlite_") and table != "home"  # one row, which only `seal` reads
+        if not table.startswith("sqlite_") and table != "home"  # one row, which no class stands for
     }
 
 
 def test_the_migrations_arrive_at_the_mapped_tables(tmp_path: Path) -> None:
     Database(tmp_path / "migrated.db").close()
-    Row.metadata.create_all(create_engine(f"sqlite:///{tmp_path / 'mapped.db'}"))
-    assert columns(tmp_path / "migrated.db") == columns(tmp_path / "mapped.db")
+    migrated, mapped = (create_engine(f"sqlite:///{tmp_path / name}.db") for name in ("migrated", "mapped"))
+    Row.metadata.create_all(mapped)
+    assert shape(migrated) == shape(mapped)
+
+
+def test_postgresql_begins_with_the_same_tables_once(postgres: str) -> None:
+    address = new_schema(postgres)
+    first, second = Database(address), Database(address)
+    assert first.home == second.home
+    engine = create_engine(make_url(address).set(drivername="postgresql+psycopg"))
+    assert shape(engine).keys() == Row.metadata.tables.keys()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE home SET version = 99"))
+    with pytest.raises(DatabaseTooNewError, match="version 99"):
+        Database(address)
+    for opened in (first, second):
+        opened.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("address", ["mysql://ann:secret@db/x", "postgresql+asyncpg://ann:secret@db/x", "secret"])
+def test_an_address_that_cannot_be_used_is_refused_without_repeating_a_password(address: str) -> None:
+    with pytest.raises(DatabaseAddressError, match=r"postgresql\+psycopg://user") as refused:
+        Database(address)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_database_that_does_not_answer_is_named_as_that(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnreachableError, match="does not answer"):
+        Database(f"postgresql://ann@/postgres?host={tmp_path}")
+
+
+def test_connections_that_were_closed_meanwhile_are_replaced(postgres: str, tmp_path: Path) -> None:
+    stores = Stores(tmp_path, Shared(new_schema(postgres)))
+    for _ in range(3):
+        assert stores.files.get("file-x") is None
+        with stores.database.writing() as session:
+            session.add(StoredFile(id=new_id("file-"), filename="a", purpose="vision", bytes=0, content=""))
+        with suppress(DatabaseUnreachableError), stores.database.reading() as session:
+            session.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> 0"))
+    assert len(stores.files.page(purpose=None, after=None, limit=9, ascending=True).items) == 3
+    stores.close()
 
 
 def test_opening_a_database_again_changes_nothing(tmp_path: Path) -> None:
@@ -44,20 +93,20 @@ def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
         Database(tmp_path / "server.db")
 
 
-def add_files(home: Path, n: int) -> None:
-    stores = Stores(home)
+def add_files(home: Path, shared: Shared, n: int) -> None:
+    stores = Stores(home, shared)
     for _ in range(n):
         with Path("/dev/null").open("rb") as nothing:
             stores.files.add(nothing, filename="empty", purpose="batch")
 
 
-def test_several_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=add_files, args=(tmp_path, 50)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    rows = Stores(tmp_path).files.page(purpose=None, after=None, limit=1000, ascending=True)
+def test_several_processes_write_at_once_and_lose_nothing(stores: Stores) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=add_files, args=(stores.home, stores.shared, 50))
+    other.start()
+    while stores.files.page(purpose=None, after=None, limit=1, ascending=True).items == [] and other.is_alive():
+        time.sleep(0.01)
+    add_files(stores.home, stores.shared, 50)
+    other.join()
+    rows = stores.files.page(purpose=None, after=None, limit=1000, ascending=True)
     assert len({row.number for row in rows.items}) == 100
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert other.exitcode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sqlite3
 import subprocess
 import tempfile
 import time
@@ -19,11 +18,7 @@ from finetune_assets.server.database.connection import DiskFullError
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import StoredFile
 from finetune_assets.server.database.stores import Stores
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Stores:
-    return Stores(tmp_path)
+from finetune_assets_tests.server.database.conftest import Change
 
 
 class Broken(io.BytesIO):
@@ -106,11 +101,10 @@ def test_changed_bytes_are_noticed(stores: Stores, damage: bytes) -> None:
         stores.files.verify(file)
 
 
-def test_a_file_of_an_earlier_version_lies_under_its_id(stores: Stores) -> None:
+def test_a_file_of_an_earlier_version_lies_under_its_id(stores: Stores, change: Change) -> None:
     file = add(stores, b"old")
     old = stores.files.path(file).rename(stores.home / "files" / file.id)
-    with sqlite3.connect(stores.home / "server.db") as database:
-        database.execute("UPDATE files SET content = id")
+    change("UPDATE files SET content = id")
     stores.files.remove_leftovers()
     found = stores.files.get(file.id)
     assert found is not None

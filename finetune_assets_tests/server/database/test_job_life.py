@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +11,7 @@ from finetune_assets.server.database.jobs import IdempotencyKeyReusedError, JobR
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.database.usage import Account
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Stores:
-    return Stores(tmp_path)
+from finetune_assets_tests.server.database.conftest import Change
 
 
 def make_job(stores: Stores, **overrides: object) -> Job:
@@ -232,13 +226,12 @@ def test_a_fingerprint_finds_the_job_unless_that_has_failed(stores: Stores) -> N
     assert make_job(stores, **request).id != job.id
 
 
-def test_a_repeated_request_finds_its_job_for_a_quarter_of_an_hour(stores: Stores) -> None:
+def test_a_repeated_request_finds_its_job_for_a_quarter_of_an_hour(stores: Stores, change: Change) -> None:
     job = make_job(stores, request_hash="a")
     assert make_job(stores, request_hash="a", repeated=True).id == job.id
     assert make_job(stores, request_hash="b", repeated=True).id != job.id
     assert make_job(stores, request_hash="a").id != job.id
-    with sqlite3.connect(stores.home / "server.db") as database:
-        database.execute("UPDATE jobs SET created_at = created_at - 901")
+    change("UPDATE jobs SET created_at = created_at - 901")
     assert make_job(stores, request_hash="a", repeated=True).id != job.id
 
 

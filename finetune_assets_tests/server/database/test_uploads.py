@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import io
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from finetune_assets.server.database.schema import Upload
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.database.uploads import UploadStateError
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Stores:
-    return Stores(tmp_path)
+from finetune_assets_tests.server.database.conftest import Change
 
 
 @pytest.fixture
@@ -48,10 +42,9 @@ def test_parts_may_come_side_by_side(stores: Stores, upload: Upload) -> None:
     assert stores.files.path(file).read_bytes() == b"123456"
 
 
-def test_an_upload_expires_with_its_parts(stores: Stores, upload: Upload) -> None:
+def test_an_upload_expires_with_its_parts(stores: Stores, upload: Upload, change: Change) -> None:
     part = add(stores, upload, b"123456")
-    with sqlite3.connect(stores.home / "server.db") as database:
-        database.execute("UPDATE uploads SET expires_at = expires_at - 3600")
+    change("UPDATE uploads SET expires_at = expires_at - 3600")
     with pytest.raises(UploadStateError, match="is expired, not pending"):
         stores.uploads.complete(upload.id, [part], md5=None)
     stores.tidy()

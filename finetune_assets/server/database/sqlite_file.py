@@ -1,0 +1,50 @@
+"""How the server's SQLite file is opened and copied."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool
+
+
+def engines(path: Path) -> tuple[Engine, Engine]:
+    """Open an existing file: for transactions, and for single queries outside of them."""
+    for_transactions = _engine(path)
+    event.listen(for_transactions, "begin", _begin)
+    return for_transactions, _engine(path, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+
+def copy(database: Path, target: Path) -> None:
+    """Write all that is committed by now to a new database file, while others go on reading and writing."""
+    with closing(_connect(database)) as source, closing(sqlite3.connect(target)) as made:
+        source.backup(made)
+
+
+def _engine(path: Path, **options: Any) -> Engine:
+    # Parameters hold what clients wrote, which no log is to repeat.
+    options |= {"hide_parameters": True, "json_deserializer": orjson.loads}
+    engine = create_engine(f"sqlite:///{path}", creator=lambda: _connect(path), **options)
+    event.listen(engine, "connect", _configure)
+    return engine
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Not "rwc": a database that has vanished must not be replaced by an empty one.
+    address = path.resolve().as_uri() + "?mode=rw"
+    return sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    # Python's sqlite3 would begin transactions late and on its own; SQLAlchemy's "begin" event does it instead.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that turns to writing only later fails at once if another process wrote first, whatever the timeout.
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
