@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from finetune_assets.pipeline.held_runs import is_held
 from finetune_assets.pipeline.stage import EVALUATE, asset_key
 from finetune_assets.task import Task
 
@@ -36,11 +37,13 @@ def at_work(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) 
 
 
 def running(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> set[str]:
-    """Return the regions of which a run is queued or going on."""
+    """Return the regions of which a run is queued or going on; one that is held for its model is neither."""
     if not regions:
         return set()
     wanted = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={"dagster/partition": sorted(regions)})
-    return {run.tags["dagster/partition"] for run in instance.get_runs(wanted) if _is_of(run, task)}
+    return {
+        run.tags["dagster/partition"] for run in instance.get_runs(wanted) if _is_of(run, task) and not is_held(run)
+    }
 
 
 def ends(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) -> dict[str, int]:

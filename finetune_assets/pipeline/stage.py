@@ -10,6 +10,7 @@ import dagster as dg
 
 from finetune_assets.pipeline.checks.check import Check, as_asked
 from finetune_assets.pipeline.code_versions import code_version, data_version
+from finetune_assets.pipeline.held_runs import hold_evaluation
 from finetune_assets.pipeline.partitions import region_partitions
 from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.results.region import Region
@@ -118,14 +119,11 @@ def stage(
                 first = run.tags.get(FIRST_RUN) or run.root_run_id or run.run_id
                 region = Region(task, context.partition_key, outputs.folder(), first)
                 result = _versioned(function(region, **values, **asked))
+                if isinstance(result, dg.AssetObservation):
+                    waits = hold_evaluation(context, task, run_tags(task, region.name))
+                    result = result._replace(description=f"{result.description}{waits}")
                 yield from as_asked(task, result)
-                if isinstance(result, dg.MaterializeResult):
-                    return
-                given = {result.check_name} if isinstance(result, dg.AssetCheckResult) else set()
-                for spec in context.assets_def.check_specs:
-                    if spec.name not in given:
-                        # Dagster asks for every check's output. This one has no result today.
-                        yield dg.Output(None, spec.get_python_identifier())
+                yield from _without_results(context, result)
                 if isinstance(result, dg.AssetCheckResult):
                     raise dg.Failure(result.description, allow_retries=False)
 
@@ -134,6 +132,16 @@ def stage(
         return StageBuilder(build, tuple(checks))
 
     return decorate
+
+
+def _without_results(context: dg.AssetExecutionContext, result: Result) -> Iterator[dg.Output[None]]:
+    """Give the output that Dagster asks of every check for those that have no result today."""
+    if isinstance(result, dg.MaterializeResult):
+        return
+    given = {result.check_name} if isinstance(result, dg.AssetCheckResult) else set()
+    for spec in context.assets_def.check_specs:
+        if spec.name not in given:
+            yield dg.Output(None, spec.get_python_identifier())
 
 
 def _versioned(result: Result) -> Result:

@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune_assets.asking.spending import Estimate
 from finetune_assets.provider.files import UploadedFile
-from finetune_assets.results.records import ProviderThen, TaskThen, Trained, Uploaded, Validated
+from finetune_assets.results.records import ProviderThen, Submitted, TaskThen, Trained, Uploaded, Validated
 from finetune_assets.task import Task
 
 
@@ -35,6 +35,19 @@ def uploaded_as(task: Task, file: dict[str, Any], address: str) -> Uploaded:
     provider = ProviderThen(name=task.provider, address=address)
     held = UploadedFile(**file)
     return Uploaded(task=TaskThen.of(task), provider=provider, inputs={}, train=held, validation=held)
+
+
+def submitted_as(task: Task, job_id: str, address: str) -> Submitted:
+    """What `finetune_job` leaves of a job that was submitted at a provider of this address."""
+    return Submitted(
+        task=TaskThen.of(task),
+        provider=ProviderThen(name=task.provider, address=address),
+        inputs={},
+        job_id=job_id,
+        fingerprint="f",
+        status="running",
+        request={},
+    )
 
 
 def validated_as(task: Task, cost_usd: float | None = 0.0) -> Validated:

@@ -8,13 +8,14 @@ stage is told by a failed check and by an observation, which ends the region's r
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import dagster as dg
 
 from finetune_assets.pipeline.at_work import LAST, latest, running
 from finetune_assets.pipeline.checks.model_checks import EVALUATED
 from finetune_assets.pipeline.following.memory import Due, Memory
+from finetune_assets.pipeline.held_runs import let_go
 from finetune_assets.pipeline.stage import asset_key, run_tags
 from finetune_assets.task import Task
 
@@ -33,8 +34,13 @@ _UNSUCCESSFUL = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.D
 Event = dg.AssetObservation | dg.AssetCheckEvaluation
 
 
-def evaluations(instance: dg.DagsterInstance, task: Task, memory: Memory) -> tuple[list[dg.RunRequest], list[Event]]:
-    """Request the evaluation of models that are due; those that are evaluated, or cannot be, leave the memory."""
+def evaluations(
+    instance: dg.DagsterInstance, task: Task, memory: Memory, held: Mapping[str, dg.DagsterRun]
+) -> tuple[list[dg.RunRequest], list[Event]]:
+    """Request the evaluation of models that are due; those that are evaluated, or cannot be, leave the memory.
+
+    Where a run is held for the model, that one is let go instead.
+    """
     looked_at = sorted(memory.due, key=lambda region: memory.due[region].looked)[:MAX_LOOKED_AT_PER_TICK]
     for region, made in latest(instance, task, LAST, looked_at).items():
         if made > memory.due[region].storage_id:
@@ -54,7 +60,11 @@ def evaluations(instance: dg.DagsterInstance, task: Task, memory: Memory) -> tup
             due.failed = True
             events += _failed(instance, task, region, memory, mine[0])
         if region in memory.due and time.time() >= again_at(due):
-            requests.append(_request(task, region, due, mine))
+            request = _request(task, region, due, mine)
+            if region in held:
+                let_go(instance, held[region], {**request.tags, _KEY: str(request.run_key)})
+            else:
+                requests.append(request)
     return requests, events
 
 
@@ -106,6 +116,20 @@ def _failed(instance: dg.DagsterInstance, task: Task, region: str, memory: Memor
     memory.forget(region)
     advice = "Materialise finetuned_model, benchmark, calibrator and champion when its cause is gone."
     return not_evaluated(task, region, f"{said}. {advice}")
+
+
+def end_held(
+    instance: dg.DagsterInstance, memory: Memory, held: Mapping[str, dg.DagsterRun], told: Sequence[Event]
+) -> None:
+    """End the runs that are held for a model that will not come: failed, where a check says why, else cancelled."""
+    why = {one.partition: one.description for one in told if isinstance(one, dg.AssetCheckEvaluation)}
+    for region, run in held.items():
+        if region in memory.open or region in memory.waiting or region in memory.due:
+            continue
+        if words := why.get(region):
+            instance.report_run_failed(run, words)
+        else:
+            instance.report_run_canceled(run, f"Region {region}: no model is waited for any more.")
 
 
 def not_evaluated(task: Task, region: str, words: str) -> list[Event]:

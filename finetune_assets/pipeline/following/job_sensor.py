@@ -16,9 +16,10 @@ import dagster as dg
 
 from finetune_assets.errors import ProviderError
 from finetune_assets.pipeline.checks.history import keep_results
-from finetune_assets.pipeline.following.evaluations import Event, again_at, evaluations
+from finetune_assets.pipeline.following.evaluations import Event, again_at, end_held, evaluations
 from finetune_assets.pipeline.following.jobs import follow, submissions
 from finetune_assets.pipeline.following.memory import Memory, Outage, learn
+from finetune_assets.pipeline.held_runs import held_runs
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, asset_key
 from finetune_assets.provider.client import asked_as, connect
 from finetune_assets.task import Task
@@ -58,6 +59,8 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
     def follow_jobs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory, instance = Memory.of(context.cursor), _instance_of(context)
         memory.tick += 1
+        # Looked for first: a run is held after its job was told of, and would not be missed here.
+        held = held_runs(instance, task)
         for gone in learn(instance, task, memory):
             context.log.warning(gone)
         requests, events, elsewhere = list[dg.RunRequest](), list[Event](), ""
@@ -74,8 +77,9 @@ def job_sensor(task: Task) -> dg.SensorDefinition:
                 memory, requests = before, []
                 _unreachable(context, memory, error)
         # Even where the provider does not answer: what has failed is told.
-        to_evaluate, told = evaluations(instance, task, memory)
+        to_evaluate, told = evaluations(instance, task, memory, held)
         requests, events = requests + to_evaluate, events + told
+        end_held(instance, memory, held, events)
         quiet = None if requests else f"{_quiet(task, memory)}{elsewhere}"
         return dg.SensorResult(requests, quiet, memory.model_dump_json(), asset_events=keep_results(context, events))
 
