@@ -61,10 +61,19 @@ def _processor(base: BaseModel) -> Any:
 
 def _for_images(base: BaseModel) -> Any:
     """A processor without its half for videos, which alone needs torchvision."""
-    whole = _processor_class(base)
+    from transformers.processing_utils import ProcessorMixin
 
-    class ForImages(whole):
-        """The same, but for videos."""
+    whole: Any = _processor_class(base)
+
+    class WithoutVideos(ProcessorMixin):
+        """Its parts put together, but for one that makers name and that is not there."""
+
+        def __init__(self, *parts: Any, **named: Any) -> None:
+            named.pop("video_processor", None)
+            super().__init__(*parts, **named)
+
+    class ForImages(whole, WithoutVideos):
+        """The makers' own, but for videos."""
 
         video_processor = SimpleNamespace(num_frames=None, fps=None)  # SmolVLM's template asks it for these
 
@@ -81,7 +90,8 @@ def _for_images(base: BaseModel) -> Any:
             return super().from_args_and_dict(every, processor_dict, **settings)
 
     ForImages.__name__ = whole.__name__
-    return ForImages.from_pretrained(base.path, revision=base.revision)
+    made: Any = ForImages
+    return made.from_pretrained(base.path, revision=base.revision)
 
 
 def _processor_class(base: BaseModel) -> Any:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 Extras = Mapping[str, Tensor]
 """What the forward takes beside the ids: pixels, grids, types of tokens."""
+_OF_TOKENS = ("token_type_ids", "mm_token_type_ids", "cross_attention_mask")
+"""Those that have an entry for each token, and so grow with the sequence."""
 
 
 def logits_at(model: Any, ids: Tensor, extras: Extras, places: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ class Continuation:
         inputs = self._model.prepare_inputs_for_generation(self._ids, **first, **self._state)
         out = self._model(**inputs, return_dict=True)
         self._first = False
-        self._state = self._model._update_model_kwargs_for_generation(out, self._state)
+        self._state = self._model._update_model_kwargs_for_generation(out, self._state, is_encoder_decoder=False)
         return out.logits[0, -1].float()
 
 
@@ -68,8 +70,11 @@ def _inputs(model: Any, ids: Tensor, extras: Extras) -> dict[str, Tensor]:
     inputs = {"input_ids": row, "attention_mask": torch.ones_like(row)}
     for name, value in extras.items():
         value = value.to(device)
-        if name.endswith("token_type_ids"):  # an answer's tokens are text
-            value = torch.nn.functional.pad(value, (0, row.shape[1] - value.shape[1]))
+        more = row.shape[1] - value.shape[1] if name in _OF_TOKENS else 0
+        if more and name == "cross_attention_mask":  # `[1, s, images, tiles]`: as the last token of the prompt
+            value = torch.cat([value, value[:, -1:].expand(-1, more, -1, -1)], dim=1)
+        elif more:  # an answer's tokens are text
+            value = torch.nn.functional.pad(value, (0, more))
         inputs[name] = value.to(model.dtype) if value.is_floating_point() else value
     return inputs
 
