@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from finetune_assets.dataset.table import Table, write_table
+from finetune_assets.pipeline.columns import lineage
 from finetune_assets.results.files import write_json
 from finetune_assets.results.records import Record
 
@@ -38,7 +39,14 @@ class ParquetIOManager(dg.UPathIOManager):
         with path.open("rb") as file:
             columns = pq.read_schema(file)
         schema = dg.TableSchema([dg.TableColumn(column.name, str(column.type)) for column in columns])
-        context.add_output_metadata({"dagster/column_schema": schema, **_place(path)})
+        before = lineage(context.asset_key)
+        context.add_output_metadata(
+            {
+                "dagster/column_schema": schema,
+                **({"dagster/column_lineage": before} if before else {}),
+                **_place(path),
+            }
+        )
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Table:
         """Read the table, or only point to it."""

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -21,10 +22,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from finetune_assets.dataset.sources import digests, version
 from finetune_assets.pipeline.at_work import at_work
+from finetune_assets.pipeline.code_versions import code_version
 from finetune_assets.pipeline.following.job_sensor import job_sensor
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.reruns.changes import SOURCE_FILES, SOURCE_ROWS, changed_data
+from finetune_assets.pipeline.reruns.stale import first_stale, from_on
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.pipeline.stages.assets import ATTEMPT
+from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import scripted_provider
 
@@ -50,16 +55,20 @@ class Walk(RuleBasedStateMachine):
         self.serving = scripted_provider()
         self.provider = self.serving.__enter__()
         self.instance = dg.DagsterInstance.ephemeral()
-        self.task = make_task(
-            provider=self.provider.base_url,
-            regions="discover",
-            source={"kind": "table", "path": str(self.table)},
-            max_open_jobs=max_open_jobs,
-        )
+        self.yaml = {
+            "provider": self.provider.base_url,
+            "regions": "discover",
+            "source": {"kind": "table", "path": str(self.table)},
+            "max_open_jobs": max_open_jobs,
+        }
+        self.words = self.judging = 0
+        self.sampled: dict[str, int] = {}
+        self.written: dict[str, int] = {}
+        self.models: dict[str, str] = {}
         self.data: dict[str, int] = {}
         self.cursor: str | None = None
         self.queue: list[dg.DagsterRun] = []
-        self.evaluated: dict[str, str] = {}
+        self.evaluated: dict[str, tuple[str, int]] = {}
         for region in REGIONS[:3]:
             self.change(region)
         self.night()
@@ -97,6 +106,19 @@ class Walk(RuleBasedStateMachine):
         self.data.pop(region, None)
         self.write()
 
+    @property
+    def task(self) -> Task:
+        """What the YAML says now."""
+        prompt = {"user": f"{self.words}: {{question}} Answer Yes or No."}
+        return make_task(**self.yaml, prompt=prompt, benchmark={"max_failed": self.judging / 100})
+
+    @rule(what=st.sampled_from(["words", "judging", "nothing"]))
+    def change_yaml(self, what: str) -> None:
+        """Change how models are asked, how they are judged, or what no stage reads."""
+        self.words += what == "words"
+        self.judging += what == "judging"
+        self.yaml |= {"description": f"{len(self.provider.jobs)}"} if what == "nothing" else {}
+
     @rule()
     def lose_cursor(self) -> None:
         self.cursor = None
@@ -123,10 +145,19 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def night(self) -> None:
-        """Do what the schedule does."""
-        changed = changed_data(self.instance, self.task, known_regions(self.task, self.instance)).why
-        for region in changed.keys() - at_work(self.instance, self.task, changed):
-            self.launch(dg.RunRequest(job_name="cells_prepare", partition_key=region))
+        """Do what the two schedules do."""
+        task, regions = self.task, known_regions(self.task, self.instance)
+        found = changed_data(self.instance, task, regions)
+        since = first_stale(self.instance, task, PREPARE, [name for name in regions if name not in found.why])
+        since = {region: stage for region, stage in since.items() if region not in found.doubts}
+        for region in (found.why | since).keys() - at_work(self.instance, task, found.why | since):
+            only = from_on(task, PREPARE, since[region]) if region in since else None
+            self.launch(dg.RunRequest(job_name="cells_prepare", partition_key=region, asset_selection=only))
+        anew = first_stale(self.instance, task, PREPARE, regions)
+        stale = first_stale(self.instance, task, EVALUATE, [name for name in regions if name not in anew])
+        for region in stale.keys() - at_work(self.instance, task, stale):
+            only = from_on(task, EVALUATE, stale[region])
+            self.launch(dg.RunRequest(job_name="cells_evaluate", partition_key=region, asset_selection=only))
 
     @rule(death=Death, status=st.sampled_from(FAILED))
     def work(self, death: str = "", status: dg.DagsterRunStatus = FAILED[0]) -> None:
@@ -165,7 +196,8 @@ class Walk(RuleBasedStateMachine):
         self.queue.append(self.instance.add_run(run))
 
     def made(self, run: dg.DagsterRun, stage: str, region: str, **metadata: str) -> None:
-        event = dg.AssetMaterialization(["cells", stage], partition=region, metadata=metadata)
+        tags = {"dagster/code_version": code_version(self.task, stage)}
+        event = dg.AssetMaterialization(["cells", stage], partition=region, metadata=metadata, tags=tags)
         stored = dg.DagsterEvent(
             "ASSET_MATERIALIZATION",
             run.job_name,
@@ -175,22 +207,28 @@ class Walk(RuleBasedStateMachine):
 
     def prepare(self, run: dg.DagsterRun, region: str, death: str) -> bool:
         """Sample, and submit once, as far as the run gets."""
-        found = digests(self.task.source, [region], self.task.answer, float("inf")) or {}
-        if run.asset_selection is None:
+        task, stages = self.task, _selected(run, PREPARE)
+        if "sampled_examples" in stages:
+            found = digests(task.source, [region], task.answer, float("inf")) or {}
             if region not in found:
                 return False
-            self.made(
-                run, "sampled_examples", region, **{SOURCE_FILES: version(self.task.source), SOURCE_ROWS: found[region]}
-            )
-            self.sampled = {**getattr(self, "sampled", {}), region: self.data[region]}
+            said = {SOURCE_FILES: version(task.source), SOURCE_ROWS: found[region]}
+            self.made(run, "sampled_examples", region, **said)
+            self.sampled[region] = self.data[region]
+        if "training_jsonl" in stages:
+            self.made(run, "training_jsonl", region)
+            self.written[region] = self.words
+        if self.written[region] != self.words:
+            # What was uploaded asks other words than the YAML.
+            return False
         if death == "half-way":
             return False
-        asked = f"{region} {self.sampled[region]}"
+        asked = f"{region} {self.sampled[region]} {self.words}"
         same = [
             job for job, facts in self.provider.jobs.items() if facts["asked"] == asked and facts["status"] != "failed"
         ]
         n_open = sum(facts["status"] == "queued" for facts in self.provider.jobs.values())
-        if not same and self.task.max_open_jobs is not None and n_open >= self.task.max_open_jobs:
+        if not same and task.max_open_jobs is not None and n_open >= task.max_open_jobs:
             self.made(run, "finetune_job", region, status="waiting", **{ATTEMPT: ""})
             return True
         if not same:
@@ -202,13 +240,16 @@ class Walk(RuleBasedStateMachine):
         return True
 
     def evaluate(self, run: dg.DagsterRun, region: str, death: str) -> bool:
-        job = self.provider.jobs[run.tags["finetune_assets/job_id"]]
+        stages = _selected(run, EVALUATE)
+        if "finetuned_model" in stages:
+            self.models[region] = run.tags["finetune_assets/job_id"]
+            self.made(run, "finetuned_model", region)
+        job = self.provider.jobs[self.models[region]]
         assert job["status"] == "succeeded"
-        self.made(run, "finetuned_model", region)
         if death:
             return False
         self.made(run, "champion", region)
-        self.evaluated[region] = job["asked"]
+        self.evaluated[region] = (job["asked"], self.judging)
         return True
 
     def settle(self) -> None:
@@ -226,19 +267,23 @@ class Walk(RuleBasedStateMachine):
         paid = [job["asked"] for job in self.provider.jobs.values() if job["status"] == "succeeded"]
         assert len(paid) == len(set(paid))
 
-    def wanted(self) -> dict[str, str]:
-        """What is evaluated in the end: a region whose job has failed waits for a person."""
+    def wanted(self) -> dict[str, tuple[str, int]]:
+        """What is evaluated in the end, and how: a region whose job has failed waits for a person."""
         there = set(known_regions(self.task, self.instance))
-        asked = {region: f"{region} {number}" for region, number in self.data.items() if region in there}
+        asked = {region: f"{region} {number} {self.words}" for region, number in self.data.items() if region in there}
         states = [(job["asked"], job["status"]) for job in self.provider.jobs.values()]
         failed = {name for name, status in states if status == "failed"}
         failed -= {name for name, status in states if status != "failed"}
-        return {region: name for region, name in asked.items() if name not in failed}
+        return {region: (name, self.judging) for region, name in asked.items() if name not in failed}
 
     def is_settled(self) -> bool:
         wanted = self.wanted()
         evaluated = all(self.evaluated.get(region) == name for region, name in wanted.items())
         return evaluated and not at_work(self.instance, self.task, list(wanted))
+
+
+def _selected(run: dg.DagsterRun, stages: Sequence[str]) -> Sequence[str]:
+    return stages if run.asset_selection is None else [key.path[-1] for key in run.asset_selection]
 
 
 TestWalk = Walk.TestCase
