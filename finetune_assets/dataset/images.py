@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from PIL.ImageFile import ImageFile
 from upath import UPath
 
 from finetune_assets.dataset.image_ends import end_of
+from finetune_assets.dataset.impostors import N_BYTES, stands_instead
 from finetune_assets.dataset.pixels import decoding
 from finetune_assets.dataset.pixels.window import Scale, Window
 from finetune_assets.dataset.spelling import hint
@@ -93,6 +96,11 @@ def read(path: str | Path | UPath) -> bytes:
     return read_dated(path)[0]
 
 
+def _opened_at_once(path: str, flags: int) -> int:
+    # A pipe would keep whoever opens it waiting until somebody writes to it.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_dated(path: str | Path | UPath) -> tuple[bytes, int | None]:
     """Read the bytes of an image file, and when it was last modified.
 
@@ -109,8 +117,10 @@ def read_dated(path: str | Path | UPath) -> tuple[bytes, int | None]:
         else:
             # An fsspec path takes ten times as long to open, and a buffer doubles the time of small files. To ask for
             # more than there is takes memory for all of it.
-            with open(str(path), "rb", buffering=0) as file:  # noqa: PTH123
+            with open(str(path), "rb", buffering=0, opener=_opened_at_once) as file:
                 facts = os.fstat(file.fileno())
+                if not stat.S_ISREG(facts.st_mode):
+                    raise ImageError("image_unreadable", f"{str(path)!r} is no file, but a folder, a pipe or a device")
                 data, modified_ns = file.read(min(facts.st_size, MAX_FILE_BYTES) + 1), facts.st_mtime_ns
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("image_missing", f"there is no file {str(path)!r}{hint(str(path))}") from error
@@ -283,13 +293,17 @@ def _opened(data: bytes) -> Iterator[ImageFile]:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("image_too_large", str(error)) from error
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        n_pixels = f"{int(found[1]):,}" if found else "far more"
+        raise ImageError("image_too_large", f"its {n_pixels} pixels are more than {MAX_PIXELS:,}") from error
     except _DECODER_ERRORS as error:
         if end_of(data) is None or "truncated" in str(error).lower():
             raise ImageError("image_truncated", f"it ends after {len(data):,} bytes; copy it again") from error
         if isinstance(error, Image.UnidentifiedImageError):
-            detail = f"{len(data)} bytes beginning {data[:8]!r} are none of {', '.join(_READABLE)}"
-            raise ImageError("image_unreadable", detail) from error
+            formats = ", ".join(_READABLE)
+            detail = f"{len(data)} bytes beginning {data[:8]!r} are none of {formats}" if data else "the file is empty"
+            other = stands_instead(data[:N_BYTES])
+            raise ImageError("image_unreadable", f"it {other}" if other else detail) from error
         raise ImageError("image_unreadable", f"{type(error).__name__}: {error}") from error
 
 

@@ -72,6 +72,10 @@ def asked(task: Task, found: list[str]) -> list[str]:
 def region_remarks(task: Task, found: list[str]) -> Iterator[Remark]:
     """Compare the regions that a task names with those of its data."""
     if task.regions == "discover":
+        if len(found) > MAX_REGIONS:
+            some = ", ".join(found[:5])
+            words = f"the data has {len(found):,} regions ({some}, ...), each with a model of its own"
+            yield Remark(("source", "region"), f"{words}; is this the column that is meant?", "warning")
         if not found:
             yield Remark(("source",), "the data names no region; see the keys of `source` that begin with region")
         return
@@ -197,13 +201,16 @@ def _images(what: str, seen: _Seen, folder: UPath) -> Iterator[Finding]:
         yield Finding(what, "good", f"{n} of {seen.n_images:,} images were opened, and are whole")
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in broken).most_common())
-    words = f"of {n} images that were opened {len(broken)} cannot be used ({reasons}); the first: {broken[0].detail}"
+    first = broken[0]
+    words = f"of {n} images that were opened {len(broken)} cannot be used ({reasons}); the first: {first.detail}"
     if len(broken) < n:
         yield Finding(what, "warning", f"{words}; such examples are set aside")
-    elif broken[0].reason == Reason.IMAGE_MISSING:
+    elif first.reason == Reason.IMAGE_MISSING:
         yield Finding(what, "bad", f"{words}; an image's path is relative to the folder of the file that names it")
-    else:
+    elif first.reason == Reason.IMAGE_UNREADABLE and "; " not in (first.detail or ""):
         yield Finding(what, "bad", f"{words}; are these the images, and were they copied whole?")
+    else:
+        yield Finding(what, "bad", words)
 
 
 def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _Seen) -> Iterator[Finding]:
@@ -212,6 +219,10 @@ def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _See
     counts = data_views.counts(filtered.clean, task.answer)
     if few or (filtered.by_reason and not int(counts.loc["train"].sum())):
         yield Finding(what, "bad", _hardly_any(filtered, seen))
+        return
+    if len(only := set(seen.groups)) == 1 and len(seen.groups) > 1:
+        one = f"all its {len(seen.groups):,} rows are of one group, {next(iter(only))!r}, and no split divides a group"
+        yield Finding(what, "bad", f"{one}; name another column as `group`, or none where rows stand alone")
         return
     groups, smallest = splits.groups_by_split(filtered.clean), task.benchmark.smallest_gain
     n_test = int(counts.loc["test"].sum())
@@ -226,7 +237,7 @@ def _verdicts(what: str, task: Task, region: str, filtered: Filtered, seen: _See
     for check, verdict in verdicts.items():
         if not verdict.passed and check.asked(task):
             state: State = "bad" if check.severity(task) == "error" else "warning"
-            first = f" {_most_common(filtered)}." if check is data_checks.LITTLE_QUARANTINE else ""
+            first = f" {_most_common(filtered, task.source)}." if check is data_checks.LITTLE_QUARANTINE else ""
             yield Finding(what, state, f"{verdict.description}{first}")
     passed = verdicts[data_checks.ENOUGH_EXAMPLES].passed and verdicts[data_checks.BOTH_ANSWERS].passed
     if passed:
@@ -244,10 +255,11 @@ def _hardly_any(filtered: Filtered, seen: _Seen) -> str:
         return f"of {seen.n:,} rows none is in any split; sample larger shares, or label more groups"
     left = f"{len(filtered.clean):,}" if len(filtered.clean) else "none"
     none_to_train = ", and none to train on" if len(filtered.clean) >= MIN_LEFT * filtered.n_sampled else ""
-    return f"of {filtered.n_sampled:,} examples {left} can be used{none_to_train}. {_most_common(filtered)}"
+    why = _most_common(filtered, seen.task.source)
+    return f"of {filtered.n_sampled:,} examples {left} can be used{none_to_train}. {why}"
 
 
-def _most_common(filtered: Filtered) -> str:
+def _most_common(filtered: Filtered, source: object) -> str:
     """Say what most examples are set aside for, with the first of them and what to do."""
     reason, n = filtered.by_reason.most_common(1)[0]
     for chunk in filtered.quarantine.chunks(["reason", "detail", "source", "line"]):
@@ -255,13 +267,15 @@ def _most_common(filtered: Filtered) -> str:
             line = f"line {row['line']}"
             place = row["source"] if row["line"] is None or line in row["detail"] else f"{row['source']}, {line}"
             advice = f"; {_REMEDIES[reason]}" if reason in _REMEDIES else ""
+            if reason == Reason.DOUBTFUL_LABEL and getattr(source, "doubtful_between", None):
+                advice += ", or narrow `source.doubtful_between`"
             return f"{n:,} are set aside as {reason}, the first in {place}: {row['detail']}{advice}"
     return f"{n:,} are set aside as {reason}"
 
 
 _REMEDIES = {
-    str(Reason.DOUBTFUL_LABEL): "let reviewers decide (`finetune-assets feedback`), narrow `source.doubtful_between`, "
-    "or write `filtering: {doubtful: keep}`",
+    str(Reason.DOUBTFUL_LABEL): "let reviewers decide (`finetune-assets feedback`), or write "
+    "`filtering: {doubtful: keep}`",
     str(Reason.UNPARSEABLE_ANSWER): "look at `answer`, and at what `source` takes for the answer",
     str(Reason.EMPTY_ANSWER): "look at what `source` takes for the answer",
     str(Reason.MISSING_FIELD): "look at the columns or keys that `source` names",

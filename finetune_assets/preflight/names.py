@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from finetune_assets.dataset import sources
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.dataset.sources.noticed import columns_there
 from finetune_assets.errors import BaseModelError, SourceError
 from finetune_assets.pipeline.component import known_checks
 from finetune_assets.preflight.finding import Remark
@@ -30,6 +31,8 @@ def remarks(task: Task) -> Iterator[Remark]:
     """Look at everything that a task names."""
     yield from unknown_checks(task)
     yield from _model(task)
+    yield from _sampling(task)
+    yield from _prompt(task)
     yield from _source(task)
 
 
@@ -71,6 +74,39 @@ def _model(task: Task) -> Iterator[Remark]:
         yield Remark(key, ending.in_words(today), "bad" if ending.days_left(today) <= 0 else "warning")
 
 
+def _sampling(task: Task) -> Iterator[Remark]:
+    """Look for percentages, which are counts."""
+    amounts = task.sampling.amounts
+    if task.sampling.by_count and sum(amounts.values()) == 100:
+        words = "whole numbers are counts: 100 examples of each region; 50 % of them is written 0.5"
+        yield Remark(("sampling",), words, "warning")
+
+
+_COLUMN = re.compile(r"(?<![\w}\\])\{([^\W\d]\w*)\}")
+"""What was meant for one: not a part of a formula, and no JSON."""
+
+
+def _prompt(task: Task) -> Iterator[Remark]:
+    """Look for columns in the prompt, which are not filled in there."""
+    for key, text in (("system", task.prompt.system), ("user", task.prompt.user)):
+        named = [name for name in _COLUMN.findall(text) if name != "question"]
+        if not named:
+            continue
+        try:
+            there = columns_there(task.source, named)
+        except SourceError:
+            return  # that it cannot be read is said at the source
+        for name in named:
+            if name in there:
+                advice = "write it in source.question, which takes the place of {question}"
+                yield Remark(("prompt", key), f'"{{{name}}}" is a column, and those are not filled in here; {advice}')
+            else:
+                words = (
+                    f'"{{{name}}}" stays as it is written, braces and all; only {{question}} in prompt.user is filled'
+                )
+                yield Remark(("prompt", key), words, "warning")
+
+
 def _source(task: Task) -> Iterator[Remark]:
     """Open the data and read its first records."""
     source = task.source
@@ -101,8 +137,11 @@ def key_of(task: Task, words: str) -> tuple[str | int, ...]:
         return ("source", literal[1])
     fields = {name: value for name, value in task.source if isinstance(value, str) and value and name != "kind"}
     said = re.split(r" \(did you mean|; it has|; its keys", words)[0].rpartition(": ")[2]
+    said = (re.search(r"\b(?:columns?|has no|has the|lacks?|called)\b.*", said, re.DOTALL) or [""])[0]
     for name, written in fields.items():
         if any(re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.])", said) for column in columns_in(written)):
             return ("source", name)
-    named = next((name for name, value in fields.items() if value in words), None)
+    # The file first: what else a source says may be a word of the message by chance.
+    ordered = sorted(fields, key=lambda name: name != "path")
+    named = next((name for name in ordered if re.search(rf"(?<!\w){re.escape(fields[name])}(?!\w)", words)), None)
     return ("source", named) if named else ("source",)

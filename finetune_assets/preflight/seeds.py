@@ -47,9 +47,6 @@ def findings(what: str, task: Task, groups: Sequence[str], answers: Sequence[str
     """
     names, of_row = np.unique(np.array(groups, object), return_inverse=True)
     words = data_views.answers(task.answer)
-    if len(names) == 1:
-        one = f"all its {len(groups):,} rows are of one group, {names[0]!r}, and no split divides a group"
-        yield Finding(what, "bad", f"{one}; name another column as `group`, or none where rows stand alone")
     if not 1 < len(names) <= MAX_GROUPS or set(words) - set(answers):
         return
     codes = {word: code for code, word in enumerate(words)}

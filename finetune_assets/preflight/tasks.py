@@ -48,9 +48,15 @@ def _data(name: str, task: Task, wanted: list[str], watch: examples.Watch) -> It
         return
     yield from _located(task_files()[name].path, examples.region_remarks(task, found))
     wanted = wanted or [region for region in examples.asked(task, found) if region in found]
+    looked_at = 0
     for region in wanted[: examples.MAX_REGIONS]:
-        yield from examples.findings(task, region, watch)
-    if rest := wanted[examples.MAX_REGIONS :]:
+        found_here = list(examples.findings(task, region, watch))
+        yield from found_here
+        looked_at += 1
+        # Of a column that was not meant for regions each value is one, and the same would be said of all of them.
+        if len(wanted) > examples.MAX_REGIONS and all(finding.state != "good" for finding in found_here):
+            break
+    if rest := wanted[looked_at:]:
         words = f"{len(rest)} more regions were not looked at ({', '.join(rest[:5])}, ...); --region looks at one"
         yield Finding(f"task {name}", "warning", words)
 

@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from finetune_assets.errors import TaskError
+from finetune_assets.task import yaml_file
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import OTHERS, Budget, Costs, Prices, Usd
@@ -23,6 +24,7 @@ from finetune_assets.task.labels import Owner, RunTags, Tags
 from finetune_assets.task.notify import Notify
 from finetune_assets.task.places import task_files
 from finetune_assets.task.provider import Deployment, Method, ProviderName, Wandb
+from finetune_assets.task.rerun import Rerun
 from finetune_assets.task.review import Review
 from finetune_assets.task.sources import (
     Columns,
@@ -34,6 +36,8 @@ from finetune_assets.task.sources import (
     ScoredImagesSource,
     Split,
     Tables,
+    columns_in,
+    texts_of,
 )
 from finetune_assets.task.strict import Strict, Word
 
@@ -73,7 +77,8 @@ class Sampling(Strict):
     @model_validator(mode="after")
     def _shares_or_counts(self) -> Sampling:
         if not self.by_count and (total := sum(self.amounts.values())) > 1 + 1e-9:
-            raise ValueError(f"shares must add up to at most 1, got {total:g}; use whole numbers throughout for counts")
+            advice = "50 % is 0.5; use whole numbers throughout for counts"
+            raise ValueError(f"shares must add up to at most 1, got {total:g}; {advice}")
         if self.by_count and self.stratify:
             raise ValueError("stratify is for shares: counts keep the proportions of the answers already; leave it out")
         return self
@@ -195,6 +200,12 @@ class TextAnswer(Strict):
 Answer = Annotated[BinaryAnswer | ChoiceAnswer | ScoreAnswer | NumberAnswer | TextAnswer, Field(discriminator="kind")]
 
 
+def _a_language(code: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}", code):
+        raise ValueError("must be the code of a language (ISO 639-1), such as de for German")
+    return code
+
+
 class Filtering(Strict):
     """What the QA filter looks for beyond what is plainly broken. Findings go to the quarantine, each with a reason."""
 
@@ -211,17 +222,10 @@ class Filtering(Strict):
     personal_data: bool = Field(
         default=False, description="Set aside text with e-mail addresses, phone or card numbers."
     )
-    language: str | None = Field(default=None, description="ISO 639-1 code; text in another language is set aside.")
-    outliers: bool = Field(default=True, description="Set aside numbers far outside the region's own (number answers).")
-
-
-class Rerun(Strict):
-    """When a region is looked at again without being asked."""
-
-    schedule: str = Field(default="0 2 * * *", description="Cron expression, UTC.")
-    min_corrections: int = Field(
-        default=20, ge=1, description="New corrections by reviewers that start a re-run at once."
+    language: Annotated[str, AfterValidator(_a_language)] | None = Field(
+        default=None, description="ISO 639-1 code; text in another language is set aside."
     )
+    outliers: bool = Field(default=True, description="Set aside numbers far outside the region's own (number answers).")
 
 
 _KINDS_OF_ANSWER: dict[type[Strict], tuple[str, ...]] = {
@@ -318,6 +322,11 @@ class Task(Strict):
     def _regions_are_unique(self) -> Task:
         if isinstance(self.regions, list) and len(set(self.regions)) != len(self.regions):
             raise ValueError(f"regions must be unique, got {self.regions}")
+        if "discover" in self.regions and isinstance(self.regions, list):
+            raise ValueError(
+                "regions holds `discover` among its names; for all that the data has write it alone, "
+                "without brackets: `regions: discover`"
+            )
         return self
 
     @model_validator(mode="after")
@@ -348,6 +357,25 @@ class Task(Strict):
         return self
 
     @model_validator(mode="after")
+    def _shots_answer_in_its_words(self) -> Task:
+        if isinstance(answer := self.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
+            words = [answer.positive, answer.negative] if isinstance(answer, BinaryAnswer) else answer.options
+            if strange := [shot.answer for shot in self.prompt.shots if shot.answer.strip() not in words]:
+                raise ValueError(f"prompt.shots must be answered by {', '.join(words)} alone, got {strange[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_name_no_column(self) -> Task:
+        columns = {column for text in texts_of(self.source) for column in columns_in(text)}
+        if "question" in columns_in(self.prompt.system):
+            raise ValueError('prompt.system has "{question}", which is filled in prompt.user alone; leave it out')
+        for key, text in (("system", self.prompt.system), ("user", self.prompt.user)):
+            if lost := sorted((columns - {"question"}) & set(columns_in(text))):
+                advice = "write it in source.question, which takes the place of {question}"
+                raise ValueError(f'prompt.{key} has "{{{lost[0]}}}", and columns are not filled in there; {advice}')
+        return self
+
+    @model_validator(mode="after")
     def _strata_are_words(self) -> Task:
         if self.sampling.stratify and not isinstance(self.answer, BinaryAnswer | ChoiceAnswer):
             raise ValueError(
@@ -366,7 +394,8 @@ class Task(Strict):
     def _judged_as_its_answers_can_be(self) -> Task:
         kind, asked = self.answer.kind, self.benchmark
         if asked.metric and asked.metric not in DECIDING[kind]:
-            raise ValueError(f"benchmark.metric of {kind} answers is {' or '.join(DECIDING[kind])}, not {asked.metric}")
+            either = " or ".join(DECIDING[kind])
+            raise ValueError(f"benchmark.metric must be {either} where answer.kind is {kind}, got {asked.metric!r}")
         if asked.operating_point and kind != "binary":
             raise ValueError(f"benchmark.operating_point is for binary answers, not for {kind}: leave it out")
         if asked.defer and kind == "number":
@@ -422,9 +451,9 @@ def read_task_file(path: Path) -> Task:
     folder = path.parent
     task = read_attributes(path, Task, {"folder": folder})
     if task.task != folder.name:
-        raise TaskError(
-            f"{path}: task: must be the folder's name, {folder.name}, got {task.task!r}; change one of them"
-        )
+        words = f"must be the folder's name, {folder.name}, got {task.task!r}; change one of them"
+        line = yaml_file.read(path).fault(("attributes", "task"), words).line
+        raise yaml_file.refusal(path, [yaml_file.Fault(line, "task", words)])
     return task
 
 

@@ -30,11 +30,26 @@ def read_attributes(path: Path, model: type[M], context: dict[str, Any]) -> M:
         try:
             made = model.model_validate(attributes, context=context)
         except ValidationError as error:
-            wrong += faults.of(error, written, model, ("attributes",))
+            wrong = _with_the_empty(written, wrong + faults.of(error, written, model, ("attributes",)))
         else:
-            if not wrong:
+            if not (wrong := _with_the_empty(written, wrong)):
                 return made
     raise yaml_file.refusal(path, [_without_attributes(one) for one in wrong])
+
+
+def _with_the_empty(written: YamlFile, wrong: list[Fault]) -> list[Fault]:
+    """Add the keys behind which nothing stands: YAML takes that for null, which nobody need have meant."""
+    said = {one.key: one for one in wrong}
+    for key, comment in written.empty.items():
+        name = yaml_file.dotted(key)
+        advice = "write one behind the colon, or take the line out"
+        if comment:
+            advice = f"what follows a # is a comment: put {comment!r} in quotes if it is the value"
+        if name in said and said[name].words.endswith("got nothing"):
+            said[name] = Fault(said[name].line, name, f"{said[name].words}; {advice}")
+        elif not any(name == other or name.startswith((f"{other}.", f"{other}[")) for other in said):
+            said[name] = written.fault(key, f"has no value; {advice}; `null` is none")
+    return list(said.values())
 
 
 def _around(written: YamlFile) -> list[Fault]:

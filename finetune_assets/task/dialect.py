@@ -35,6 +35,12 @@ def _of_texts(found: object) -> object:
     return {str(key): value for key, value in found.items()}
 
 
+def _one_character(found: str) -> str:
+    if len(found) != 1:
+        raise ValueError('must be one character, such as ";", or "\\t" for a tab')
+    return found
+
+
 Values = Annotated[dict[str, Word | int | float], BeforeValidator(_of_texts), Field(min_length=1)]
 """What the cells of the answer's column mean: `{0: intact, 1: crack}`."""
 
@@ -45,7 +51,9 @@ class Dialect(Strict):
     encoding: Annotated[str, AfterValidator(_an_encoding)] | None = Field(
         default=None, description="Of a text file, such as cp1252 or utf-16; by default UTF-8, or what is certain."
     )
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1, description="What divides a CSV's cells.")
+    delimiter: Annotated[str, AfterValidator(_one_character)] | None = Field(
+        default=None, description="What divides a CSV's cells."
+    )
     decimal: Literal[".", ","] | None = Field(
         default=None, description="The decimal sign of numbers that are texts; by default what the column proves."
     )

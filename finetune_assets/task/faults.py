@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune_assets.task.yaml_file import Fault, KeyPath, YamlFile
+from finetune_assets.task.yaml_file import Fault, KeyPath, YamlFile, dotted
 
 _MAX_SHOWN = 60
 """Characters of a value that a message repeats."""
@@ -34,7 +34,9 @@ def of(error: ValidationError, written: YamlFile, model: type[BaseModel], above:
         place = _Place.find(one["loc"], model)
         key = (*above, *place.key, *_named_within(one, place))
         words = _words(one, place, _shown(one["input"], key, written))
-        by_key.setdefault(key, []).append(re.sub(rf"^{re.escape(str(key[-1]))} (?!and )", "", words))
+        named = re.escape(dotted(key[len(above) :] or key[-1:]))
+        words = re.sub(rf"^(?:{named}|{re.escape(str(key[-1]))})(?::| (?!and )) ?", "", words)
+        by_key.setdefault(key, []).append(words)
     return [written.fault(key, _together(words)) for key, words in by_key.items()]
 
 
@@ -44,8 +46,16 @@ def _named_within(error: ErrorDetails, place: _Place) -> KeyPath:
         return ("kind",)
     if error["type"] != "value_error" or not _is_model(place.kind):
         return ()
-    first = re.split(r"[ .]", str(error.get("ctx", {})["error"]), maxsplit=1)[0]
-    return (first,) if first in place.kind.model_fields else ()
+    said = re.match(r"[\w.]*\w", str(error.get("ctx", {})["error"]))
+    named: list[str] = []
+    kinds = [place.kind]
+    for part in said[0].split(".") if said else []:
+        if not (kinds := [member for kind in kinds for member in _members(kind)
+                          if _is_model(member) and part in member.model_fields]):  # fmt: skip
+            break
+        named.append(part)
+        kinds = [kind.model_fields[part].annotation for kind in kinds]
+    return tuple(named)
 
 
 def _together(words: list[str]) -> str:
@@ -131,6 +141,10 @@ def _words(error: ErrorDetails, place: _Place, shown: str) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = list(place.holder.model_fields) if place.holder else []
+            if found is None and str(place.key[-1]).isdigit():
+                return (
+                    "there is no such key: a comma begins the next key here; write a number with a point, such as 0.5"
+                )
             return f"there is no such key{nearest(place.key[-1], known)}; those there are: {', '.join(known)}"
         case "missing":
             return f"is missing{_what_to_write(place)}"
@@ -144,13 +158,32 @@ def _words(error: ErrorDetails, place: _Place, shown: str) -> str:
         case "value_error":
             said = str(context["error"])
             return said if isinstance(found, dict | list) or ", got " in said else f"{said}, got {shown}"
-        case "model_attributes_type" | "list_type" | "string_type" as kind:
+        case "model_attributes_type" | "model_type" | "list_type" | "string_type" as kind:
             return f"{_WANTED[kind]}, got {shown}{_meant(found, place, shown)}"
         case kind:
-            return f"{_WANTED.get(kind, error['msg']).format(**context)}, got {shown}"
+            wanted = _WANTED.get(kind, error["msg"]).format(**context)
+            return f"{wanted}, got {shown}{_as_a_number(found, kind, context)}"
+
+
+_QUANTITY = re.compile(r"\D*?(?P<number>[+-]?\d+(?:[.,]\d+)?)\s*(?P<percent>%)?\D*")
+
+
+def _as_a_number(found: object, kind: str, context: Mapping[str, Any]) -> str:
+    """Show how a number is written that stands with its unit, with a decimal comma, or in percent."""
+    if kind.startswith("less_than") and isinstance(found, int | float):
+        least = context.get("lt", context.get("le"))
+        return f"; {found:g} % is {found / 100:g}" if least == 1 and 1 < found <= 100 else ""
+    match = _QUANTITY.fullmatch(found) if isinstance(found, str) and kind.startswith(("float_", "int_")) else None
+    if match is None:
+        return ""
+    number = float(match["number"].replace(",", "."))
+    if match["percent"]:
+        return f"; write {number / 100:g} for {number:g} %"
+    return f"; write {number:g}, the number alone"
 
 
 def _one_of(found: object, known: Sequence[str], shown: str) -> str:
+    known = [name if any(map(str.isalnum, name)) else f'"{name}"' for name in known]
     choice = f"one of {', '.join(known)}" if len(known) > 2 else " or ".join(known)
     if isinstance(found, bool):
         return f"must be {choice}, got {shown}{_in_quotes(found, shown)}"
@@ -190,6 +223,8 @@ def _what_to_write(place: _Place) -> str:
     if kinds := _kinds(place.kind):
         return f"; write `{name}: {{kind: ...}}`, where kind is one of {', '.join(kinds)}"
     if choices := _literals(place.kind):
+        if any(get_origin(_plain(member)) is list for member in _members(place.kind)):
+            return f"; write `{name}: [...]` or `{name}: {choices[0]}`"
         return f"; write `{name}:` and one of {', '.join(map(str, choices))}"
     above = [part for part in place.key[:-1] if isinstance(part, str)]
     return f"; write `{name}: ...`" + (f" in `{above[-1]}`" if above else "")
@@ -203,6 +238,11 @@ def _kinds(kind: Any) -> list[str]:
 
 def _literals(kind: Any) -> list[Any]:
     return list(dict.fromkeys(value for member in _members(kind) for value in _values(member)))
+
+
+def _plain(kind: Any) -> Any:
+    """Return a type without what is noted about it."""
+    return _plain(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
 
 
 def _values(member: Any) -> Iterator[Any]:
@@ -225,11 +265,22 @@ def _shown(found: object, key: KeyPath, written: YamlFile) -> str:
 
 def _meant(found: object, place: _Place, shown: str) -> str:
     """Show how a value is written that was meant for a text, a list or a mapping."""
-    if not isinstance(found, str):
-        return _in_quotes(found, shown)
-    if found in (kinds := _kinds(place.kind)) or not kinds:
-        return f"; write [{found}]" if not kinds else f"; write {{kind: {found}}}"
-    return f"; write {{kind: ...}}, where kind is one of {', '.join(kinds)}"
+    wants_list = any(get_origin(_plain(member)) is list for member in _members(place.kind))
+    if wants_list and found is not None:
+        return (
+            f"; write [{', '.join(map(str, found))}]"
+            if isinstance(found, dict)
+            else f"; write [{shown.strip(chr(39))}]"
+        )
+    if found in (kinds := _kinds(place.kind)):
+        return f"; write {{kind: {found}}}"
+    if kinds:
+        return f"; write {{kind: ...}}, where kind is one of {', '.join(kinds)}"
+    models = [member for member in _members(place.kind) if _is_model(member)]
+    if models:
+        plainly = ", written without dashes and brackets" if isinstance(found, list) else ""
+        return f"; its keys are {', '.join(models[0].model_fields)}{plainly}"
+    return "" if isinstance(found, str) else _in_quotes(found, shown)
 
 
 def _in_quotes(found: object, shown: str) -> str:

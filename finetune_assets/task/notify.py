@@ -11,8 +11,10 @@ from finetune_assets.task.strict import Strict, Text
 
 def _a_variable(found: str) -> str:
     if not (found.isascii() and found.replace("_", "").isalnum() and found == found.upper() and not found[0].isdigit()):
+        # What it holds may be a secret, which a message would carry into logs.
         raise ValueError(
-            "must be the name of an environment variable, such as SLACK_WEBHOOK_URL, and not what it holds"
+            "must be the name of an environment variable, such as SLACK_WEBHOOK_URL, and not what it holds, "
+            f"got a text of {len(found)} characters"
         )
     return found
 

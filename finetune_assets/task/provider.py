@@ -25,6 +25,8 @@ def _a_provider(name: str) -> str:
         return name
     near = get_close_matches(name.lower(), PROVIDERS, 1)
     meant = f" (did you mean {near[0]}?)" if near else ""
+    if re.fullmatch(r"(?:localhost|[\w-]+(?:\.[\w-]+)+)(?::\d+)?(?:/\S*)?", name, re.ASCII):
+        meant = f" (did you mean http{'' if ':' in name else 's'}://{name}?)"
     raise ValueError(f"must be {', '.join(PROVIDERS)} or a base URL such as https://host/v1, got {name!r}{meant}")
 
 

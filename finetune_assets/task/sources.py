@@ -39,7 +39,10 @@ def is_name(text: str) -> bool:
 
 def _a_name(found: str) -> str:
     if not is_name(found):
-        raise ValueError("must be lower case without spaces: `R2A` in the data is r2a here, `Left lung` is left-lung")
+        spelled = "-".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", found).casefold()).split())
+        meant = f"; write {spelled}" if spelled != found and is_name(spelled) else ""
+        rule = "must be lower case without spaces: `R2A` in the data is r2a here, `Left lung` is left-lung"
+        raise ValueError(f"{rule}, got {found!r}{meant}")
     return found
 
 
@@ -407,6 +410,11 @@ def shows_images(source: object) -> bool | None:
     if isinstance(source, Parts):
         return source.image is not None or bool(images_of(source))
     return isinstance(source, ElpvSource | GeneratedSource | ScoredImagesSource | ImageQaSource)
+
+
+def texts_of(source: object) -> list[str]:
+    """List what a source's keys say as texts, in which columns may be named."""
+    return [value for _, value in source if isinstance(value, str)] if isinstance(source, Strict) else []
 
 
 @cache

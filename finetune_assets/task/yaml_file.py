@@ -47,6 +47,8 @@ class YamlFile:
     """Line of each key and list entry, from 1."""
     words: dict[KeyPath, str] = field(default_factory=dict)
     """Each single value as it is written, without its quotes."""
+    empty: dict[KeyPath, str] = field(default_factory=dict)
+    """Each key behind which nothing stands, with the comment that does."""
 
     def fault(self, key: KeyPath, words: str) -> Fault:
         """Name something wrong at a key; the line is its own, or that of what should hold it."""
@@ -95,7 +97,7 @@ def _read(path: Path, loader: _Loader) -> YamlFile:
         advice = "one file is one task: take out the `---` between them" if nodes else "README shows what a task says"
         raise refusal(path, [Fault(line, "", f"{found}; {advice}")])
     reader = _Reader(loader)
-    return YamlFile(reader.value(nodes[0], (), ()), reader.faults, reader.lines, reader.words)
+    return YamlFile(reader.value(nodes[0], (), ()), reader.faults, reader.lines, reader.words, reader.empty)
 
 
 def _text(path: Path) -> str:
@@ -134,6 +136,11 @@ def _require_small(written: str) -> None:
             raise yaml.MarkedYAMLError(problem=f"nested over {MAX_DEPTH} deep", problem_mark=event.start_mark)
 
 
+_IN_CURLY_QUOTES = re.compile(
+    "[\u201c\u201d\u201e\u201f\u2018\u2019\u201a][^\u201c-\u201f\u2018-\u201b]*[\u201c\u201d\u2018\u2019]"
+)
+
+
 class _Reader:
     """Makes values of YAML's nodes and notes where they stand."""
 
@@ -143,6 +150,7 @@ class _Reader:
         self.faults: list[Fault] = []
         self.lines: dict[KeyPath, int] = {}
         self.words: dict[KeyPath, str] = {}
+        self.empty: dict[KeyPath, str] = {}
 
     def value(self, node: yaml.Node, key: KeyPath, above: tuple[int, ...]) -> Any:
         """Return the value of a node, which stands inside of the nodes `above` (their ids)."""
@@ -158,6 +166,12 @@ class _Reader:
             self.lines |= {(*key, place): child.start_mark.line + 1 for place, child in enumerate(node.value)}
             return [self.value(child, (*key, place), above) for place, child in enumerate(node.value)]
         self.words[key] = node.value
+        if node.tag == _NULL and not node.value:
+            rest = str(node.start_mark.buffer)[node.start_mark.pointer :].partition("\n")[0]
+            self.empty[key] = rest.strip("\0 ") if rest.lstrip().startswith("#") else ""
+        if isinstance(node, yaml.ScalarNode) and node.style is None and _IN_CURLY_QUOTES.fullmatch(node.value):
+            words = f'stands in typographic quotes, which belong to the value then; write "{node.value[1:-1]}"'
+            self.faults.append(Fault(node.start_mark.line + 1, dotted(key), words))
         return self._loader.construct_object(node)
 
     def _pairs(self, node: yaml.MappingNode, key: KeyPath) -> list[tuple[str, yaml.Node]]:
@@ -185,7 +199,7 @@ _EXPLANATIONS = [
     (r"character '\\t'", "a tab; indent with spaces"),
     (r"character '(.)' that cannot start", "a value cannot begin with {0}; put the whole value in quotes"),
     (r"mapping values are not allowed", "a colon where no key can stand: if it belongs to a value put that in quotes, "
-     "else look at the indentation and for a missing colon in the line above"),
+     "else look at the indentation, for a missing blank after a colon, and for a missing colon in the line above"),
     (r"could not find expected ':'", "a key without its colon; write `key: value`, with a blank after the colon"),
     (r"expected <block end>, but found '<(?:block mapping start|block sequence start|block entry|\?)>'",
      "the line is indented otherwise than its neighbours; give keys of one level the same number of blanks"),
@@ -218,6 +232,9 @@ def explained(error: yaml.MarkedYAMLError, lines: list[str]) -> Fault:
         mark = opened
     line = min(mark.line + 1, max(len(lines), 1)) if mark else 1
     found = lines[line - 1].strip()[:60] if lines else ""
+    said_before = [at for at, text in enumerate(lines[:line], 1) if text.strip() and not text.startswith("#")]
+    if second := [at for at in said_before[1:] if lines[at - 1].rstrip() == "---"]:
+        return Fault(second[0], "", "`---` begins a second document; one file is one task: take the line out")
     for pattern, words in _EXPLANATIONS:
         if match := re.search(pattern, said):
             return Fault(line, "", f"{words.replace('{0}', next(iter(match.groups()), '') or '')}, found {found!r}")

@@ -79,6 +79,15 @@ def unreadable(folder: Path) -> None:
 
 Writer = Callable[[Path], object]
 GROUPED = TABLE + ', group: "{patient}"'
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
+
+
+def halved_parquet(folder: Path) -> None:
+    rows().to_parquet(folder / "t.parquet", index=False)
+    whole = (folder / "t.parquet").read_bytes()
+    (folder / "t.parquet").write_bytes(whole[: len(whole) // 2])
+
+
 NAMED: dict[str, tuple[str, Writer, str]] = {
     "no file": (TABLE, lambda _: None, ":4: source.path: t.csv: there is no file or folder at "),
     "an empty file": (TABLE, lambda f: (f / "t.csv").write_text(""), ":4: source."),
@@ -116,6 +125,78 @@ NAMED: dict[str, tuple[str, Writer, str]] = {
         ":4: source.group: none of its first records",
     ),
     "empty questions": (TABLE, lambda f: write_rows(f, question=""), ":4: source.question: none of its first records"),
+    "a pointer of Git LFS": (TABLE, lambda f: (f / "t.csv").write_bytes(POINTER), ":4: source.path: "),
+    "a pointer for a Parquet file": (
+        TABLE.replace("t.csv", "t.parquet"),
+        lambda f: (f / "t.parquet").write_bytes(POINTER),
+        "is a pointer of Git LFS and not the file itself; run `git lfs pull`",
+    ),
+    "a pointer for chats": (
+        "kind: chat_jsonl, path: t.jsonl, region: north",
+        lambda f: (f / "t.jsonl").write_bytes(POINTER),
+        "is a pointer of Git LFS and not the file itself; run `git lfs pull`",
+    ),
+    "a web page": (
+        TABLE,
+        lambda f: (f / "t.csv").write_text("<!DOCTYPE html>\n<html><title>Sign in</title></html>"),
+        ":4: source.path: ",
+    ),
+    "the error of a store": (
+        TABLE.replace("t.csv", "t.json"),
+        lambda f: (f / "t.json").write_text('<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>'),
+        "is the error message of a store (XML)",
+    ),
+    "half a Parquet file": (
+        TABLE.replace("t.csv", "t.parquet"),
+        halved_parquet,
+        "is not a readable Parquet file: its end is missing: copy it again",
+    ),
+    "a workbook called CSV": (
+        TABLE,
+        lambda f: (rows().to_excel(f / "t.xlsx", index=False), (f / "t.xlsx").rename(f / "t.csv")),
+        ":4: source.path: ",
+    ),
+    "CSV called a workbook": (
+        TABLE.replace("t.csv", "t.xlsx"),
+        lambda f: rows().to_csv(f / "t.xlsx", index=False),
+        "is a text, such as CSV, and no workbook; call it .csv",
+    ),
+    "compressed": (TABLE.replace("t.csv", "t.csv.gz"), lambda f: (f / "t.csv.gz").write_bytes(b"x"), "; unpack it"),
+    "a pickle": (
+        TABLE.replace("t.csv", "t.pkl"),
+        lambda f: (f / "t.pkl").write_bytes(b"x"),
+        "could run code: save its",
+    ),
+    "a pipe": (
+        TABLE,
+        lambda f: os.mkfifo(f / "t.csv"),
+        ":4: source.path: t.csv: is neither a file nor a folder, but a",
+    ),
+    "JSON Lines called JSON": (
+        TABLE.replace("t.csv", "t.json"),
+        lambda f: rows().to_json(f / "t.json", orient="records", lines=True),
+        "if each line is an object, call the file .jsonl",
+    ),
+    "prompts and completions": (
+        "kind: chat_jsonl, path: t.jsonl, region: north",
+        lambda f: (f / "t.jsonl").write_text('{"prompt": "Is it?", "completion": "Yes"}\n' * 20),
+        'its keys are prompt, completion; read such lines by `kind: table` with question: "{prompt}"',
+    ),
+    "another delimiter than is stated": (
+        TABLE + ', dialect: {delimiter: ","}',
+        lambda f: rows().to_csv(f / "t.csv", sep=";", index=False),
+        "Line 1 has them, its cells divided by ';': mend `source.dialect`",
+    ),
+    "no header": (
+        TABLE,
+        lambda f: rows(case=7).to_csv(f / "t.csv", header=False, index=False),
+        "The first line must name the columns",
+    ),
+    "a message that has a column's name by chance": (
+        TABLE.replace("{answer}", "{a}").replace("t.csv", "t.parquet"),
+        lambda f: (f / "t.parquet").write_text("no table"),
+        ":4: source.path: ",
+    ),
     "no image folder": (
         "kind: image_qa, path: qa.json, images: pictures, region: north",
         lambda f: (f / "qa.json").write_text('[{"filename": "a.png", "question_answer": [["Is it?", 1]]}]'),
@@ -178,6 +259,48 @@ def test_images_that_are_none_are_told_once(folder: Path) -> None:
         (folder / f"{i}.png").write_bytes(b"no image")
     assert "of 40 images that were opened 40 cannot be used (40 image_unreadable); the first: " in said()
     assert "were they copied whole?" in said()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (POINTER, "it is a pointer of Git LFS and not the file itself; run `git lfs pull` in its repository"),
+        (b"<html>404</html>", "it is a web page (HTML), such as one that asks to sign in; download the file itself"),
+        (b"", "the file is empty; are these the images, and were they copied whole?"),
+        (None, "is no file, but a folder, a pipe or a device; are these the images"),
+    ],
+    ids=["pointers", "web pages", "empty", "pipes"],
+)
+def test_what_lies_in_place_of_images_is_named(content: bytes | None, words: str, folder: Path) -> None:
+    write_rows(write_task(folder, PICTURES), file=lambda i: f"{i}.png")
+    for i in range(60):
+        os.mkfifo(folder / f"{i}.png") if content is None else (folder / f"{i}.png").write_bytes(content)
+    assert said().endswith(words) or words in said()
+
+
+def test_a_file_in_a_cell_is_set_aside_and_hides_no_other_row(folder: Path) -> None:
+    write_rows(write_task(folder), question=lambda i: "x" * 1_000_001 if i == 4 else f"Is {i} even?")
+    assert "60 rows give" in said("good") and "1 are set aside" in said("good")
+
+
+def test_a_column_in_the_prompt_is_refused_and_other_braces_are_told(folder: Path) -> None:
+    prompt = "{system: 'A patient of {age}, {mood}; x = \\frac{1}{2}; {\"a\": 1}'}"
+    write_rows(write_task(folder, prompt=prompt), age=40)
+    bad, warning = [finding for finding in tasks.glance("cells") if finding.state != "good"]
+    assert '"{age}" is a column, and those are not filled in here; write it in source.question' in bad.words
+    assert '"{mood}" stays as it is written' in warning.words
+
+
+def test_percentages_that_are_counts_are_told(folder: Path) -> None:
+    write_rows(write_task(folder, sampling="{train: 50, validation: 10, calibration: 20, test: 20}"), 200)
+    [words] = [finding.words for finding in tasks.glance("cells") if finding.state == "warning"]
+    assert "sampling: whole numbers are counts: 100 examples of each region; 50 % of them is written 0.5" in words
+
+
+def test_a_column_of_which_each_value_is_a_region_is_questioned_once(folder: Path) -> None:
+    write_rows(write_task(folder, regions="discover"), region=lambda i: f"r{i}")
+    assert "source.region: the data has 60 regions (r0, r1, r10, r11, r12, ...), each with a model" in said("warning")
+    assert len(found()) < 10
 
 
 def test_some_broken_images_are_a_warning(folder: Path) -> None:

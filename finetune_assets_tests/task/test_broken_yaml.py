@@ -247,6 +247,119 @@ EDITS = {
         "  answer:\n    <<: {a: 1}\n",
         "defs.yaml:14: `<<` is not taken; write its keys out",
     ),
+    "percent for a share": (
+        "train: 0.3",
+        "train: 30%",
+        "sampling.train: must be a number, got '30%'; write 0.3 for 30 %",
+    ),
+    "percent above one": (
+        BASE,
+        f"{BASE}\n  benchmark: {{defer: {{target_accuracy: 95}}}}",
+        "defs.yaml:18: benchmark.defer.target_accuracy: must be below 1, got 95; 95 % is 0.95",
+    ),
+    "a decimal comma": (
+        "train: 0.3",
+        "train: 0,3",
+        "sampling.3: there is no such key: a comma begins the next key here",
+    ),
+    "a number with its unit": (
+        BASE,
+        f"{BASE}\n  budget_usd: 5 EUR",
+        "defs.yaml:18: budget_usd: must be a number, got '5 EUR'; write 5, the number alone",
+    ),
+    "typographic quotes": ('"Yes"', "\u201eJa\u201c", "answer.positive: stands in typographic quotes, which belong"),
+    "nothing behind a key": (
+        BASE,
+        f"{BASE}\n  wandb:",
+        "defs.yaml:18: wandb: has no value; write one behind the colon",
+    ),
+    "a comment for a value": (
+        "cells.csv",
+        "#1.csv",
+        "got nothing; what follows a # is a comment: put '#1.csv' in quotes",
+    ),
+    "discover in brackets": (
+        "[mono, poly]",
+        "[discover]",
+        "defs.yaml:5: regions: holds `discover` among its names; for all that the data has write it alone, without",
+    ),
+    "a mapping for a list": ("[mono, poly]", "{mono: 1, poly: 2}", "got a mapping with mono, poly; write [mono, poly]"),
+    "a list for a mapping": (
+        BASE,
+        f"{BASE}\n  method: [n_epochs]",
+        "its keys are type, n_epochs, batch_size, learning_rate_multiplier, seed, written without dashes and brackets",
+    ),
+    "a number for a list": (
+        'kind: binary\n    positive: "Yes"\n    negative: "No"',
+        "kind: score\n    levels: 5",
+        "defs.yaml:15: answer.levels: must be a list, got 5; write [5]",
+    ),
+    "a sharp s": ("[mono, poly]", "[fu\u00df]", "got 'fu\u00df'; write fuss"),
+    "no regions": (
+        "  regions: [mono, poly]\n",
+        "",
+        "regions: is missing; write `regions: [...]` or `regions: discover`",
+    ),
+    "no cron expression": (
+        BASE,
+        f'{BASE}\n  rerun: {{schedule: "3 Uhr"}}',
+        "defs.yaml:18: rerun.schedule: must be a cron expression of five fields (minute, hour, day of the month, month",
+    ),
+    "an hour that no day has": (
+        BASE,
+        f'{BASE}\n  rerun: {{schedule: "0 25 * * *"}}',
+        "the hour must be *, or numbers f",
+    ),
+    "a language in words": (
+        BASE,
+        f"{BASE}\n  filtering: {{language: deutsch}}",
+        "filtering.language: must be the code of a language (ISO 639-1), such as de for German, got 'deutsch'",
+    ),
+    "a shot that answers in other words": (
+        BASE,
+        f"{BASE}\n  prompt: {{shots: [{{question: 1 + 1, answer: Maybe}}]}}",
+        "defs.yaml:18: prompt.shots: must be answered by Yes, No alone, got 'Maybe'",
+    ),
+    "a column in the prompt": (
+        BASE,
+        f"{BASE}\n  prompt: {{system: 'Look at {{file}}.'}}",
+        'prompt.system: has "{file}", and columns are not filled in there; write it in source.question, which takes',
+    ),
+    "the question in the system message": (
+        BASE,
+        f"{BASE}\n  prompt: {{system: '{{question}}'}}",
+        'prompt.system: has "{question}", which is filled in prompt.user alone',
+    ),
+    "an address without its scheme": (
+        BASE,
+        f"{BASE}\n  provider: localhost:8000/v1",
+        "got 'localhost:8000/v1' (did you mean http://localhost:8000/v1?)",
+    ),
+    "a secret for a variable's name": (
+        BASE,
+        f"{BASE}\n  notify: {{slack: https://hooks.example/T0/B0}}",
+        "and not what it holds, got a text of 27 characters",
+    ),
+    "a delimiter in words": (
+        '    image: "{file}"',
+        "    dialect: {delimiter: semicolon, decimal: comma}",
+        'source.dialect.delimiter: must be one character, such as ";", or "\\t" for a tab, got \'semicolon\'',
+    ),
+    "a metric of other answers": (
+        BASE,
+        f"{BASE}\n  benchmark:\n    ask: auto\n    metric: token_f1",
+        "defs.yaml:20: benchmark.metric: must be accuracy or balanced_accuracy where answer.kind is binary, got 'token",
+    ),
+    "a value that is no answer": (
+        '    image: "{file}"',
+        "    values: {0: Nope}",
+        "defs.yaml:11: source.values: 'Nope' is no answer; they are Yes, No",
+    ),
+    "two documents, the second one broken": (
+        "  base_model",
+        "---\n  a: b: c\nbase_model",
+        "defs.yaml:17: `---` begins a second document; one file is one task",
+    ),
     "two documents": (
         "  base_model",
         "---\nbase_model",

@@ -196,7 +196,7 @@ def test_a_wrong_file_is_named_with_the_field_and_not_repeated_whole(tmp_path: P
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"{tmp_path}/cells/defs.yaml:1: answer: is missing; write `answer: {{kind: ...}}`")
     assert second.startswith(f"{tmp_path}/cells/defs.yaml:4: regions[0]: must be lower case")
-    assert second.endswith(", got 'Mono'")
+    assert second.endswith(", got 'Mono'; write mono")
 
 
 def test_a_task_cannot_be_changed() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from upath import UPath
 
+from finetune_assets.dataset.impostors import require_data
 from finetune_assets.dataset.reading.cells import Cells
 from finetune_assets.dataset.reading.delimited import csv_rows
 from finetune_assets.dataset.reading.json_records import json_rows, jsonl_rows
@@ -34,6 +35,15 @@ _READERS: dict[str, _Reader] = {
     ".ods": sheet_rows,
 }
 ENDINGS = tuple(_READERS)
+_OTHER_ENDINGS = {
+    (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"): "; unpack it",
+    (".pkl", ".pickle", ".joblib", ".pt", ".npy", ".npz", ".rdata", ".rds"): "; such a file could run code: save its "
+    "table as Parquet",
+    (".feather", ".arrow", ".orc", ".dta", ".sav", ".mat", ".h5"): "; save its table as Parquet",
+    (".db", ".sqlite", ".sqlite3"): "; read a database by `kind: sql`",
+    (".txt", ".dat", ".tab", ".psv"): "; call a table of texts .csv",
+}
+"""What to do about files that are not read."""
 
 
 def table_files(path: UPath, endings: Collection[str] = ENDINGS) -> list[UPath]:
@@ -45,7 +55,8 @@ def table_files(path: UPath, endings: Collection[str] = ENDINGS) -> list[UPath]:
     if not path.is_dir():
         if path.suffix.lower() not in endings:
             found = path.suffix or "no suffix"
-            raise SourceError(f"{path}: the file must end in {', '.join(endings)}, got {found!r}")
+            advice = next((words for ends, words in _OTHER_ENDINGS.items() if path.suffix.lower() in ends), "")
+            raise SourceError(f"{path}: the file must end in {', '.join(endings)}, got {found!r}{advice}")
         return [path]
     files = (file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
     # A workbook that is open lies beside itself as `~$labels.xlsx`.
@@ -81,6 +92,7 @@ def rows(
     """
     [table] = table_files(path)
     with opening(table):
+        require_data(table)
         yield from _READERS[table.suffix.lower()](table, needed, optional, dialect or Dialect())
 
 

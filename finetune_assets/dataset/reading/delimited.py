@@ -77,11 +77,26 @@ def layout_of(path: UPath, asked: Collection[str], needed: Collection[str], dial
         first_lines = list(islice(file, _FIRST_LINES + (dialect.skip_lines or 0)))
     header = _header(first_lines, asked, needed, dialect)
     unread = any(BROKEN.search(name) for name in header.names)
-    require(path, needed, header.names, f"The header is not certain to be {encoding}. {NOT_DECODED}" if unread else "")
+    said = f"The header is not certain to be {encoding}. {NOT_DECODED}" if unread else ""
+    require(path, needed, header.names, said or _advice(first_lines, header, (asked, needed), dialect))
     require(path, [column for column in asked if root(column, header.names) in header.names], header.names)
     width = _width(first_lines[header.end :], header)
     names = [*header.names, ""][:width]
     return Layout(encoding, header.delimiter, names, header.end, width > len(header.names))
+
+
+def _advice(
+    lines: Sequence[str], header: _Header, columns: tuple[Collection[str], Collection[str]], dialect: Dialect
+) -> str:
+    """Say what may be the reason that columns (asked, needed) are not there; "" where nothing shows one."""
+    asked, needed = columns
+    unstated = dialect.model_copy(update={"delimiter": None, "skip_lines": None})
+    other = _header(lines, asked, needed, unstated)
+    if unstated != dialect and holds_all(other.names, needed):
+        return f"Line {other.end} has them, its cells divided by {other.delimiter!r}: mend `source.dialect`"
+    if any(re.fullmatch(r"[-+\d.,]+", name) for name in header.names):
+        return "The first line must name the columns; name those that are meant under `source` in the task's YAML file"
+    return ""
 
 
 def _opened(path: UPath, encoding: str) -> IO[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from upath import UPath
 
+from finetune_assets.dataset.impostors import require_data
 from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, JsonProblem, explain, kind, lines, not_an_object
 from finetune_assets.dataset.reading.cells import Cells, cell
 from finetune_assets.dataset.reading.encoding import encoding_of
@@ -62,13 +63,16 @@ def json_value(path: UPath, dialect: Dialect | None = None) -> Any:
     """
     encoding = "utf-8"
     try:
+        require_data(path)
         data = path.read_bytes()
         encoding = (dialect.encoding if dialect else None) or _json_encoding(data)
         if encoding != "utf-8":
             data = data.decode(encoding).lstrip("\ufeff").encode()
         return orjson.loads(data.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
-        raise SourceError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; mend the JSON") from error
+        by_line = error.msg.startswith("unexpected content after document") and error.lineno > 1
+        advice = "if each line is an object, call the file .jsonl, else mend the JSON" if by_line else "mend the JSON"
+        raise SourceError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}; {advice}") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: is not {encoding}: {error}; save the file as UTF-8") from error
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from upath import UPath
 
+from finetune_assets.dataset.impostors import require_data
 from finetune_assets.dataset.reading.cells import Cells, label_name
 from finetune_assets.dataset.reading.header import as_asked, require, root
 from finetune_assets.errors import SourceError
@@ -43,7 +44,13 @@ def parquet_rows(
                         row[column] = named(row[column])
                     yield number, row
         except pyarrow.ArrowException as error:
-            raise SourceError(f"{path}: is not a readable Parquet file: {error}") from error
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: UPath, error: Exception) -> SourceError:
+    # Its end tells where everything is.
+    advice = "its end is missing: copy it again" if "footer" in str(error).lower() else str(error)
+    return SourceError(f"{path}: is not a readable Parquet file: {advice}")
 
 
 def _columns(path: UPath, schema: Any, needed: Collection[str], optional: Collection[str]) -> dict[str, str]:
@@ -121,8 +128,9 @@ def schema_names(path: UPath) -> list[str]:
     import pyarrow
     import pyarrow.parquet
 
+    require_data(path)
     try:
         with path.open("rb") as file:
             return pyarrow.parquet.read_schema(file).names
     except pyarrow.ArrowException as error:
-        raise SourceError(f"{path}: is not a readable Parquet file: {error}") from error
+        raise _unreadable(path, error) from error

@@ -14,6 +14,7 @@ from typing import Any
 from finetune_assets.dataset.belonging.named import Named, published
 from finetune_assets.dataset.example import Example, Picture, of_several
 from finetune_assets.dataset.identity import region_matched, region_name
+from finetune_assets.dataset.impostors import require_data
 from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.reading import opening, table_files
@@ -73,6 +74,7 @@ def _lines(source: ChatJsonlSource, region: str) -> Iterator[tuple[Origin, dict[
     located = locate_all(source.path, source.folder)
     for path in (file for place in located for file in table_files(place, (".jsonl", ".ndjson"))):
         with opening(path):
+            require_data(path)
             for number, line in lines(path):
                 if not isinstance(line, JsonProblem) or line.code != "blank_line":
                     yield Origin(region, path, number), line
@@ -91,7 +93,8 @@ def _chat(line: dict[str, Any]) -> _Chat | str:
     """Take a line apart, or say what is wrong with it."""
     messages = line.get("messages")
     if type(messages) is not list or not all(type(message) is dict for message in messages):
-        return f"needs messages, a list of objects, found {kind(messages)}"
+        has = ", ".join(map(str, list(line)[:10]))
+        return f"needs messages, a list of objects, found {kind(messages)}; its keys are {has}{_other_format(line)}"
     by_role: dict[str, list[object]] = {}
     for message in messages:
         role = {"developer": "system"}.get(str(message.get("role")), str(message.get("role")))
@@ -108,6 +111,16 @@ def _chat(line: dict[str, Any]) -> _Chat | str:
         if not texts[role]:
             return f"has no text in its {role} message"
     return _with_images(by_role["user"][0], _Chat(texts.get("system"), texts["user"], [], texts["assistant"]))
+
+
+def _other_format(line: dict[str, Any]) -> str:
+    """Say what to do about a line of another format."""
+    for asked, answered in (("prompt", "completion"), ("instruction", "output"), ("question", "answer")):
+        if asked in line and answered in line:
+            return f'; read such lines by `kind: table` with question: "{{{asked}}}" and answer: "{{{answered}}}"'
+    if type(line.get("conversations")) is list:
+        return "; write `conversations` as messages with `role` (user, assistant) and `content`"
+    return ""
 
 
 def _with_images(content: object, chat: _Chat) -> _Chat | str:

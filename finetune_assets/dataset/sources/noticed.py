@@ -78,6 +78,20 @@ def notice(source: Source, region: str, answer: Answer) -> Noticed:
     return Noticed(tuple(filter(None, found)), written)
 
 
+def columns_there(source: Source, names: list[str]) -> list[str]:
+    """Return which of these columns the first row of a source of tables has.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    if not isinstance(source, TableSource | ScoredImagesSource):
+        return []
+    for path in _paths(source):
+        for _, row in rows(path, _needed(source), names, source.dialect):
+            return [name for name in names if not isinstance(row, str) and name in row]
+    return []
+
+
 def _paths(source: TableSource | ScoredImagesSource) -> list[UPath]:
     return [file for place in locate_all(source.path, source.folder) for file in table_files(place)]
 

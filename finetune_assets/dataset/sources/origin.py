@@ -15,6 +15,12 @@ from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.task import Answer, NumberAnswer, Split
 
+MAX_LETTERS = 1_000_000
+"""Of a text of an example: more than any model reads at once."""
+_KEPT = 1_000
+"""Of a longer one, so that a person sees which it is."""
+_TEXTS = ("question", "answer", "system")
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -73,6 +79,10 @@ class Origin:
         """Build an example of this record and region from its other fields."""
         line = self.number if self.record in ("line", "row") else None
         fields["published"] = fields.get("published") or self.published
+        if long := next((name for name in _TEXTS if len(fields.get(name) or "") > MAX_LETTERS), None):
+            n, fields[long] = len(fields[long]), fields[long][:_KEPT]
+            detail = f"{self.words}: the {long} has {n:,} letters, and at most {MAX_LETTERS:,} are read"
+            fields |= {"problem": Reason.MALFORMED_LINE, "detail": f"{detail}; is it one record, or a file in a cell?"}
         return Example(region=self.region, source=str(self.path), line=line, **fields)
 
 

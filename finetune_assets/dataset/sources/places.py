@@ -22,6 +22,8 @@ def locate(written: str, folder: Path | None) -> UPath:
         found = next((place for place in places if place.exists()), None)
     except (OSError, ImportError, ValueError) as error:
         raise SourceError(f"{written}: cannot be looked for: {error}") from error
+    if found is not None and "://" not in written and not found.is_file() and not found.is_dir():
+        raise SourceError(f"{written}: is neither a file nor a folder, but a pipe or a device; save it as a file")
     if found is not None:
         return found
     raise SourceError(f"{written}: there is no file or folder at {' nor at '.join(map(str, places))}")
