@@ -1,35 +1,40 @@
-"""The runs of a model in which decisions are computed: the input once, then what questions add, side by side."""
+"""What must be read for decisions: the input once, then what questions add, as branches that see it and not each other.
+
+A request's answers are made by a generator, which yields the next `Reading` that it needs and is sent what that found.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Generator
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from finetune_assets.errors import BaseModelError
+from finetune_assets.server.generation.decision_readings import Read, Reading, next_steps
 from finetune_assets.server.generation.decision_requests import Deciding
-from finetune_assets.server.generation.kv_cache import KeyValueCache, Layout
 from finetune_assets.server.generation.option_trie import OptionTrie
 from finetune_assets.server.generation.prefix_cache import PrefixCache
 from finetune_assets.server.model.chat_encoding import Sequence
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.own_forward import logits_at
 
-_ROWS = 64
-"""Places at which the vocabulary is weighed at once."""
+Work: TypeAlias = "Generator[Reading | None, Read]"
+"""The way to a request's answers. Where it yields None, it goes on by a run of its own."""
+_Reads: TypeAlias = "Generator[Reading, Read, list[list[Tensor]]]"
 
 
 class SharedRuns:
-    """Computes with the parts of one model, in keys and values of our own; `chunk` tokens a run at most."""
+    """Answers by readings of at most `chunk` tokens; what several requests share is `kept`."""
 
-    def __init__(self, network: Network, layout: Layout, kept: PrefixCache, chunk: int) -> None:
-        self._network, self._layout, self._kept, self._chunk = network, layout, kept, chunk
+    def __init__(self, network: Network, kept: PrefixCache, chunk: int) -> None:
+        self._network, self._kept, self._chunk = network, kept, chunk
 
-    def answer(self, deciding: Deciding) -> Generator[int]:
-        """Answer in runs of at most a chunk of tokens; each yields how many it has read."""
+    def answer(self, deciding: Deciding) -> Work:
+        """Answer a request's questions."""
         places: dict[int, list[int]] = {}
         for number, question in enumerate(deciding.questions):
             places.setdefault(id(question.shared), []).append(number)
@@ -41,87 +46,73 @@ class SharedRuns:
                 question, trie = deciding.questions[number], OptionTrie(deciding.questions[number].options)
                 size = len(question.tail.ids) + len(trie.inner) - 1
                 if run.questions and len(run.ids) + size > self._chunk:
-                    yield self._compute(deciding, run)
+                    yield from self._weigh(deciding, run)
                     run = _Run(before, len(shared.ids))
                 if size > self._chunk:  # the options read their question, which is too long to be read with them
                     begun = Sequence(question.tail.ids[:-1], images=question.tail.images)
                     own = yield from self._read(deciding, begun, before, len(shared.ids))
                     alone = _Run(own, len(shared.ids) + len(begun.ids))
                     alone.add(number, Sequence(question.tail.ids[-1:]), trie)
-                    yield self._compute(deciding, alone)
+                    yield from self._weigh(deciding, alone)
                 else:
                     run.add(number, question.tail, trie)
             if run.questions:
-                yield self._compute(deciding, run)
+                yield from self._weigh(deciding, run)
 
-    def _input(self, deciding: Deciding, shared: Sequence) -> Generator[int, None, list[Tensor]]:
+    def _input(self, deciding: Deciding, shared: Sequence) -> _Reads:
         """Read the input unless it was kept; what is computed from it is the same bits either way."""
         key = _key(shared, deciding)
         if found := self._kept.find([key]):
             deciding.n_cached += len(shared.ids)
             deciding.n_tokens += len(shared.ids)
-            return found[0]
-        read = yield from self._read(deciding, shared, [], 0)
-        if deciding.request.keep:
-            self._kept.add(key, read)
+            return found
+        pieces = yield from self._read(deciding, shared, [], 0)
+        if deciding.request.keep and pieces:
+            self._kept.add(key, [torch.cat(parts, dim=2) for parts in zip(*pieces, strict=True)])
             deciding.n_kept += len(shared.ids)
-        return read
+        return pieces
 
-    def _read(
-        self, deciding: Deciding, sequence: Sequence, before: list[Tensor], n_before: int
-    ) -> Generator[int, None, list[Tensor]]:
+    def _read(self, deciding: Deciding, sequence: Sequence, before: list[list[Tensor]], n_before: int) -> _Reads:
         """Read tokens, part after part; returns keys and values of all, those `before` included."""
-        n = len(sequence.ids)
-        if not n:
-            return before
-        cache = KeyValueCache(self._layout, 1, n_before + n)
-        if n_before:
-            cache.write(0, 0, [before])
-        embedded = self._embed(sequence, deciding)
-        for start in range(0, n, self._chunk):
-            width = min(self._chunk, n - start)
-            place = cache.begin(torch.tensor([n_before + start], device=self._network.device), width)
-            self._network.decoder(inputs_embeds=embedded[:, start : start + width], use_cache=True, **place)
-            deciding.n_tokens += width
-            yield width
-        return cache.read(0, 0, n_before + n)
+        pieces = list(before)
+        embedded = self._embed(sequence, deciding) if sequence.ids else torch.empty(0)
+        for start in range(0, len(embedded), self._chunk):
+            part = embedded[start : start + self._chunk]
+            chain = list(range(-1, len(part) - 1))
+            read = yield Reading(pieces, n_before + start, part, chain, deciding.adapter, {}, keep=True)
+            pieces = [*pieces, read.piece]
+            deciding.n_tokens += len(part)
+        return pieces
 
-    def _compute(self, deciding: Deciding, run: _Run) -> int:
+    def _weigh(self, deciding: Deciding, run: _Run) -> Generator[Reading, Read]:
         """Read the questions of a run side by side, and weigh their options."""
-        n = len(run.ids)
-        cache = KeyValueCache(self._layout, 1, run.n_before + n)
-        if run.n_before:
-            cache.write(0, 0, [run.before])
+        asked = {row: list(trie.children[node]) for trie, rows in run.questions.values() for node, row in rows.items()}
         embedded = self._embed(Sequence(run.ids, images=run.images), deciding)
-        place = cache.begin_tree(run.n_before, run.parents)
-        states = self._network.decoder(inputs_embeds=embedded, use_cache=True, **place).last_hidden_state[0]
+        read = yield Reading(run.before, run.n_before, embedded, run.parents, deciding.adapter, asked)
         for number, (trie, rows) in run.questions.items():
-            inner = list(rows)
-            steps: dict[int, dict[int, float]] = {}
-            for start in range(0, len(inner), _ROWS):
-                some = inner[start : start + _ROWS]
-                steps |= _steps(trie, some, self._network.logits(states[[rows[node] for node in some]]))
+            steps = {node: read.steps[row] for node, row in rows.items()}
             deciding.found[number] = _finite(trie.log_probabilities(steps))
-        deciding.n_tokens += n
-        return n
+        deciding.n_tokens += len(run.ids)
 
     def _embed(self, sequence: Sequence, deciding: Deciding) -> Tensor:
+        """`[n, d]`; the projector sees the images of one request at a time, whatever its companions."""
         projector = deciding.adapter.projector if deciding.adapter else None
-        return self._network.embed([sequence.ids], [sequence.images], projector)
+        return self._network.embed([sequence.ids], [sequence.images], projector)[0]
 
 
-def by_own_forward(network: Network, deciding: Deciding) -> Generator[int]:
+def by_own_forward(network: Network, deciding: Deciding) -> Work:
     """Answer by the model's own forward: one for each end of what the options of a question begin with."""
     for number, question in enumerate(deciding.questions):
         trie, prompt = OptionTrie(question.options), question.tail
         inner = set(trie.inner)
         steps: dict[int, dict[int, float]] = {}
         for end in (node for node in trie.inner if not any(child in inner for child in trie.children[node].values())):
+            yield None
             nodes = trie.path(end)
             ids = torch.tensor(prompt.ids + [trie.tokens[node] for node in nodes[1:]])
             places = torch.arange(len(prompt.ids) - 1, len(ids))
-            steps |= _steps(trie, nodes, logits_at(network.model, ids, prompt.extras, places))
-            yield len(ids)
+            logits = logits_at(network.model, ids, prompt.extras, places)
+            steps |= {node: next_steps(logits[at], list(trie.children[node])) for at, node in enumerate(nodes)}
         deciding.n_tokens += len(prompt.ids) + len(inner) - 1
         deciding.found[number] = _finite(trie.log_probabilities(steps))
 
@@ -129,7 +120,7 @@ def by_own_forward(network: Network, deciding: Deciding) -> Generator[int]:
 class _Run:
     """Tokens that go through the decoder together, after an input that was read already."""
 
-    def __init__(self, before: list[Tensor], n_before: int) -> None:
+    def __init__(self, before: list[list[Tensor]], n_before: int) -> None:
         self.before, self.n_before = before, n_before
         self.ids: list[int] = []
         self.parents: list[int] = []
@@ -151,17 +142,6 @@ class _Run:
             rows[node] = len(self.ids)
             self.ids.append(trie.tokens[node])
         self.questions[number] = trie, rows
-
-
-def _steps(trie: OptionTrie, nodes: list[int], logits: Tensor) -> dict[int, dict[int, float]]:
-    """For each node the log-probabilities of the tokens that lead on, from logits `[nodes, vocabulary]`."""
-    whole = torch.logsumexp(logits.double(), dim=-1)
-    steps = {}
-    for row, node in enumerate(nodes):
-        tokens = list(trie.children[node])
-        values = logits[row, tokens].double() - whole[row]
-        steps[node] = dict(zip(tokens, values.tolist(), strict=True))
-    return steps
 
 
 def _finite(log_probabilities: list[float]) -> list[float]:

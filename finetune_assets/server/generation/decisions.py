@@ -1,29 +1,41 @@
 """Decisions: how likely each option of each question about one input is, without a token being generated.
 
 The input that questions share is read once, and kept for the next request about it; what each question adds, and its
-options as trees of tokens, are read in one run after that, each seeing the input and its own beginning alone. A
-request is computed by itself and always in the same steps, so that what else the server does changes no answer.
+options as trees of tokens, are read in one run after that, each seeing the input and its own beginning alone. What
+requests need next is read side by side where that changes no bit, so that what else the server does changes no answer.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from finetune_assets.server.generation.batch import explained
+from finetune_assets.server.generation.decision_readings import ROWS, Read, Reading, Readings
 from finetune_assets.server.generation.decision_requests import Deciding
-from finetune_assets.server.generation.decision_runs import SharedRuns, by_own_forward
+from finetune_assets.server.generation.decision_runs import SharedRuns, Work, by_own_forward
 from finetune_assets.server.generation.kv_cache import layout_of
 from finetune_assets.server.generation.lora import Adapter, RowLora
 from finetune_assets.server.generation.memory import Budget
 from finetune_assets.server.generation.prefix_cache import PrefixCache
+from finetune_assets.server.generation.steadiness import Steadiness, steadiness
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.turns import Turns
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Begun:
+    """A request, and what it needs next; None: a run of its own."""
+
+    deciding: Deciding
+    work: Work
+    next: Reading | None = None
 
 
 class Decisions:
@@ -31,18 +43,23 @@ class Decisions:
 
     def __init__(self, network: Network, budget: Budget, lora: RowLora, release: Callable[[Adapter], None]) -> None:
         self.network = network
-        kept = PrefixCache(budget.prefixes // 2)
-        self._runs = None if network.whole else SharedRuns(network, layout_of(network), kept, budget.chunk)
         self._lora = lora
         self._chunk = budget.chunk
         self._release = release
-        self._waiting: Turns[tuple[Deciding, Generator[int]]] = Turns()
-        self._now: tuple[Deciding, Generator[int]] | None = None
+        self._waiting: Turns[Deciding] = Turns()
+        self._begun: list[_Begun] = []
+        self._shared: tuple[SharedRuns, Readings] | None = None
+        self._steady = Steadiness(rows=False, threads=False)
+        if not network.whole:
+            layout = layout_of(network)
+            self._steady = steadiness(network, layout)
+            runs = SharedRuns(network, PrefixCache(budget.prefixes // 2), budget.chunk)
+            self._shared = runs, Readings(network, layout, lora)
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return self._now is not None or bool(self._waiting)
+        return bool(self._begun or self._waiting)
 
     @property
     def n_rows(self) -> int:
@@ -52,41 +69,88 @@ class Decisions:
     @property
     def n_waiting(self) -> int:
         """Requests that are not answered yet."""
-        return len(self._waiting) + (self._now is not None)
+        return len(self._waiting) + len(self._begun)
 
     def add(self, deciding: Deciding) -> None:
         """Queue a request."""
-        runs = self._runs
-        work = by_own_forward(self.network, deciding) if runs is None else runs.answer(deciding)
-        self._waiting.add(deciding.request.owner, (deciding, work))
+        self._waiting.add(deciding.request.owner, deciding)
 
     def fail_all(self, error: Exception) -> None:
         """End everything that is under way."""
-        for deciding, _ in [*self._waiting, *([self._now] if self._now else [])]:
+        for deciding in [*self._waiting, *(begun.deciding for begun in self._begun)]:
             deciding.fail(error)
 
     @torch.inference_mode()
     def step(self, set_threads: Callable[[int], None]) -> None:
-        """Take one request a run of the model further; owners are served in turn.
+        """Take some requests a run of the model further; those that have begun take turns.
 
         Args:
             set_threads: called with the number of tokens that the run reads at most.
         """
-        self._now = self._now or self._waiting.pop()
-        deciding, work = self._now
-        try:
-            if not deciding.future.done():
-                set_threads(self._chunk)
-                self._lora.select([deciding.adapter])
-                next(work)
+        if self._steady.threads:
+            set_threads(self._chunk)
+        elif torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
+        self._begin()
+        if group := self._group():
+            self._begun = [begun for begun in self._begun if begun not in group] + group
+            for begun, read in zip(group, self._read(group), strict=False):
+                self._go_on(begun, read)
+
+    def _begin(self) -> None:
+        """Begin with requests that wait: of an owner who has none begun, always."""
+        while deciding := next(iter(self._waiting), None):
+            owners = {begun.deciding.request.owner for begun in self._begun}
+            if len(self._begun) >= ROWS and deciding.request.owner in owners:
                 return
-        except StopIteration:
-            deciding.settle()
+            self._waiting.pop()
+            work = by_own_forward(self.network, deciding) if self._shared is None else self._shared[0].answer(deciding)
+            self._begun.append(begun := _Begun(deciding, work))
+            self._go_on(begun, None)
+
+    def _group(self) -> list[_Begun]:
+        """The request whose turn it is, and others that may share its run."""
+        wanted = self._begun[0].next if self._begun else None
+        if wanted is None or not self._steady.rows:
+            return self._begun[:1]
+        alike = [begun for begun in self._begun if begun.next is not None and begun.next.shape == wanted.shape]
+        return alike[: max(1, min(ROWS, self._chunk // wanted.width))]
+
+    def _read(self, group: list[_Begun]) -> list[Read | None]:
+        """Run the model for a group, or for the first of it if that fails."""
+        readings = [begun.next for begun in group if begun.next is not None]
+        self._lora.select([begun.deciding.adapter for begun in group])
+        if self._shared is None or not readings:
+            return [None]
+        try:
+            return [*self._shared[1].run(readings)]
         except Exception as error:  # noqa: BLE001 - whoever asked gets it; the engine must live on
-            # Without the error's message, which may quote a prompt.
-            trace = "".join(traceback.format_tb(error.__traceback__))
-            logger.warning("a decision of %s failed: %s\n%s", self.network.base.name, type(error).__name__, trace)
-            deciding.fail(explained(error))
-        self._now = None
-        if deciding.adapter is not None:
-            self._release(deciding.adapter)
+            if len(group) > 1:
+                return self._read(group[:1])
+            self._fail(group[0], error)
+            return []
+
+    def _go_on(self, begun: _Begun, read: Read | None) -> None:
+        """Hand a request what was read for it."""
+        if begun.deciding.future.done():
+            self._end(begun)
+            return
+        try:
+            begun.next = next(begun.work) if read is None else begun.work.send(read)
+        except StopIteration:
+            begun.deciding.settle()
+            self._end(begun)
+        except Exception as error:  # noqa: BLE001 - as in `_read`
+            self._fail(begun, error)
+
+    def _fail(self, begun: _Begun, error: Exception) -> None:
+        # Without the error's message, which may quote a prompt.
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        logger.warning("a decision of %s failed: %s\n%s", self.network.base.name, type(error).__name__, trace)
+        begun.deciding.fail(explained(error))
+        self._end(begun)
+
+    def _end(self, begun: _Begun) -> None:
+        self._begun.remove(begun)
+        if begun.deciding.adapter is not None:
+            self._release(begun.deciding.adapter)

@@ -80,26 +80,30 @@ class KeyValueCache(Cache):
         behind = self._column[:, None, :, None] - key
         return {"position_ids": self._column, "attention_mask": self._masks(seen, behind), "past_key_values": self}
 
-    def begin_tree(self, start: int, parents: Sequence[int]) -> dict[str, Any]:
-        """Prepare a run over the first row in which several continuations of it are read side by side.
+    def begin_trees(self, start: int, trees: Sequence[Sequence[int]], width: int) -> dict[str, Any]:
+        """Prepare a run over the first rows in which several continuations of each are read side by side.
 
         Args:
-            start: how many tokens of the row are here already; all new ones see them.
-            parents: of each new token the number of the new token that it follows, a smaller one than its own; -1
-                where it follows the row. It sees that one and what it follows itself, and no other new token.
+            start: how many tokens of every row are here already; all new ones see them.
+            trees: for each row, of each of its new tokens the number of the new token that it follows, a smaller one
+                than its own; -1 where it follows the row. It sees that one and what it follows itself, and no other
+                new token.
+            width: how many new tokens each row gets; those that its tree does not name are padding.
         """
-        device, n = self.layout.device, len(parents)
-        sees = torch.eye(n, dtype=torch.bool)
-        for token, parent in enumerate(parents):
-            if parent >= 0:
-                sees[token] |= sees[parent]
-        positions = (start - 1 + sees.sum(dim=1))[None].to(device)
-        key_positions = torch.cat([torch.arange(start, device=device), positions[0]])
-        seen = torch.cat([torch.ones(n, start, dtype=torch.bool), sees], dim=1).to(device)[None, None]
-        self._row = torch.zeros(1, 1, dtype=torch.long, device=device)
-        self._column = start + torch.arange(n, device=device)[None]
-        self._length = start + n
-        behind = positions[:, None, :, None] - key_positions
+        device = self.layout.device
+        sees = torch.eye(width, dtype=torch.bool).repeat(len(trees), 1, 1)
+        for row, parents in enumerate(trees):
+            for token, parent in enumerate(parents):
+                if parent >= 0:
+                    sees[row, token] |= sees[row, parent]
+        positions = (start - 1 + sees.sum(dim=2)).to(device)
+        key_positions = torch.cat([torch.arange(start, device=device).expand(len(trees), -1), positions], dim=1)
+        before = torch.ones(len(trees), width, start, dtype=torch.bool)
+        seen = torch.cat([before, sees], dim=2).to(device)[:, None]
+        self._row = torch.arange(len(trees), device=device)[:, None]
+        self._column = (start + torch.arange(width, device=device)).expand(len(trees), -1)
+        self._length = start + width
+        behind = positions[:, None, :, None] - key_positions[:, None, None, :]
         return {"position_ids": positions, "attention_mask": self._masks(seen, behind), "past_key_values": self}
 
     def update(

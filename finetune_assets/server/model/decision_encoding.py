@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_assets.server.model.chat_encoding import (
+    IMAGE_SLOT,
     Encoder,
     ImageSource,
     Sequence,
@@ -121,12 +122,14 @@ def _around_question(
 def _asked_itself(
     network: Network, messages: list[Message], features: ImageSource, fence: Fence
 ) -> tuple[Sequence, Sequence]:
-    """The prompt of the conversation as it is; its last token is left to be read with each question's options."""
+    """The prompt of the conversation as it is, cut before its first image: many ask the same about other images."""
     plain, urls = network.template.plain(messages, fence)
     encoder = _encoder(network, fence, urls, features)
     whole = encoder.encode(_checked_length(network, network.template.prompt(plain)), len(urls))
-    tail = Sequence(whole.ids[-1:], whole.learned[-1:])
-    return Sequence(whole.ids[:-1], whole.learned[:-1], whole.images), tail
+    text = whole.ids.index(IMAGE_SLOT) if whole.images else 0
+    return Sequence(whole.ids[:text], whole.learned[:text]), Sequence(
+        whole.ids[text:], whole.learned[text:], whole.images
+    )
 
 
 def _tail(network: Network, question: Question, after: str, features: ImageSource, fence: Fence) -> Sequence:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.base_models import TEXT_MODEL, VISION_MODEL, BaseModel, resolve
 from finetune_assets.server.generation import memory
 from finetune_assets.server.generation.decision_requests import Decided, DecisionRequest
 from finetune_assets.server.generation.engine import Engine
@@ -23,8 +23,10 @@ from finetune_assets.server.model.decision_encoding import Question
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.generation.asking import a_lora, request, trained_at_random
 from finetune_assets_tests.server.networks import (
+    Precision,
     bundled_vision_base,
     chat,
+    computing_in,
     data_url,
     hub_vision_base,
     picture,
@@ -180,6 +182,24 @@ def test_answers_are_the_same_bits_whatever_else_is_under_way(engine: Engine, ba
     assert all(each == found[0] for each in found[::2])
     assert found[0] != alone
     assert all(future.result(PATIENCE_S).choices[0].text for future in busy)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model", [VISION_MODEL, TEXT_MODEL])
+def test_the_bundled_models_answer_alone_and_in_company_with_the_same_bits(
+    model: str, precision: Precision, tmp_path: Path
+) -> None:
+    with computing_in(precision):
+        engine, seeing = Engine(), resolve(model, tmp_path)
+        shown = [picture(color) if model == VISION_MODEL else None for color in ("red", "blue", "gray", "teal", "pink")]
+        inputs = [chat(f"Is number {n} red? Yes or No.", image=image) for n, image in enumerate(shown)]
+        wanted = [DecisionRequest(model=ModelRef(seeing, None), messages=m, questions=(asked(""),)) for m in inputs]
+        alone = [engine.decide(each).result(PATIENCE_S).log_probabilities for each in wanted]
+        writing = engine.submit(request(seeing, inputs[0], max_tokens=8))
+        together = [engine.decide(wanted[n % 5]) for n in range(10)]
+        assert [each.result(PATIENCE_S).log_probabilities for each in together] == alone * 2
+        assert writing.result(PATIENCE_S).completion_tokens
+        engine.close()
 
 
 def test_options_that_are_the_same_tokens_are_refused(engine: Engine, base: BaseModel) -> None:

@@ -1,0 +1,110 @@
+"""Readings for decisions: tokens of several requests that go through a model side by side, to the same bits as alone.
+
+A row's bits must not depend on its companions. So rows share a run only where each has a decoder's run of the same
+shape by itself, what is not a product of the whole run is computed for each row alone, and whether the products are
+indeed the same for any number of rows, and of threads, is tried when the model is loaded (see `steadiness`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from finetune_assets.server.generation.kv_cache import KeyValueCache, Layout
+from finetune_assets.server.generation.lora import Adapter, RowLora
+from finetune_assets.server.model.network import Network
+
+WIDTH = 16
+"""Rows are padded to a multiple of it: products over fewer tokens are computed in other ways, and no faster."""
+ROWS = 16
+"""Most rows of a run, and places at which the vocabulary is weighed at once."""
+
+
+@dataclass(eq=False)
+class Reading:
+    """Tokens of one request that are to be read in one run."""
+
+    before: list[list[Tensor]]
+    """Keys and values of what stands before them, in pieces."""
+    n_before: int
+    embedded: Tensor
+    """`[n, d]`"""
+    parents: list[int]
+    """Of each token the number of the one that it follows; -1: it follows what stands before all of them."""
+    adapter: Adapter | None
+    asked: dict[int, list[int]]
+    """By the number of a token, which next tokens are weighed after it."""
+    keep: bool = False
+    """Whether their own keys and values are wanted."""
+
+    @property
+    def width(self) -> int:
+        """Tokens with padding."""
+        return -(-len(self.parents) // WIDTH) * WIDTH
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Readings of the same shape may share a run."""
+        return self.n_before, self.width, self.adapter.key if self.adapter else None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a reading has found."""
+
+    steps: dict[int, dict[int, float]]
+    """By the number of a token the log-probabilities of the next tokens that were asked for."""
+    piece: list[Tensor]
+    """Keys and values of the reading's tokens; empty unless they were wanted."""
+
+
+class Readings:
+    """Runs readings through the parts of one model, in keys and values of our own."""
+
+    def __init__(self, network: Network, layout: Layout, lora: RowLora) -> None:
+        self._network, self._layout, self._lora = network, layout, lora
+
+    def run(self, readings: Several[Reading]) -> list[Read]:
+        """Read what is of one shape."""
+        first = readings[0]
+        n, width = first.n_before, first.width
+        cache = KeyValueCache(self._layout, len(readings), n + width)
+        for row, reading in enumerate(readings):
+            if n:
+                cache.write(row, 0, reading.before)
+        embedded = torch.stack([_padded(reading.embedded, width) for reading in readings])
+        self._lora.select([reading.adapter for reading in readings])
+        place = cache.begin_trees(n, [reading.parents for reading in readings], width)
+        states = self._network.decoder(inputs_embeds=embedded, use_cache=True, **place).last_hidden_state
+        steps = self._weigh(readings, states)
+        return [
+            Read(found, cache.read(row, n, n + len(reading.parents)) if reading.keep else [])
+            for row, (reading, found) in enumerate(zip(readings, steps, strict=True))
+        ]
+
+    def _weigh(self, readings: Several[Reading], states: Tensor) -> list[dict[int, dict[int, float]]]:
+        """Weigh next tokens from the states `[rows, width, d]`, at a fixed number of places at once."""
+        found: list[dict[int, dict[int, float]]] = [{} for _ in readings]
+        places = [(row, token) for row, reading in enumerate(readings) for token in reading.asked]
+        for start in range(0, len(places), ROWS):
+            some = places[start : start + ROWS]
+            chosen = torch.stack([states[place] for place in some])
+            logits = self._network.logits(_padded(chosen, ROWS))
+            for at, (row, token) in enumerate(some):
+                found[row][token] = next_steps(logits[at], readings[row].asked[token])
+        return found
+
+
+def next_steps(logits: Tensor, tokens: list[int]) -> dict[int, float]:
+    """Log-probabilities of some tokens, from logits `[vocabulary]`."""
+    exact = logits.double()
+    values = exact[tokens] - torch.logsumexp(exact, dim=-1)
+    return dict(zip(tokens, values.tolist(), strict=True))
+
+
+def _padded(rows: Tensor, n: int) -> Tensor:
+    """Zeros at the end of `[m, d]`, up to `[n, d]`."""
+    return nn.functional.pad(rows, (0, 0, 0, n - len(rows)))
