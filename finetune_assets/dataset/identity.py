@@ -26,6 +26,7 @@ _MAX_NAME_BYTES = 120
 _NAMES_KEPT = 16_384
 """More than a source may have regions: records come in any order, and each names one."""
 _INTEGER = re.compile(r"0*([0-9]+?)(?:\.0*)?")
+_BEFORE_A_NUMBER = re.compile(r"(?<=[^\W\d_])[\s_.\-\u2010-\u2015\u2212]*0*(?=\d)")
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?e\+?[0-9]{1,3}")
 
 
@@ -42,10 +43,10 @@ def is_missing(text: str) -> bool:
 
 
 def group_name(value: object) -> str:
-    """Return the one name of a group: `12`, `12.0`, ` 012 ` and `1.2e1` are one patient, `P1` and `p1` another.
+    """Return the one name of a group: `12`, `12.0`, ` 012 ` and `1.2e1` are one patient, `P1` and `p-01` another.
 
-    Two patients taken for one leak nothing, one taken for two does: so leading zeros do not count either. Empty where
-    the value says that there is none.
+    Two patients taken for one leak nothing, one taken for two does: so leading zeros do not count either, nor what
+    parts letters from the number after them. Empty where the value says that there is none.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -60,7 +61,7 @@ def _group_name(text: str) -> str:
     if _EXPONENT.fullmatch(name) and float(name).is_integer():
         name = str(int(float(name)))
     integer = _INTEGER.fullmatch(name)
-    return integer[1] if integer else name
+    return integer[1] if integer else _BEFORE_A_NUMBER.sub("", name)
 
 
 def region_name(text: object) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 256 * 1024 * 1024
 """Longest line that is read: ten inlined images of 10 MiB are 134 MiB; more is not an example but an attack."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_DEPTH = 100
+"""Objects and lists in each other. Real examples reach a dozen; what looks at them goes down by itself, level by level,
+and Python ends that at some 1,000 steps."""
 _NO_JSON = re.compile(r"-?(?:NaN|nan|Infinity|inf)\b|\b(?:None|True|False|undefined)\b")
 _QUOTES = "\u2018\u2019\u201a\u201c\u201d\u201e\u2033\u00ab\u00bb\u300c\u300d\uff02"
 _SUGGESTED = {"None": "null", "True": "true", "False": "false"}
@@ -38,7 +43,7 @@ _DRIVERS = {
 class JsonProblem:
     """Why a line is not a JSON object.
 
-    `code` is one of invalid_json, invalid_encoding, not_an_object, blank_line, line_too_long;
+    `code` is one of invalid_json, duplicate_key, invalid_encoding, not_an_object, blank_line, line_too_long;
     `message` says what was found and what to do.
     """
 
@@ -56,7 +61,7 @@ def lines(path: str | Path | UPath) -> Iterator[tuple[int, dict[str, Any] | Json
     import jsonlines
 
     with opened(path) as file:
-        reader = jsonlines.Reader(raw_lines(file), loads=orjson.loads)  # pyright: ignore[reportCallIssue]
+        reader = jsonlines.Reader(raw_lines(file), loads=loaded)  # pyright: ignore[reportCallIssue]
         number = 0
         while True:
             number += 1
@@ -117,6 +122,53 @@ class _Unbuffered(io.RawIOBase):
         super().close()
 
 
+def repeated_keys(data: bytes | str) -> list[str]:
+    """List the keys that stand twice in one object of a JSON text."""
+    repeated: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        if len({key for key, _ in pairs}) < len(pairs):
+            repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+
+    json.loads(data, object_pairs_hook=note)
+    return repeated
+
+
+def told_twice(key: str) -> str:
+    """Say what is wrong with a key that stands twice."""
+    return f"the key {key[:40]!r} stands twice in one object, and only one of them counts; remove the other"
+
+
+def number_of_keys(value: Any) -> int | None:
+    """Count the keys of all objects in a JSON value; None where these stand more than `MAX_DEPTH` deep.
+
+    A text with as many `":` repeats no key, unless it also puts a space before a colon.
+    """
+    n_keys = 0
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        n_keys += sum([len(each) for each in level if type(each) is dict])
+        inner = [item for each in level for item in (each.values() if type(each) is dict else each)]
+        level = [item for item in inner if type(item) in (dict, list)]
+        if not level:
+            return n_keys
+    return None
+
+
+def loaded(data: bytes | str) -> Any:
+    """Parse a JSON text of which no object has a key twice: one of the two values would be lost without a word.
+
+    Raises:
+        ValueError: it is no JSON (`orjson.JSONDecodeError`), or a key stands twice; the message says which.
+    """
+    value = orjson.loads(data)
+    colons = data.count(b'":') if isinstance(data, bytes) else data.count('":')
+    if type(value) in (dict, list) and number_of_keys(value) not in (None, colons):
+        for key in repeated_keys(data):
+            raise ValueError(told_twice(key))
+    return value
+
+
 def raw_lines(file: BinaryIO) -> Iterator[bytes]:
     """Stream the lines of a binary file; a line above `MAX_LINE_BYTES` is yielded cut off at that size."""
     for line in iter(partial(file.readline, MAX_LINE_BYTES), b""):
@@ -140,9 +192,11 @@ def explain(line: bytes) -> JsonProblem:
         found = f"byte 0x{line[error.start]:02x} at position {error.start + 1}"
         return JsonProblem("invalid_encoding", f"{found} is not UTF-8; save the file as UTF-8")
     try:
-        orjson.loads(text)
+        loaded(line)
     except orjson.JSONDecodeError as error:
         return JsonProblem("invalid_json", _wrong_json(text, error))
+    except ValueError as error:
+        return JsonProblem("duplicate_key", str(error))
     return JsonProblem("invalid_json", "the line cannot be parsed; write one JSON object on the line")
 
 

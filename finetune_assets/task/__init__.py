@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Ta
 from finetune_assets.errors import TaskError
 from finetune_assets.task import yaml_file
 from finetune_assets.task.all_sources import Source
+from finetune_assets.task.annotations import DrawnObjects
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import OTHERS, Budget, Costs, Prices, Usd
 from finetune_assets.task.in_use import InUse
@@ -341,6 +342,8 @@ class Task(Strict):
         given = _KINDS_OF_ANSWER.get(type(self.source))
         if given and self.answer.kind not in given:
             raise ValueError(f"source {self.source.kind} has {' or '.join(given)} answers, not {self.answer.kind}")
+        if isinstance(self.source, DrawnObjects) and (asks := self.source.asks_otherwise(self.answer.kind)):
+            raise ValueError(asks)
         if isinstance(self.source, Columns) and self.source.support and self.answer.kind != "text":
             raise ValueError(f"source.support explains a text answer, and answer.kind is {self.answer.kind}")
         return self

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from finetune_assets.task.several_images import SeveralImages
 from finetune_assets.task.sources import Columns, FileSource, LocatedSource, OfColumns, OwnSplits
 
+_IS_THERE_ONE = "Is there a {category} in this image?"
 IMAGE = Field(default="{image}", description="The image; the source's own column `image` usually is it.")
 
 
@@ -47,11 +48,11 @@ class LabelStudioSource(OwnSplits, FileSource, Columns):
     )
 
 
-class _Objects(OwnSplits, FileSource, Columns):
+class DrawnObjects(OwnSplits, FileSource, Columns):
     """A source of drawn objects: is there one of a category, how many are there, or which one category is it."""
 
     image: OfColumns | None = IMAGE
-    question: str = "Is there a {category} in this image?"
+    question: str = _IS_THERE_ONE
     """What is asked about every image; `{category}` is the one that is asked about."""
     category: str | None = Field(
         default=None,
@@ -59,8 +60,18 @@ class _Objects(OwnSplits, FileSource, Columns):
         "A `choice` without it asks which; images with objects of several categories, or of none, are set aside.",
     )
 
+    def asks_otherwise(self, kind: str) -> str:
+        """Say what the question asks that answers of a kind do not answer; "" where it fits them."""
+        if kind == "number" and self.question == _IS_THERE_ONE:
+            asks = 'question: "How many of {category} are there in this image?"'
+            return f"source.question asks whether there is one, and answer.kind is number: write {asks}"
+        if self.category is None and kind in ("choice", "score") and "{category}" in self.question:
+            asks = 'question: "Which of these does this image show?"'
+            return f"source.question names the category, which is the answer: write {asks}"
+        return ""
 
-class CocoSource(_Objects):
+
+class CocoSource(DrawnObjects):
     """A COCO file. Columns: the keys of each image, `image`, `category`, `n` and `answer`."""
 
     kind: Literal["coco"]
@@ -69,13 +80,13 @@ class CocoSource(_Objects):
     )
 
 
-class VocSource(_Objects):
+class VocSource(DrawnObjects):
     """A folder of Pascal VOC. Columns: `image`, `name`, `folder`, `width`, `height`, `split` and those of `coco`."""
 
     kind: Literal["voc"]
 
 
-class YoloSource(_Objects):
+class YoloSource(DrawnObjects):
     """A folder of YOLO. Columns: `image`, `folders`, `split`, `category`, `n` and `answer`."""
 
     kind: Literal["yolo"]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from finetune_assets.dataset.json_lines import MAX_DEPTH, number_of_keys, repeated_keys, told_twice
 from finetune_assets.training_file.findings import Problem
-
-MAX_DEPTH = 100
-"""Objects and lists in each other. Real examples reach a dozen; what looks at them goes down by itself, level by level,
-and Python ends that at some 1,000 steps."""
 
 
 def given_keys(where: str, value: dict[str, Any], found: list[Problem], but: Sequence[str] = ()) -> dict[str, Any]:
@@ -41,34 +36,11 @@ def check_repeated_keys(line: bytes, example: dict[str, Any], found: list[Proble
     # Most lines hold messages of two keys and nothing else.
     if type(messages) is list and colons == 1 + 2 * len(messages):
         return True
-    n_keys = _n_keys(example)
+    n_keys = number_of_keys(example)
     if n_keys is None:
         message = f"its lists and objects stand more than {MAX_DEPTH} deep in each other; write them flatter"
         found.append(("nested_too_deep", message))
         return False
-    if colons == n_keys:
-        return True
-    repeated: list[str] = []
-
-    def note(pairs: list[tuple[str, Any]]) -> None:
-        if len({key for key, _ in pairs}) < len(pairs):
-            repeated.extend(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
-
-    json.loads(line, object_pairs_hook=note)
-    for key in repeated:
-        message = f"the key {key[:40]!r} stands twice in one object, and only one of them counts; remove the other"
-        found.append(("duplicate_key", message))
+    for key in [] if colons == n_keys else repeated_keys(line):
+        found.append(("duplicate_key", told_twice(key)))
     return True
-
-
-def _n_keys(example: dict[str, Any]) -> int | None:
-    """The keys of all objects in an example; None where these stand more than `MAX_DEPTH` deep."""
-    n_keys = 0
-    level: list[Any] = [example]
-    for _ in range(MAX_DEPTH):
-        n_keys += sum([len(value) for value in level if type(value) is dict])
-        inner = [item for value in level for item in (value.values() if type(value) is dict else value)]
-        level = [item for item in inner if type(item) in (dict, list)]
-        if not level:
-            return n_keys
-    return None

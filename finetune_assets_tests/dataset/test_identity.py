@@ -72,7 +72,9 @@ def test_one_group_in_several_spellings_is_one() -> None:
     assert {group_name(patient) for patient in (12, 12.0, "12", " 12 ", "12.0", "012", "\uff11\uff12", "1.2e1")} == {
         "12"
     }
-    assert {group_name(patient) for patient in ("P 01", "p  01", "\uff50 01")} == {"p 01"}
+    spelled = ("P 01", "p  01", "\uff50 01", "P-01", "P\u201001", "p01", "P_1", "p.001")
+    assert {group_name(patient) for patient in spelled} == {"p1"}
+    assert len({group_name(patient) for patient in ("P1", "P10", "Q1", "1-1", "11", "1.2.840", "a-b")}) == 7
     assert {group_name(nothing) for nothing in (None, "", " ", "NaN", "N/A", float("nan"), "null")} == {""}
     assert group_name("0") == group_name(0) == "0"
     assert group_name("1.5") == "1.5"

@@ -166,3 +166,12 @@ def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 def test_an_address_of_no_known_kind_is_refused() -> None:
     with pytest.raises(TrainingFileError, match="nosuch://a.jsonl: cannot be read: .*nosuch"):
         list(lines("nosuch://a.jsonl"))
+
+
+def test_a_key_that_stands_twice_in_an_object_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": "yes", "a": "no"}\n{"a": "it says \\"a\\": no"}\n{"b": [{"c": 1, "c": 2}]}\n')
+    first, second, third = (found for _, found in lines(path))
+    assert isinstance(first, JsonProblem) and first.message.startswith("the key 'a' stands twice in one object")
+    assert second == {"a": 'it says "a": no'}
+    assert isinstance(third, JsonProblem) and third.code == "duplicate_key"

@@ -208,7 +208,7 @@ def test_region_and_group_in_the_names_of_images_are_proposed_and_may_be_correct
     task, shown = begun(path)
     source = task.source.model_dump()
     assert (source["region"], source["group"], task.regions) == ("{file}", "{file}", "discover")
-    assert "Regions: north 60, south 60." in shown and "p001" in shown
+    assert "Regions: north 60, south 60." in shown and "p1 " in shown
     answers = iter(["region", "none", "group", r"{file} by imgs/([a-z]+)_", "task", "other", ""])
     task, shown = begun(path, ask=lambda _: next(answers))
     source = task.source.model_dump()

@@ -15,16 +15,22 @@ no not non none nor neither never nothing nobody nowhere nope nay nil cannot wit
 nearly unlikely implausible wrong incorrect inaccurate false untrue mistaken opposite contrary except unless instead
 than less least minus lacks? lacking lacked absent absence missing denie[sd] deny denying excludes? excluded excluding
 exclusion eliminates? eliminated rul(?:e[sd]?|ing)_(?:\w+_){0,3}?out free_(?:of|from) negative_for rejects? rejected
-refute[sd]? disprove[sdn]? contradicts? fail(?:s|ed)? avoid(?:s|ed)? anything_but far_from distractor
+refute[sd]? disprove[sdn]? contradicts? fail(?:s|ed)? avoid(?:s|ed)? anything_but all_but far_from short_of other_than
+opposed_to clear_of devoid void_of negati[vf]\w* neg contra distractor
 (?:is|are|was|were|do|does|did|has|have|had|ca|could|would|should|wo|ai|must|need|might)n['’`]?t
-nicht nichts kein\w* ohne nie niemals weder ausgeschlossen fehlt fehlend\w* kaum statt außer falsch nein
-n['’]\w+ ne pas aucune? sans jamais rien faux fausse ni absente?
-sin nunca jamás ning[uú]n[oa]? nada tampoco falso falsa ausencia ausente descart\w+
-senza mai nessun[oa]? né não sem nenhuma? niet geen zonder nooit nie bez brak inte ingen inget ikke utan uden
+nicht nichts kein\w* ohne nie niemals mitnichten nirgends nirgendwo weder
+ausgeschlossen\w* ausschlu\w+ ausschlie\w+ auszuschlie\w+ frei_(?:von|vom) widerleg\w+ verneint\w* unwahrscheinlich\w*
+fehlt fehlend\w* kaum statt außer falsch nein
+alles_andere_als
+n['’]\w+ ne pas aucune? sans jamais rien faux fausse ni absente? exclu\w* [ée]cart[ée]\w* exempte?s?_de d[ée]pourvu\w*
+sin nunca jamás ning[uú]n[oa]? nada tampoco falso falsa ausencia ausente descart\w+ libre_de exent[oa] privo_di
+priva_di
+senza mai nessun[oa]? né não sem nenhuma? niet geen zonder nooit nie bez brak inte ingen inget inga ikke utan uden
 не нет без ни никогда değil yok ليس لا غير بدون नहीं
 """
 _CJK_NEGATIONS = "[不没沒無无未非否别別勿莫]|ない|なかった|ません|なし|じゃな|ではな|아니|아닙|않|없|못"
 _SIGNS_OF_NEGATION = r"[¬≠✗✘❌❎🚫⊄⊥]|!=|~~|<(?:s|del|strike)>|\\(?:neg|neq?|lnot|cancel|sout)\b"
+_MINUS_AS_VALUE = r"[:=]\s*[-\u2013\u2014\u2212](?=\s*(?:$|[,.;\n]))"
 
 _DOUBTS = r"""
 unsure uncertain\w* unclear undetermined undecided undecidable inconclusive indeterminate ambiguous equivocal unknown
@@ -37,24 +43,43 @@ unklar unsicher ungewiss weiß_nicht weiss_nicht incertaine? inciert[oa] incert[
 _CJK_DOUBTS = "不确定|不確定|不知道|不清楚|わからない|分からない|분명하지|모르"
 
 _HEDGES = r"""
-may might maybe perhaps possib\w+ potential\w* probabl\w+ presumabl\w+ likely apparent\w* appears? appeared seem\w*
-could suspect\w* suspicious suggest\w* questionable borderline doubt\w* if whether either or versus vs assum\w+
+may might maybe perhaps possib\w+ potential\w* probab\w+ presumabl\w+ likely apparent\w* appears? appeared seem\w*
+could suspect\w* suspici\w+ suggest\w* questionable borderline doubt\w* if whether either or versus vs assum\w+
 suppos\w+ provided look(?:s|ed)?_like consistent_with between to_some_extent somewhat partly partially half_and_half
-sometimes occasionally rather sort_of kind_of more_or_less mixed
+sometimes occasionally rather sort_of kind_of more_or_less mixed mostly largely mainly predominantly generally
+practically virtually partial incomplete\w* tentative\w* provisional\w* pending compatible_with differential
+exceptions?
+favou?r(?:s|ed|ing)? concern(?:s|ing)?_(?:for|about) hints?_(?:of|at) to_be_(?:checked|confirmed|verified|determined)
+previously formerly history_of resolved status_post repaired replaced until yet_to about_to on_the_way will_be
+will_become
+becom\w+ risks? danger odds likelihood chances? claim\w* alleged\w* unsupported unconfirmed unproven unverified
+disagree\w*
+so-called unlike similar\w* resembl\w+ compar(?:ed|able|ison) different_from like_(?:an?|the) as_good_as
+would_(?:look|show|have|need|appear|require|mean) (?:some|others|one|many)_(?:would|might|may)
+verdacht\w* verdächtig\w* v\.\s?a z\.\s?n am_ehesten eher hinweise?_auf überwiegend weitgehend
+größtenteils grösstenteils teilweise teils zum_teil anscheinend scheinbar offenbar womöglich mutmaßlich\w*
+gegebenenfalls ggf nahezu beinahe
+fast(?=\s\0) bedingt sofern zustand_nach früher
 vielleicht möglich\w* eventuell wahrscheinlich\w* vermutlich könnte dürfte wohl ob falls wenn entweder oder scheint
-fraglich evtl peut-être peut_être possibles? probables? pourrait semble soit ou si
+fraglich\w* evtl soupçon\w* plutôt presque quasi\w* partiel\w* en_partie vraisembl\w+ [ée]ventuel\w*
+peut-être peut_être possibles? probables? pourrait semble soit ou si
+sospech\w+ sospett\w+ suspeit\w+ casi quase parcial\w* parzial\w*
 quizás? tal_vez acaso posible\w* podría parece o u entre forse magari potrebbe sembra oppure
 talvez possível poderia provavelmente misschien mogelijk kanske kanskje måske chyba może lub
 возможно может наверное вероятно или если belki veya
 """
 _CJK_HEDGES = (
-    "可能|也许|也許|或许|或許|大概|好像|似乎|如果|还是|還是|或|吗|嗎|かも|たぶん|多分|おそらく|でしょうか|ようだ|らしい|または"
+    "疑|倾向|傾向|几乎|幾乎|基本|ほぼ|可能|也许|也許|或许|或許|大概|好像|似乎|如果|还是|還是|或|吗|嗎|かも|たぶん|多分|おそらく|でしょうか|ようだ|らしい|または"
     "|아마|수도|혹은|또는|까요"
 )
 # A question, or a count of 0.
 _SIGNS_OF_HEDGING = r"[?？]|(?<![\w.,])0(?![\w.,])"
 
+_DEGREES = r"[\d\0]\s?(?:%|percent|prozent)|(?<![\w.,])[01]?[.,]\d|(?<!\w)(?:half|halb|p\()(?=\s?\0)"
+"""How sure or how far, as a number."""
+
 _BOUNDS = r"""
+half twice double triple ish
 over under above below beyond up_to at_(?:least|most) (?:more|fewer|less)_than exceed\w* maximum minimum max min
 between from range[sd]? ranging through out_of scale
 two three four five six seven eight nine ten eleven twelve thirteen fifteen twenty thirty forty fifty several few
@@ -87,12 +112,14 @@ def _any(words: str, *more: str) -> re.Pattern[str]:
     return re.compile("|".join([rf"(?<!\w)(?:{'|'.join(groups)})(?!\w)", *more]))
 
 
-NEGATION = _any(_NEGATIONS, _CJK_NEGATIONS, _SIGNS_OF_NEGATION)
+NEGATION = _any(_NEGATIONS, _CJK_NEGATIONS, _SIGNS_OF_NEGATION, _MINUS_AS_VALUE)
 """The sentence says something else than its words."""
 DOUBT = _any(_DOUBTS, _CJK_DOUBTS)
 """Whoever wrote it does not know, whatever else is written."""
 HEDGE = _any(_HEDGES, _CJK_HEDGES, _SIGNS_OF_HEDGING)
 """The sentence leaves it open."""
+DEGREE = re.compile(_DEGREES)
+"""How much of a word there is to it: `50 % defective`, `defective: 0.3`."""
 BOUND = _any(_BOUNDS, _SIGNS_OF_BOUNDS)
 """A number that is a limit, an end of a range, a day or one of several."""
 RETRACTION = re.compile(rf"\W*(?:(?:and|but|aber|mais|pero) )?(?:{'|'.join(_entries(_RETRACTIONS))})")

@@ -80,7 +80,7 @@ _ENDS = re.compile(
     rf"{_MARKUP}|\s*(?:$|[.,;:!?)\]}}…\"”’»*_`。、，；：！？）」』】$\n—–])|'(?!\w)|\s+[-–—]\s|\s+\\"
     rf"|\s*(?:{BECAUSE.pattern})"
 )
-_OR_ANOTHER = re.compile(r"\s*(?:/|\||&|(?:or|and|oder|und|ou|et|o|y|vs\.?|to|nor)\b|[-–])")
+_OR_ANOTHER = re.compile(r"\s*(?:/|\||&|=|<|>|->|→|(?:or|and|oder|und|ou|et|o|y|vs\.?|to|nor)\b|[-–])")
 _JOINED_BEFORE = re.compile(r"[^\W\d_][-\u2010\u2011]")
 _JOINED_AFTER = re.compile(r"[-\u2010\u2011][^\W_]")
 _BEGINS = re.compile(rf"(?:^|[^\w+#]|[{_CJK}])$")

@@ -10,7 +10,11 @@ from typing import Literal
 
 from finetune_assets.dataset.answer_reading.lexicon import BOUND, DOUBT, HEDGE, NEGATION
 
-MINUS_SIGNS = str.maketrans(dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-"))
+PLAIN_SIGNS = str.maketrans(
+    dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-")
+    | dict(zip("\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19\uff0e", "0123456789.", strict=True))
+)
+"""Signs of numbers that have several forms, to the plain one of as many characters."""
 SCALES = {
     "dozen": 12.0,
     "hundred": 1e2,
@@ -27,6 +31,8 @@ EXPONENT = r"[eE][-+]?\d{1,4}(?!\d)"
 _SPACES = {" ": r"[ \u00a0\u2009\u202f]", "'": r"['\u2019]", "": ""}
 # A currency or a word before the number; a unit (kg, %, m/s, °C, EUR) after it.
 _BEFORE = r"(?:[^\W\d_]{1,20}\.?\s?)?[$€£¥₹]?\s?"
+# 10³ is a power, and `5-` is -5 in some books and 5 or less in others.
+_NO_POWER = r"(?!\s?(?:[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b^]|-(?:\s|$)))"
 _AFTER = r"[\s$€£¥₹%‰°µ/·^\w²³.⁻¹-]{0,40}"
 
 
@@ -86,7 +92,7 @@ def scaled_number(text: str, number_format: NumberFormat) -> ScaledNumber | None
     """Return what `parse_number` reads, with the word that multiplies it."""
     if _plain(number_format.decimal).fullmatch(text):
         return ScaledNumber(float(text.replace(number_format.decimal, ".")))
-    match = _cell(number_format).fullmatch(text.strip().translate(MINUS_SIGNS))
+    match = _cell(number_format).fullmatch(text.strip().translate(PLAIN_SIGNS))
     if match is None or re.search(r"\d", _without_powers(match["unit"])) or _is_open(match["before"], match["unit"]):
         return None
     digits = re.sub(_thousands(number_format), "", match["digits"]) if number_format.thousands else match["digits"]
@@ -112,6 +118,11 @@ def _thousands(number_format: NumberFormat) -> str:
     return _SPACES.get(number_format.thousands) or re.escape(number_format.thousands)
 
 
+def grouped_digits(sign: str) -> str:
+    """Build the pattern of digits that a sign groups: by three, or as in India by two above the last three."""
+    return rf"[1-9]\d{{0,2}}(?:{sign}\d{{3}})+|[1-9]\d?(?:{sign}\d{{2}})+{sign}\d{{3}}"
+
+
 @lru_cache(maxsize=2)
 def _plain(decimal: str) -> re.Pattern[str]:
     """Build the pattern of what most cells are: digits alone, or with the decimal sign among them."""
@@ -121,7 +132,9 @@ def _plain(decimal: str) -> re.Pattern[str]:
 @lru_cache(maxsize=32)
 def _cell(number_format: NumberFormat) -> re.Pattern[str]:
     point = re.escape(number_format.decimal)
-    grouped = rf"[1-9]\d{{0,2}}(?:{_thousands(number_format)}\d{{3}})+|" if number_format.thousands else ""
+    grouped = f"{grouped_digits(_thousands(number_format))}|" if number_format.thousands else ""
     digits = rf"(?P<digits>(?:{grouped}\d+)(?:{point}\d+)?|{point}\d+)"
     signs = rf"(?P<sign>[-+]?)(?P<before>{_BEFORE})(?P<sign_after>[-+]?)"
-    return re.compile(rf"{signs}{digits}(?P<exponent>{EXPONENT})?(?![\d.,']\d)(?:\s?{SCALE})?(?P<unit>{_AFTER})")
+    return re.compile(
+        rf"{signs}{digits}(?P<exponent>{EXPONENT})?(?![\d.,']\d){_NO_POWER}(?:\s?{SCALE})?(?P<unit>{_AFTER})"
+    )

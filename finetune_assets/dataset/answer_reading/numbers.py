@@ -17,7 +17,7 @@ from functools import lru_cache
 from finetune_assets.dataset.answer_reading.answer_text import Span
 from finetune_assets.dataset.answer_reading.cues import SOMEBODY_ELSE_S, STRONG, announced
 from finetune_assets.dataset.answer_reading.lexicon import BOUND
-from finetune_assets.dataset.answer_reading.number_format import EXPONENT, MINUS_SIGNS, SCALE, SCALES, ScaledNumber
+from finetune_assets.dataset.answer_reading.number_format import EXPONENT, PLAIN_SIGNS, SCALE, SCALES, ScaledNumber
 from finetune_assets.dataset.answer_reading.sentences import Sentence, blank, doubted, hedged, negated
 
 _SPACES = "['\u2019\u00a0\u2009\u202f]"
@@ -48,7 +48,9 @@ _SIGN = re.compile(
 )
 _NAME = re.compile(r"[^\W\d_\u3040-\u9fff\uac00-\ud7af][-_\u2010\u2011]?$|_$")
 _UNCLEAR_BEFORE = re.compile(r"(?:--|[-+/^]\s*|\d[.,:/])$")
-_UNCLEAR_AFTER = re.compile(r"\s?(?:\^|\*\*|[⁰¹²³⁴-⁹]|\+(?!\w)|[-/:]\d|st\b|nd\b|rd\b|th\b)|[^\W\d_]+\d")
+_UNCLEAR_AFTER = re.compile(
+    r"\s?(?:\^|\*\*|[⁰¹²³⁴-⁹]|\+(?!\w)|[-/:]\d|-\s*(?:$|[),;\]])|st\b|nd\b|rd\b|th\b)|[^\W\d_]+\d"
+)
 _TO_THE_END = re.compile(r"[\s%°$€£¥*_`)\]}.!]*(?:[^\W\d_]{1,12}[\s*_`)\]}.!]*)?$")
 _BEFORE_CUED = re.compile(rf"(?:{_CURRENCY}|about|around|approximately|roughly|[~≈\s*_$\\({{-])*$", re.IGNORECASE)
 
@@ -66,7 +68,7 @@ class Number:
 
 def read_in_text(text: str, template: str) -> Number | None:
     """Return the place of the number that a text answers with, or None where that is not certain."""
-    text = text.translate(MINUS_SIGNS)
+    text = text.translate(PLAIN_SIGNS)
     found = list(numbers_in(text))
     if not found:
         return None
@@ -86,7 +88,7 @@ def read_in_text(text: str, template: str) -> Number | None:
 
 def only_number(text: str) -> float | None:
     """Return the one number of a text as it is written, whatever is said of it; None where it has none or several."""
-    found = list(numbers_in(text.translate(MINUS_SIGNS)))
+    found = list(numbers_in(text.translate(PLAIN_SIGNS)))
     return found[0].number.written if len(found) == 1 and found[0].clear else None
 
 

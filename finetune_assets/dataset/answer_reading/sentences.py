@@ -9,6 +9,7 @@ from finetune_assets.dataset.answer_reading.lexicon import (
     BECAUSE,
     CONCLUSION,
     CONTRAST,
+    DEGREE,
     DOUBT,
     HEDGE,
     NEGATION,
@@ -68,6 +69,11 @@ def negated(blanked: str, part: Span) -> bool:
 def hedged(blanked: str, part: Span) -> bool:
     """Return whether a part of a text leaves open what it says."""
     return HEDGE.search(blanked, *part) is not None
+
+
+def graded(blanked: str, part: Span) -> bool:
+    """Return whether a part of a text says by a number how far its words hold."""
+    return DEGREE.search(blanked, *part) is not None
 
 
 def doubted(blanked: str) -> bool:

@@ -19,7 +19,7 @@ from finetune_assets.dataset.answer_reading.mentions import (
     leads,
     mentions,
 )
-from finetune_assets.dataset.answer_reading.sentences import Sentence, blank, doubted, hedged, negated
+from finetune_assets.dataset.answer_reading.sentences import Sentence, blank, doubted, graded, hedged, negated
 
 _CLOSING = re.compile(CLOSING)
 
@@ -135,7 +135,7 @@ def _plain(text: str, blanked: str, found: list[Mention]) -> Mention | None:
         return None
     everything = Span(0, len(blanked))
     sentence = Sentence.around(blanked, Span(first.start, first.end))
-    if hedged(blanked, everything) or sentence.retracted:
+    if hedged(blanked, everything) or graded(blanked, sentence.statement) or sentence.retracted:
         return None
     if first.ended and leads(text, first.start):
         says_no = normal(first.option) in DISSENT

@@ -12,21 +12,27 @@ from PIL.TiffTags import DOUBLE
 
 from finetune_assets.dataset.pixels.window import Window
 
-_SMALLEST, _LARGEST = 340, 341
+_SMALLEST, _LARGEST, _PHOTOMETRIC = 340, 341, 262
+_WHITE_IS_ZERO = 0
 
 
-def greys(values: np.ndarray, window: Window | None = None) -> bytes:
+def greys(values: np.ndarray, window: Window | None = None, *, white_is_low: bool = False) -> bytes:
     """Write greys as a TIFF of 32 bits.
 
     Args:
         values: Integers or floating-point numbers, `[h, w]`.
         window: The range that the file declares, if any.
+        white_is_low: Whether the smallest value is white.
     """
     whole = values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
     tags = ImageFileDirectory_v2()
     for tag, end in zip((_SMALLEST, _LARGEST), window or (), strict=False):
         tags.tagtype[tag] = DOUBLE
         tags[tag] = end
+    if white_is_low:
+        tags[_PHOTOMETRIC] = _WHITE_IS_ZERO
+        # Pillow reads such files with floating-point numbers alone; those of 24 bits are the same integers.
+        whole = False
     # Not compressed: libtiff, which would do it, writes these two tags as 0.
     return _saved(Image.fromarray(values.astype(np.int32 if whole else np.float32)), "TIFF", tiffinfo=tags)
 

@@ -107,6 +107,8 @@ def _scale(flat: np.ndarray, bits: int, window: Window | None, declared: Window 
         greys = np.unique(_mapped(inside, scale))
         if window and len(greys) < 2:
             raise ImageError("image_blank", f"{_words(scale)} tells none of its values from {low:g} to {high:g} apart")
+        if not len(greys):  # what the file declares holds none of its values
+            continue
         wanted = KEPT_IN_A_WINDOW if window else KEPT_GREYS
         spans = window is not None or int(greys[-1]) - int(greys[0]) >= KEPT_GREYS
         if spans and len(greys) >= min(wanted, max(len(inside) // 2, min(len(inside), _FEW))):

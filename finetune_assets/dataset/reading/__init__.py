@@ -62,7 +62,8 @@ def table_files(path: UPath, endings: Collection[str] = ENDINGS) -> list[UPath]:
     # A workbook that is open lies beside itself as `~$labels.xlsx`.
     found = sorted((file for file in files if not file.name.startswith((".", "_", "~$"))), key=str)
     if not found:
-        raise SourceError(f"{path}: the folder holds no file that ends in {', '.join(endings)}")
+        told = f"{path}: the folder holds no file that ends in {', '.join(endings)}"
+        raise SourceError(f"{told}; images in folders of classes are read by `kind: image_folder`")
     return found
 
 

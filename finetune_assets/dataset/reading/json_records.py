@@ -12,7 +12,7 @@ import orjson
 from upath import UPath
 
 from finetune_assets.dataset.impostors import require_data
-from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, JsonProblem, explain, kind, lines, not_an_object
+from finetune_assets.dataset.json_lines import BYTE_ORDER_MARK, JsonProblem, explain, kind, lines, loaded, not_an_object
 from finetune_assets.dataset.reading.cells import Cells, cell
 from finetune_assets.dataset.reading.encoding import encoding_of
 from finetune_assets.dataset.reading.header import plain, require, root
@@ -22,6 +22,7 @@ from finetune_assets.task.dialect import Dialect
 _FIRST_RECORDS = 1000
 """Records that are looked through for a column before it counts as missing."""
 
+_NAME_IT = "name the list with `source.dialect: {records: KEY}`"
 Record = tuple[int, Cells | str]
 
 
@@ -68,7 +69,7 @@ def json_value(path: UPath, dialect: Dialect | None = None) -> Any:
         encoding = (dialect.encoding if dialect else None) or _json_encoding(data)
         if encoding != "utf-8":
             data = data.decode(encoding).lstrip("\ufeff").encode()
-        return orjson.loads(data.removeprefix(BYTE_ORDER_MARK))
+        return loaded(data.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         by_line = error.msg.startswith("unexpected content after document") and error.lineno > 1
         advice = "if each line is an object, call the file .jsonl, else mend the JSON" if by_line else "mend the JSON"
@@ -77,6 +78,8 @@ def json_value(path: UPath, dialect: Dialect | None = None) -> Any:
         raise SourceError(f"{path}: is not {encoding}: {error}; save the file as UTF-8") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SourceError(f"{path}: {error}") from error
 
 
 def _json_encoding(data: bytes) -> str:
@@ -103,8 +106,9 @@ def records_of(path: UPath, found: object, key: str | None) -> list[Any]:
         return next(iter(lists.values()))
     if lists:
         names = " and ".join(map(repr, lists))
-        raise SourceError(f"{path}: has several lists of records, {names}; write `source.dialect: {{records: KEY}}`")
-    remedy = "; name the list with `source.dialect: {records: KEY}`" if type(found) is dict else ""
+        remedy = "this is a COCO file: write `kind: coco`" if {"images", "categories"} <= lists.keys() else _NAME_IT
+        raise SourceError(f"{path}: has several lists of records, {names}; {remedy}")
+    remedy = f"; {_NAME_IT}, or write it as a list of objects" if type(found) is dict else ""
     raise SourceError(f"{path}: must be a list of entries, found {kind(found)}{_keys(found)}{remedy}")
 
 
@@ -195,8 +199,8 @@ def _transcoded(path: UPath, encoding: str) -> Iterator[tuple[int, Cells | JsonP
         for number, line in enumerate(file, 1):
             data = line.lstrip("\ufeff").encode("utf-8", "surrogateescape")
             try:
-                value = orjson.loads(data)
-            except orjson.JSONDecodeError:
+                value = loaded(data)
+            except ValueError:
                 yield number, explain(data)
             else:
                 yield number, value if type(value) is dict else not_an_object(value)

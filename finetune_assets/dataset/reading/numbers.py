@@ -15,7 +15,13 @@ from typing import Literal, NamedTuple
 
 from upath import UPath
 
-from finetune_assets.dataset.answer_reading.number_format import EXPONENT, NumberFormat, parse_number
+from finetune_assets.dataset.answer_reading.number_format import (
+    EXPONENT,
+    PLAIN_SIGNS,
+    NumberFormat,
+    grouped_digits,
+    parse_number,
+)
 from finetune_assets.errors import SourceError
 from finetune_assets.task.dialect import Dialect
 
@@ -25,6 +31,22 @@ _EXPONENT = re.compile(rf"(?<=\d){EXPONENT}")
 _GROUPED = re.compile(rf"[1-9]\d{{0,2}}(?:(['\u2019{_SPACES}])\d{{3}})(?:\1\d{{3}})*(?=[.,]|$)")
 _PLAIN = re.compile(r"-?\d+(?:([.,])\d{1,2})?", re.ASCII)
 """A cell that shows at most which sign is the decimal one."""
+_UNIT = re.compile(
+    r"(?<=\d)\s?(?:mg|g|kg|t|oz|lbs?|mm|cm|m|km|in|inch|ft|ml|cl|l|ms|sec|s|min|h|hrs?|°c|°f)$|[$€£¥₹]|(?:usd|eur|chf|gbp|jpy|inr|cny)\b",
+    re.IGNORECASE,
+)
+"""Units of which a table may hold several in one column; what people count (`3 cats`) is none."""
+_SAME_UNIT = {
+    "eur": "€",
+    "usd": "$",
+    "gbp": "£",
+    "inr": "₹",
+    "lbs": "lb",
+    "inch": "in",
+    "sec": "s",
+    "hrs": "h",
+    "hr": "h",
+}
 _Sign = Literal[".", ","]
 _OTHER: dict[str, _Sign] = {",": ".", ".": ","}
 
@@ -48,15 +70,20 @@ class _Evidence:
         self.either: dict[str, Where] = {}
         """Cells of one sign before three digits, by the sign."""
         self.percent: dict[bool, Where] = {}
+        self.units: dict[str, Where] = {}
+        """Units that measure what others of them do."""
 
     def add(self, place: str, text: str) -> None:
         """Take in a cell."""
         plain = _PLAIN.fullmatch(text)
         if plain and False in self.percent and (plain[1] is None or plain[1] in self.decimal):
             return  # one like it was there before
-        tokens = _TOKEN.findall(_EXPONENT.sub("", text))
+        tokens = _TOKEN.findall(_EXPONENT.sub("", text.translate(PLAIN_SIGNS)))
         if tokens:
             self.percent.setdefault("%" in text, Where(place, text))
+        if unit := _UNIT.search(text.strip()):
+            name = unit[0].strip().casefold()
+            self.units.setdefault(_SAME_UNIT.get(name, name), Where(place, text))
         if len(tokens) == 1 and not tokens[0].isdigit():
             self._weigh(tokens[0], Where(place, text))
 
@@ -76,11 +103,15 @@ class _Evidence:
                 self.either.setdefault(sign, where)
             else:
                 self.decimal.setdefault(sign, where)
-        elif re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(_OTHER[sign])}\d{{3}})+", head):
+        elif _is_grouped(head, _OTHER[sign]):
             self.decimal.setdefault(sign, where)
             self.thousands.setdefault(_OTHER[sign], where)
-        elif re.fullmatch(rf"[1-9]\d{{0,2}}(?:{re.escape(sign)}\d{{3}})+", token):
+        elif _is_grouped(token, sign):
             self.thousands.setdefault(sign, where)
+
+
+def _is_grouped(digits: str, sign: str) -> bool:
+    return re.fullmatch(grouped_digits(re.escape(sign)), digits) is not None
 
 
 class NumberColumn:
@@ -102,17 +133,12 @@ class NumberColumn:
         """Read a score, a number or a text: `85 %` is 0.85 where all cells of the column are in percent.
 
         Raises:
-            SourceError: as `format`, or only some cells are in percent.
+            SourceError: as `format`.
         """
         if not isinstance(found, str):
             number = float(found) if isinstance(found, int | float | Decimal) else math.nan
             return number if math.isfinite(number) else None
         value = parse_number(found, self.format)
-        percent = self._evidence.percent
-        if len(percent) > 1:
-            raise self._error(
-                f"{percent[True]} is in percent and {percent[False]} is not; write all cells the same way"
-            )
         if value is None:
             return None
         return float(f"{value / 100:.15g}") if "%" in found else value
@@ -122,8 +148,9 @@ class NumberColumn:
         """The column's format, as stated or proved.
 
         Raises:
-            SourceError: the column's cells contradict each other, or do not tell what one of them means.
+            SourceError: the column's cells contradict each other, are of several units, or do not tell what one means.
         """
+        self._require_one_unit()
         if (decimal := self._dialect.decimal) is not None:
             thousands = self._dialect.thousands
             return NumberFormat(decimal, _OTHER[decimal] if thousands is None else thousands)
@@ -162,6 +189,16 @@ class NumberColumn:
                 "for the second"
             )
         return "," if "," in proofs else "."
+
+    def _require_one_unit(self) -> None:
+        percent, units = self._evidence.percent, self._evidence.units
+        if len(percent) > 1:
+            raise self._error(
+                f"{percent[True]} is in percent and {percent[False]} is not; write all cells the same way"
+            )
+        if len(units) > 1:
+            one, other = list(units.values())[:2]
+            raise self._error(f"{one} and {other} are of different units; write all cells in the same one")
 
     def _error(self, what: str) -> SourceError:
         return SourceError(f"{self._path}: column {self._column}: {what}")

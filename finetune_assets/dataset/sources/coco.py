@@ -6,6 +6,7 @@ whether there is one (binary), how many (number), or the one category that the i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -71,13 +72,15 @@ def _parts(path: UPath, found: Any) -> tuple[dict[str, str], list[Any], dict[str
             raise SourceError(f"{path}: must be {wanted}; {name} is {kind(part)}")
         parts[name] = part
     names = {str(entry.get("id")): str(entry.get("name")) for entry in parts["categories"] if type(entry) is dict}
-    known = {str(image.get("id")) for image in parts["images"] if type(image) is dict}
+    ids = Counter(str(image.get("id")) for image in parts["images"] if type(image) is dict)
+    if (twice := ids.most_common(1)) and twice[0][1] > 1:
+        raise SourceError(f"{path}: {twice[0][1]} images have the id {twice[0][0]}; give each its own")
     objects: dict[str, Objects] = {}
     for number, annotation in enumerate(parts["annotations"], 1):
         named = annotation if type(annotation) is dict else {}
         at, category = str(named.get("image_id")), str(named.get("category_id"))
-        if at not in known or category not in names:
+        if at not in ids or category not in names:
             told = f"annotation {number} names image {at} and category {category}"
             raise SourceError(f"{path}: {told}; the file does not have both")
-        objects.setdefault(at, Objects()).add(names[category], uncountable=bool(named.get("iscrowd")))
+        objects.setdefault(at, Objects()).add(names[category], crowd=bool(named.get("iscrowd")))
     return names, parts["images"], objects

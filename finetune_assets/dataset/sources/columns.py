@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from finetune_assets.dataset.belonging.named import Named, published
@@ -57,8 +58,18 @@ def _votes(source: Columns, tables: Iterable[Table], region: str, answer: Answer
         reader = _RowReader(source, table, answer, belongs)
         for origin, row in table.records(region):
             if (example := reader.read(origin, row)) is not None:
-                by = "" if isinstance(row, str) or source.annotator is None else filled(source.annotator, row, ())
-                yield Vote(example, by)
+                yield _vote(source, origin, row, example)
+
+
+def _vote(source: Columns, origin: Origin, row: Cells | str, example: Example) -> Vote:
+    """Say whose an answer is; it is set aside where nobody knows, as it might be counted twice."""
+    if source.annotator is None or isinstance(row, str) or example.problem is not None:
+        return Vote(example, "")
+    by = group_name(filled(source.annotator, row, ()))
+    if by:
+        return Vote(example, by)
+    detail = f"{origin.words} has no {words_of(source.annotator)}, so nobody knows whose answer it is"
+    return Vote(replace(example, problem=Reason.MISSING_FIELD, detail=detail), by)
 
 
 def row_regions(source: Columns, tables: Iterable[Table]) -> Iterator[str]:
@@ -114,6 +125,8 @@ class _RowReader:
         source = self._source
         question = filled(source.question, row, source.dialect.empties)
         shown = [_image(written, row, source.dialect.empties) for written in self._images]
+        if (several := self._several(row)) is not None:
+            return origin.problem(Reason.MALFORMED_LINE, f"{origin.words} has {several}")
         names = [None if image is None else written_name(image) for image in shown]
         fields: dict[str, Any] = {
             "id": "" if "" in names else f"{origin.region}/{key(question, *(names or [None]))}",
@@ -131,6 +144,14 @@ class _RowReader:
         except ImageError as error:
             return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
         return self._answers.example(origin, found, **fields)
+
+    def _several(self, row: Cells) -> str | None:
+        """Say which image is a list of several; None where none is."""
+        for column in (column for written in self._images for column in columns_in(written)):
+            if isinstance(found := cell(row, column), list) and len(found) > 1:
+                which = f'{{image: "{{{column}.0}}"}}, {{image: "{{{column}.1}}"}}'
+                return f"{len(found)} images in {column}: name those that are shown by `images: [{which}]`"
+        return None
 
     def _doubt(self, texts: dict[str, str]) -> str | None:
         """Say why the row's label is doubtful; None where a column that says it is empty."""
@@ -238,6 +259,8 @@ def _image(written: str, row: Cells, empty: Container[str]) -> str | bytes | Non
     if not (named := columns_in(written)):
         return written
     found = cell(row, named[0])
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
     data = found.get("bytes") if isinstance(found, dict) else found
     if isinstance(data, bytes):
         return data

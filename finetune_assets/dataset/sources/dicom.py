@@ -3,7 +3,7 @@
 A row is an image: the tags of its file by their keywords (`PatientID`, `StudyInstanceUID`, `BodyPartExamined`, …),
 `file`, `frame` (from 1) and the columns of the table's row that has the same value under `join`. Pixels become a TIFF
 of the values that they stand for (Hounsfield units of a CT), which keeps all of them; the file's own window goes along
-as its tags, and where low values are white they are turned round. A file that says that a name is burnt into its
+as its tags, as does that low values are white. A file that says that a name is burnt into its
 picture is set aside.
 """
 
@@ -161,18 +161,28 @@ def _picture(found: Dataset, at: int, n: int) -> bytes | str:
     try:
         values = pixel_array(found, index=at if n > 1 else None)
         if values.ndim == 2:
-            values = apply_modality_lut(values, found)
+            values = _without_padding(apply_modality_lut(values, found), values, found)
     except (RuntimeError, AttributeError, ValueError, KeyError, NotImplementedError, MemoryError) as error:
         return f"its pixels cannot be read: {error}"
     return stored.colours(values) if values.ndim == 3 else _greys(values, found)
 
 
 def _greys(values: np.ndarray, found: Dataset) -> bytes:
-    window = _window(found)
-    if found.get("PhotometricInterpretation") == "MONOCHROME1":
-        # Low values are white: turned round, so that nothing else has to know of it.
-        return stored.greys(-values.astype(np.float64), window and (-window[1], -window[0]))
-    return stored.greys(values, window)
+    return stored.greys(values, _window(found), white_is_low=found.get("PhotometricInterpretation") == "MONOCHROME1")
+
+
+def _without_padding(values: np.ndarray, raw: np.ndarray, found: Dataset) -> np.ndarray:
+    """Fill what lies outside of what was measured with black, so that its value takes no part in the range."""
+    ends = [_first(found.get(tag)) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    low, high = ends[0], ends[0] if ends[1] is None else ends[1]
+    if low is None or high is None:
+        return values
+    padded = (raw >= min(low, high)) & (raw <= max(low, high))
+    if not padded.any() or padded.all():
+        return values
+    measured = values[~padded]
+    black = measured.max() if found.get("PhotometricInterpretation") == "MONOCHROME1" else measured.min()
+    return np.where(padded, black, values)
 
 
 def _window(found: Dataset) -> tuple[float, float] | None:

@@ -7,8 +7,10 @@ splits are. A folder with a `metadata.csv` is a table, which `kind: table` reads
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from upath import UPath
 
@@ -21,7 +23,13 @@ from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer
 from finetune_assets.task.annotations import ImageFolderSource
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".dcm")
+# fmt: off
+IMAGE_ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".dcm",
+    ".jpe", ".jfif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".psd", ".svg", ".tga", ".pgm", ".ppm",
+)
+# fmt: on
+"""The later ones are hardly ever read, but nobody should have to find out that they were passed over."""
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "calibration"})
 """Folders that are published splits and no classes."""
 
@@ -48,9 +56,22 @@ def image_files(folder: UPath) -> list[UPath]:
     """
     if not folder.is_dir():
         raise SourceError(f"{folder}: must be the folder that holds the images")
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS)
+    found = (file for file in _everything_below(folder) if file.suffix.lower() in IMAGE_ENDINGS)
     shown = (file for file in found if not any(part.startswith(".") for part in below(folder, file)))
-    return sorted((file for file in shown if file.is_file()), key=str)
+    # A link that leads nowhere is an image that is missing.
+    return sorted((file for file in shown if file.is_file() or file.is_symlink()), key=str)
+
+
+def _everything_below(folder: UPath) -> Iterator[UPath]:
+    """Yield what lies below a folder, through links to folders too: an image that they lead out to is then told."""
+    if not isinstance(folder, Path):
+        yield from folder.rglob("*")
+        return
+    for here, folders, files in os.walk(folder, followlinks=True):
+        above = os.path.realpath(here) + os.sep
+        links_up = {name for name in folders if above.startswith(os.path.realpath(f"{here}/{name}") + os.sep)}
+        folders[:] = [name for name in folders if name not in links_up]
+        yield from (UPath(here) / name for name in files)
 
 
 def split_of(folders: list[str]) -> str:

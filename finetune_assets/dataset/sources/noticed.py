@@ -1,6 +1,7 @@
 """What the first rows of a source's tables show and the task's YAML does not say.
 
-A column of patients that no group names, spellings that meet in one region, and how the files were found to be written.
+A column of patients or of published splits that nobody names, spellings that meet in one region, images that are called
+the same, entries of lists that are passed over, and how the files were found to be written.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
@@ -16,17 +17,20 @@ from itertools import islice, product
 from upath import UPath
 
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
+from finetune_assets.dataset.belonging.named import split_called
 from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.reading import record_name, rows, table_files
 from finetune_assets.dataset.reading.cells import Cells, cell
 from finetune_assets.dataset.reading.delimited import layout_of
 from finetune_assets.dataset.reading.numbers import NumberColumn
 from finetune_assets.dataset.sources.filling import filled, only_column, region_of
-from finetune_assets.dataset.sources.places import locate_all
+from finetune_assets.dataset.sources.image_folder import below, image_files, split_of
+from finetune_assets.dataset.sources.places import locate, locate_all
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer
 from finetune_assets.task.all_sources import Source
+from finetune_assets.task.annotations import ImageFolderSource, YoloSource
 from finetune_assets.task.sources import ScoredImagesSource, TableSource, columns_in
 
 N_ROWS = 20_000
@@ -47,6 +51,13 @@ _PEOPLE = frozenset(
     f"{who}{end}" for who, end in product(("annotator", "rater", "reader", "labeler", "labeller", "grader"), _NUMBERED)
 )
 """What columns are called that tell who answered."""
+_WEIGHTS = frozenset(("weight", "voteweight", "annotatorweight", "raterweight", "confidence", "trust", "reliability"))
+"""What columns are called that tell how much a vote weighs."""
+_FIRST_ROWS = 100
+_MOST_SPLITS = 6
+"""A column of more values holds something else."""
+_MANY = 0.5
+"""Share of names that many folders have; single ones are chance."""
 _IN_PARQUET = ["group", "annotator", "rater", "reader"] + [
     spelled for who in _WHO for spelled in (who, who.title(), f"{who}_id", f"{who}Id", f"{who.title()}ID", f"{who}id")
 ]
@@ -69,9 +80,12 @@ def notice(source: Source, region: str, answer: Answer) -> Noticed:
     Raises:
         SourceError: the source cannot be read.
     """
+    if isinstance(source, ImageFolderSource | YoloSource):
+        return Noticed((told,) if (told := _folders(source)) else ())
     if not isinstance(source, TableSource | ScoredImagesSource):
         return Noticed()
-    found = [_spelled(source, region), _unused(source, region), _votes(source)]
+    found = [_spelled(source, region), _unused(source, region), _votes(source), _weighted(source), _published(source)]
+    found += [_passed_over(source), _same_names(source)]
     if isinstance(source, ScoredImagesSource) and isinstance(answer, BinaryAnswer) and source.values is None:
         found.append(_scale(source))
     written = "; ".join(filter(None, [_written(source), _numbers(source, answer)]))
@@ -168,6 +182,82 @@ def _votes(source: TableSource | ScoredImagesSource) -> str:
     return ""
 
 
+def _weighted(source: TableSource | ScoredImagesSource) -> str:
+    """Say which column seems to weigh votes, which all count alike; "" for none."""
+    if not isinstance(source, TableSource) or source.annotator is None:
+        return ""
+    names = {column for row in islice(_rows(source), _FIRST_ROWS) for column in row}
+    weights = sorted(name for name in names if re.sub(r"[\W_]+", "", name).lower() in _WEIGHTS)
+    return f"the votes count alike, whatever {weights[0]} says of them" if weights else ""
+
+
+def _published(source: TableSource | ScoredImagesSource) -> str:
+    """Say which column seems to hold published splits that the task does not use; "" for none."""
+    if source.split is not None:
+        return ""
+    values: dict[str, set[str]] = {}
+    for row in _rows(source):
+        for column, found in row.items():
+            if isinstance(found, str) and len(seen := values.setdefault(column, set())) < _MOST_SPLITS:
+                seen.add(found.strip().lower())
+    for column, seen in sorted(values.items()):
+        if 1 < len(seen) < _MOST_SPLITS and all(split_called(value) for value in seen):
+            return _not_as_published(column, seen, column)
+    return ""
+
+
+def _folders(source: ImageFolderSource | YoloSource) -> str:
+    """Say which folders seem to be published splits that the task does not use; "" for none."""
+    if source.split is not None:
+        return ""
+    folder = locate(source.path, source.folder)
+    found = {split_of(below(folder, file)[:-1]) for file in islice(image_files(folder), N_ROWS)} - {""}
+    return _not_as_published("the folders", found, "split") if len(found) > 1 else ""
+
+
+def _not_as_published(where: str, found: Iterable[str], column: str) -> str:
+    return (
+        f"{where} {', '.join(sorted(found))} seem to be published splits, which are mixed and cut anew unless they are "
+        f'used: write `split: "{{{column}}}"` under source'
+    )
+
+
+def _passed_over(source: TableSource | ScoredImagesSource) -> str:
+    """Say that of several entries of a list only the one is read that the answer names; "" where there is one."""
+    written = source.score if isinstance(source, ScoredImagesSource) else source.answer
+    for column in columns_in(written):
+        parts = column.split(".")
+        for at in (at for at, part in enumerate(parts) if at and part.isdigit()):
+            outer = ".".join(parts[:at])
+            n = sum(isinstance(found := cell(row, outer), list) and len(found) > 1 for row in _rows(source))
+            if n:
+                known = (
+                    "; a Label Studio export is read whole by `kind: label_studio`" if outer == "annotations" else ""
+                )
+                return f"in {n} rows {outer} has several entries, of which only the one at {parts[at]} is read{known}"
+    return ""
+
+
+def _same_names(source: TableSource | ScoredImagesSource) -> str:
+    """Say that files in several folders are called the same, which no group ties together; "" where none are."""
+    if source.group is not None or source.image is None or not columns_in(source.image):
+        return ""
+    folders: dict[str, set[str]] = {}
+    for row in _rows(source):
+        folder, _, name = filled(source.image, row, ()).replace("\\", "/").rpartition("/")
+        if folder and "://" not in folder:
+            folders.setdefault(name, set()).add(folder)
+    shared = [name for name, several in folders.items() if len(several) > 1]
+    if len(shared) < max(2, _MANY * len(folders)):
+        return ""
+    one, other = sorted(folders[shared[0]])[:2]
+    return (
+        f"{len(shared)} of {len(folders)} images are called as others in another folder ({one}/{shared[0]}, "
+        f"{other}/{shared[0]}); if they show the same thing they may stand in several splits: write "
+        f"`group: \"{source.image}\"` and `group_pattern: '([^/]+)$'` under source"
+    )
+
+
 def _scale(source: ScoredImagesSource) -> str:
     """Say that scores seem to be of another scale than 0 to 1, where some are above 1 and some at most; "" if not."""
     above = below = 0
@@ -206,5 +296,6 @@ def _written(source: TableSource | ScoredImagesSource) -> str:
     for path in _paths(source):
         if path.suffix.lower() in (".csv", ".tsv"):
             found = layout_of(path, _needed(source), _needed(source), source.dialect)
-            return f"{path.name}: {found.encoding.removesuffix('-sig')}, cells divided by {found.delimiter!r}"
+            more = ", one more at the end of each line" if found.one_more else ""
+            return f"{path.name}: {found.encoding.removesuffix('-sig')}, cells divided by {found.delimiter!r}{more}"
     return ""

@@ -70,7 +70,7 @@ def _rows(
             continue
         written, objects = _text(root, "filename") or f"{file.stem}.jpg", Objects()
         for name, is_difficult in _objects(root):
-            objects.add(name, uncountable=is_difficult)
+            objects.add(name, difficult=is_difficult)
         row = {"name": file.stem, "image": f"JPEGImages/{written}", "folder": _text(root, "folder")}
         row |= {"width": _text(root, "size/width"), "height": _text(root, "size/height")}
         yield number, row | {"split": splits.get(file.stem, "")} | objects.row(category, answer)

@@ -124,8 +124,10 @@ def whole_images(region: str, sampled: Table) -> dg.AssetCheckResult:
     """Judge the images that could not be read."""
     n_images, broken = 0, Counter[str]()
     for chunk in sampled.chunks(["image", "problem"]):
-        n_images += len(chunk["image"].dropna())
-        broken.update(problem for problem in chunk["problem"].dropna() if problem.startswith("image_"))
+        is_broken = chunk["problem"].fillna("").str.startswith("image_")
+        # An image that lies where none may has no address.
+        n_images += int((chunk["image"].notna() | is_broken).sum())
+        broken.update(chunk["problem"][is_broken])
     if not n_images:
         return WHOLE_IMAGES.result(True, f"Region {region}: no example has an image.")
     share = broken.total() / n_images

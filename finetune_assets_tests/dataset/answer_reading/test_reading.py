@@ -87,6 +87,10 @@ UNREAD = [
     ("two cues", LETTERS, "The answer is B. Actually, the answer is C."),
     ("unfinished reasoning", YES_NO, "<think>Yes"),
     ("JSON without an answer", YES_NO, '{"a": "Yes", "b": "No"}'),
+    ("a finding and its value", TYRE, "worn: negative"),
+    ("a minus for its value", TYRE, "Worn: -"),
+    ("a nought for its value", TYRE, "worn = 0"),
+    ("a number for its value", TYRE, "worn: 0.3"),
     ("two numbers", NUMBER, "The price in 2019 was $30"),
     ("a scale", NUMBER, "From 1 to 5: 4"),
     ("either number", NUMBER, "5 or 6"),
@@ -97,6 +101,9 @@ UNREAD = [
     ("a power", NUMBER, "10\u2076"),
     ("a name", NUMBER, "A-5"),
     ("a bullet", NUMBER, "- 5"),
+    ("a minus behind", NUMBER, "5-"),
+    ("a multiple in words", NUMBER, "twice 5"),
+    ("a letter that leads to another", LETTERS, "A => B"),
 ]
 
 
@@ -119,7 +126,11 @@ I cannot say whether it is {a}.|Maybe {a}|Possibly {a}|It might be {a}|It could 
 If {a}, replace it.|Probably {a}|I am not sure, {a}|{a}?|vielleicht {a}|peut-être {a}|可能是{a}
 {a} or {b}|either {a} or {b}|{a} and {b}|{a}/{b}|{a} to {b}|{a}. Wait, actually {b}.|{a}. No, {b}.|between {a} and {b}
 The answer is not {a}.|I doubt that the answer is {a}.|The answer is {a} or {b}.|The answer is {a}. No, {b}.
-If so, the answer is {a}.|The answer could be {a}|The answer is {a}? I don't know.|The wrong answer is {a}."""
+If so, the answer is {a}.|The answer could be {a}|The answer is {a}? I don't know.|The wrong answer is {a}.
+frei von {a}|Verdacht auf {a}|V. a. {a}|am ehesten {a}|überwiegend {a}|teilweise {a}|beinahe {a}|fast {a}|mitnichten {a}
+Ausschluss {a}|alles andere als {a}|exempt de {a}|plutôt {a}|sospecha de {a}|疑似{a}|mostly {a}|devoid of {a}
+all but {a}|{a} to be confirmed|unconfirmed: {a}|formerly {a}|at risk of {a}|will become {a}|unlike the {a} one
+suspicion of {a}|50 % {a}|half {a}|probability of {a}: 0.2|{a} with one exception|as good as {a}"""
 PLAIN = ["{a}", "{a}.", "**{a}**", "The answer is {a}.", "Answer: {a}", "I see a crack, so the answer is {a}.", '"{a}"']
 BEFORE, AFTER = ["", "I have looked at it. ", "\n", "> "], ["", " Thank you.", "\n", " It was photographed in May."]
 SETS = [

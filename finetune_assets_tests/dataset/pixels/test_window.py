@@ -131,3 +131,8 @@ def test_an_image_keeps_half_of_its_greys_and_their_order_or_is_refused(values: 
     assert len(np.unique(greys_)) >= min(KEPT_GREYS, len(inside) // 2)
     order = np.argsort(values, axis=None, kind="stable")
     assert (np.diff(greys_.reshape(-1)[order]) >= 0).all()
+
+
+def test_a_declared_range_that_holds_none_of_the_values_is_passed_over() -> None:
+    shown = to_eight_bits(np.arange(4096, dtype=np.int32).reshape(64, 64), declared=(9000, 9100))
+    assert shown.scale is not None and (shown.scale.by, shown.scale.high) == ("image", 4095)

@@ -30,7 +30,9 @@ def test_the_only_list_of_objects_in_an_object_is_the_table(tmp_path: Path) -> N
 
 def test_of_several_lists_the_yaml_names_one(tmp_path: Path) -> None:
     content = json.dumps({"train": ROWS, "test": ROWS[:1], "more": {"rows": ROWS[1:]}})
-    with pytest.raises(SourceError, match="several lists of records, 'train' and 'test'; write `source.dialect"):
+    with pytest.raises(
+        SourceError, match="several lists of records, 'train' and 'test'; name the list with `source.dialect"
+    ):
         read(tmp_path / "t.json", content)
     assert read(tmp_path / "t.json", content, records="train") == NUMBERED
     assert read(tmp_path / "t.json", content, records="more.rows") == [(1, ROWS[1])]
@@ -78,3 +80,15 @@ def test_a_key_that_a_late_record_has_first_is_there(tmp_path: Path) -> None:
 
 def test_a_key_with_blanks_around_it_is_the_same_key(tmp_path: Path) -> None:
     assert read(tmp_path / "t.json", '[{" a": 1, "b\\u00a0": "x"}]') == NUMBERED[:1]
+
+
+def test_a_key_that_stands_twice_in_an_entry_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"a": "yes", "a": "no"}]')
+    with pytest.raises(SourceError, match=r"t\.json: the key 'a' stands twice in one object"):
+        read(tmp_path / "t.json", needed=["a"])
+
+
+def test_a_coco_file_is_known_by_its_lists(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"images": [{"a": 1}], "annotations": [{"b": 1}], "categories": [{"c": 1}]}')
+    with pytest.raises(SourceError, match="this is a COCO file: write `kind: coco`"):
+        read(tmp_path / "t.json", needed=["a"])

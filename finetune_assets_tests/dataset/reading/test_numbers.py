@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,8 @@ def read(*cells: str, **dialect: object) -> list[float | None]:
         (("12", "7"), [12, 7]),
         (("3,50 EUR", "€ 1.234"), [3.5, 1234]),
         (("-1.234,5", "\u22122,5"), [-1234.5, -2.5]),
+        (("1,23,456", "12,34,567.5"), [123456, 1234567.5]),
+        (("\uff11\uff12", "\uff14\uff0e\uff15"), [12, 4.5]),
     ],
 )
 def test_one_cell_that_proves_a_sign_decides_for_the_column(cells: tuple[str, ...], values: list[float]) -> None:
@@ -100,7 +103,7 @@ def test_scores_in_percent_are_shares_where_all_are() -> None:
 
 def test_a_column_is_looked_through_only_where_a_text_needs_it() -> None:
     numbers = NumberColumn(UPath("t.csv"), "price", lambda: pytest.fail("read"), Dialect(decimal=","))
-    assert (numbers.format.decimal, numbers.share(0.5)) == (",", 0.5)
+    assert numbers.share(0.5) == 0.5
 
 
 @given(
@@ -111,3 +114,23 @@ def test_whatever_format_a_column_is_written_in_its_numbers_are_read_back(values
     decimal, thousands = signs
     cells = [f"{value:,}".replace(",", "_").replace(".", decimal).replace("_", thousands) for value in values]
     assert read(*cells) == [float(value) for value in values]
+
+
+@pytest.mark.parametrize("cell", ["5-", "3.2 -", "10\u00b3", "2^3"])
+def test_a_power_or_a_minus_behind_is_no_number(cell: str) -> None:
+    assert read(cell, "7.5") == [None, 7.5]
+
+
+@pytest.mark.parametrize(
+    ("cells", "of_two"),
+    [
+        (("3 kg", "3000 g"), "'3 kg' (line 2) and '3000 g' (line 3) are of different units"),
+        (("EUR 5.50", "$7.25"), "'EUR 5.50' (line 2) and '$7.25' (line 3) are of different units"),
+        (("85 %", "0.5"), "'85 %' (line 2) is in percent and '0.5' (line 3) is not"),
+    ],
+)
+def test_a_column_of_several_units_is_refused_with_two_cells(cells: tuple[str, ...], of_two: str) -> None:
+    with pytest.raises(SourceError, match=re.escape(of_two)):
+        read(*cells)
+    assert read("5.50 \u20ac", "EUR 7.25", "3") == [5.5, 7.25, 3]
+    assert read("1 cat", "2 dogs") == [1, 2]

@@ -135,3 +135,21 @@ def test_an_image_without_a_label_is_set_aside(scan: Path) -> None:
     write(scan / "scans" / "two.dcm", ramp(0, 100, "<u2"))
     _, aside = read(scan / "scans", labels=str(scan / "findings.csv"))
     assert aside.problem == "empty_answer"
+
+
+def test_a_window_of_monochrome1_is_in_the_values_that_are_stored(tmp_path: Path) -> None:
+    write(tmp_path / "a.dcm", ramp(0, 4095, "<u2"), PhotometricInterpretation="MONOCHROME1", ImageComments="yes")
+    [found] = read(tmp_path, answer="{ImageComments}")
+    assert isinstance(found.image, bytes)
+    facts = images.inspect(found.image, (500, 3500))
+    assert facts.scale is not None and (facts.scale.low, facts.scale.high, facts.contrast) == (500, 3500, 255)
+    assert images.value_range(found.image) == {"low": 0, "high": 4095}
+
+
+def test_padding_takes_no_part_in_the_range(tmp_path: Path) -> None:
+    values = ramp(-1000, 1000)
+    values[:20] = -2000
+    write(tmp_path / "a.dcm", values, PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=0, ImageComments="yes")
+    [found] = read(tmp_path, answer="{ImageComments}")
+    grey = shown(found)
+    assert grey[:20].max() == 0 and len(np.unique(grey)) > 200

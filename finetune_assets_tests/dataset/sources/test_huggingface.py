@@ -8,8 +8,9 @@ import pytest
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import huggingface
 from finetune_assets.errors import SourceError
-from finetune_assets.task import TextAnswer
+from finetune_assets.task import BinaryAnswer, TextAnswer
 from finetune_assets.task.sources import HuggingFaceSource
+from finetune_assets_tests.dataset.pictures import picture
 
 
 def read(**settings: object) -> list[Example]:
@@ -80,3 +81,17 @@ def test_a_data_set_is_given_by_name_or_by_path() -> None:
     for settings in ({}, {"name": "a/b", "path": "c"}):
         with pytest.raises(ValueError, match="exactly one of name and path"):
             HuggingFaceSource.model_validate({"kind": "huggingface", **settings})
+
+
+def test_a_list_of_one_image_is_it_and_of_several_the_task_says_which(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    shown = [{"bytes": picture(), "path": "a.png"}]
+    table = pyarrow.table({"image": [shown, shown * 2], "label": ["yes", "no"]})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    fields = {"kind": "huggingface", "path": str(tmp_path), "image": "{image}", "question": "Q?", "answer": "{label}"}
+    source = HuggingFaceSource.model_validate(fields | {"region": "all"})
+    one, several = huggingface.read(source, "all", BinaryAnswer(kind="binary"))
+    assert one.image == picture() and several.problem == "malformed_line"
+    assert str(several.detail).startswith("row 2 has 2 images in image: name those that are shown by `images: [{image:")

@@ -73,3 +73,16 @@ def test_an_image_in_no_folder_is_set_aside(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no image; each must lie in the folder of its class"):
         read(tmp_path)
+
+
+def test_links_are_followed_and_told_where_they_lead_out_or_nowhere(tmp_path: Path) -> None:
+    for name in ("elsewhere/1.png", "data/fine/2.png", "data/old/crack/3.png", "data/fine/4.heic"):
+        put(tmp_path / name, picture())
+    (tmp_path / "data" / "crack").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "fine" / "5.png").symlink_to(tmp_path / "data" / "gone.png")
+    (tmp_path / "data" / "fine" / "up").symlink_to(tmp_path / "data")
+    found = {Path(example.source).name + str(example.detail): example.problem for example in read(tmp_path / "data")}
+    told = sorted(detail for detail in found if "leads out" in detail)
+    assert len(told) == 1 and "'crack/1.png' leads out of the folder" in told[0]
+    names = sorted(Path(str(example.image)).name for example in read(tmp_path / "data") if example.problem is None)
+    assert names == ["2.png", "3.png", "4.heic", "5.png"], "the last two are set aside once they are looked at"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,9 @@ import pytest
 
 from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
 from finetune_assets.task import BinaryAnswer, NumberAnswer
+from finetune_assets.task.annotations import ImageFolderSource
 from finetune_assets.task.sources import ScoredImagesSource, TableSource
+from finetune_assets_tests.dataset.pictures import picture, put
 
 BINARY = BinaryAnswer(kind="binary")
 
@@ -129,3 +132,48 @@ def test_how_numbers_are_written_is_told_beside_encoding_and_delimiter(
     source = {"kind": "table", "path": "t.csv", "question": "{q}", "answer": "{a}", "region": "all"}
     read = TableSource.model_validate(source, context={"folder": tmp_path})
     assert notice(read, "all", NumberAnswer(kind="number")).written == f"t.csv: utf-8, cells divided by ';'{words}"
+
+
+def test_published_splits_that_are_not_used_are_told(tmp_path: Path) -> None:
+    rows = "q,a,subset\nx?,Yes,train\ny?,No,Test\nz?,No,val\n"
+    [doubt] = look(tmp_path, rows).doubts
+    assert doubt.startswith("subset test, train, val seem to be published splits, which are mixed and cut anew")
+    assert look(tmp_path, rows, split="{subset}").doubts == ()
+    assert look(tmp_path, "q,a,subset\nx?,Yes,train\ny?,No,bus\n").doubts == ()
+
+
+def test_splits_among_the_folders_of_classes_are_told(tmp_path: Path) -> None:
+    for name in ("train/crack/1.png", "val/fine/2.png"):
+        put(tmp_path / name, picture())
+    fields: dict[str, object] = {"kind": "image_folder", "path": str(tmp_path), "region": "all"}
+    [doubt] = notice(ImageFolderSource.model_validate(fields), "all", BINARY).doubts
+    assert doubt.startswith("the folders train, val seem to be published splits")
+    assert notice(ImageFolderSource.model_validate(fields | {"split": "{split}"}), "all", BINARY).doubts == ()
+
+
+def test_entries_of_a_list_that_are_passed_over_are_told(tmp_path: Path) -> None:
+    rows = [{"q": "x?", "annotations": [{"a": "Yes"}, {"a": "No"}]}, {"q": "y?", "annotations": [{"a": "No"}]}]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    [doubt] = look(tmp_path, "", path="t.json", answer="{annotations.0.a}").doubts
+    assert doubt.startswith("in 1 rows annotations has several entries, of which only the one at 0 is read")
+    assert doubt.endswith("`kind: label_studio`")
+
+
+def test_images_that_are_called_the_same_in_several_folders_are_told(tmp_path: Path) -> None:
+    names = [f"{folder}/slice{n}.png" for folder in ("t1", "t2") for n in range(3)]
+    rows = "q,a,f\n" + "".join(f"x?,Yes,{name}\n" for name in names)
+    [doubt] = look(tmp_path, rows, image="{f}").doubts
+    assert doubt.startswith("3 of 3 images are called as others in another folder (t1/slice0.png, t2/slice0.png)")
+    pattern = {"group": "{f}", "group_pattern": "([^/]+)$"}
+    assert look(tmp_path, rows, image="{f}", **pattern).doubts == ()
+
+
+def test_weights_of_votes_that_count_alike_are_told(tmp_path: Path) -> None:
+    [doubt] = look(tmp_path, "q,a,who,Weight\nx?,Yes,a,0.2\nx?,No,b,0.9\n", annotator="{who}").doubts
+    assert doubt == "the votes count alike, whatever Weight says of them"
+
+
+def test_a_delimiter_that_ends_each_line_is_told(tmp_path: Path) -> None:
+    assert look(tmp_path, "q,a\nx?,Yes,\ny?,No,\n").written == (
+        "t.csv: utf-8, cells divided by ',', one more at the end of each line"
+    )

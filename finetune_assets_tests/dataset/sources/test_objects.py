@@ -106,7 +106,7 @@ def test_a_crowd_is_there_and_cannot_be_counted(tmp_path: Path) -> None:
     written["annotations"][0]["iscrowd"] = 1
     (tmp_path / "instances.json").write_text(json.dumps(written))
     [there] = read(source, BinaryAnswer(kind="binary"), category="crack")
-    [counted] = read(source, NumberAnswer(kind="number"), category="crack")
+    [counted] = read(source, NumberAnswer(kind="number"), category="crack", question="How many?")
     assert (there.answer, counted.problem) == ("Yes", "empty_answer")
 
 
@@ -155,3 +155,33 @@ def test_images_of_coco_may_lie_beside_the_folder_of_annotations(tmp_path: Path)
     [found] = sources.read(task.source, "all", task.answer)
     assert (found.problem, found.answer) == (None, "Yes")
     assert Path(str(found.image)).resolve() == tmp_path / "pictures" / "a.png"
+
+
+def test_what_is_only_hard_to_tell_is_not_certain(tmp_path: Path) -> None:
+    source = voc(tmp_path, {"a.png": ["crack"], "b.png": ["crack", "crack"]})
+    for name in ("a", "b"):
+        file = tmp_path / "Annotations" / f"{name}.xml"
+        file.write_text(file.read_text().replace("<difficult>0", "<difficult>1", 1))
+    hard, there = read(source, BinaryAnswer(kind="binary"), category="crack")
+    assert (hard.problem, there.answer) == ("empty_answer", "Yes")
+
+
+def test_images_with_one_id_and_categories_that_look_alike_are_refused(tmp_path: Path) -> None:
+    source = coco(tmp_path, {"a.png": ["crack"], "b.png": []})
+    file = tmp_path / "instances.json"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps(written | {"categories": [*written["categories"], {"id": 9, "name": "Crack"}]}))
+    with pytest.raises(SourceError, match="has the categories 'crack' and 'Crack'; call them the same, or apart"):
+        read(source, BinaryAnswer(kind="binary"), category="crack")
+    written["images"][1]["id"] = written["images"][0]["id"]
+    file.write_text(json.dumps(written))
+    with pytest.raises(SourceError, match="2 images have the id 0; give each its own"):
+        read(source, BinaryAnswer(kind="binary"), category="crack")
+
+
+def test_a_question_that_its_answers_do_not_answer_is_refused_early(tmp_path: Path) -> None:
+    source = coco(tmp_path, IMAGES)
+    with pytest.raises(ValueError, match='asks whether there is one, and answer.kind is number: write question: "How'):
+        task(source, NumberAnswer(kind="number"), category="crack")
+    with pytest.raises(ValueError, match='names the category, which is the answer: write question: "Which'):
+        task(source, ChoiceAnswer(kind="choice", options=NAMES))

@@ -174,7 +174,7 @@ def test_a_pattern_takes_the_region_and_the_group_out_of_a_file_s_name(tmp_path:
     made = read(path, TEXT, **columns, **patterns)
     assert [(example.group, example.problem) for example in made] == [
         ("p1", None),
-        ("p02", None),
+        ("p2", None),
         (None, "missing_field"),
     ]
     assert "'P3.png' does not match source.region_pattern, so it has no region" in made[-1].detail

@@ -75,3 +75,12 @@ def test_rows_of_a_table_are_votes_where_it_names_who_answered(tmp_path: Path) -
     assert (first.question, first.answer, first.score) == ("A?", "Yes", pytest.approx(2 / 3))
     assert (second.question, second.answer, second.score) == ("B?", "No", 0)
     assert empty.problem == "empty_answer", "a row without an answer is no vote, and is told"
+
+
+def test_one_person_votes_once_however_spelt_and_a_vote_of_nobody_is_set_aside(tmp_path: Path) -> None:
+    lines = ["q,who,label,region", "A?,R-1,Yes,r", "A?,r1,No,r", "A?,R2,No,r", "A?,,Yes,r"]
+    (tmp_path / "votes.csv").write_text("\n".join(lines) + "\n")
+    fields = {"kind": "table", "path": str(tmp_path / "votes.csv"), "question": "{q}", "answer": "{label}"}
+    nobody, found = table.read(TableSource.model_validate(fields | {"annotator": "{who}"}), "r", BROKEN)
+    assert (found.answer, found.score) == ("No", 0)
+    assert (nobody.problem, nobody.detail) == ("missing_field", "line 5 has no who, so nobody knows whose answer it is")

@@ -124,6 +124,9 @@ def test_one_broken_image_in_twenty_is_the_most_that_passes(tmp_path: Path) -> N
     frame.loc[1, "problem"] = "image_animated"
     result = data_checks.whole_images("mono", write_table(UPath(tmp_path) / "t.parquet", frame))
     assert result.description == "Region mono: of 20 images 1 image_missing, 1 image_animated (10%)."
+    frame.loc[20, "problem"] = "image_outside"
+    result = data_checks.whole_images("mono", write_table(UPath(tmp_path) / "t.parquet", frame))
+    assert "of 21 images 1 image_missing" in (result.description or ""), "one without an address is an image too"
 
 
 def test_labels_that_look_wrong_are_counted_by_split() -> None:
