@@ -51,6 +51,7 @@ from finetune_assets.server.jobs.batch_runner import BatchRunner
 from finetune_assets.server.keys import Keys
 from finetune_assets.server.model.remote_images import SWITCH as FETCH_SWITCH
 from finetune_assets.server.services import Services
+from finetune_assets.server.shortage import telling_of_shortages
 
 ANSWER_SECONDS = 3.0
 """How long answers may take to come to their end when the server stops."""
@@ -133,6 +134,7 @@ def serve(
         DatabaseTooNewError: a later version of this package has used this folder.
         AddressInUseError: the address cannot be listened on.
         PrecisionError: `FINETUNE_ASSETS_DTYPE` names no precision.
+        ShortageError: the machine lacks what a start needs.
     """
     precision = wanted_precision()  # the first job or answer would be late to refuse it
     # Read when torch is first imported, here and in the workers.
@@ -147,7 +149,7 @@ def serve(
     os.umask(0o077)  # what clients send is nobody else's on this machine
     # Where a form waits until it has come in whole: /tmp is in memory on many machines.
     tempfile.tempdir = str(home)
-    with locked(home), listen(host, port, backlog=2048) as listener:
+    with telling_of_shortages(), locked(home), listen(host, port, backlog=2048) as listener:
         app = make_app(home, jobs=jobs, vllm_url=vllm_url)
         address = listener.getsockname()[:2]
         config = uvicorn.Config(

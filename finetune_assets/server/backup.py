@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from finetune_assets.server import durable
 from finetune_assets.server.database import seal
 from finetune_assets.server.database.sqlite_file import copy
 from finetune_assets.server.removal import nothing_removed
+from finetune_assets.server.shortage import telling_of_shortages
 
 MANIFEST = "backup.json"
 _CHUNK_BYTES = 1 << 20
@@ -49,11 +50,16 @@ def backup(home: Path, folder: Path) -> Copied:
     Raises:
         BackupError: there is no server's folder, the place is taken, or bytes of a file are gone from `home`.
         SealBrokenError: the database of `home` is not that of its folders.
+        ShortageError: the disk is full, for example; `folder` is not there then.
     """
     if not (home / seal.DATABASE).exists():
         raise BackupError(f"{home} is no server's folder: it has no {seal.DATABASE}; name the right one with --home")
     seal.check(home)
-    scratch = _scratch(folder, "a backup is a new folder")
+    with telling_of_shortages(), _scratch(folder, "a backup is a new folder") as scratch:
+        return _backup(home, folder, scratch)
+
+
+def _backup(home: Path, folder: Path, scratch: Path) -> Copied:
     with nothing_removed(home):
         copy(home / seal.DATABASE, scratch / seal.DATABASE)
         sums = {seal.DATABASE: _sum(scratch / seal.DATABASE)}
@@ -79,7 +85,11 @@ def restore(folder: Path, home: Path) -> Copied:
         sums: dict[str, str] = json.loads((folder / MANIFEST).read_bytes())["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BackupError(f"{folder} is no complete backup: {MANIFEST} cannot be read ({error})") from error
-    scratch = _scratch(home, "move the folder that is there away first, nothing is overwritten")
+    with telling_of_shortages(), _scratch(home, "move the folder that is there away first") as scratch:
+        return _restore(sums, folder, home, scratch)
+
+
+def _restore(sums: dict[str, str], folder: Path, home: Path, scratch: Path) -> Copied:
     for path, expected in sums.items():
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise BackupError(f"{folder / MANIFEST} names {path!r}, which leads out of the backup")
@@ -93,13 +103,18 @@ def restore(folder: Path, home: Path) -> Copied:
     return Copied(len(sums), sum((home / path).stat().st_size for path in sums))
 
 
-def _scratch(target: Path, hint: str) -> Path:
+@contextmanager
+def _scratch(target: Path, hint: str) -> Iterator[Path]:
+    """Make a folder to fill and then rename; what is left of it goes."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BackupError(f"{target} exists and is not empty: {hint}")
     scratch = target.with_name(f".{target.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, mode=0o700)
-    return scratch
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _spoken_of(home: Path, database: Path) -> Iterator[str]:

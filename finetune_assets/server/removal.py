@@ -25,11 +25,11 @@ class Removal:
     def __init__(self, home: Path) -> None:
         self._home = home
         self.postponed = False
-        """Whether something stayed because of a backup, which the next sweep finds."""
+        """Whether something stayed, because of a backup or of a shortage, which the next sweep finds."""
 
     def remove(self, path: Path) -> None:
         """Remove a file or folder whose record says that it is deleted; postponed while a backup is made."""
-        with (self._home / _LOCK).open("a") as lock:
+        with self.or_later(), (self._home / _LOCK).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -39,6 +39,15 @@ class Removal:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+    @contextmanager
+    def or_later(self) -> Iterator[None]:
+        """Leave to the next sweep what cannot be removed now: its record already says that it is deleted."""
+        try:
+            yield
+        except OSError as error:
+            self.postponed = True
+            logger.warning("What is deleted stays on the disk until the next sweep: %s", error)
 
     def set_aside(self, path: Path) -> None:
         """Move what no record speaks of to `lost+found`."""

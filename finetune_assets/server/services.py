@@ -54,11 +54,12 @@ class Services(Stores):
         if self._engine is not None:
             self._engine.close()
         self.supervisor.stop()
-        try:
-            self.snapshot()
-        except OSError as error:  # a full disk: the database itself is whole
-            logger.warning("No snapshot of the database was kept: %s", error)
-        self.finish()
+        for what, keep in {"snapshot of the database": self.snapshot, "seal of a good end": self.finish}.items():
+            try:
+                keep()
+            except OSError as error:  # a shortage: the database itself is whole
+                logger.warning("No %s was kept: %s", what, error)
+        self.close()
 
     def engine(self) -> Engine:
         """Start the engine at its first use: it imports torch, which takes seconds and much memory."""

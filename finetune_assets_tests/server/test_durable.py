@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from finetune_assets.server import durable
-from finetune_assets.server.database.connection import DiskFullError
 from finetune_assets.server.database.schema import StoredFile
 from finetune_assets.server.database.uploads import UploadStateError
 from finetune_assets.server.services import Services
+from finetune_assets.server.shortage import ShortageError
 
 PLACES = int(os.environ.get("INJECTED_ERRORS", "24"))
 CALLS = ("fsync", "replace", "open", "rename", "mkdir")
@@ -119,6 +119,6 @@ def test_everything_in_a_published_folder_is_synced_before_it_has_its_name(
 
 def test_a_full_disk_is_told_by_name(tmp_path: Path) -> None:
     served = Services(tmp_path)
-    with failing("fsync", 1), pytest.raises(DiskFullError, match="disk is full"):
+    with failing("fsync", 1), pytest.raises(ShortageError, match="disk is full"):
         served.files.add(io.BytesIO(b"x"), filename="a", purpose="vision")
     served.close()

@@ -15,7 +15,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.chat_request import ChatBody
-from finetune_assets.server.api.wire import ApiError, Asker, WireRoute
+from finetune_assets.server.api.wire import ApiError, Asker, WireRoute, shortage_refusal
+from finetune_assets.server.shortage import shortage_of
 
 Result = TypeVar("Result")
 
@@ -73,10 +74,12 @@ async def _events(first: ChatCompletionChunk, rest: AsyncGenerator[ChatCompletio
             yield b"data: [DONE]\n\n"
         except ApiError as error:
             yield b"data: " + orjson.dumps(error.content()) + b"\n\n"
-        except Exception:  # the status is sent already, so this is the edge where the client must be told
+        except Exception as error:  # the status is sent already, so this is the edge where the client must be told
             logger.exception("A stream was broken off")
-            error = ApiError(500, "The server had an error while answering. Its log says more.", kind="server_error")
-            yield b"data: " + orjson.dumps(error.content()) + b"\n\n"
+            told = ApiError(500, "The server had an error while answering. Its log says more.", kind="server_error")
+            if lack := shortage_of(error):
+                told = shortage_refusal(lack)
+            yield b"data: " + orjson.dumps(told.content()) + b"\n\n"
 
 
 def _event(chunk: ChatCompletionChunk) -> bytes:

@@ -13,10 +13,11 @@ from starlette.exceptions import HTTPException
 
 from finetune_assets.server.api.gate import REQUEST_ID
 from finetune_assets.server.api.request_errors import explain
-from finetune_assets.server.api.wire import ApiError, quota_refusal
-from finetune_assets.server.database.connection import DatabaseUnreachableError, DiskFullError, UnknownCursorError
+from finetune_assets.server.api.wire import ApiError, quota_refusal, shortage_refusal
+from finetune_assets.server.database.connection import UnknownCursorError
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.usage import QuotaError
+from finetune_assets.server.shortage import Shortage, ShortageError, shortage_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,9 @@ def install(app: FastAPI) -> None:
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(UnknownCursorError)(_unknown_cursor)
     app.exception_handler(QuotaError)(_used_up)
-    app.exception_handler(DatabaseUnreachableError)(_unreachable)
     app.exception_handler(DataError)(_not_stored)
-    for lasting in (DiskFullError, DamagedFileError):
-        app.exception_handler(lasting)(_lasting)
+    app.exception_handler(ShortageError)(_lacking)
+    app.exception_handler(DamagedFileError)(_lasting)
     app.exception_handler(Exception)(_internal)
 
 
@@ -64,30 +64,35 @@ async def _used_up(_request: Request, error: QuotaError) -> JSONResponse:
     return quota_refusal(error).response()
 
 
-async def _unreachable(request: Request, error: DatabaseUnreachableError) -> JSONResponse:
-    logger.error("%s %s failed: %s", request.method, request.url.path, error)
-    response = ApiError(503, "The database does not answer. Try again.", kind="server_error").response()
-    response.headers["retry-after"] = "2"
-    return response
-
-
 async def _not_stored(_request: Request, _error: DataError) -> JSONResponse:
     message = "The request has a character that cannot be stored, such as NUL, or a number that is too large."
     return ApiError(400, message, code="invalid_value").response()
 
 
+async def _lacking(request: Request, error: ShortageError) -> JSONResponse:
+    return _refused_for(error.lack, request, error)
+
+
+def _refused_for(lack: Shortage, request: Request, error: Exception) -> JSONResponse:
+    logger.error("%s %s is refused: %s", request.method, request.url.path, error.__cause__ or error)
+    return shortage_refusal(lack).response()
+
+
 async def _lasting(request: Request, error: Exception) -> JSONResponse:
     logger.error("%s %s failed: %s", request.method, request.url.path, error)
     response = ApiError(500, str(error), kind="server_error").response()
-    # OpenAI's clients repeat a request that met a 500; a full disk does not go away by that.
+    # OpenAI's clients repeat a request that met a 500; damage does not go away by that.
     response.headers["x-should-retry"] = "false"
     return response
 
 
 async def _internal(request: Request, error: Exception) -> JSONResponse:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    message = "The server had an error while processing your request. Its log says more."
-    response = ApiError(500, message, kind="server_error").response()
+    if lack := shortage_of(error):
+        response = _refused_for(lack, request, error)
+    else:
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        message = "The server had an error while processing your request. Its log says more."
+        response = ApiError(500, message, kind="server_error").response()
     # Starlette answers unexpected errors outside all middleware, so the gate cannot add this header.
     response.headers["x-request-id"] = request.scope[REQUEST_ID]
     # The server closes the connection after an error that nobody caught; a client that is not told sends on.

@@ -15,8 +15,9 @@ from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from finetune_assets.server.api.body_shape import BodyShapeError, limits_of, parse
-from finetune_assets.server.database.connection import AnyRow, Rows, telling_of_a_full_disk
+from finetune_assets.server.database.connection import AnyRow, Rows
 from finetune_assets.server.database.usage import Account, QuotaError
+from finetune_assets.server.shortage import Shortage, telling_of_shortages
 
 Item = TypeVar("Item")
 ASKER = "finetune_assets.asker"
@@ -64,6 +65,12 @@ def quota_refusal(error: QuotaError) -> ApiError:
     headers = {"x-should-retry": "false"} if seconds is None else {"retry-after": str(seconds)}
     code = "insufficient_quota" if seconds is None else "rate_limit_exceeded"
     return ApiError(429, str(error), code=code, kind=error.what, headers=headers)
+
+
+def shortage_refusal(lack: Shortage) -> ApiError:
+    """Word a shortage of the machine. It may pass by itself: OpenAI's clients ask again after the time that is said."""
+    headers = {"retry-after": str(lack.retry_after)}
+    return ApiError(503, f"{lack.words}. {lack.remedy}.", code=lack.code, kind="server_error", headers=headers)
 
 
 class RequestBody(BaseModel):
@@ -138,13 +145,9 @@ class WireRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_wire_request(request: Request) -> Response:
-            with telling_of_a_full_disk():
-                try:
-                    return await handle(WireRequest(request.scope, request.receive))
-                except HTTPException as error:
-                    if isinstance(error.__cause__, OSError):  # not a bad form, as FastAPI says, but no room for it
-                        raise error.__cause__ from None
-                    raise
+            with telling_of_shortages():
+                # Also a form that there was no room for, which FastAPI calls a bad one.
+                return await handle(WireRequest(request.scope, request.receive))
 
         return handle_wire_request
 

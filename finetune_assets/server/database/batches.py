@@ -130,7 +130,7 @@ class BatchStore:
         """Publish what has been made, and with it the final state; a file that is missing or empty is not published.
 
         Raises:
-            DiskFullError: there is no room for the files.
+            ShortageError: there is no room for the files.
         """
         with self._files.incoming() as made, self._files.incoming() as refused:
             for path, incoming in ((output, made), (errors, refused)):

@@ -6,8 +6,6 @@ works that way, and on PostgreSQL a lock that such writers take first makes it s
 
 from __future__ import annotations
 
-import errno
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -25,24 +23,23 @@ from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database import postgres, seal, sqlite_file
 from finetune_assets.server.database.migrations import migrate
 from finetune_assets.server.database.schema import Row
+from finetune_assets.server.shortage import DATABASE, ShortageError, telling_of_shortages
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 _ADVISORY_LOCK = 7_223_081_502_612
 """The PostgreSQL lock that makes such writers wait for each other; any number that nobody else uses."""
-_DISK_FULL = "the server's disk is full; delete files or models, or make room on the disk, and try again"
 
 
 class UnknownCursorError(FinetuneAssetsError, LookupError):
     """A list was asked for the rows after one that it never held."""
 
 
-class DiskFullError(FinetuneAssetsError, OSError):
-    """There is no room left on the disk for what was to be stored."""
-
-
-class DatabaseUnreachableError(FinetuneAssetsError, ConnectionError):
+class DatabaseUnreachableError(ShortageError, ConnectionError):
     """The database does not answer, or others wrote for too long. It may soon."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(DATABASE, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,11 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Begin a transaction that sees one state of the database and changes nothing."""
+        """Begin a transaction that sees one state of the database and changes nothing.
+
+        Raises:
+            ShortageError: the machine lacks something for it.
+        """
         with _telling_of_trouble(), Session(self._for_reading, expire_on_commit=False) as session, session.begin():
             yield session
 
@@ -96,7 +97,7 @@ class Database:
         """Begin a transaction that is alone in this from its start, over all processes, and commits at its end.
 
         Raises:
-            DiskFullError: there is no room for what it has written; nothing of it is.
+            ShortageError: there is no room, or another process holds the lock; nothing of it is written.
         """
         with self.changing() as session:
             if self.shared:
@@ -110,10 +111,9 @@ class Database:
         On SQLite, which has one lock for everything, it is the same as `writing`.
 
         Raises:
-            DiskFullError: there is no room for what it has written; nothing of it is.
+            ShortageError: there is no room, or another process holds the lock; nothing of it is written.
         """
         with (
-            telling_of_a_full_disk(),
             _telling_of_trouble(),
             Session(self._for_writing, expire_on_commit=False) as session,
             session.begin(),
@@ -137,9 +137,10 @@ class Database:
             with _telling_of_trouble(), self._for_polling.connect() as connection:
                 found = connection.execute(query, values).all()
             return found
-        if not hasattr(self._kept, "connection"):
-            self._kept.connection = self._for_polling.connect()
-        found = self._kept.connection.execute(query, values).all()
+        with telling_of_shortages():
+            if not hasattr(self._kept, "connection"):
+                self._kept.connection = self._for_polling.connect()
+            found = self._kept.connection.execute(query, values).all()
         return found
 
     def page(
@@ -181,7 +182,7 @@ class Database:
 
     def checkpoint(self) -> None:
         """Bring what stands in the write-ahead log into SQLite's file, so that a copy of that alone is complete."""
-        with self._for_polling.connect() as connection:
+        with telling_of_shortages(), self._for_polling.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
@@ -192,28 +193,14 @@ class Database:
 
 
 @contextmanager
-def telling_of_a_full_disk() -> Iterator[None]:
-    """Raise `DiskFullError` for what the system and the database say of a full disk, or of a quota that is used up."""
-    try:
-        yield
-    except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL and not postgres.is_full(error):
-            raise
-        raise DiskFullError(_DISK_FULL) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(_DISK_FULL) from error
-
-
-@contextmanager
 def _telling_of_trouble() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError, DBAPIError) as error:
-        if not postgres.is_unreachable(error):
-            raise
-        raise DatabaseUnreachableError(f"the database does not answer: {error.orig}") from error
+    with telling_of_shortages():
+        try:
+            yield
+        except (OperationalError, InterfaceError, DBAPIError) as error:
+            if not postgres.is_unreachable(error):
+                raise
+            raise DatabaseUnreachableError(f"the database does not answer: {error.orig}") from error
 
 
 def records(table: type[AnyRow]) -> Select[tuple[AnyRow]]:

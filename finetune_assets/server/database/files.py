@@ -21,11 +21,12 @@ from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database import usage
-from finetune_assets.server.database.connection import Database, Rows, records, telling_of_a_full_disk
+from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.schema import StoredFile, new_id
 from finetune_assets.server.database.usage import NOBODY, Account
 from finetune_assets.server.durable import publish
 from finetune_assets.server.removal import Removal
+from finetune_assets.server.shortage import telling_of_shortages
 
 CHUNK_BYTES = 1 << 20
 KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
@@ -97,7 +98,7 @@ class FileStore:
         """Store everything left to read in `content`; `expires_in` is in seconds from now.
 
         Raises:
-            DiskFullError: there is no room for the file.
+            ShortageError: there is no room for the file.
             QuotaError: its owner may not store as much.
         """
         with self.incoming() as incoming:
@@ -114,9 +115,9 @@ class FileStore:
         """Take bytes in, for `place`; nothing is left of them unless that succeeds.
 
         Raises:
-            DiskFullError: there is no room for them.
+            ShortageError: there is no room for them.
         """
-        with telling_of_a_full_disk():
+        with telling_of_shortages():
             incoming = Incoming(self._incoming / new_id("file-"))
             try:
                 yield incoming
@@ -220,7 +221,8 @@ class FileStore:
             if row is None:
                 return False
             row.deleted = True
-        self._drop([row.content])
+        with self._removal.or_later():
+            self._drop([row.content])
         return True
 
     def remove_expired(self) -> None:

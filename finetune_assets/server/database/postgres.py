@@ -17,7 +17,6 @@ _IDLE_SECONDS = 20
 _SETTINGS = f"-c lock_timeout={_LOCK_SECONDS}s -c idle_in_transaction_session_timeout={_IDLE_SECONDS}s"
 # A machine that vanished does not close its connections; without these, that is noticed after hours.
 _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
-_DISK_FULL = "53100"
 _PASSING = ("08", "57", "55P03", "40", "53300", "25P03")
 """SQLSTATEs, or the beginnings of them: of connections, of a server that ends or starts, of waiting for others."""
 
@@ -51,11 +50,6 @@ def engine(address: str) -> Engine:
         raise DatabaseAddressError(
             f"the driver of {url.drivername} is not installed ({error}): pip install 'finetune_assets[cluster]'"
         ) from None
-
-
-def is_full(error: DBAPIError) -> bool:
-    """Whether the database has no room on its disk."""
-    return _state(error) == _DISK_FULL
 
 
 def is_unreachable(error: DBAPIError) -> bool:

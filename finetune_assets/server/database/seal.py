@@ -16,6 +16,7 @@ from typing import Literal
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server import durable
+from finetune_assets.server.shortage import ShortageError, shortage_of
 
 DATABASE = "server.db"
 SEAL = "seal.json"
@@ -74,6 +75,7 @@ def check(home: Path) -> None:
 
     Raises:
         SealBrokenError: not before a person has decided what is to become of them.
+        ShortageError: it cannot be seen now.
     """
     path, seal = home / DATABASE, read(home)
     if not path.exists():
@@ -83,6 +85,8 @@ def check(home: Path) -> None:
     try:
         found = look(path)
     except sqlite3.DatabaseError as error:
+        if lack := shortage_of(error):
+            raise ShortageError(lack) from error
         raise SealBrokenError(home, "damaged", str(error)) from error
     if found is None:
         if seal is not None or held(home):

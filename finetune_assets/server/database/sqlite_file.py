@@ -11,32 +11,40 @@ import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from finetune_assets.server.shortage import telling_of_shortages
+
+BUSY_SECONDS = 30.0
+"""How long a transaction waits for those of other processes."""
+_POLLING_BUSY_SECONDS = 2.0
+"""Single queries, which wait for nobody but at a database's recovery, may be on the event loop."""
+
 
 def engines(path: Path) -> tuple[Engine, Engine]:
     """Open an existing file: for transactions, and for single queries outside of them."""
-    for_transactions = _engine(path)
+    for_transactions = _engine(path, BUSY_SECONDS)
     event.listen(for_transactions, "begin", _begin)
-    return for_transactions, _engine(path, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    return for_transactions, _engine(path, _POLLING_BUSY_SECONDS, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
 
 def copy(database: Path, target: Path) -> None:
     """Write all that is committed by now to a new database file, while others go on reading and writing."""
-    with closing(_connect(database)) as source, closing(sqlite3.connect(target)) as made:
+    connected = closing(_connect(database, BUSY_SECONDS))
+    with telling_of_shortages(), connected as source, closing(sqlite3.connect(target)) as made:
         source.backup(made)
 
 
-def _engine(path: Path, **options: Any) -> Engine:
+def _engine(path: Path, patience: float, **options: Any) -> Engine:
     # Parameters hold what clients wrote, which no log is to repeat.
     options |= {"hide_parameters": True, "json_deserializer": orjson.loads}
-    engine = create_engine(f"sqlite:///{path}", creator=lambda: _connect(path), **options)
+    engine = create_engine(f"sqlite:///{path}", creator=lambda: _connect(path, patience), **options)
     event.listen(engine, "connect", _configure)
     return engine
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, patience: float) -> sqlite3.Connection:
     # Not "rwc": a database that has vanished must not be replaced by an empty one.
     address = path.resolve().as_uri() + "?mode=rw"
-    return sqlite3.connect(address, uri=True, timeout=30, check_same_thread=False)
+    return sqlite3.connect(address, uri=True, timeout=patience, check_same_thread=False)
 
 
 def _configure(connection: Any, _record: Any) -> None:

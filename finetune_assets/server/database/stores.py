@@ -109,4 +109,4 @@ class Stores:
         if not self.database.shared:
             self.database.checkpoint()
         self.write_seal(closed=True)
-        self.database.close()
+        self.close()

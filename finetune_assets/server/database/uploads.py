@@ -20,12 +20,13 @@ from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database import usage
-from finetune_assets.server.database.connection import Database, records, telling_of_a_full_disk
+from finetune_assets.server.database.connection import Database, records
 from finetune_assets.server.database.files import CHUNK_BYTES, FileStore
 from finetune_assets.server.database.schema import StoredFile, Upload, UploadPart, new_id
 from finetune_assets.server.database.usage import NOBODY, Account
 from finetune_assets.server.durable import publish
 from finetune_assets.server.removal import Removal
+from finetune_assets.server.shortage import telling_of_shortages
 
 PENDING, COMPLETED, CANCELLED, EXPIRED = ("pending", "completed", "cancelled", "expired")
 LIFETIME_SECONDS = 3600
@@ -100,7 +101,7 @@ class UploadStore:
         Raises:
             UploadStateError: the upload is not pending, or ended meanwhile.
             UploadContentError: the parts are far more than was announced.
-            DiskFullError: there is no room for the part.
+            ShortageError: there is no room for the part.
         """
         with self._database.reading() as session:
             _pending(session, upload_id)
@@ -109,7 +110,7 @@ class UploadStore:
         path.parent.mkdir(exist_ok=True)
         scratch = path.with_name(f".{part.id}")
         try:
-            with telling_of_a_full_disk():
+            with telling_of_shortages():
                 with scratch.open("xb") as target:
                     shutil.copyfileobj(content, target, CHUNK_BYTES)
                     part.bytes = target.tell()
@@ -134,7 +135,7 @@ class UploadStore:
         Raises:
             UploadStateError: the upload is not pending, or ended meanwhile.
             UploadContentError: a part is unknown, or the parts are not as many bytes, or others, than announced.
-            DiskFullError: there is no room for the file.
+            ShortageError: there is no room for the file.
         """
         with self._database.reading() as session:
             upload = _pending(session, upload_id)

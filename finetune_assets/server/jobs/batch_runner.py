@@ -39,9 +39,9 @@ from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Batch, new_id
 from finetune_assets.server.database.usage import Account
 from finetune_assets.server.jobs.batch_journal import Journal, Line, Outcome, Progress
-from finetune_assets.server.jobs.shortage import shortage_of
 from finetune_assets.server.keys import Keys
 from finetune_assets.server.services import Services
+from finetune_assets.server.shortage import shortage_of
 from finetune_assets.server.turns import Room
 
 DECISIONS = "/v1/decisions"
@@ -52,6 +52,8 @@ MAX_LINES_IN_FLIGHT = 16
 MAX_TRIES = 3
 """How often work that meets an unforeseen error is taken up again."""
 _LOOK_SECONDS = 30.0
+REST_SECONDS = 5.0
+"""How long a batch rests after it met a shortage."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +141,9 @@ class BatchRunner:
             self._woken.set()  # it was cancelled between two steps
         except Exception as error:
             if lack := shortage_of(error):
-                logger.warning("The batch %s waits: %s (%s). %s.", batch.id, lack.words, error, lack.remedy)
-                return  # it is taken up again at the next look
+                logger.warning("The batch %s waits: %s. %s.", batch.id, lack.words, lack.remedy)
+                asyncio.get_running_loop().call_later(REST_SECONDS, self._woken.set)
+                return
             self._tries[batch.id] += 1
             logger.exception("Work on the batch %s met an error (%d of %d)", batch.id, self._tries[batch.id], MAX_TRIES)
             if self._tries[batch.id] == MAX_TRIES:
@@ -259,8 +262,12 @@ class BatchRunner:
             refused = ApiError(400, problem.message, param=problem.param, code=problem.code)
             return 400, refused.content()
         except ApiError as refused:
+            if shortage_of(refused):
+                raise
             return refused.status_code, refused.content()
-        except Exception:  # one line must not end the others
+        except Exception as error:  # one line must not end the others
+            if shortage_of(error):
+                raise  # the batch waits, and asks again
             logger.exception("A line of a batch failed")
             return 500, ApiError(500, "The server had an error. Its log says more.", kind="server_error").content()
 

@@ -25,7 +25,7 @@ from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNN
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cuda_devices, jobs_per_device
-from finetune_assets.server.jobs.shortage import MEMORY, by_exit, memory_kills, rest_seconds
+from finetune_assets.server.shortage import MEMORY, ShortageError, by_exit, memory_kills, rest_seconds, shortage_of
 
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 60.0
@@ -41,7 +41,7 @@ STOP_SECONDS = 20.0
 _RETRY_SECONDS = 5.0
 _LOG_TAIL_BYTES = 4000
 _LAST_WORDS = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit))\b(?:: (.*))?$", re.MULTILINE)
-_ABOUT_THE_MACHINE = ("OutOfMemoryError", "MemoryError", "OSError", "SafetensorError", "DiskFullError")
+_ABOUT_THE_MACHINE = ("OutOfMemoryError", "MemoryError", "OSError", "SafetensorError", "ShortageError")
 """Errors whose message is shown to clients; that of another might repeat what it choked on, a prompt for example."""
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,8 @@ class Supervisor:
                 time.sleep(POLL_SECONDS / 2)
             worker.process.kill()
             worker.process.wait()
-            with suppress(JobStateError):  # it is over, paused, or was not begun
+            # It is over, paused, or was not begun; or the next start puts it back.
+            with suppress(JobStateError, ShortageError):
                 self._stores.job_life.put_back(worker.job_id)
 
     def _run(self) -> None:
@@ -134,8 +135,11 @@ class Supervisor:
                 pause = POLL_SECONDS if self._workers else HOUSEKEEPING_SECONDS
                 if self._resting:
                     pause = min(pause, max(POLL_SECONDS, min(self._resting.values()) - time.monotonic()))
-            except Exception:
-                logger.exception("The job queue met an error and tries again")
+            except Exception as error:
+                if lack := shortage_of(error):
+                    logger.warning("The job queue waits: %s. %s.", lack.words, lack.remedy)
+                else:
+                    logger.exception("The job queue met an error and tries again")
                 pause = _RETRY_SECONDS
             self._woken.wait(pause)
             self._woken.clear()

@@ -20,8 +20,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
 from finetune_assets.errors import BaseModelError, FinetuneAssetsError, TrainingFileError
 from finetune_assets.server import catalog
 from finetune_assets.server.database.files import DamagedFileError
@@ -30,7 +28,7 @@ from finetune_assets.server.database.jobs import QUEUED, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs import validation as job_validation
-from finetune_assets.server.jobs.shortage import shortage_of
+from finetune_assets.server.shortage import shortage_of
 from finetune_assets.server.training import threads
 
 if TYPE_CHECKING:
@@ -55,16 +53,19 @@ def main() -> None:
     os.nice(NICENESS)
     os.environ.setdefault(*threads.SAME_BITS)
     threading.Thread(target=_end_with, args=[arguments.parent], daemon=True).start()
-    stores = Stores(arguments.home)
-    with _alone(stores, arguments.job):
-        work(stores, arguments.job)
+    with _ending_with_shortages():
+        stores = Stores(arguments.home)
+        with _alone(stores, arguments.job):
+            work(stores, arguments.job)
 
 
 def work(stores: Stores, job_id: str) -> None:
     """Validate or train, as the job's state asks.
 
-    What the job is to blame for fails it. A shortage of the machine, and an error of any other kind, which is ours, end
-    the process; the supervisor tries the job again.
+    What the job is to blame for fails it.
+
+    Raises:
+        Exception: the machine lacks something, or the fault is ours; the supervisor tries the job again.
     """
     job = stores.jobs.get(job_id)
     steps = {VALIDATING: job_validation.validate, QUEUED: train}
@@ -74,26 +75,31 @@ def work(stores: Stores, job_id: str) -> None:
         steps[job.status](stores, job)
     except JobStateError as error:
         print(f"stopped: {error}")
-    except (FinetuneAssetsError, OSError, MemoryError, RuntimeError, SafetensorError) as error:
-        if lack := shortage_of(error):
-            print(f"{type(error).__name__}: {error}", flush=True)
-            raise SystemExit(lack.exit_code) from None
+    except FinetuneAssetsError as error:
+        if shortage_of(error):
+            raise
         code, message = _reason(error)
         with suppress(JobStateError):
             stores.job_life.failed(job.id, code, message, "training_file" if code.startswith("invalid") else None)
 
 
-def _reason(error: Exception) -> tuple[str, str]:
-    """The job's error code and message for what went wrong.
+def _reason(error: FinetuneAssetsError) -> tuple[str, str]:
+    """The job's error code and message for what went wrong."""
+    code = next((code for kind, code in _ERROR_CODES.items() if isinstance(error, kind)), "training_failed")
+    prefix = "The training file cannot be used: " if code == "invalid_training_file" else ""
+    return code, f"{prefix}{error}"
 
-    Raises:
-        Exception: the same error, where neither the job nor the machine explains it.
-    """
-    if isinstance(error, FinetuneAssetsError):
-        code = next((code for kind, code in _ERROR_CODES.items() if isinstance(error, kind)), "training_failed")
-        prefix = "The training file cannot be used: " if code == "invalid_training_file" else ""
-        return code, f"{prefix}{error}"
-    raise error
+
+@contextmanager
+def _ending_with_shortages() -> Iterator[None]:
+    """Tell the supervisor of a shortage by the exit code."""
+    try:
+        yield
+    except Exception as error:
+        if lack := shortage_of(error):
+            print(f"{type(error).__name__}: {error}", flush=True)
+            raise SystemExit(lack.exit_code) from None
+        raise
 
 
 def train(stores: Stores, job: Job) -> None:

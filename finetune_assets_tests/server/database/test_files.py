@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from finetune_assets.server.database.connection import DiskFullError
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import StoredFile
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.shortage import ShortageError
 from finetune_assets_tests.server.database.conftest import Change
 
 
@@ -128,7 +128,7 @@ def full_disk() -> Iterator[Path]:
 
 def test_a_file_that_does_not_fit_on_the_disk_leaves_nothing(full_disk: Path) -> None:
     stores = Stores(full_disk)
-    with pytest.raises(DiskFullError, match="make room"):
+    with pytest.raises(ShortageError, match="make room"):
         add(stores, b"x" * (2 << 20))
     assert bytes_on_disk(stores) == []
     small = add(stores, b"small")
@@ -141,7 +141,7 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_no_bytes(full_disk: Path) ->
         while ballast.write(b"x" * 4096):
             pass
     os.truncate(full_disk / "ballast", (full_disk / "ballast").stat().st_size - 4096)
-    with pytest.raises(DiskFullError):
+    with pytest.raises(ShortageError):
         while True:
             add(stores, b"")
     (full_disk / "ballast").unlink()

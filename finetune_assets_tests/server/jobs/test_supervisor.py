@@ -15,8 +15,8 @@ from finetune_assets.server.database.jobs import QUEUED
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.database.usage import Account
-from finetune_assets.server.jobs.shortage import DESCRIPTORS, DISK, MEMORY, rest_seconds, shortage_of
 from finetune_assets.server.jobs.supervisor import MAX_DEATHS, Supervisor, Worker, last_error
+from finetune_assets.server.shortage import DESCRIPTORS, DISK, MEMORY, rest_seconds, shortage_of
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.database.test_job_life import make_job, messages, status
