@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -69,6 +70,15 @@ class Connection(_Protocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             self.transport.abort()
         self._await_headers()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; where it was memory that was lacking for it, say that."""
+        error = sys.exc_info()[1]
+        if error is None or not isinstance(error.__context__, MemoryError):
+            super().send_400_response(msg)
+            return
+        self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\n\r\n")
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

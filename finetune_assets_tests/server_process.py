@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import openai
 import psutil
@@ -20,7 +20,7 @@ from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.tiny_models import write_text_model
 
 KEY = "sk-test-key"
-_SERVE = """
+SERVE = """
 import json, sys
 from pathlib import Path
 from finetune_assets.server.app import serve
@@ -38,6 +38,8 @@ def make_home(home: Path) -> Path:
 class ServerProcess:
     """A server on a free port, with the options of `serve`; stopped at the end of the `with` block at the latest."""
 
+    script = SERVE
+
     def __init__(self, home: Path, key: str | None = KEY, **options: Any) -> None:
         self.home = home
         environment = {k: v for k, v in os.environ.items() if k != "FINETUNE_ASSETS_API_KEY"}
@@ -46,7 +48,7 @@ class ServerProcess:
         self.errors = home / "server.stderr"
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, str(home), json.dumps(options)],
+                [sys.executable, "-c", self.script, str(home), json.dumps(options)],
                 env=environment | {"OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -74,7 +76,7 @@ class ServerProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=PATIENCE_S)
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

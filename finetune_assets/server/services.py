@@ -14,6 +14,7 @@ from finetune_assets.server.database import seal
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cores, threads_per_process
 from finetune_assets.server.jobs.supervisor import Supervisor
+from finetune_assets.server.shortage import telling_of_shortages
 
 if TYPE_CHECKING:
     from finetune_assets.server.generation.engine import Engine
@@ -56,7 +57,8 @@ class Services(Stores):
         self.supervisor.stop()
         for what, keep in {"snapshot of the database": self.snapshot, "seal of a good end": self.finish}.items():
             try:
-                keep()
+                with telling_of_shortages():
+                    keep()
             except OSError as error:  # a shortage: the database itself is whole
                 logger.warning("No %s was kept: %s", what, error)
         self.close()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finetune_assets.errors import BaseModelError
+from finetune_assets.server import checksums
 from finetune_assets.server.model.adapters import read_projector
 from finetune_assets.server.model.network import Network
 
@@ -151,6 +152,7 @@ def _read(folder: Path, key: str, network: Network, modules: dict[str, Any]) -> 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    checksums.check(folder)
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         weights = load_file(folder / _WEIGHTS)

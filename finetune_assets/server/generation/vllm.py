@@ -26,7 +26,8 @@ import pydantic
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.errors import BaseModelError, FinetuneAssetsError
+from finetune_assets.server import checksums
 from finetune_assets.server.api.chat_answer import usage
 from finetune_assets.server.api.chat_messages import plain_messages
 from finetune_assets.server.api.chat_request import ChatBody
@@ -153,6 +154,10 @@ class Vllm:
             return base
         if (model.adapter / "projector.safetensors").exists() or not (model.adapter / _WEIGHTS).exists():
             return None
+        try:
+            await asyncio.to_thread(checksums.check, model.adapter)
+        except BaseModelError:
+            return None  # this server's own engine refuses it by name
         return await self._register(model.adapter)
 
     async def _refresh(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError
+from finetune_assets.server import checksums
 from finetune_assets.server.model.network import Network
 
 LORA_RANK = 16
@@ -43,6 +44,7 @@ def add_trainable(
         config: Any = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, **_targets(network))  # pyright: ignore[reportArgumentType]
         network.model = get_peft_model(network.model, config)
     else:
+        checksums.check(start_from)
         network.model = PeftModel.from_pretrained(network.model, str(start_from), is_trainable=True)
         if network.vision is not None and (state := read_projector(network, start_from)):
             network.vision.projector.load_state_dict(state)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError, UnfitModelError
+from finetune_assets.server import checksums
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model import proof
 from finetune_assets.server.model.answer_form import AnswerForm, answer_form, ended
@@ -194,6 +196,7 @@ def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
     vision = None
     kind = transformers.AutoModelForImageTextToText if front.processor else transformers.AutoModelForCausalLM
     model: Any = kind.from_pretrained(base.path, dtype=dtype, revision=base.revision)
+    checksums.check(_folder(base))
     model.to(device).eval().requires_grad_(False)
     config = model.config.get_text_config(decoder=True)
     if base.name == VISION_MODEL:
@@ -215,6 +218,16 @@ def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
         if problem := proof.fails(network) or (front.processor and proof.misreads(network)):
             raise UnfitModelError(f"the base model {base.name!r} cannot be used here: {problem}")
     return network
+
+
+def _folder(base: BaseModel) -> Path:
+    """Where its files lie, those of a model from the hub once they have come."""
+    if Path(base.path).is_dir():
+        return Path(base.path)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(base.path, "config.json", revision=base.revision)
+    return Path(found).parent if isinstance(found, str) else Path(base.path)
 
 
 def _end_ids(model: Any, front: Front, template: ChatTemplate) -> set[int]:

@@ -23,6 +23,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 
 from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server import checksums
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.durable import publish
 from finetune_assets.server.model import adapters
@@ -363,4 +364,5 @@ def _save(network: Network, target: Path) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     adapters.save(network, scratch)
+    checksums.write(scratch)
     return publish(scratch, target)
