@@ -109,7 +109,7 @@ def begin_task(
     """Look at your data, propose a task, show how its rows would be read, and write its YAML under ./tasks.
 
     The parts are task, question, answer, kind (of the answer), category (of drawn objects), image, region, group,
-    split, provider and model.
+    split, annotator (who answered), provider, model and encoding (of a table).
     """
     from finetune_assets.onboarding.conversation import begin, stated
 

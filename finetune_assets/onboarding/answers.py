@@ -90,8 +90,14 @@ def plain_numbers(words: Collection[str]) -> list[str]:
     for written in WAYS_OF_WRITING:
         fitting = [word for word in words if parse_number(word, written) is not None]
         if len(fitting) > len(best):
-            best = [word.replace(written.thousands, "").replace(written.decimal, ".") for word in fitting]
+            best = [_plainly(word, written) for word in fitting]
     return best
+
+
+def _plainly(word: str, written: NumberFormat) -> str:
+    plain = word.replace(written.thousands, "").replace(written.decimal, ".")
+    # What stands with its unit, as `62 %` and `3 kg`, has no digits to be counted.
+    return plain if re.fullmatch(r"[-+]?\d*\.?\d+", plain) else f"{parse_number(word, written):.15g}"
 
 
 def _around_numbers(words: set[str]) -> tuple[str, str] | None:

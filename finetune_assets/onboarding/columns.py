@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from finetune_assets.dataset.answer_reading import parse_number
 from finetune_assets.onboarding.answers import WAYS_OF_WRITING
 
-Part = Literal["image", "question", "answer", "region", "group", "split"]
+Part = Literal["image", "question", "answer", "region", "group", "split", "annotator"]
 
 MAX_DISTINCT = 1_000
 """Different values of a column that are remembered; more are all the same to every question asked here."""
@@ -31,19 +32,30 @@ _SPLITS = {
 }
 _NAMES: dict[Part, str] = {
     "image": """image img filename file path picture photo scan slide url src
-        bild datei bilddatei foto fichier imagen archivo ruta""",
+        bild datei bilddatei foto fichier imagen archivo ruta
+        画像 ファイル 图像 图片 이미지 изображение файл снимок""",
     "question": """question prompt query instruction text input title description
-        frage aufgabe beschreibung pregunta texte texto""",
+        frage aufgabe beschreibung pregunta texte texto 質問 問題 設問 本文 问题 提问 文本 질문 вопрос текст""",
     "answer": """answer label labels target class klass category diagnosis finding truth verdict result response output
         completion price score probability grade defect quality team intent topic sentiment priority rating y
-        antwort klasse befund etikett ergebnis note preis reponse etiquette classe respuesta etiqueta clase""",
+        antwort klasse befund etikett ergebnis note preis miete reponse etiquette classe respuesta etiqueta clase
+        回答 答え ラベル 正解 診断 判定 結果 価格 答案 标签 诊断 결과 답변 정답 라벨 ответ метка диагноз класс цена""",
     "region": """region site area bodypart body organ anatomy module location department country line plant sector view
-        producttype productcategory standort bereich koerperregion zone""",
+        producttype productcategory standort stadtteil ort bereich koerperregion zone
+        部位 地域 部門 地区 부위 область отдел""",
     "group": """patient subject case study person panel serial video scene group series session family animal device
-        batch lot sequence patientid customer user client author fall kunde gruppe probe sujet paciente cliente""",
+        batch lot sequence patientid customer user client author fall kunde gruppe probe sujet paciente cliente
+        患者 患者番号 症例 顧客 患者编号 病人 환자 пациент""",
     "split": "split fold subset partition phase",
+    "annotator": """annotator rater reader labeler labeller grader inspector reviewer expert observer judge who
+        pruefer gutachter leser annotateur anotador 評価者 読影者 标注者""",
 }
 """What people call them, in several languages; letters only, the likeliest first."""
+MAX_ANNOTATORS = 50
+
+
+_ACCENT = re.compile("([a-z])[\u0300-\u036f]+")
+"""On a Latin letter; those of other scripts make another letter."""
 
 
 @dataclass(slots=True)
@@ -99,6 +111,13 @@ class Column:
         return self.n > 0 and {value.lower() for value in self.values} <= _SPLITS
 
     @property
+    def is_key(self) -> bool:
+        """Whether it only names the row: another text or whole number in each."""
+        if self.has_more or self.n_distinct < min(self.n, MAX_DISTINCT):
+            return self.has_more and not self.is_numbers and self.n_words <= 1.5 * self.n
+        return not self.is_numbers or all(value.isdigit() for value in self.values)
+
+    @property
     def is_repeating(self) -> bool:
         """Whether each of its values stands in several rows on average."""
         return not self.has_more and 1 < self.n_distinct <= self.n / 2
@@ -129,6 +148,8 @@ def _may_be(column: Column, part: Part) -> bool:
             return _is_named(column, part) and column.is_repeating and not column.is_images
         case "group":
             return _is_named(column, part) and not column.is_images and 1 < column.n_distinct < column.n
+        case "annotator":
+            return _is_named(column, part) and not column.is_numbers and 1 < column.n_distinct <= MAX_ANNOTATORS
         case "question":
             return not (column.is_images or column.is_numbers or column.is_split) and (
                 _is_named(column, part) or column.n_words >= 3 * column.n
@@ -149,11 +170,14 @@ def _place(column: Column, part: Part) -> tuple[int, int]:
 
 def _is_named(column: Column, part: Part) -> bool:
     letters = _letters(column.name)
-    return any(letters == word or (len(word) > 3 and word in letters) for word in _NAMES[part].split())
+    # A sign of Chinese or Japanese says as much as several letters.
+    return any(letters == word or ((len(word) > 3 or not word.isascii()) and word in letters)
+               for word in _NAMES[part].split())  # fmt: skip
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.rpartition(".")[2].casefold().translate(str.maketrans("äöüéèáíóñ", "aoueeaion")))
+    plain = unicodedata.normalize("NFD", name.rpartition(".")[2].casefold())
+    return "".join(letter for letter in unicodedata.normalize("NFC", _ACCENT.sub(r"\1", plain)) if letter.isalpha())
 
 
 def _flat(row: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,17 +28,20 @@ OWN = "the file's own"
 NONE = "none"
 """What a person says where a part is not there."""
 PARTS = (
-    *("task", "question", "answer", "kind", "category", "image", "region", "group", "split", "provider", "model"),
-    "encoding",
+    *("task", "question", "answer", "kind", "category", "image", "region", "group", "split", "annotator"),
+    *("provider", "model", "encoding"),
 )
 """`kind` is that of the answer: binary, choice, number or text; `category` is that of drawn objects; `encoding` that of
 a table which is not UTF-8."""
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _DRAWN = ("coco", "voc", "yolo")
 _UNTELLING = re.compile(r"qa_\*|(train|validation|test|data)(-[0-9]+-of-[0-9]+)?")
 """Names of files that many data sets have; their folder says more."""
 MIN_EXAMPLES_OF_A_REGION = 40
 """Regions with fewer on average are not proposed: nothing could be said of a model by so few."""
 MAX_REGIONS = 200
+MAX_TOLD = 20
+"""Columns that a question made of all of them names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,8 @@ def _told_by_names(
 def task_name(path: Path) -> str:
     """Make a task's name of a path: lower case, digits and `_`."""
     named = path.parent.absolute().name if _UNTELLING.fullmatch(path.stem) else path.stem
-    plain = re.sub(r"[^a-z0-9]+", "_", named.casefold()).strip("_")
+    letters = unicodedata.normalize("NFD", named.casefold().translate(_UMLAUTS))
+    plain = re.sub(r"[^a-z0-9]+", "_", "".join(one for one in letters if not unicodedata.combining(one))).strip("_")
     return plain if plain[:1].isalpha() else f"task_{plain}".rstrip("_")
 
 
@@ -129,7 +134,7 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
     others: dict[str, list[str]] = {}
     left = list(survey.columns)
     parts |= _own_parts(survey, stated)
-    order: tuple[Part, ...] = ("image", "split", "group", "region", "answer", "question")
+    order: tuple[Part, ...] = ("image", "split", "annotator", "group", "region", "answer", "question")
     for part in order:
         if parts.get(part) is not None:
             continue
@@ -138,13 +143,26 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
         chosen = stated.get(part) or (found[0].name if found else NONE)
         parts[part] = chosen
         left = [column for column in left if column.name != chosen.strip("{}")]
-    if parts["question"] == NONE and parts["image"] != NONE:
-        parts["question"] = "What does this image show?"
+    if parts["question"] == NONE:
+        parts["question"] = _asked(left, parts)
     if "region_from_path" in survey.settings:
         parts["region"] = OWN
     if survey.kind == "dicom":
         parts |= {"region": stated.get("region", "all"), "group": stated.get("group", "PatientID")}
     return parts, others
+
+
+def _asked(left: list[Column], parts: Mapping[str, str]) -> str:
+    """What is asked where no column holds a question: about the image, else all that is known of a row."""
+    if parts["image"] != NONE:
+        answer = parts["answer"].strip("{}")
+        return answer if answer.endswith("?") else "What does this image show?"
+    told = [column.name for column in left if not (column.is_key or set("{}") & set(column.name))]
+    if _has_regions(parts) and told:
+        told.insert(0, parts["region"].strip("{}"))
+    if not told or (answer := parts["answer"].strip("{}")) == NONE:
+        return NONE
+    return f"{', '.join(f'{name}: {{{name}}}' for name in told[:MAX_TOLD])}. What is {answer}?"
 
 
 def _own_parts(survey: Survey, stated: Mapping[str, str]) -> dict[str, str]:
@@ -155,11 +173,16 @@ def _own_parts(survey: Survey, stated: Mapping[str, str]) -> dict[str, str]:
         asks = "How many of {category} are there in this image?" if stated.get("kind") == "number" else None
         which = "Which of these does this image show?" if category == NONE else "Is there a {category} in this image?"
         question = stated.get("question") or asks or which
-        return {"category": category, "question": question, "answer": OWN, "image": OWN, "group": NONE, "split": NONE}
+        drawn = {"answer": OWN, "image": OWN, "group": NONE, "split": NONE, "annotator": NONE}
+        return {"category": category, "question": question, **drawn}
     if survey.kind in ("chat_jsonl", "image_qa"):
-        return {"question": OWN, "answer": OWN, "image": OWN, "category": NONE}
+        return {"question": OWN, "answer": OWN, "image": OWN, "category": NONE, "annotator": NONE}
     if survey.kind == "table":
         return {"category": NONE}
+    return {"annotator": NONE, **_own_of_a_layout(survey)}
+
+
+def _own_of_a_layout(survey: Survey) -> dict[str, str]:
     own = {"answer": OWN, "category": NONE} if survey.kind != "dicom" else {"image": OWN, "category": NONE}
     return own | ({"image": OWN} if survey.kind == "image_folder" else {})
 
@@ -193,7 +216,7 @@ def _columns(parts: Mapping[str, str]) -> dict[str, str]:
     """The columns of a table as its source names them; a text that is no column is taken as it is."""
     found = {
         part: _braced(parted(parts[part])[0])
-        for part in ("image", "answer", "group", "split")
+        for part in ("image", "answer", "group", "split", "annotator")
         if parts[part] not in (NONE, OWN)
     }
     question = parts["question"]
@@ -212,10 +235,12 @@ def _braced(column: str) -> str:
 def _is_scored(survey: Survey, parts: Mapping[str, str]) -> bool:
     """Whether images have scores from 0 to 1, as several experts or a detector give them."""
     column = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
-    if survey.kind != "table" or parts["image"] == NONE or column is None or not column.is_numbers:
+    votes = parts["annotator"] != NONE
+    if survey.kind != "table" or parts["image"] == NONE or votes or column is None or not column.is_numbers:
         return False
     numbers = [float(value) for value in plain_numbers(column.values)]
-    return len(numbers) > 2 and all(0 <= number <= 1 for number in numbers)
+    most = 100 if all("%" in value for value in column.values) else 1
+    return len(numbers) > 2 and all(0 <= number <= most for number in numbers)
 
 
 def _scored(source: Mapping[str, Any]) -> dict[str, Any]:

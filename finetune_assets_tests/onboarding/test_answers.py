@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from finetune_assets.errors import TaskError
-from finetune_assets.onboarding.answers import answer_of
+from finetune_assets.onboarding.answers import answer_of, plain_numbers
 
 
 def test_yes_and_no_in_any_spelling_are_a_binary_answer() -> None:
@@ -52,3 +52,8 @@ def test_a_person_may_say_otherwise() -> None:
         answer_of(Counter("aabbcc"), kind="binary")
     with pytest.raises(TaskError, match="must be binary, choice, number or text, got 'image'"):
         answer_of(Counter("ab"), kind="image")
+
+
+def test_numbers_with_their_units_are_numbers() -> None:
+    assert plain_numbers(["62 %", "7 %"]) == ["62", "7"]
+    assert answer_of({"12,50 \u20ac": 1, "7,25 \u20ac": 1, "3,00 \u20ac": 2})["kind"] == "number"

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from finetune_assets.onboarding.columns import candidates, profile
 
 
@@ -56,3 +58,32 @@ def test_a_column_of_one_value_is_no_answer() -> None:
 def test_empty_cells_are_not_counted() -> None:
     [column] = profile([{"a": "x"}, {"a": None}, {"a": float("nan")}, {"a": " "}])
     assert (column.n, column.n_distinct) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "group", "region"),
+    [
+        ("\u8cea\u554f", "\u56de\u7b54", "\u60a3\u8005\u756a\u53f7", "\u90e8\u4f4d"),  # Japanese
+        ("\u95ee\u9898", "\u7b54\u6848", "\u60a3\u8005\u7f16\u53f7", "\u5730\u533a"),  # Chinese
+        ("\uc9c8\ubb38", "\uc815\ub2f5", "\ud658\uc790", "\ubd80\uc704"),  # Korean
+        (
+            "\u0412\u043e\u043f\u0440\u043e\u0441",
+            "\u041e\u0442\u0432\u0435\u0442",
+            "\u041f\u0430\u0446\u0438\u0435\u043d\u0442",
+            "\u041e\u0431\u043b\u0430\u0441\u0442\u044c",
+        ),
+        ("Pregunta", "R\u00e9ponse", "Paciente", "K\u00f6rperregion Zone"),
+    ],
+)
+def test_columns_are_known_in_other_scripts(question: str, answer: str, group: str, region: str) -> None:
+    cells = {question: ["is it 1?", "is it 2?"] * 4, answer: ["a", "b"] * 4, group: ["p", "p", "q", "q"] * 2}
+    table = profile(rows(**cells, **{region: ["n", "s"] * 4}))
+    assert named(candidates(table, "question")) == [question]
+    assert candidates(table, "answer")[0].name == answer
+    assert named(candidates(table, "group")) == [group]
+    assert named(candidates(table, "region")) == [region]
+
+
+def test_who_answered_is_known_by_the_name_of_the_column() -> None:
+    table = profile(rows(inspector=["Anna", "Ben", "Cem"] * 4, verdict=["ok", "nok"] * 6))
+    assert named(candidates(table, "annotator")) == ["inspector"]

@@ -192,6 +192,38 @@ def test_images_with_scores_are_scored_images(tmp_path: Path) -> None:
     assert task.source.kind == "scored_images"
 
 
+def test_scores_in_percent_are_scores(tmp_path: Path) -> None:
+    for n in range(30):
+        put(tmp_path / f"{n}.png", picture(shade=20 + 5 * n))
+    rows = [{"file": f"{n}.png", "probability": f"{3 * n} %"} for n in range(30)]
+    task, shown = begun(table(tmp_path / "scores.csv", rows))
+    assert task.source.kind == "scored_images" and "30 examples" in shown
+
+
+def test_a_table_without_a_question_asks_by_all_that_a_row_tells(tmp_path: Path) -> None:
+    rows = [
+        {"Nr": n, "Stadtteil": "Süd" if n % 2 else "Mitte", "Fläche m²": 20 + n % 50, "Miete (€)": 9 * (20 + n % 50)}
+        for n in range(120)
+    ]
+    task, _ = begun(table(tmp_path / "Häuser.csv", rows))
+    assert task.task == "haeuser" and task.answer.kind == "number"
+    question = task.source.model_dump()["question"]
+    assert question == "Stadtteil: {Stadtteil}, Fläche m²: {Fläche m²}. What is Miete (€)?"
+
+
+def test_several_people_s_answers_are_votes_and_a_column_that_asks_is_the_question(tmp_path: Path) -> None:
+    for n in range(40):
+        put(tmp_path / f"n{n}.png", picture(shade=20 + 5 * n))
+    rows = [
+        {"Photo": f"n{n}.png", "Inspector": who, "Weld OK?": "no" if n % 2 else "yes"}
+        for n in range(40)
+        for who in ("Anna", "Ben", "Cem")
+    ]
+    task, shown = begun(table(tmp_path / "welds.csv", rows))
+    source = task.source.model_dump()
+    assert (source["annotator"], source["question"]) == ("{Inspector}", "Weld OK?") and "40 examples" in shown
+
+
 def test_what_cannot_be_a_task_yet_says_which_part_is_missing(tmp_path: Path) -> None:
     path = table(tmp_path / "numbers.csv", [{"a": n, "b": n * 2} for n in range(9)])
     with pytest.raises(TaskError, match="no column can be the question; name it by --set question=COLUMN: a, b"):
