@@ -1,6 +1,7 @@
 """What must be read for decisions: the input once, then what questions add, as branches that see it and not each other.
 
-A request's answers are made by a generator, which yields the next `Reading` that it needs and is sent what that found.
+What questions begin with alike is one branch, which forks where they differ. A request's answers are made by a
+generator, which yields the next `Reading` that it needs and is sent what that found.
 """
 
 from __future__ import annotations
@@ -86,9 +87,8 @@ class SharedRuns:
 
     def _weigh(self, deciding: Deciding, run: _Run) -> Generator[Reading, Read]:
         """Read the questions of a run side by side, and weigh their options."""
-        asked = {row: list(trie.children[node]) for trie, rows in run.questions.values() for node, row in rows.items()}
         embedded = self._embed(Sequence(run.ids, images=run.images), deciding)
-        read = yield Reading(run.before, run.n_before, embedded, run.parents, deciding.adapter, asked)
+        read = yield Reading(run.before, run.n_before, embedded, run.parents, deciding.adapter, run.asked)
         for number, (trie, rows) in run.questions.items():
             steps = {node: read.steps[row] for node, row in rows.items()}
             deciding.found[number] = _finite(trie.log_probabilities(steps))
@@ -128,20 +128,32 @@ class _Run:
         self.questions: dict[int, tuple[OptionTrie, dict[int, int]]] = {}
         """By number the options, and for each of their inner nodes its place among the ids."""
 
+        self.asked: dict[int, list[int]] = {}
+        """By a token's place among the ids, what is weighed after it."""
+        self._known: dict[tuple[int, int], int] = {}
+
     def add(self, number: int, tail: Sequence, trie: OptionTrie) -> None:
         """Add a question's own tokens, and after them the beginnings of its options."""
         previous = -1
         for token in tail.ids:
-            self.parents.append(previous)
-            previous = len(self.ids)
-            self.ids.append(token)
+            previous = self._after(previous, token)
         self.images += tail.images
         rows = {0: previous}
         for node in trie.inner[1:]:
-            self.parents.append(rows[trie.parents[node]])
-            rows[node] = len(self.ids)
-            self.ids.append(trie.tokens[node])
+            rows[node] = self._after(rows[trie.parents[node]], trie.tokens[node])
+        for node, row in rows.items():
+            asked = self.asked.setdefault(row, [])
+            asked += [token for token in trie.children[node] if token not in asked]
         self.questions[number] = trie, rows
+
+    def _after(self, previous: int, token: int) -> int:
+        """The place of a token behind another one: that of a question which begins alike, if there is one."""
+        if token >= 0 and (previous, token) in self._known:
+            return self._known[previous, token]
+        self.parents.append(previous)
+        self.ids.append(token)
+        self._known[previous, token] = place = len(self.ids) - 1
+        return place
 
 
 def _finite(log_probabilities: list[float]) -> list[float]:

@@ -107,6 +107,18 @@ def test_questions_about_one_input_are_answered_as_each_would_be_alone(
     assert together[0] == pytest.approx(expected, abs=1e-4)
 
 
+def test_what_questions_begin_with_alike_is_read_once(engine: Engine, base: BaseModel) -> None:
+    texts = ("Is it red?", "Is it red or blue?", "Is it red?", "Is")
+    options = (("Yes", "No"), ALIKE, ("No", "Maybe"), ("it", "it is"))
+    questions = [asked(*each) for each in zip(texts, options, strict=True)]
+    together = decide(engine, base, chat("A tale."), *questions)
+    apart = [decide(engine, base, chat("A tale."), each, keep=False) for each in questions]
+    for found, alone in zip(together.log_probabilities, apart, strict=True):
+        assert found == pytest.approx(alone.log_probabilities[0], abs=1e-4)
+    twice = decide(engine, base, chat("A tale."), questions[0], questions[0])
+    assert twice.input_tokens == apart[0].input_tokens
+
+
 def test_a_question_longer_than_a_step_is_read_in_parts(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     long = asked("Is it " + "very " * 30 + "big?", ALIKE)
     whole = decide(Engine(), base, chat("A story."), long, asked("Big?")).log_probabilities
