@@ -2,7 +2,7 @@
 
 A region's round begins with a materialization of `finetune_job` and ends with one of `champion`, or with an observation
 of it, which says why there is none. Between the two nothing else may prepare the region again: an evaluation reads what
-preparing writes.
+preparing writes. A region whose job still waits for a free place has nothing to evaluate, and may be prepared again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from finetune_assets.task import Task
 
 LAST = EVALUATE[-1]
 """The stage with which a region's round ends."""
+_AT_ONCE = 500
 _MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
 _OBSERVED = dg.DagsterEventType.ASSET_OBSERVATION
 
@@ -33,6 +34,8 @@ def at_work(instance: dg.DagsterInstance, task: Task, regions: Collection[str]) 
         for region, when in submitted.items()
         if when > ended.get(region, 0)
     }
+    for region in _waiting(instance, task, {region: submitted[region] for region in in_round}):
+        del in_round[region]
     return in_round | dict.fromkeys(running(instance, task, regions), "a run of it is going on")
 
 
@@ -64,6 +67,18 @@ def latest(
     """Storage id of each region's newest event of a stage: its materialization, where nothing else is asked for."""
     key = asset_key(task, stage)
     return instance.event_log_storage.get_latest_storage_id_by_partition(key, kind, set(regions)) if regions else {}
+
+
+def _waiting(instance: dg.DagsterInstance, task: Task, submitted: Mapping[str, int]) -> list[str]:
+    """Return the regions whose `finetune_job`, by its storage id, names no job."""
+    found, ids = list[str](), list(submitted.values())
+    for start in range(0, len(ids), _AT_ONCE):
+        part = dg.AssetRecordsFilter(asset_key(task, "finetune_job"), storage_ids=ids[start : start + _AT_ONCE])
+        for record in instance.fetch_materializations(part, limit=_AT_ONCE).records:
+            made = record.asset_materialization
+            if made and "job_id" not in made.metadata:
+                found.append(str(record.partition_key))
+    return found
 
 
 def _is_of(run: dg.DagsterRun, task: Task) -> bool:

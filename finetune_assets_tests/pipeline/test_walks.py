@@ -26,9 +26,9 @@ from finetune_assets.pipeline.code_versions import code_version
 from finetune_assets.pipeline.following.job_sensor import job_sensor
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.reruns.changes import SOURCE_FILES, SOURCE_ROWS, changed_data
-from finetune_assets.pipeline.reruns.stale import first_stale, from_on
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.pipeline.stages.assets import ATTEMPT
+from finetune_assets.pipeline.stale import first_stale, from_on
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import scripted_provider

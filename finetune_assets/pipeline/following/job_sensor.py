@@ -131,6 +131,8 @@ def _quiet(task: Task, memory: Memory) -> str:
         return f"{said}; {memory.outage.why}; it is asked again {_when(memory.outage.next_at)}"
     if memory.open and not memory.list_is_due():
         said += f"; {task.provider} is asked again {_when(memory.list_at)}"
+    if stale := [region for region, waiting in memory.waiting.items() if waiting.stale]:
+        said += f"; to be prepared again first, for the YAML has changed since: {', '.join(stale[:_SAID])}"
     again = [f"{region} after {_when(again_at(due))[3:]}" for region, due in memory.due.items() if due.failed]
     return f"{said}; evaluated again: {', '.join(again[:_SAID])}" if again else said
 

@@ -17,7 +17,8 @@ from finetune_assets.pipeline.at_work import running
 from finetune_assets.pipeline.checks import model_checks
 from finetune_assets.pipeline.following.evaluations import Event, round_over
 from finetune_assets.pipeline.following.memory import Due, Memory, Submitted, Waiting
-from finetune_assets.pipeline.stage import FIRST_RUN, asset_key, run_tags
+from finetune_assets.pipeline.stage import FIRST_RUN, PREPARE, asset_key, run_tags
+from finetune_assets.pipeline.stale import first_stale
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, asked_as
 from finetune_assets.provider.local_server import is_loopback
@@ -106,6 +107,8 @@ def _read_list(client: Client, memory: Memory, here: dict[str, Submitted], until
 def submissions(instance: dg.DagsterInstance, client: Client, task: Task, memory: Memory) -> list[dg.RunRequest]:
     """Request as many of the waiting submissions as there are free places; first come, first served.
 
+    One that the YAML has changed since would be refused.
+
     Raises:
         ProviderError: the provider does not answer.
     """
@@ -118,8 +121,10 @@ def submissions(instance: dg.DagsterInstance, client: Client, task: Task, memory
         room = task.max_open_jobs - (len(memory.waiting) - len(ready))
         free = min(free, room - len(fine_tuning.open_jobs(client, enough=room))) if room > 0 else 0
     first = ready[: free + MAX_SUBMISSIONS_PER_TICK] if free > 0 else []
-    busy = running(instance, task, first)
-    chosen = [region for region in first if region not in busy][: max(free, 0)]
+    busy, stale = running(instance, task, first), first_stale(instance, task, PREPARE, first)
+    for region in first:
+        memory.waiting[region].stale = region in stale
+    chosen = [region for region in first if region not in busy and region not in stale][: max(free, 0)]
     return [_submission(task, region, memory.waiting[region], now) for region in chosen]
 
 

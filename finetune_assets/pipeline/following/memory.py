@@ -54,6 +54,8 @@ class Waiting(BaseModel):
     """Sets its job apart from an equal one that is there already; empty where an equal one will do."""
     asked_at: float = 0
     """When its submission was requested, in Unix seconds."""
+    stale: bool = False
+    """The YAML has changed since: what would be submitted is to be prepared again first."""
 
 
 class Due(BaseModel):

@@ -10,10 +10,10 @@ from finetune_assets.errors import FinetuneAssetsError, SourceError
 from finetune_assets.pipeline.at_work import at_work
 from finetune_assets.pipeline.partitions import known_regions
 from finetune_assets.pipeline.reruns.changes import WHY, changed_data, decided_anew, news
-from finetune_assets.pipeline.reruns.stale import first_stale, from_on
 from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE, run_tags
 from finetune_assets.pipeline.stages import reviews
+from finetune_assets.pipeline.stale import first_stale, from_on
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.task import Rerun, Task
 

@@ -7,6 +7,7 @@ import time
 import dagster as dg
 import pytest
 
+from finetune_assets.pipeline.at_work import at_work
 from finetune_assets.pipeline.following import job_sensor as sensor
 from finetune_assets.pipeline.following.jobs import MAX_PROGRESS_PER_TICK
 from finetune_assets.pipeline.following.memory import REMOTE_PACE_S, Memory
@@ -14,7 +15,7 @@ from finetune_assets.pipeline.shown.jobs_overview import KEY as JOBS_KEY
 from finetune_assets.pipeline.stages.assets import ATTEMPT
 from finetune_assets.provider.client import asked_as
 from finetune_assets.task import Task
-from finetune_assets_tests.pipeline.following.ticks import JOB_KEY, submit, tick
+from finetune_assets_tests.pipeline.following.ticks import JOB_KEY, said, submit, tick
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import ScriptedProvider, scripted_provider
 
@@ -59,6 +60,20 @@ def test_a_region_that_found_no_place_again_keeps_waiting(
 
     keys = [request.run_key for result in (first, second) for request in result.run_requests or []]
     assert len(set(keys)) == 2
+
+
+def test_what_the_yaml_has_changed_since_is_not_submitted_and_may_be_prepared_again(
+    provider: ScriptedProvider, instance: dg.DagsterInstance
+) -> None:
+    task = make_task(provider=provider.base_url, regions=["mono"], max_open_jobs=1)
+    of_before = {"dagster/code_version": "another"}
+    written = dg.AssetMaterialization(["cells", "training_jsonl"], partition="mono", tags=of_before)
+    instance.report_runless_asset_event(written)
+    wait_for_a_place(instance, "mono")
+    result = tick(task, instance)
+    assert not result.run_requests
+    assert "to be prepared again first, for the YAML has changed since: mono" in said(result)
+    assert not at_work(instance, task, ["mono"])
 
 
 def test_a_long_list_is_read_over_several_ticks(
