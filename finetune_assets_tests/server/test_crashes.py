@@ -86,14 +86,15 @@ def checkpointing(client: openai.OpenAI, ledger: Ledger) -> None:
 
 
 def serving(client: openai.OpenAI, ledger: Ledger) -> None:
-    """A batch of conversations has had its first answers."""
-    body = {"model": "tiny-text", "messages": [{"role": "user", "content": "Go on"}], "max_tokens": 50}
+    """A batch of conversations has had another answer; as the oldest come first, it may be an earlier one's."""
+    body = {"model": "tiny-text", "messages": [{"role": "user", "content": "Go on"}], "max_tokens": 20}
     line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
     lines = b"\n".join(orjson.dumps(line | {"custom_id": str(i)}) for i in range(BATCH_LINES))
+    before = n_answered(client, ledger)
     file = ledger.upload(client, lines, "batch")
     batch = client.batches.create(input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h")
     ledger.batches.append(batch.id)
-    wait_until(lambda: answered(client, batch.id))
+    wait_until(lambda: n_answered(client, ledger) > before)
 
 
 MOMENTS: list[Callable[[openai.OpenAI, Ledger], None]] = [checkpointing, uploading, serving, training, validating]
@@ -164,9 +165,10 @@ def assert_batches_answer_every_line_once(client: openai.OpenAI, ledger: Ledger)
         assert sorted(int(orjson.loads(line)["custom_id"]) for line in lines) == list(range(BATCH_LINES))
 
 
-def answered(client: openai.OpenAI, batch_id: str) -> int:
-    counts = client.batches.retrieve(batch_id).request_counts
-    return counts.completed if counts else 0
+def n_answered(client: openai.OpenAI, ledger: Ledger) -> int:
+    """How many lines of all batches have been answered."""
+    counts = [client.batches.retrieve(batch_id).request_counts for batch_id in ledger.batches]
+    return sum(count.completed for count in counts if count)
 
 
 def answer(client: openai.OpenAI, model: str) -> tuple[str, float]:

@@ -115,6 +115,14 @@ class NamedPage(Page[Item], Generic[Item]):
 class WireRequest(Request):
     """Reads JSON strictly and within limits; long bodies in a thread, as others want to be answered meanwhile."""
 
+    async def body(self) -> bytes:
+        """Put the body together. Python lets other threads go on meanwhile where that is much."""
+        if not hasattr(self, "_body"):
+            chunks = [chunk async for chunk in self.stream()]
+            is_short = sum(map(len, chunks)) <= _SHORT_BODY
+            self._body = b"".join(chunks) if is_short else await run_in_threadpool(b"".join, chunks)
+        return self._body
+
     async def json(self) -> Any:
         """Parse the body.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from finetune_assets.server.api.body_shape import CHAT, BodyShapeError, limits_of, parse
+from finetune_assets.server.api.body_shape import CHAT, DECISIONS, BodyShapeError, limits_of, parse
 from finetune_assets.server.database.batches import MAX_ERRORS
 from finetune_assets.server.durable import append
 
@@ -130,7 +130,7 @@ class Journal:
     def lines(self) -> Iterator[Line]:
         """Read the requests of a validated input."""
         for number, raw in self._raw_lines():
-            request = orjson.loads(raw)
+            request = parse(raw, DECISIONS)  # the widest limits, as it was looked at before
             yield Line(number, request["custom_id"], request["body"], len(raw))
 
     def resume(self) -> Progress:

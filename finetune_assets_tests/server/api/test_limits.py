@@ -8,13 +8,13 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx2
 import openai
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -137,3 +137,39 @@ def test_a_limit_is_told() -> None:
 def test_all_that_keeps_to_the_limits_is_parsed(value: object) -> None:
     body = json.dumps(value).encode()
     assert parse(body, CHAT) == json.loads(body)
+
+
+@settings(max_examples=20)
+@given(
+    text=st.lists(
+        st.sampled_from(["a", "é", "\U0001f600", '"', "\\", "\n", "\ud7ff", "\u0000", "/"]), min_size=1, max_size=20
+    ),
+    as_ascii=st.booleans(),
+)
+def test_long_strings_are_read_in_pieces_as_if_they_were_read_at_once(text: list[str], as_ascii: bool) -> None:
+    long = "".join(text) * (2_200_000 // len(text))
+    body = json.dumps({long[:700]: [long, {"b": "short"}, long[1:], 1.5, None]}, ensure_ascii=as_ascii).encode()
+    assert parse(body, CHAT) == json.loads(body)
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b"\\u12", b'\x01"]', b'\xff"]', b'"', b'"]]', b'\\ud800"]'])
+def test_a_long_string_that_is_wrong_at_its_end_is_no_json(end: bytes) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        parse(b'["' + "aé".encode() * 1_200_000 + end, CHAT)
+
+
+@pytest.mark.parametrize("piece", ["a b", "é", "\U0001f600"])
+def test_no_other_thread_waits_until_a_large_body_is_parsed(piece: str) -> None:
+    text = piece * (9_900_000 // len(piece.encode()))
+    body = json.dumps({"messages": [{"role": "user", "content": text}] * 6}, ensure_ascii=False).encode()
+    parsing = threading.Thread(target=parse, args=(body, CHAT))
+    parsing.start()
+    clock = time.pthread_getcpuclockid(parsing.ident or 0)
+    longest, before = 0.0, 0.0
+    while parsing.is_alive():
+        with suppress(OSError):  # it has just ended
+            now = time.clock_gettime(clock)
+            longest, before = max(longest, now - before), now
+    assert before > 0.02
+    # Processor time of the other thread between two moments of this one: the same under any load.
+    assert longest < 0.06
