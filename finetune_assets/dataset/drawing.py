@@ -15,7 +15,7 @@ from finetune_assets.dataset.belonging import look_alikes
 from finetune_assets.dataset.belonging.further_images import FurtherImages
 from finetune_assets.dataset.belonging.groups import UNKNOWN, Groups, linked
 from finetune_assets.dataset.belonging.memory import NOT_DRAWN, Known, Memory, beside
-from finetune_assets.dataset.belonging.near_texts import text_key
+from finetune_assets.dataset.belonging.near_texts import text_keys
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.image_looks import Look
 from finetune_assets.dataset.images import ImageFacts
@@ -60,19 +60,18 @@ class Rows:
         facts = [look.facts for look in looks]
         groups = [group_of(row, fact) for row, fact in zip(rows, facts, strict=True)]
         usable = [row.problem is None and look.error is None for row, look in zip(rows, looks, strict=True)]
-        texts = [
-            text_key(row.question, row.system) if near and fine and row.image is None else UNKNOWN
-            for row, fine in zip(rows, usable, strict=True)
-        ]
+        said = [at for at, fine in enumerate(usable) if near and fine and rows[at].image is None]
+        texts = np.full(len(rows), UNKNOWN, np.uint64)
+        texts[said] = text_keys([rows[at].question for at in said], [rows[at].system for at in said])
         names = splits.keys(0, (row.id for row in rows))
         return cls(
             group=splits.keys(seed, groups),
             kin=_kin(groups, rows, names),
             image=np.array([int(fact.sha256[:16], 16) if fact else UNKNOWN for fact in facts], np.uint64),
-            text=np.array(texts, np.uint64),
+            text=texts,
             thumbnail=np.array([look.thumbnail for look in looks], np.int32),
             name=names,
-            order=splits.keys(0, (f"{row.answer}\0{row.score}\0{row.doubt}" for row in rows)),
+            order=_order(rows),
             label=np.array([codes.get(row.answer or "", len(labels)) for row in rows], np.int16),
             published=np.array([SPLITS.index(row.published) if row.published else -1 for row in rows], np.int8),
             usable=np.array(usable, bool),
@@ -307,6 +306,14 @@ def published_words(rows: Rows) -> str:
     cut = [f"{SPLITS[part]} is cut out of {SPLITS[split]}" for split, several in parts for part in several[1:]]
     there = ", ".join(f"{int((given == split).sum())} {SPLITS[split]}" for split, _ in parts)
     return f"used as published: {there}; {', '.join(cut) or 'nothing is cut'}"
+
+
+def _order(rows: Sequence[Example]) -> np.ndarray:
+    """Hash what tells rows of one id apart, [n]: mostly the same few again."""
+    told = [(row.answer, row.score, row.doubt) for row in rows]
+    several = list(dict.fromkeys(told))
+    hashes = splits.keys(0, (f"{answer}\0{score}\0{doubt}" for answer, score, doubt in several))
+    return hashes[list(map(dict(zip(several, range(len(several)), strict=True)).__getitem__, told))]
 
 
 def _kin(groups: Sequence[str], rows: Sequence[Example], names: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
 
@@ -77,6 +78,8 @@ are its black and white, and who said so (`pixels.window.Scale`). `image_contras
 `image_original`: of an image of more than 8 bits, where its own values are read from. `pictures`: of an example that
 shows several images, all of them (`shown.Shown`); `image_*` are then of the one in question.
 `look`: hash of the first of the images that look the same, where there are several."""
+_OWN = ("region", "subgroup", "system", "question", "answer", "score", "doubt", "source", "line")
+"""Columns that are an example's own fields."""
 _CHUNK_ROWS = 10_000
 _CHUNK_BYTES = 64 << 20
 """Of images that a source holds inside."""
@@ -318,12 +321,12 @@ def _columns(rows: Sequence[Example], looks: Sequence[Look], beside: Sequence[Se
         "image_bytes": [look.n_bytes for look in looks],
         "image_modified_ns": [look.modified_ns for look in looks],
         "image_original": [look.original for look in looks],
-        "pictures": [_pictures(row, of_row) for row, of_row in zip(rows, beside, strict=True)],
+        "pictures": [_pictures(row, of_row) if of_row else None for row, of_row in zip(rows, beside, strict=True)],
         "problem": [look.error.reason if look.error else row.problem for row, look in seen],
         "detail": [look.error.detail if look.error else row.detail for row, look in seen],
     }
-    for name in ("region", "subgroup", "system", "question", "answer", "score", "doubt", "source", "line"):
-        columns[name] = [getattr(row, name) for row in rows]
+    fields = zip(*map(attrgetter(*_OWN), rows), strict=True)
+    columns |= {name: list(values) for name, values in zip(_OWN, fields, strict=False)}
     if any(facts):
         columns |= _of_images(facts)
     return columns

@@ -12,7 +12,7 @@ from upath import UPath
 
 from finetune_assets.dataset.belonging.groups import UNKNOWN
 from finetune_assets.dataset.belonging.memory import KEYS, Known, beside
-from finetune_assets.dataset.belonging.near_texts import text_key
+from finetune_assets.dataset.belonging.near_texts import text_keys
 from finetune_assets.dataset.table import Table, hashes, write_table
 from finetune_assets.results.region import Region
 
@@ -52,20 +52,15 @@ def _path(region: Region, sha256: str) -> UPath:
 
 
 def _known(region: Region, examples: pd.DataFrame) -> Known:
-    near = region.task.filtering.near_duplicates
-    texts = [
-        text_key(str(question), system if isinstance(system, str) else None)
-        if near and not isinstance(image, str)
-        else UNKNOWN
-        for question, system, image in zip(
-            examples["question"], examples["system"], examples["image_sha256"], strict=True
-        )
-    ]
+    texts = np.full(len(examples), UNKNOWN, np.uint64)
+    said = examples["image_sha256"].isna().to_numpy() & region.task.filtering.near_duplicates
+    systems = [system if isinstance(system, str) else None for system in examples["system"][said]]
+    texts[said] = text_keys([str(question) for question in examples["question"][said]], systems)
     return Known(
         hashes(examples.filter(["example_id"])),
         _hashed(examples, "image_sha256"),
         _hashed(examples, "group"),
-        np.array(texts, np.uint64),
+        texts,
     )
 
 

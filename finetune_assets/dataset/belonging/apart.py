@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from finetune_assets.dataset.belonging.groups import UNKNOWN
-from finetune_assets.dataset.belonging.near_texts import text_key
+from finetune_assets.dataset.belonging.near_texts import text_keys
 from finetune_assets.dataset.shown import shown
 from finetune_assets.dataset.table import Table, hashes, records
 from finetune_assets.task import SPLITS
@@ -62,8 +62,7 @@ def _values(table: Table, kind: str) -> Iterator[tuple[np.ndarray, pd.DataFrame]
     for chunk in table.chunks(["question", "system", "image_sha256", "split"]):
         rows = chunk.loc[chunk["split"].notna() & chunk["image_sha256"].isna()]
         systems = rows["system"].astype(object).where(rows["system"].notna(), None)
-        texts = zip(rows["question"].fillna(""), systems, strict=True)
-        values = np.array([text_key(question, system) for question, system in texts], np.uint64)
+        values = text_keys(list(rows["question"].fillna("")), list(systems))
         yield values[values != UNKNOWN], rows.loc[values != UNKNOWN]
 
 

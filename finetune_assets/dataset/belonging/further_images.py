@@ -44,7 +44,7 @@ class FurtherImages:
         found = [
             (first + at, f"{row.id}\0{place}", int(look.facts.sha256[:16], 16), look.thumbnail, picture.is_reference)
             for at, (row, of_row) in enumerate(zip(rows, looks, strict=True))
-            if all(look.facts for look in of_row)
+            if of_row and all(look.facts for look in of_row)
             for place, (picture, look) in enumerate(zip(row.pictures, of_row, strict=False))
             if look.facts
         ]

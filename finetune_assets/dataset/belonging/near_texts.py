@@ -7,12 +7,12 @@ leak nothing, so this may be coarse; what it cannot see is a question asked in o
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
-from functools import lru_cache
+from collections.abc import Sequence
+from hashlib import blake2b
 
-from finetune_assets.dataset.belonging.groups import UNKNOWN
+import numpy as np
 
 _PARTS = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_]+|[+*/=<>%^~@#$€£°]|-(?=[0-9])|[^\W_]")
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u00b4`", "'"))
@@ -36,36 +36,50 @@ _REMEMBERED = 1 << 16
 _MASK = (1 << 64) - 1
 
 
-def text_key(question: str, system: str | None) -> int:
-    """Hash what a text says, 64 bits: the same for texts that are near-equal; `UNKNOWN` for a text without words.
+def text_keys(questions: Sequence[str], systems: Sequence[str | None]) -> np.ndarray:
+    """Hash what texts say, 64 bits each, [n]: the same for texts that are near-equal; `UNKNOWN` for one without words.
 
     Words are hashed by themselves and their hashes added up, so that neither their order counts nor has to be found.
     """
-    said = _said(question)
-    if system:
-        said += 3 * _instruction(system) + 1
-    return said & _MASK if said else int(UNKNOWN)
+    said = _said(questions)
+    instructions = list(dict.fromkeys(filter(None, systems)))
+    if instructions:
+        meant = dict(zip(instructions, 3 * _said(instructions) + np.uint64(1), strict=True))
+        said += np.array([meant[system] if system else 0 for system in systems], np.uint64)
+    return said
 
 
-@lru_cache(64)
-def _instruction(system: str) -> int:
-    return _said(system)
+def _said(texts: Sequence[str]) -> np.ndarray:
+    """Add up the hashes of the words that tell each text apart; of all its words where none does."""
+    import pyarrow
+    import pyarrow.compute
+
+    folded = [text.lower() if text.isascii() else _folded(text) for text in texts]
+    tokens = pyarrow.compute.utf8_split_whitespace(pyarrow.array(folded, pyarrow.string()))  # pyright: ignore
+    # Each of the few thousand words of a chunk is looked up once.
+    words = tokens.flatten().dictionary_encode()
+    hashes = np.array([_TELLING[word] for word in words.dictionary.to_pylist()], np.uint64)
+    ends = np.zeros(len(words) + 1, np.uint64)
+    np.cumsum(hashes[words.indices.to_numpy()], out=ends[1:])
+    offsets = tokens.offsets.to_numpy()
+    said = ends[offsets[1:]] - ends[offsets[:-1]]
+    for at in np.flatnonzero(said == 0):
+        said[at] = sum(map(_hashed, map(_parts, folded[at].split()))) & _MASK
+    return said
 
 
-def _said(text: str) -> int:
-    """Add up the hashes of the words that tell a text apart; of all its words where none does."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
-    tokens = text.lower().split()
-    return sum(map(_TELLING.__getitem__, tokens)) or sum(map(_hashed, map(_parts, tokens)))
+def _folded(text: str) -> str:
+    # A text may hold half a character, which no encoding has.
+    whole = text.encode("utf-8", "replace").decode()
+    return unicodedata.normalize("NFKC", whole).translate(_APOSTROPHES).casefold().lower()
 
 
 class _Telling(dict[str, int]):
     """The hash of what tells apart in each token, remembered: most texts are made of the same few thousand."""
 
     def __missing__(self, token: str) -> int:
-        found = _hashed([part for part in _parts(token) if part not in _FUNCTION_WORDS])
-        if len(self) < _REMEMBERED:
+        found = _hashed([part for part in _parts(token) if part not in _FUNCTION_WORDS]) & _MASK
+        if len(self) < _REMEMBERED and not token[-1:].isdigit():
             self[token] = found
         return found
 
@@ -81,8 +95,7 @@ def _parts(token: str) -> list[str]:
 
 
 def _hashed(words: list[str]) -> int:
-    digests = [hashlib.blake2b(_singular(word).encode("utf-8", "replace"), digest_size=8).digest() for word in words]
-    return sum([int.from_bytes(digest, "big") for digest in digests])
+    return sum([int.from_bytes(blake2b(_singular(word).encode(), digest_size=8).digest(), "big") for word in words])
 
 
 def _singular(word: str) -> str:

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.dataset.belonging.groups import UNKNOWN
-from finetune_assets.dataset.belonging.near_texts import text_key
+from finetune_assets.dataset.belonging.near_texts import text_keys
+
+
+def text_key(question: str, system: str | None) -> int:
+    [key] = text_keys([question], [system]).tolist()
+    return key
 
 
 @pytest.mark.parametrize(
@@ -42,3 +47,13 @@ def test_the_system_message_is_part_of_what_is_said() -> None:
 def test_case_and_spaces_never_count(text: str) -> None:
     assert text_key(f"  {text.lower()}  ", None) == text_key(text.lower(), None)
     assert text_key("?!", None) == UNKNOWN
+
+
+@given(st.lists(st.tuples(st.text(), st.none() | st.sampled_from(["", "Be short.", "Lies genau."])), max_size=8))
+def test_what_stands_beside_a_text_makes_no_difference(texts: list[tuple[str, str | None]]) -> None:
+    questions, systems = [text for text, _ in texts], [system for _, system in texts]
+    assert text_keys(questions, systems).tolist() == [text_key(*text) for text in texts]
+
+
+def test_half_a_character_is_no_obstacle() -> None:
+    assert text_key("Is \ud800 it 3?", None) == text_key("is it \ud800 3", None) != UNKNOWN
