@@ -66,8 +66,11 @@ class SignIn:
         """Show the form, or take what was filled in."""
         if request.method != "POST":
             return _page(200, "")
-        form = parse_qs((await _body(request)).decode("utf-8", "replace"), max_num_fields=10)
-        name, password = (form.get(field, [""])[0] for field in ("username", "password"))
+        try:
+            form = parse_qs((await _body(request)).decode("utf-8", "replace"), max_num_fields=10)
+        except ValueError:  # it has more fields
+            return _page(400, "This is not what the form sends.")
+        name, password = (form.get(field, [""])[0].replace("\0", "") for field in ("username", "password"))
         address = address_of(request)
         if self._waiting >= WAITING:
             return _page(503, "Many people are signing in just now. Try again in a moment.")
@@ -76,7 +79,7 @@ class SignIn:
         self._waiting += 1
         try:
             async with self._turn:
-                right = await run_in_threadpool(reviewers.is_password, self.db, name.replace("\0", ""), password)
+                right = await run_in_threadpool(reviewers.is_password, self.db, name, password)
         finally:
             self._waiting -= 1
         if not right:
