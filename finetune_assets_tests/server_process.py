@@ -24,7 +24,8 @@ SERVE = """
 import json, sys
 from pathlib import Path
 from finetune_assets.server.app import serve
-serve(Path(sys.argv[1]), port=0, **json.loads(sys.argv[2]))
+from finetune_assets.server.shared import Shared
+serve(Path(sys.argv[1]), port=0, shared=Shared.from_environment(), **json.loads(sys.argv[2]))
 """
 
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from finetune_assets import __version__
-from finetune_assets.cli import feedback, keeping, rescuing
+from finetune_assets.cli import feedback, keeping, rescuing, scaling
 from finetune_assets.cli.printing import Format, print_findings, print_jobs, print_report, say, tell
 from finetune_assets.errors import FinetuneAssetsError, TaskError
 from finetune_assets.training_file.target import Method
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keeping.keys, name="keys")
-for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue):
+for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue, scaling.worker):
     app.command()(_command)
 
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
@@ -135,7 +135,9 @@ def serve(
     ),
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="How many jobs train at once on each device. By default 1 on a GPU, 2 on a CPU."),
+        typer.Option(
+            min=0, help="How many jobs train at once on each device: by default 1 on a GPU, 2 on a CPU; 0: workers do."
+        ),
     ] = None,
     fetch_images: Annotated[
         bool,
@@ -145,6 +147,8 @@ def serve(
         str | None,
         typer.Option(help="A vLLM server that answers for the base models it has, e.g. http://127.0.0.1:8000."),
     ] = None,
+    database: scaling.Database = None,
+    store: scaling.Store = None,
 ) -> None:
     """Start the fine-tuning server, which speaks the OpenAI protocol.
 
@@ -160,7 +164,10 @@ def serve(
     if base_models.wanted(home):
         base_models.install()
     with proofs.proving(home, lambda line: print(line, flush=True)):
-        server.serve(home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url)
+        server.serve(
+            home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url,
+            shared=scaling.shared(database, store),
+        )  # fmt: skip
 
 
 @app.command()

@@ -51,6 +51,7 @@ from finetune_assets.server.jobs.batch_runner import BatchRunner
 from finetune_assets.server.keys import Keys
 from finetune_assets.server.model.remote_images import SWITCH as FETCH_SWITCH
 from finetune_assets.server.services import Services
+from finetune_assets.server.shared import Shared
 from finetune_assets.server.shortage import telling_of_shortages
 
 ANSWER_SECONDS = 3.0
@@ -63,15 +64,18 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 _DESCRIPTION = "OpenAI's protocol for fine-tuning and chat, on this machine. Use it with any OpenAI client."
 
 
-def make_app(home: Path, *, jobs: int | None = None, vllm_url: str | None = None) -> FastAPI:
+def make_app(
+    home: Path, *, jobs: int | None = None, vllm_url: str | None = None, shared: Shared | None = None
+) -> FastAPI:
     """Make the app that serves `home`; its queue runs while the app does. One app per home at a time (see `serve`).
 
     Args:
         home: folder of everything the server keeps.
-        jobs: how many jobs train at once on each device; None decides by the machine.
+        jobs: how many jobs train at once on each device; None decides by the machine, 0 leaves them to workers.
         vllm_url: where a vLLM server is that answers for the models it has.
+        shared: what the home has in common with others.
     """
-    services, metrics = Services(home, jobs=jobs), Metrics()
+    services, metrics = Services(home, jobs=jobs, shared=shared), Metrics()
     vllm = Vllm(vllm_url, key_from_environment()) if vllm_url else None
     answering = Completions(services, metrics, vllm)
     keys, places = Keys(home, api_key(home).value), Places()
@@ -126,12 +130,14 @@ def serve(
     jobs: int | None = None,
     fetch_images: bool = False,
     vllm_url: str | None = None,
+    shared: Shared | None = None,
 ) -> None:
     """Serve `home` until SIGINT or SIGTERM; port 0 takes a free one, which the start message tells.
 
     Raises:
         HomeInUseError: another server runs on this folder.
         DatabaseTooNewError: a later version of this package has used this folder.
+        DatabaseUnreachableError, StoreUnreachableError: what the home shares with others does not answer.
         AddressInUseError: the address cannot be listened on.
         PrecisionError: `FINETUNE_ASSETS_DTYPE` names no precision.
         ShortageError: the machine lacks what a start needs.
@@ -150,7 +156,7 @@ def serve(
     # Where a form waits until it has come in whole: /tmp is in memory on many machines.
     tempfile.tempdir = str(home)
     with telling_of_shortages(), locked(home), listen(host, port, backlog=2048) as listener:
-        app = make_app(home, jobs=jobs, vllm_url=vllm_url)
+        app = make_app(home, jobs=jobs, vllm_url=vllm_url, shared=shared)
         address = listener.getsockname()[:2]
         config = uvicorn.Config(
             app,

@@ -2,7 +2,7 @@
 
 The server fits nothing and knows no task. Whoever trained the model has fitted a curve on examples that the model did
 not learn from, and says here what the curve is, which options it is for, and in which conversation they were asked. It
-lies beside the model's weights, in `calibration.json`, and goes with them.
+is in the model's row, so that every server answers by it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from finetune_assets.server import durable
 from finetune_assets.server.api.wire import RequestBody
 
-FILE = "calibration.json"
 _NEAREST = 1e-6
 """So far from 0 and 1 probabilities are kept before a logarithm of odds is taken."""
 _SMALLEST = 1e-12
@@ -177,27 +174,6 @@ class Calibration(RequestBody):
             return max(p) >= (self.least or 0)
         positive = dict(zip(options, p, strict=True))[self.options[0]]
         return (positive if positive >= self.threshold else 1 - positive) >= (self.least or 0)
-
-
-def read(weights: Path) -> Calibration | None:
-    """Return what is registered with the model of these weights, or None."""
-    path = weights / FILE
-    return Calibration.model_validate_json(path.read_bytes()) if path.exists() else None
-
-
-def write(weights: Path, calibration: Calibration) -> None:
-    """Register a calibrator with the model of these weights, in place of an earlier one."""
-    durable.write(weights / FILE, calibration.model_dump_json().encode())
-
-
-def remove(weights: Path) -> bool:
-    """Take a calibrator away; False if there was none."""
-    path = weights / FILE
-    if not path.exists():
-        return False
-    path.unlink()
-    durable.sync(weights)
-    return True
 
 
 def _sigmoid(x: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finetune_assets.server import base_models
 from finetune_assets.server.base_models import BaseModel
@@ -19,6 +20,8 @@ class FoundModel:
     """How a client named the base model."""
     adapter: Path | None
     """Folder of the fine-tuned weights; None for a base model."""
+    calibration: dict[str, Any] | None = None
+    """What is registered with it (`server.calibration`)."""
 
 
 def find(stores: Stores, name: str) -> FoundModel:
@@ -30,4 +33,5 @@ def find(stores: Stores, name: str) -> FoundModel:
     tuned = stores.models.get(name)
     if tuned is None:
         return FoundModel(base_models.resolve(name, stores.home), name, None)
-    return FoundModel(base_models.resolve(tuned.base, stores.home), tuned.base, stores.models.weights(tuned))
+    base = base_models.resolve(tuned.base, stores.home)
+    return FoundModel(base, tuned.base, stores.models.weights(tuned), tuned.calibration)

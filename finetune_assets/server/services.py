@@ -14,6 +14,7 @@ from finetune_assets.server.database import seal
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cores, threads_per_process
 from finetune_assets.server.jobs.supervisor import Supervisor
+from finetune_assets.server.shared import NothingSharedError, Shared
 from finetune_assets.server.shortage import telling_of_shortages
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ class Services(Stores):
     """The stores of a home, with the queue and the engine of the one server that runs on it.
 
     Raises:
+        NothingSharedError: the database is shared, and no store is.
         SealBrokenError: the database and the folders do not belong together.
     """
 
-    def __init__(self, home: Path, *, jobs: int | None = None) -> None:
-        seal.check(home)
-        super().__init__(home)
+    def __init__(self, home: Path, *, jobs: int | None = None, shared: Shared | None = None) -> None:
+        if shared is None or shared.database is None:
+            seal.check(home)
+        elif shared.store is None:
+            raise NothingSharedError(
+                "servers that share a database must share a store for files and models too: name it with --store "
+                "(or FINETUNE_ASSETS_STORE), such as s3://bucket/prefix, or file:///a/folder on one machine"
+            )
+        super().__init__(home, shared)
         base_models.ensure_config(home)
         self.supervisor = Supervisor(self, jobs)
         self._threads = threads_per_process(jobs)
@@ -44,10 +52,12 @@ class Services(Stores):
         """Tidy up after a server that was killed, and start working on the queue."""
         self.write_seal()
         self.files.remove_incoming()
-        self.sweep()
+        if not self.storage.shared:  # what another server brings in is in no record yet
+            self.sweep()
         self.models.remove_leftovers()
         self.tidy()
-        self.job_life.recover()
+        if not self.database.shared:
+            self.job_life.recover()
         self.supervisor.start()
 
     def stop(self) -> None:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.server.bucket import VARIABLE as STORE
 from finetune_assets.server.database.postgres import VARIABLE as DATABASE
+
+LEASE = "FINETUNE_ASSETS_LEASE_SECONDS"
+LEASE_SECONDS = 60.0
+
+
+class NothingSharedError(FinetuneAssetsError, ValueError):
+    """A process was not told where others keep what it would work on with them."""
+
+
+class LeaseError(FinetuneAssetsError, ValueError):
+    """The environment names a length of leases that cannot be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +27,23 @@ class Shared:
 
     database: str | None = field(default=None, repr=False)
     """URL of a PostgreSQL database. It may hold a password."""
+    store: str | None = None
+    """URL of a prefix in an object store."""
+    lease_seconds: float = LEASE_SECONDS
+    """How long a worker that is not heard of keeps its job."""
 
     @classmethod
     def from_environment(cls) -> Shared:
-        """Read what a server hands on to the processes that it starts: command lines are for all to see."""
-        return cls(os.environ.get(DATABASE) or None)
+        """Read what a server hands on to the processes that it starts: command lines are for all to see.
+
+        Raises:
+            LeaseError: the length of a lease is none.
+        """
+        said = os.environ.get(LEASE) or str(LEASE_SECONDS)
+        if not said.replace(".", "", 1).isdigit() or float(said) < 1:
+            raise LeaseError(f"{LEASE} must be a number of seconds, at least 1, got {said!r}")
+        return cls(os.environ.get(DATABASE) or None, os.environ.get(STORE) or None, float(said))
 
     def environment(self) -> dict[str, str]:
         """Return what `from_environment` reads."""
-        return {DATABASE: self.database or ""}
+        return {DATABASE: self.database or "", STORE: self.store or "", LEASE: str(self.lease_seconds)}

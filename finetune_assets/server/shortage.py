@@ -53,7 +53,8 @@ BUSY = Shortage(
     5,
 )
 DATABASE = Shortage("database_unreachable", "The database did not answer", "Look whether it runs", 79, True, 2)
-_ALL = (DISK, DESCRIPTORS, MEMORY, BUSY, DATABASE)
+STORE = Shortage("store_unreachable", "The object store did not answer", "Look whether it runs", 80, True, 2)
+_ALL = (DISK, DESCRIPTORS, MEMORY, BUSY, DATABASE, STORE)
 
 _BY_ERRNO = {
     errno.ENOSPC: DISK,

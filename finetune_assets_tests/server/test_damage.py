@@ -52,7 +52,7 @@ def train(stores: Stores, file_id: str) -> None:
         weights.mkdir()
         (weights / "adapter.safetensors").write_bytes(f"weights of {name}".encode())
     stores.job_life.checkpointed(job.id, {"step": 3}, f"{job.id}/checkpoint-3")
-    stores.job_life.succeeded(job.id, path=f"{job.id}/model", result_file=file_id, trained_tokens=1)
+    stores.job_life.succeeded(job.id, path=f"{job.id}/model", results=b"results", trained_tokens=1)
 
 
 def contents(home: Path) -> set[bytes]:
@@ -173,7 +173,7 @@ def test_bytes_whose_record_is_lost_are_set_aside_and_not_deleted(home: Path, lo
 def test_a_closed_database_is_complete_without_its_log(home: Path, tmp_path: Path) -> None:
     shutil.copy(home / "server.db", tmp_path / "copy.db")
     with closing(sqlite3.connect(tmp_path / "copy.db")) as copied:
-        assert copied.execute("SELECT count(*) FROM files").fetchone() == (2,)
+        assert copied.execute("SELECT count(*) FROM files").fetchone() == (3,)
 
 
 def test_a_process_that_meets_no_database_makes_no_new_one(home: Path) -> None:

@@ -5,14 +5,12 @@ Not of OpenAI's protocol, which has no calibrated answers.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from finetune_assets.server import calibration
 from finetune_assets.server.api.wire import ApiError, WireRoute
 from finetune_assets.server.calibration import Calibration
+from finetune_assets.server.database.schema import TunedModel
 from finetune_assets.server.services import Served
 
 router = APIRouter(prefix="/v1/models", route_class=WireRoute)
@@ -37,33 +35,35 @@ class Removed(BaseModel):
 @router.get("/{model:path}/calibration")
 def retrieve(served: Served, model: str) -> Registered:
     """Describe the calibrator that is registered with a model."""
-    found = calibration.read(_weights(served, model))
+    found = _find(served, model).calibration
     if found is None:
         raise _none(model)
-    return Registered(object="model.calibration", model=model, calibration=found)
+    return Registered(object="model.calibration", model=model, calibration=Calibration.model_validate(found))
 
 
 @router.put("/{model:path}/calibration")
 def register(served: Served, model: str, body: Calibration) -> Registered:
     """Register a calibrator with a fine-tuned model, in place of an earlier one."""
-    calibration.write(_weights(served, model), body)
+    _find(served, model)
+    served.models.calibrate(model, body.model_dump(mode="json"))
     return Registered(object="model.calibration", model=model, calibration=body)
 
 
 @router.delete("/{model:path}/calibration")
 def remove(served: Served, model: str) -> Removed:
     """Take a model's calibrator away."""
-    if not calibration.remove(_weights(served, model)):
+    if _find(served, model).calibration is None:
         raise _none(model)
+    served.models.calibrate(model, None)
     return Removed(object="model.calibration.deleted", model=model, deleted=True)
 
 
-def _weights(served: Served, model: str) -> Path:
+def _find(served: Served, model: str) -> TunedModel:
     row = served.models.get(model)
     if row is None:
         message = f"There is no fine-tuned model '{model[:200]}'; calibrators belong to fine-tuned models."
         raise ApiError(404, message, param="model", code="model_not_found")
-    return served.models.weights(row)
+    return row
 
 
 def _none(model: str) -> ApiError:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from openai.types import CompletionUsage
 
-from finetune_assets.server import calibration
 from finetune_assets.server.api.chat_completions import Completions
 from finetune_assets.server.api.decision_request import (
     DecisionBody,
@@ -77,7 +76,7 @@ class DecisionMaker:
     def _checked(self, body: DecisionBody, asker: Account) -> tuple[FoundModel, Calibration | None]:
         check(body)
         model = self._completions.admitted(body.model, asker)
-        fitted = calibration.read(model.adapter) if model.adapter is not None else None
+        fitted = None if model.calibration is None else Calibration.model_validate(model.calibration)
         if body.defer and (fitted is None or fitted.least is None):
             message = (
                 f"The model `{body.model[:200]}` has no threshold below which a person is asked: register a "

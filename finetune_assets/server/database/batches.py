@@ -1,19 +1,20 @@
 """Batches: validating -> in_progress -> finalizing -> completed, or failed, expired or cancelled on the way.
 
-`cancelling` stands between a client's wish and `cancelled`. A step is committed only from a state that allows it.
+`cancelling` stands between a client's wish and `cancelled`. A step is committed only from a state that allows it, and
+only by the server that has the batch: one takes it up for the length of a lease, as workers do jobs (`jobs`).
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -47,11 +48,19 @@ class BatchRequest:
 
 
 class BatchStore:
-    """Creates, moves and finds batches; safe to use from several threads. Steps may raise `BatchStateError`."""
+    """Creates, moves and finds batches; safe to use from several threads. Steps may raise `BatchStateError`.
 
-    def __init__(self, database: Database, files: FileStore) -> None:
+    `claim` is that of the server that works on the batch; None: of nobody.
+    """
+
+    def __init__(self, database: Database, files: FileStore, claim: int | None = None) -> None:
         self._database = database
         self._files = files
+        self._claim = claim
+
+    def of(self, claim: int) -> BatchStore:
+        """Move batches as the server with this claim."""
+        return BatchStore(self._database, self._files, claim)
 
     def create(self, request: BatchRequest) -> Batch:
         """Add a batch to those that are worked on."""
@@ -86,10 +95,36 @@ class BatchStore:
         """
         return self._database.page(records(Batch), Batch.id, after=after, limit=limit)
 
-    def open(self) -> Sequence[Batch]:
-        """List the batches that are not over, the oldest first."""
+    def open(self, mine: Collection[str] = ()) -> Sequence[Batch]:
+        """List the batches that are not over, and that nobody works on or are `mine` (ids), the oldest first."""
+        query = select(Batch).where(Batch.status.in_(OPEN), or_(Batch.id.in_(mine), self._is_free))
         with self._database.reading() as session:
-            return session.scalars(select(Batch).where(Batch.status.in_(OPEN)).order_by(Batch.number)).all()
+            return session.scalars(query.order_by(Batch.number)).all()
+
+    def claim(self, batch_id: str, seconds: float) -> int | None:
+        """Take up a batch for so many seconds; None if another server has. Returns the number that steps carry."""
+        free = select(Batch.number).where(Batch.id == batch_id, self._is_free).with_for_update(skip_locked=True)
+        taken = update(Batch).where(Batch.number.in_(free))
+        taken = taken.values(claim=Batch.claim + 1, lease_until=self._database.clock + seconds)
+        with self._database.changing() as session:
+            return session.scalar(taken.returning(Batch.claim))
+
+    def renew(self, claims: Mapping[str, int], seconds: float) -> None:
+        """Keep the batches of these ids and claims for so many seconds more: none is 0, and lets others have them."""
+        until = self._database.clock + seconds if seconds else None
+        with self._database.changing() as session:
+            for batch_id, claim in claims.items():
+                mine = update(Batch).where(Batch.id == batch_id, Batch.claim == claim)
+                session.execute(mine.values(lease_until=until))
+
+    def recover(self) -> None:
+        """Let all batches be taken up. For a server that has just started, and is the only one."""
+        with self._database.writing() as session:
+            session.execute(update(Batch).where(Batch.lease_until.is_not(None)).values(lease_until=None))
+
+    @property
+    def _is_free(self) -> ColumnElement[bool]:
+        return or_(Batch.lease_until.is_(None), Batch.lease_until < self._database.clock)
 
     def count(self, status: str) -> int:
         """Count the batches in a state."""
@@ -153,6 +188,8 @@ class BatchStore:
     def _change(self, batch_id: str, *expected: str) -> Iterator[tuple[Session, Batch]]:
         with self._database.writing() as session:
             batch = session.scalars(select(Batch).where(Batch.id == batch_id)).one()
+            if self._claim not in (None, batch.claim):
+                raise BatchStateError(f"batch {batch_id} was taken up by another server")
             if batch.status not in expected:
                 raise BatchStateError(f"batch {batch_id} must be {' or '.join(expected)}, but is {batch.status}")
             yield session, batch

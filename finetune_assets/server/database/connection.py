@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select, bindparam, func, inspect, select, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import ColumnElement, Float, Select, bindparam, cast, extract, func, inspect, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -29,6 +29,7 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 _ADVISORY_LOCK = 7_223_081_502_612
 """The PostgreSQL lock that makes such writers wait for each other; any number that nobody else uses."""
+_OWN_CLOCK = bindparam("clock", callable_=time.time, type_=Float)
 
 
 class UnknownCursorError(FinetuneAssetsError, LookupError):
@@ -120,11 +121,10 @@ class Database:
         ):
             yield session
 
-    def now(self, session: Session) -> float:
-        """Tell the time, in Unix seconds, by the clock that all who use the database go by."""
-        if not self.shared:
-            return time.time()
-        return float(session.scalar(select(func.extract("epoch", func.clock_timestamp()))) or 0)
+    @property
+    def clock(self) -> ColumnElement[Any]:
+        """The time in Unix seconds, by the one clock that all who use the database go by; for use in queries."""
+        return cast(extract("epoch", func.clock_timestamp()), Float) if self.shared else _OWN_CLOCK
 
     def read(self, query: Select[tuple[AnyRow]], **values: Any) -> list[AnyRow]:
         """Read rows that cannot be changed; `query` is from `records`, with bind parameters for the `values`.
@@ -197,7 +197,7 @@ def _telling_of_trouble() -> Iterator[None]:
     with telling_of_shortages():
         try:
             yield
-        except (OperationalError, InterfaceError, DBAPIError) as error:
+        except DBAPIError as error:
             if not postgres.is_unreachable(error):
                 raise
             raise DatabaseUnreachableError(f"the database does not answer: {error.orig}") from error

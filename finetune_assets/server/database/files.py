@@ -1,8 +1,8 @@
-"""Stored files: a row each, and the bytes in `<home>/files/<SHA-256>`, which equal files share.
+"""Stored files: a row each, and the bytes in `files/<SHA-256>` of the storage, which equal files share.
 
-Bytes are complete and on disk before their row is committed, and the last row is gone before its bytes are, so a
-process killed at any moment leaves at worst bytes without a row, which the next start sets aside. Bytes get their
-name, and lose it, only under the database's write lock: they cannot be removed while an equal file is added.
+Bytes are complete and on disk, or in the store, before their row is committed, and the last row is gone before its
+bytes are, so a process killed at any moment leaves at worst bytes without a row, which the next start sets aside. Bytes
+get their name, and lose it, only while nobody else writes: they cannot be removed while an equal file is added.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from finetune_assets.server.database import usage
 from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.schema import StoredFile, new_id
 from finetune_assets.server.database.usage import NOBODY, Account
-from finetune_assets.server.durable import publish
-from finetune_assets.server.removal import Removal
 from finetune_assets.server.shortage import telling_of_shortages
+from finetune_assets.server.storage import Storage
 
 CHUNK_BYTES = 1 << 20
 KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
 """How long files of these purposes are kept where nothing else is asked for; others stay until they are deleted."""
 
-_DROPPED_AT_ONCE = 1000
 _NOW = bindparam("now", callable_=lambda: int(time.time()), type_=StoredFile.expires_at.type)
 _ALIVE = StoredFile.deleted.is_(False) & or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > _NOW)
 _ALL = records(StoredFile).where(_ALIVE)
@@ -47,8 +45,9 @@ class DamagedFileError(FinetuneAssetsError, OSError):
 class Incoming:
     """Bytes on their way in, in a scratch file of no meaning to anyone yet."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, storage: Storage) -> None:
         self.path = path
+        self._storage = storage
         self.size = 0
         self.placed = False
         self._digest = hashlib.sha256()
@@ -59,6 +58,11 @@ class Incoming:
         """SHA-256 of all bytes written so far, in hex."""
         return self._digest.hexdigest()
 
+    @property
+    def name(self) -> str:
+        """What the storage calls the bytes."""
+        return f"files/{self.content}"
+
     def write(self, chunk: bytes) -> None:
         """Append to the bytes."""
         self._target.write(chunk)
@@ -66,9 +70,10 @@ class Incoming:
         self.size += len(chunk)
 
     def finish(self) -> None:
-        """Bring all bytes to the disk."""
+        """Bring all bytes to the disk, and to the store."""
         self._target.flush()
         os.fsync(self._target.fileno())
+        self._storage.send(self.path, self.name)
 
     def close(self) -> None:
         """Close and remove the scratch file."""
@@ -79,10 +84,9 @@ class Incoming:
 class FileStore:
     """Adds, finds and deletes files; safe to use from several threads and processes."""
 
-    def __init__(self, database: Database, folder: Path, removal: Removal) -> None:
+    def __init__(self, database: Database, folder: Path, storage: Storage) -> None:
         self._database = database
-        self._removal = removal
-        self._folder = folder
+        self._storage = storage
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
 
@@ -118,7 +122,7 @@ class FileStore:
             ShortageError: there is no room for them.
         """
         with telling_of_shortages():
-            incoming = Incoming(self._incoming / new_id("file-"))
+            incoming = Incoming(self._incoming / new_id("file-"), self._storage)
             try:
                 yield incoming
             except BaseException:
@@ -140,7 +144,7 @@ class FileStore:
     ) -> StoredFile:
         """Make a file of bytes that have come in and are on the disk, within a transaction that may do more."""
         # Also where equal bytes are there already: those may have been damaged since.
-        publish(incoming.path, self._folder / incoming.content)
+        self._storage.keep(incoming.path, incoming.name)
         incoming.placed = True
         if expires_in is None:
             expires_in = KEPT_SECONDS.get(purpose)
@@ -159,13 +163,14 @@ class FileStore:
         return row
 
     def path(self, file: StoredFile) -> Path:
-        """Say where the bytes of a file are.
+        """Say where the bytes of a file can be read.
 
         Raises:
             DamagedFileError: they are gone, or not as many as were stored.
+            StoreUnreachableError: they could not be brought here.
         """
-        path = self._folder / file.content
         try:
+            path = self._storage.fetch(f"files/{file.content}")
             size = path.stat().st_size
         except FileNotFoundError:
             raise DamagedFileError(f"the bytes of file {file.id} are gone from the disk; upload it again") from None
@@ -234,7 +239,7 @@ class FileStore:
 
     def remove_leftovers(self) -> None:
         """Remove the bytes of deleted files, and set those aside that no row speaks of."""
-        self._drop([path.name for path in self._folder.iterdir() if path.is_file()], sweeping=True)
+        self._drop([name for name in self._storage.names("files") if name != "incoming"], sweeping=True)
 
     def remove_incoming(self) -> None:
         """Remove what had not come in whole. For a server that has just started."""
@@ -243,14 +248,14 @@ class FileStore:
 
     def _drop(self, contents: Collection[str], *, sweeping: bool = False) -> None:
         """Remove these bytes from the disk unless a file has them; what never had a row is only set aside."""
-        waiting = sorted(set(contents))
+        waiting, at_once = sorted(set(contents)), self._storage.removed_at_once
         while waiting:
-            some, waiting = waiting[:_DROPPED_AT_ONCE], waiting[_DROPPED_AT_ONCE:]
+            some, waiting = waiting[:at_once], waiting[at_once:]
             with self._database.writing() as session:
                 query = select(StoredFile.content).where(StoredFile.content.in_(some))
                 known, alive = set(session.scalars(query)), set(session.scalars(query.where(_ALIVE)))
                 for content in set(some) - alive:
                     if content in known or not sweeping:
-                        self._removal.remove(self._folder / content)
+                        self._storage.remove(f"files/{content}")
                     else:
-                        self._removal.set_aside(self._folder / content)
+                        self._storage.set_aside(f"files/{content}")

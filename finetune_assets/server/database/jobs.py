@@ -1,4 +1,9 @@
-"""Fine-tuning jobs as clients ask for them and find them again. `job_life` moves them."""
+"""Fine-tuning jobs as clients ask for them and find them again, and as workers take them up. `job_life` moves them.
+
+Whoever takes a job up has it for the length of a lease, which he renews while he lives, and gets a number, the claim,
+that rises with each. Steps carry it (`job_life`), so that one who was stopped, and found his lease over when he was
+woken, changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -108,9 +113,50 @@ class JobStore:
         return self._database.page(query, Job.id, after=after, limit=limit)
 
     def oldest(self, status: str, besides: Collection[str] = ()) -> list[Job]:
-        """Find each owner's oldest job in this state that is not among `besides` (ids), the oldest first."""
-        waiting = select(func.min(Job.number)).where(Job.status == status, Job.id.not_in(besides)).group_by(Job.owner)
-        return self._database.read(records(Job).where(Job.number.in_(waiting)).order_by(Job.number))
+        """Find each owner's oldest job in this state that nobody works on, besides these (ids), the oldest first."""
+        free = select(func.min(Job.number)).where(Job.status == status, Job.id.not_in(besides), self._is_free)
+        return self._database.read(records(Job).where(Job.number.in_(free.group_by(Job.owner))).order_by(Job.number))
+
+    def at_work(self, status: str) -> dict[str, int]:
+        """Count by owner the jobs that are worked on, validated (`VALIDATING`) or trained (any other state)."""
+        is_at_work = Job.status == VALIDATING if status == VALIDATING else Job.status.not_in((VALIDATING, *FINAL))
+        query = select(Job.owner, func.count()).where(is_at_work, Job.lease_until.is_not(None), ~self._is_free)
+        with self._database.reading() as session:
+            return {owner: count for owner, count in session.execute(query.group_by(Job.owner))}  # noqa: C416
+
+    def claim(self, job_id: str, status: str, worker: str, seconds: float) -> int | None:
+        """Take up a job in this state for so many seconds; None if somebody else has.
+
+        Returns the number that every step is to carry.
+        """
+        # Of several who come together one gets the row, and the others do not wait for him.
+        mine = select(Job.number).where(Job.id == job_id, Job.status == status, self._is_free)
+        taken = update(Job).where(Job.number.in_(mine.with_for_update(skip_locked=True)))
+        taken = taken.values(claim=Job.claim + 1, worker=worker, lease_until=self._database.clock + seconds)
+        with self._database.changing() as session:
+            return session.scalar(taken.returning(Job.claim))
+
+    def renew(self, job_id: str, claim: int, seconds: float) -> bool:
+        """Keep a job for so many seconds more; False if it is no longer one's own."""
+        mine = update(Job).where(Job.id == job_id, Job.claim == claim, Job.lease_until.is_not(None))
+        renewed = mine.values(lease_until=self._database.clock + seconds)
+        with self._database.changing() as session:
+            return session.scalar(renewed.returning(Job.claim)) is not None
+
+    def release(self, job_id: str, claim: int) -> None:
+        """Let others take a job up, unless somebody has."""
+        with self._database.changing() as session:
+            session.execute(update(Job).where(Job.id == job_id, Job.claim == claim).values(lease_until=None))
+
+    def forget_states(self) -> list[str]:
+        """Say of no job that is over any more where its training could go on from; return which those were (ids)."""
+        over = update(Job).where(Job.status.in_(FINAL), Job.state.is_not(None)).values(state=None)
+        with self._database.changing() as session:
+            return list(session.scalars(over.returning(Job.id)))
+
+    @property
+    def _is_free(self) -> ColumnElement[bool]:
+        return or_(Job.lease_until.is_(None), Job.lease_until < self._database.clock)
 
     def count(self, status: str) -> int:
         """Count the jobs in this state."""

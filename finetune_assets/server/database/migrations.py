@@ -81,6 +81,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             number INTEGER NOT NULL PRIMARY KEY, id VARCHAR NOT NULL UNIQUE, created_at INTEGER NOT NULL,
             tokens INTEGER NOT NULL)""",
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN claim INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN worker VARCHAR",
+        "ALTER TABLE jobs ADD COLUMN lease_until DOUBLE",
+        "ALTER TABLE jobs ADD COLUMN state VARCHAR",
+        "ALTER TABLE batches ADD COLUMN claim INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE batches ADD COLUMN lease_until DOUBLE",
+        "ALTER TABLE models ADD COLUMN calibration JSON",
+    ),
 )
 
 

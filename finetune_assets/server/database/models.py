@@ -1,4 +1,4 @@
-"""Fine-tuned models and checkpoints: a row each, and the weights under `<home>/models/<job>/`.
+"""Fine-tuned models and checkpoints: a row each, and the weights under `models/<job>/` of the storage.
 
 A row is committed only after its weights are complete, and says that they are deleted before they are. What no row
 speaks of is set aside. `job.json` beside the weights says what they are, should the rows ever be lost.
@@ -7,16 +7,18 @@ speaks of is set aside. `job.json` beside the weights says what they are, should
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, select
+from sqlalchemy import bindparam, select, update
 
 from finetune_assets.server import durable
 from finetune_assets.server.database.connection import Database, Rows, records
 from finetune_assets.server.database.jobs import CANCELLED, FAILED
 from finetune_assets.server.database.schema import Job, TunedModel
-from finetune_assets.server.removal import Removal
+from finetune_assets.server.storage import Storage
 
 KEPT_CHECKPOINTS = 3
 """The most recent checkpoints of a job stay usable, as many as with OpenAI; older ones give their disk space back."""
@@ -37,9 +39,9 @@ _CHECKPOINTS = _USABLE.where(TunedModel.step.is_not(None), TunedModel.job_id == 
 class ModelStore:
     """Finds and deletes models; rows come into being with the events that announce them, in `JobLife`."""
 
-    def __init__(self, database: Database, folder: Path, removal: Removal) -> None:
+    def __init__(self, database: Database, folder: Path, storage: Storage) -> None:
         self._database = database
-        self._removal = removal
+        self._storage = storage
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -54,17 +56,32 @@ class ModelStore:
         durable.write(self.output(job.id) / CARD, json.dumps(said).encode())
 
     def weights(self, model: TunedModel) -> Path:
-        """Say where a model's weights are."""
-        return self._folder / model.path
+        """Say where a model's weights can be read.
 
-    def relative(self, weights: Path) -> str:
-        """Turn a folder of weights into what rows call it."""
-        return str(weights.relative_to(self._folder))
+        Raises:
+            StoreUnreachableError: they could not be brought here.
+        """
+        return self._storage.fetch(_name(model.path))
+
+    def publish(self, weights: Path, attempt: int = 0) -> str:
+        """Keep a complete folder of weights in a job's output, and return what its row is to call it.
+
+        `attempt` is a number that no other attempt at the job has (its claim), so that nothing is written over.
+        """
+        name = self._storage.publish(weights, _name(weights.parent.name, str(attempt), weights.name))
+        return name.removeprefix("models/")
 
     def get(self, name: str) -> TunedModel | None:
         """Find the model or checkpoint of this name, or None."""
         found = self._database.read(_BY_NAME, name=name)
         return found[0] if found else None
+
+    def calibrate(self, name: str, calibration: dict[str, Any] | None) -> bool:
+        """Register a calibrator with a model, in place of an earlier one; False if there is no such model."""
+        chosen = update(TunedModel).where(TunedModel.id == name, TunedModel.deleted.is_(False))
+        with self._database.changing() as session:
+            query = chosen.values(calibration=calibration).returning(TunedModel.number)
+            return session.scalar(query) is not None
 
     def all(self) -> Sequence[TunedModel]:
         """List all models that are not checkpoints, the oldest first."""
@@ -85,7 +102,7 @@ class ModelStore:
             if model is None:
                 return False
             model.deleted = True
-        self._removal.remove(self._folder / model.path)
+        self._storage.remove(_name(model.path))
         return True
 
     def retire_checkpoints(self, job_id: str) -> None:
@@ -93,14 +110,10 @@ class ModelStore:
         for old in self.checkpoints(job_id, after=None, limit=1000).items[KEPT_CHECKPOINTS:]:
             self.delete(old.id)
 
-    def clear(self, job_id: str, after_step: int = 0) -> None:
-        """Forget what an earlier attempt at the job has made after this step, so that the names can be given again."""
-        later = or_(TunedModel.step.is_(None), TunedModel.step > after_step)
-        with self._database.writing() as session:
-            forgotten = delete(TunedModel).where(TunedModel.job_id == job_id, later).returning(TunedModel.path)
-            paths = list(session.scalars(forgotten))
+    def clear(self, job_id: str, paths: Sequence[str]) -> None:
+        """Remove weights that no row speaks of any more, so that the names can be given again."""
         for path in paths:
-            self._removal.remove(self._folder / path)
+            self._storage.remove(_name(path))
         self.sweep(job_id)
 
     def sweep(self, job_id: str) -> None:
@@ -108,25 +121,32 @@ class ModelStore:
         folder = self.output(job_id)
         if not folder.is_dir():
             return
+        if self._storage.shared:  # what counts is in the store
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         query = select(TunedModel.path, TunedModel.deleted).where(TunedModel.job_id == job_id)
         with self._database.reading() as session:
             is_deleted = {row.path: row.deleted for row in session.execute(query)}
             unwanted = session.scalar(select(Job.status).where(Job.id == job_id)) in (FAILED, CANCELLED)
         if job_id in is_deleted:  # made by an earlier version, which put the weights there
             if is_deleted[job_id]:
-                self._removal.remove(folder)
+                self._storage.remove(_name(job_id))
             return
         for entry in folder.iterdir():
-            path = self.relative(entry)
+            path = f"{job_id}/{entry.name}"
             if entry.name.endswith(_UNFINISHED) or is_deleted.get(path, False):
-                self._removal.remove(entry)
+                self._storage.remove(_name(path))
             elif path not in is_deleted and entry.name != CARD:
-                (self._removal.remove if unwanted else self._removal.set_aside)(entry)
+                (self._storage.remove if unwanted else self._storage.set_aside)(_name(path))
         if {entry.name for entry in folder.iterdir()} <= {CARD}:
-            self._removal.remove(folder)
+            self._storage.remove(_name(job_id))
 
     def remove_leftovers(self) -> None:
         """Sweep every job's folder. For a server that has just started."""
         for folder in self._folder.iterdir():
             if folder.is_dir():
                 self.sweep(folder.name)
+
+
+def _name(*parts: str) -> str:
+    return "/".join(("models", *parts))

@@ -139,6 +139,15 @@ class Job(Row):
     interruptions: Mapped[int] = mapped_column(default=0)
     """How often the server vanished while a process worked on this job."""
     owner: Mapped[str] = mapped_column(default="")
+    claim: Mapped[int] = mapped_column(default=0)
+    """Counts those who took the job up. Whoever works on it says which he is with every step; that of an earlier one is
+    refused."""
+    worker: Mapped[str | None]
+    """Who took it up last, for people."""
+    lease_until: Mapped[float | None]
+    """Unix seconds by the database's clock, until when nobody else takes the job up; None: nobody works on it."""
+    state: Mapped[str | None]
+    """Where training can go on from, in the store that several homes share."""
 
 
 class Event(Row):
@@ -168,6 +177,8 @@ class TunedModel(Row):
     step: Mapped[int | None]
     checkpoint_id: Mapped[str | None] = mapped_column(unique=True)
     metrics: Mapped[dict[str, Any] | None]
+    calibration: Mapped[dict[str, Any] | None]
+    """What is registered to make its probabilities mean something (`calibration`)."""
     deleted: Mapped[bool] = mapped_column(default=False)
 
 
@@ -201,6 +212,9 @@ class Batch(Row):
     completed: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str] = mapped_column(default="")
+    claim: Mapped[int] = mapped_column(default=0)
+    """As of jobs."""
+    lease_until: Mapped[float | None]
 
 
 class TokensOfDay(Row):

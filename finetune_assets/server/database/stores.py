@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 from finetune_assets.server import durable
+from finetune_assets.server.bucket import Bucket
 from finetune_assets.server.database import seal
 from finetune_assets.server.database.batches import BatchStore
 from finetune_assets.server.database.connection import Database
@@ -15,11 +17,13 @@ from finetune_assets.server.database.files import FileStore
 from finetune_assets.server.database.job_life import JobLife
 from finetune_assets.server.database.jobs import FINAL, JobStore
 from finetune_assets.server.database.models import ModelStore
+from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.sqlite_file import copy
 from finetune_assets.server.database.uploads import UploadStore
 from finetune_assets.server.database.usage import Usage
 from finetune_assets.server.removal import Removal
 from finetune_assets.server.shared import Shared
+from finetune_assets.server.storage import Storage
 
 SNAPSHOTS = "snapshots"
 _KEPT_SNAPSHOTS = 3
@@ -28,29 +32,39 @@ _KEPT_SNAPSHOTS = 3
 class Stores:
     """Files, uploads, jobs, their events and models under `home`, which is made where it is missing.
 
-    `shared` is what it has in common with other homes; None: nothing.
+    `shared` is what it has in common with other homes (None: nothing), `claim` that of a worker on its job.
 
     Raises:
         DatabaseTooNewError: a later version of this package has used this home.
         DatabaseAddressError: the database that is shared has no proper address.
         DatabaseUnreachableError: that database does not answer.
+        StoreRefusedError: the store that is shared cannot be used, or is another database's.
+        StoreUnreachableError: that store does not answer.
     """
 
-    def __init__(self, home: Path, shared: Shared | None = None) -> None:
+    def __init__(self, home: Path, shared: Shared | None = None, claim: int | None = None) -> None:
         for folder in ("logs", "training"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         self.home = home
         self.shared = shared or Shared()
         self.removal = Removal(home)
         self.database = Database(self.shared.database or home / seal.DATABASE)
-        self.files = FileStore(self.database, home / "files", self.removal)
-        self.uploads = UploadStore(self.database, self.files, home / "uploads", self.removal)
+        self.storage = self._open_storage()
+        self.files = FileStore(self.database, home / "files", self.storage)
+        self.uploads = UploadStore(self.database, self.files, home / "uploads", self.storage)
         self.jobs = JobStore(self.database)
-        self.job_life = JobLife(self.database)
+        self.job_life = JobLife(self.database, self.files, claim)
         self.events = EventStore(self.database)
-        self.models = ModelStore(self.database, home / "models", self.removal)
+        self.models = ModelStore(self.database, home / "models", self.storage)
         self.batches = BatchStore(self.database, self.files)
         self.usage = Usage(self.database)
+
+    def _open_storage(self) -> Storage:
+        if self.shared.store is None:
+            return Storage(self.home, self.removal)
+        bucket = Bucket(self.shared.store, self.home, self.removal)
+        bucket.belong_to(self.database.home)
+        return bucket
 
     def log(self, job_id: str) -> Path:
         """Say where the processes that work on a job write their output."""
@@ -59,6 +73,30 @@ class Stores:
     def state(self, job_id: str) -> Path:
         """Say where a job's trainer keeps what it needs to go on after an interruption."""
         return self.home / "training" / job_id
+
+    def saved(self, job_id: str, claim: int) -> None:
+        """Record that training can go on from what it has saved; in a store, so that a worker of another home can.
+
+        Raises:
+            JobStateError: the job is not in training any more, or not by the worker with this claim.
+        """
+        if not self.storage.shared:
+            self.job_life.saved(job_id)
+            return
+        newest = max(self.state(job_id).glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        state = self.storage.publish(newest, f"training/{job_id}/{claim}/{newest.name}")
+        before = self.job_life.saved(job_id, state)
+        if before not in (None, state):
+            self.storage.remove(before)
+
+    def bring_state(self, job: Job) -> None:
+        """Bring here what another home has kept, where it is newer than what is here."""
+        if job.state is not None and self.storage.shared:
+            target = self.state(job.id) / Path(job.state).name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copytree(self.storage.fetch(job.state), target.with_name("coming"), dirs_exist_ok=True)
+                durable.publish(target.with_name("coming"), target)
 
     def tidy(self, busy: Collection[str] = ()) -> None:
         """Remove what is no longer needed: expired files and uploads, and the training states of jobs that are over.
@@ -73,6 +111,10 @@ class Stores:
                 self.removal.set_aside(state)
             elif state.name not in busy and job.status in FINAL:
                 self.removal.remove(state)
+        if self.storage.shared:
+            for job_id in self.jobs.forget_states():
+                self.storage.remove(f"training/{job_id}")
+        self.storage.tidy()
 
     def sweep(self) -> None:
         """Remove what is recorded as deleted and is still there, and set aside what no record speaks of.

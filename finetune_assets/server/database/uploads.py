@@ -24,9 +24,8 @@ from finetune_assets.server.database.connection import Database, records
 from finetune_assets.server.database.files import CHUNK_BYTES, FileStore
 from finetune_assets.server.database.schema import StoredFile, Upload, UploadPart, new_id
 from finetune_assets.server.database.usage import NOBODY, Account
-from finetune_assets.server.durable import publish
-from finetune_assets.server.removal import Removal
 from finetune_assets.server.shortage import telling_of_shortages
+from finetune_assets.server.storage import Storage
 
 PENDING, COMPLETED, CANCELLED, EXPIRED = ("pending", "completed", "cancelled", "expired")
 LIFETIME_SECONDS = 3600
@@ -50,9 +49,9 @@ class UploadContentError(FinetuneAssetsError, ValueError):
 class UploadStore:
     """Takes parts and makes files of them; safe to use from several threads."""
 
-    def __init__(self, database: Database, files: FileStore, folder: Path, removal: Removal) -> None:
+    def __init__(self, database: Database, files: FileStore, folder: Path, storage: Storage) -> None:
         self._database = database
-        self._removal = removal
+        self._storage = storage
         self._files = files
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -106,16 +105,17 @@ class UploadStore:
         with self._database.reading() as session:
             _pending(session, upload_id)
         part = UploadPart(id=new_id("part_"), upload_id=upload_id)
-        path = self._folder / upload_id / part.id
-        path.parent.mkdir(exist_ok=True)
-        scratch = path.with_name(f".{part.id}")
+        name = _name(upload_id, part.id)
+        scratch = self._folder / upload_id / f".{part.id}"
+        scratch.parent.mkdir(exist_ok=True)
         try:
             with telling_of_shortages():
                 with scratch.open("xb") as target:
                     shutil.copyfileobj(content, target, CHUNK_BYTES)
                     part.bytes = target.tell()
                 with _told_of_the_end(upload_id):
-                    publish(scratch, path)
+                    self._storage.send(scratch, name)
+                    self._storage.keep(scratch, name)
             with self._database.writing() as session:
                 upload = _pending(session, upload_id)
                 held = select(func.sum(UploadPart.bytes)).where(UploadPart.upload_id == upload_id)
@@ -124,8 +124,8 @@ class UploadStore:
                     raise UploadContentError(message, "data")
                 session.add(part)
         except BaseException:
-            for unwanted in (scratch, path):
-                unwanted.unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
+            self._storage.remove(name)
             raise
         return part
 
@@ -160,7 +160,7 @@ class UploadStore:
                     owner=upload.owner,
                 )
                 upload.status, upload.file_id = COMPLETED, file.id
-        self._removal.remove(self._folder / upload_id)
+        self._storage.remove(_name(upload_id))
         return upload, file
 
     def cancel(self, upload_id: str) -> Upload:
@@ -172,7 +172,7 @@ class UploadStore:
         with self._database.writing() as session:
             upload = _pending(session, upload_id)
             upload.status = CANCELLED
-        self._removal.remove(self._folder / upload_id)
+        self._storage.remove(_name(upload_id))
         return upload
 
     def remove_expired(self) -> None:
@@ -181,36 +181,41 @@ class UploadStore:
         with self._database.writing() as session:
             gone = list(session.scalars(over.values(status=EXPIRED).returning(Upload.id)))
         for upload_id in gone:
-            self._removal.remove(self._folder / upload_id)
+            self._storage.remove(_name(upload_id))
 
     def remove_leftovers(self) -> None:
         """Remove the parts of uploads that have ended, and set aside what no row speaks of. Once, at the start."""
         query = select(UploadPart.id).join(Upload, Upload.id == UploadPart.upload_id).where(Upload.status == PENDING)
         with self._database.reading() as session:
             kept = set(session.scalars(query))
-        for folder in self._folder.iterdir():
-            upload = self.get(folder.name)
+        for upload_id in self._storage.names("uploads"):
+            upload = self.get(upload_id)
             if upload is None:
-                self._removal.set_aside(folder)
+                self._storage.set_aside(_name(upload_id))
             elif upload.status != PENDING:
-                self._removal.remove(folder)
+                self._storage.remove(_name(upload_id))
             else:
-                self._keep_only(folder, kept)
+                self._keep_only(upload_id, kept)
 
-    def _keep_only(self, folder: Path, kept: set[str]) -> None:
-        for path in folder.iterdir():
-            if path.name.startswith("."):  # it had not come in whole
-                path.unlink()
-            elif path.name not in kept:
-                self._removal.set_aside(path)
-        if not any(folder.iterdir()):
+    def _keep_only(self, upload_id: str, kept: set[str]) -> None:
+        folder = self._folder / upload_id
+        for name in self._storage.names(_name(upload_id)):
+            if name.startswith("."):  # it had not come in whole
+                (folder / name).unlink()
+            elif name not in kept:
+                self._storage.set_aside(_name(upload_id, name))
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
     def _chunks(self, upload_id: str, part_ids: Sequence[str]) -> Iterator[bytes]:
         for part_id in part_ids:
-            with _told_of_the_end(upload_id), (self._folder / upload_id / part_id).open("rb") as part:
+            with _told_of_the_end(upload_id), self._storage.fetch(_name(upload_id, part_id)).open("rb") as part:
                 while chunk := part.read(CHUNK_BYTES):
                     yield chunk
+
+
+def _name(*parts: str) -> str:
+    return "/".join(("uploads", *parts))
 
 
 @contextmanager

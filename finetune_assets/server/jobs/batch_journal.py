@@ -90,6 +90,11 @@ class Journal:
         self.errors = folder / "errors.jsonl"
         self._input = folder / "input.jsonl"
 
+    @property
+    def has_input(self) -> bool:
+        """Whether the input is here: another server, whose batch this was, has its own."""
+        return self._input.exists()
+
     def take(self, source: Path) -> None:
         """Hold on to the input, which the client may delete while the batch runs."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,6 +34,7 @@ from finetune_assets.server.database.batches import (
     IN_PROGRESS,
     VALIDATING,
     BatchStateError,
+    BatchStore,
 )
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Batch, new_id
@@ -41,7 +42,7 @@ from finetune_assets.server.database.usage import Account
 from finetune_assets.server.jobs.batch_journal import Journal, Line, Outcome, Progress
 from finetune_assets.server.keys import Keys
 from finetune_assets.server.services import Services
-from finetune_assets.server.shortage import shortage_of
+from finetune_assets.server.shortage import ShortageError, shortage_of
 from finetune_assets.server.turns import Room
 
 DECISIONS = "/v1/decisions"
@@ -51,9 +52,12 @@ MAX_OWNERS = 16
 MAX_LINES_IN_FLIGHT = 16
 MAX_TRIES = 3
 """How often work that meets an unforeseen error is taken up again."""
-_LOOK_SECONDS = 30.0
 REST_SECONDS = 5.0
 """How long a batch rests after it met a shortage."""
+LOOK_SECONDS = 30.0
+LOOK_SECONDS_OF_MANY = 2.0
+"""How often one of several servers looks for batches that came in, or are cancelled, elsewhere."""
+LEASE_SECONDS = 120.0
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ class BatchRunner:
         self._working: dict[str, asyncio.Task[None]] = {}
         self._owners: dict[str, str] = {}
         """Whose the batches are that are worked on."""
+        self._claims: dict[str, int] = {}
+        self._look_seconds = LOOK_SECONDS_OF_MANY if served.database.shared else LOOK_SECONDS
         self._tries: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -99,22 +105,48 @@ class BatchRunner:
         for task in self._working.values():
             task.cancel()
         await asyncio.gather(*self._working.values(), return_exceptions=True)
+        claims, self._claims = self._claims, {}
+        with suppress(ShortageError):  # then the leases come to their end
+            await asyncio.to_thread(self._store.renew, claims, 0)
 
     async def _run(self) -> None:
         await asyncio.to_thread(self._remove_leftovers)
         while True:
             self._woken.clear()
-            for batch in await asyncio.to_thread(self._store.open):
+            for batch in await self._mine():
                 task = self._working.get(batch.id)
                 if task is not None and batch.status == CANCELLING and task.get_name() != CANCELLING:
                     if not task.cancelling():
                         task.cancel()  # it is taken up again, as cancelled, when this one is done
                 elif task is None and (batch.status == CANCELLING or self._has_turn(batch)):
+                    if not await self._claimed(batch):
+                        continue
                     self._owners[batch.id] = batch.owner
                     task = asyncio.create_task(self._work(batch), name=batch.status)
                     self._working[batch.id] = task
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
+                await asyncio.wait_for(self._woken.wait(), self._look_seconds)
+
+    async def _mine(self) -> Sequence[Batch]:
+        """List the batches that are this server's, or may be."""
+        try:
+            if self._claims:
+                await asyncio.to_thread(self._store.renew, self._claims, LEASE_SECONDS)
+            found = await asyncio.to_thread(self._store.open, self._claims)
+        except ShortageError as error:
+            logger.warning("No batch is taken up: %s", error)
+            return []
+        self._claims = {batch.id: self._claims[batch.id] for batch in found if batch.id in self._claims}
+        return found
+
+    async def _claimed(self, batch: Batch) -> bool:
+        """Take a batch up, unless another server was sooner."""
+        if batch.id not in self._claims:
+            claim = await asyncio.to_thread(self._store.claim, batch.id, LEASE_SECONDS)
+            if claim is None:
+                return False
+            self._claims[batch.id] = claim
+        return True
 
     def _has_turn(self, batch: Batch) -> bool:
         """Whether a batch may begin: so many may, and the first of an owner who has none under way."""
@@ -123,6 +155,8 @@ class BatchRunner:
 
     def _remove_leftovers(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._served.database.shared:
+            self._store.recover()
         known = {batch.id for batch in self._store.open()}
         for folder in self._folder.iterdir():
             if self._store.get(folder.name) is None:
@@ -159,27 +193,32 @@ class BatchRunner:
             "line": None,
         }
         with suppress(BatchStateError):
-            await asyncio.to_thread(self._store.failed, batch.id, [problem])
+            await asyncio.to_thread(self._of(batch).failed, batch.id, [problem])
         await asyncio.to_thread(self._served.removal.remove, self._folder / batch.id)
+
+    def _of(self, batch: Batch) -> BatchStore:
+        return self._store.of(self._claims.get(batch.id, -1))
 
     async def _advance(self, batch: Batch, journal: Journal) -> None:
         """Take the batch from where it stands to its end."""
         status = batch.status
+        if status in (IN_PROGRESS, FINALIZING) and not journal.has_input:  # another server has begun it
+            status = await asyncio.to_thread(self._take_input, batch, journal) and IN_PROGRESS
         if status == VALIDATING:
             status = await asyncio.to_thread(self._validate, batch, journal)
         if status == IN_PROGRESS:
             await self._answer_lines(batch, journal)
-            await asyncio.to_thread(self._store.finalizing, batch.id)
+            await asyncio.to_thread(self._of(batch).finalizing, batch.id)
             status = FINALIZING
         if status in (FINALIZING, CANCELLING):
             progress = await asyncio.to_thread(journal.resume)
-            await asyncio.to_thread(self._count, batch.id, progress)
+            await asyncio.to_thread(self._count, batch, progress)
             final = CANCELLED if status == CANCELLING else EXPIRED if progress.expired else COMPLETED
-            await asyncio.to_thread(self._store.finished, batch.id, final, journal.output, journal.errors)
+            await asyncio.to_thread(self._of(batch).finished, batch.id, final, journal.output, journal.errors)
         await asyncio.to_thread(self._served.removal.remove, journal.folder)
 
-    def _validate(self, batch: Batch, journal: Journal) -> str | None:
-        """Look at the input file; None if the batch has failed."""
+    def _take_input(self, batch: Batch, journal: Journal) -> bool:
+        """Bring the input file here; False if the batch has failed without it."""
         file = self._served.files.get(batch.input_file_id)
         try:
             if file is None:
@@ -187,14 +226,20 @@ class BatchRunner:
             journal.take(self._served.files.path(file))
         except DamagedFileError as error:
             problem = {"code": "file_not_found", "message": str(error), "param": "input_file_id", "line": None}
-            self._store.failed(batch.id, [problem])
+            self._of(batch).failed(batch.id, [problem])
+            return False
+        return True
+
+    def _validate(self, batch: Batch, journal: Journal) -> str | None:
+        """Look at the input file; None if the batch has failed."""
+        if not self._take_input(batch, journal):
             return None
         first, errors = journal.validate(batch.endpoint)
         if errors:
-            self._store.failed(batch.id, errors)
+            self._of(batch).failed(batch.id, errors)
             return None
         model = first[0].body.get("model")
-        self._store.started(batch.id, model=model if isinstance(model, str) else None, total=journal.total())
+        self._of(batch).started(batch.id, model=model if isinstance(model, str) else None, total=journal.total())
         return IN_PROGRESS
 
     async def _answer_lines(self, batch: Batch, journal: Journal) -> None:
@@ -202,7 +247,7 @@ class BatchRunner:
         progress = await asyncio.to_thread(journal.resume)
         answered = frozenset(progress.done)
         outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
-        writing = asyncio.create_task(self._write(batch.id, journal, progress, outcomes))
+        writing = asyncio.create_task(self._write(batch, journal, progress, outcomes))
         try:
             async with asyncio.TaskGroup() as group:
                 lines = journal.lines()
@@ -272,7 +317,7 @@ class BatchRunner:
             return 500, ApiError(500, "The server had an error. Its log says more.", kind="server_error").content()
 
     async def _write(
-        self, batch_id: str, journal: Journal, progress: Progress, outcomes: asyncio.Queue[Outcome | None]
+        self, batch: Batch, journal: Journal, progress: Progress, outcomes: asyncio.Queue[Outcome | None]
     ) -> None:
         """Bring outcomes to the disk and count them, all that are waiting at once, until there is a None."""
         last = False
@@ -285,10 +330,11 @@ class BatchRunner:
             await asyncio.to_thread(journal.append, found)
             for outcome in found:
                 progress.add(outcome)
-            await asyncio.to_thread(self._count, batch_id, progress)
+            await asyncio.to_thread(self._count, batch, progress)
 
-    def _count(self, batch_id: str, progress: Progress) -> None:
-        self._store.counted(batch_id, completed=progress.completed, failed=progress.failed, usage=dict(progress.usage))
+    def _count(self, batch: Batch, progress: Progress) -> None:
+        done = {"completed": progress.completed, "failed": progress.failed}
+        self._of(batch).counted(batch.id, **done, usage=dict(progress.usage))
 
 
 def _expired(line: Line) -> Outcome:

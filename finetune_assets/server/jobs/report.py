@@ -36,6 +36,7 @@ class JobReport(Watcher):
 
     def __init__(self, stores: Stores, job: Job) -> None:
         self._stores = stores
+        self._claim = job.claim
         self._job_id = job.id
         self._settings: dict[str, int | float] = {}
         self._wandb = WandbRuns(job, stores.home / "wandb", self.note)
@@ -68,7 +69,7 @@ class JobReport(Watcher):
     def begun(self, step: int, settings: dict[str, int | float]) -> None:
         """Forget what an earlier process has published of later steps."""
         self._settings = settings
-        self._stores.models.clear(self._job_id, after_step=step)
+        self._stores.models.clear(self._job_id, self._stores.job_life.went_back(self._job_id, step))
         told = ", ".join(f"{name}={value}" for name, value in settings.items())
         self.note(f"Hyperparameters: {told}")
         self._wandb.start(settings)
@@ -96,7 +97,7 @@ class JobReport(Watcher):
     def saved(self) -> None:
         """Count interruptions anew."""
         with suppress(JobStateError):  # it was paused or cancelled, which the next step will find out
-            self._stores.job_life.saved(self._job_id)
+            self._stores.saved(self._job_id, self._claim)
 
     def stopped(self, progress: Progress, snapshot: Path | None) -> None:
         """Publish the checkpoint of a paused job, unless the step's own is out already."""
@@ -109,7 +110,7 @@ class JobReport(Watcher):
         self._wandb.finish()
 
     def _publish(self, metrics: dict[str, Any], checkpoint: Path) -> None:
-        self._stores.job_life.checkpointed(self._job_id, metrics, self._stores.models.relative(checkpoint))
+        self._stores.job_life.checkpointed(self._job_id, metrics, self._stores.models.publish(checkpoint, self._claim))
         self._stores.models.retire_checkpoints(self._job_id)
 
     def _finish(self, progress: Progress) -> int | None:

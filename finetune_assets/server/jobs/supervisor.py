@@ -1,5 +1,8 @@
 """Runs the queue: processes that each work on one job, one that validates and as many that train as there are slots.
 
+Several supervisors may run one queue, each with a home of its own (`Shared`): a job is claimed before it is begun, and
+one whose process, or whole machine, is not heard of for the length of its lease goes back to the queue.
+
 What a process did is read from the database, where it wrote it; what it did not live to write is written here. The
 process of a paused or stopped job saves what it has and ends by itself; that of a cancelled one is not waited for.
 """
@@ -11,11 +14,11 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,8 @@ from finetune_assets.server.devices import cuda_devices, jobs_per_device
 from finetune_assets.server.shortage import MEMORY, ShortageError, by_exit, memory_kills, rest_seconds, shortage_of
 
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 1.0
+"""How often one of several supervisors looks for jobs that came in elsewhere."""
 HOUSEKEEPING_SECONDS = 60.0
 SNAPSHOT_SECONDS = 600.0
 CANCEL_SECONDS = 2.0
@@ -52,7 +57,7 @@ class Worker:
     """A process that works on a job, which was in `status` when it began."""
 
     job_id: str
-    owner: str
+    claim: int
     status: str
     device: str | None
     """The GPU it trains on, as `CUDA_VISIBLE_DEVICES` names it; None: no GPU."""
@@ -72,15 +77,18 @@ class Worker:
 class Supervisor:
     """Starts worker processes for each owner in turn, ends those of cancelled jobs, and notices those that died.
 
-    `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`.
+    `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`, 0 leaves all of the queue
+    to others.
     """
 
     def __init__(self, stores: Stores, jobs: int | None = None) -> None:
         self._stores = stores
         self._devices: list[str | None] = [*cuda_devices()] or [None]
-        self._slots = jobs or jobs_per_device()
+        self._slots = jobs_per_device() if jobs is None else jobs
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._workers: list[Worker] = []
         self._woken = threading.Event()
+        self._idle_seconds = LOOK_SECONDS if stores.database.shared else HOUSEKEEPING_SECONDS
         self._stopping = False
         self._hurried = False
         self._resting: dict[str, float] = {}
@@ -90,6 +98,7 @@ class Supervisor:
         self._served: dict[tuple[str, str], int] = {}
         """When a job in this state of each owner was last begun, counted in starts."""
         self._next_housekeeping = 0.0
+        self._next_look = 0.0
         self._next_snapshot = 0.0
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
@@ -122,9 +131,10 @@ class Supervisor:
                 time.sleep(POLL_SECONDS / 2)
             worker.process.kill()
             worker.process.wait()
-            # It is over, paused, or was not begun; or the next start puts it back.
-            with suppress(JobStateError, ShortageError):
-                self._stores.job_life.put_back(worker.job_id)
+            with suppress(ShortageError):  # then its lease comes to its end, or the next start puts it back
+                with suppress(JobStateError):  # it is over, paused, or was not begun
+                    self._stores.job_life.of(worker.claim).put_back(worker.job_id)
+                self._stores.jobs.release(worker.job_id, worker.claim)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -132,7 +142,7 @@ class Supervisor:
                 self._clear_up()
                 self._start_workers()
                 self._keep_house()
-                pause = POLL_SECONDS if self._workers else HOUSEKEEPING_SECONDS
+                pause = POLL_SECONDS if self._workers else self._idle_seconds
                 if self._resting:
                     pause = min(pause, max(POLL_SECONDS, min(self._resting.values()) - time.monotonic()))
             except Exception as error:
@@ -145,6 +155,9 @@ class Supervisor:
             self._woken.clear()
 
     def _keep_house(self) -> None:
+        if self._stores.database.shared and time.monotonic() >= self._next_look:
+            self._stores.job_life.recover_lost(besides=[worker.job_id for worker in self._workers])
+            self._next_look = time.monotonic() + LOOK_SECONDS
         if time.monotonic() >= self._next_housekeeping:
             self._stores.tidy(busy=[worker.job_id for worker in self._workers])
             self._stores.write_seal()
@@ -160,9 +173,12 @@ class Supervisor:
         """Settle the jobs whose process has ended, and end the processes of cancelled ones."""
         for worker in list(self._workers):
             job = self._stores.jobs.get(worker.job_id)
+            if job is None or job.claim != worker.claim:
+                worker.process.kill()  # it may have been stopped; others have the job now
             if worker.process.poll() is not None:
-                if job is not None:
+                if job is not None and job.claim == worker.claim:
                     self._settle(worker, job)
+                    self._stores.jobs.release(job.id, worker.claim)
                 self._workers.remove(worker)
                 self._next_housekeeping = 0.0
             else:
@@ -180,14 +196,14 @@ class Supervisor:
                 logger.info("Job %s was cancelled while its process died", job.id)
         elif died and job.status == PAUSED and worker.status == QUEUED:
             message = f"{self._obituary(worker)} Once resumed, training goes on from what was saved before."
-            self._stores.job_life.note(job.id, message, "warn")
+            self._stores.job_life.of(worker.claim).note(job.id, message, "warn")
         if worker.status == QUEUED:
             self._stores.models.sweep(job.id)
 
     def _take_back(self, worker: Worker, job: Job) -> None:
         """Return a job to the queue whose process has not brought it to an end; after some attempts it has failed."""
         lack = by_exit(worker.process.returncode) or (MEMORY if _killed_for_memory(worker) else None)
-        life = self._stores.job_life
+        life = self._stores.job_life.of(worker.claim)
         if lack is None:
             life.interrupted(job.id, self._obituary(worker), "server_error", MAX_DEATHS)
             return
@@ -202,7 +218,7 @@ class Supervisor:
 
     def _start_workers(self) -> None:
         """Start processes for jobs while there are slots, on the device with the fewest."""
-        if not any(worker.status == VALIDATING for worker in self._workers):
+        if self._slots and not any(worker.status == VALIDATING for worker in self._workers):
             self._start_next(VALIDATING, None)
         while True:
             device = min(self._devices, key=self._load)
@@ -217,24 +233,29 @@ class Supervisor:
         self._resting = {job_id: until for job_id, until in self._resting.items() if until > now}
         busy = [*(worker.job_id for worker in self._workers), *self._resting]
         waiting = self._stores.jobs.oldest(status, besides=busy)
-        if not waiting:
-            return False
-        at_work = Counter(worker.owner for worker in self._workers if worker.status == status)
-        job = min(waiting, key=lambda job: (at_work[job.owner], self._served.get((status, job.owner), 0)))
-        self._starts += 1
-        self._served[status, job.owner] = self._starts
-        process = self._spawn(job.id, device)
-        self._workers.append(Worker(job.id, job.owner, status, device, process, memory_kills()))
-        return True
+        at_work = self._stores.jobs.at_work(status) if len(waiting) > 1 else {}
+        waiting.sort(key=lambda job: (at_work.get(job.owner, 0), self._served.get((status, job.owner), 0)))
+        for job in waiting:
+            claim = self._stores.jobs.claim(job.id, status, self._name, self._stores.shared.lease_seconds)
+            if claim is None:
+                continue  # another supervisor was sooner
+            self._starts += 1
+            self._served[status, job.owner] = self._starts
+            process = self._spawn(job.id, claim, device)
+            self._workers.append(Worker(job.id, claim, status, device, process, memory_kills()))
+            return True
+        return False
 
-    def _spawn(self, job_id: str, device: str | None) -> subprocess.Popen[bytes]:
+    def _spawn(self, job_id: str, claim: int, device: str | None) -> subprocess.Popen[bytes]:
         module = "finetune_assets.server.jobs.worker"
         command = [sys.executable, "-m", module, "--home", str(self._stores.home), "--job", job_id]
+        command += ["--claim", str(claim)]
+        visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         with self._stores.log(job_id).open("ab") as output:
             # A session of its own: Ctrl-C in the server's terminal must end the server, which then ends the worker.
             process = subprocess.Popen(
                 [*command, "--parent", str(os.getpid())],
-                env=os.environ if device is None else os.environ | {"CUDA_VISIBLE_DEVICES": device},
+                env=os.environ | self._stores.shared.environment() | visible,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

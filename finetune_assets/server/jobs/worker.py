@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import io
 import os
 import signal
 import threading
@@ -28,7 +27,8 @@ from finetune_assets.server.database.jobs import QUEUED, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs import validation as job_validation
-from finetune_assets.server.shortage import shortage_of
+from finetune_assets.server.shared import Shared
+from finetune_assets.server.shortage import ShortageError, shortage_of
 from finetune_assets.server.training import threads
 
 if TYPE_CHECKING:
@@ -48,13 +48,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the server's folder")
     parser.add_argument("--job", required=True, help="id of the job")
+    parser.add_argument("--claim", type=int, required=True, help="number with which the job was taken up")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
     arguments = parser.parse_args()
     os.nice(NICENESS)
     os.environ.setdefault(*threads.SAME_BITS)
     threading.Thread(target=_end_with, args=[arguments.parent], daemon=True).start()
     with _ending_with_shortages():
-        stores = Stores(arguments.home)
+        stores = Stores(arguments.home, Shared.from_environment(), arguments.claim)
+        threading.Thread(target=_stay, args=[stores, arguments.job, arguments.claim], daemon=True).start()
         with _alone(stores, arguments.job):
             work(stores, arguments.job)
 
@@ -110,6 +112,7 @@ def train(stores: Stores, job: Job) -> None:
 
     stores.job_life.started(job.id)
     stores.models.describe(job)
+    stores.bring_state(job)
     model = catalog.find(stores, job.model)
     method: Any = job.method
     request = TrainingRequest(
@@ -127,13 +130,9 @@ def train(stores: Stores, job: Job) -> None:
         result = train_model(request, report)
     if result is None:
         return
-    results = stores.files.add(
-        io.BytesIO(result_csv(stores.events.metrics(job.id))),
-        filename="step_metrics.csv",
-        purpose="fine-tune-results",
-    )
-    path = stores.models.relative(result.model_dir)
-    stores.job_life.succeeded(job.id, path=path, result_file=results.id, trained_tokens=result.trained_tokens)
+    path = stores.models.publish(result.model_dir, job.claim)
+    results = result_csv(stores.events.metrics(job.id))
+    stores.job_life.succeeded(job.id, path=path, results=results, trained_tokens=result.trained_tokens)
 
 
 @contextmanager
@@ -162,6 +161,21 @@ def _alone(stores: Stores, job_id: str) -> Iterator[None]:
     with stores.log(job_id).open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         yield
+
+
+def _stay(stores: Stores, job_id: str, claim: int) -> None:
+    """Renew the lease while this process lives, and end it once the job is somebody else's."""
+    seconds = stores.shared.lease_seconds
+    while True:
+        try:
+            if not stores.jobs.renew(job_id, claim, seconds):
+                job = stores.jobs.get(job_id)
+                if job is None or job.claim != claim:
+                    print("stopped: another worker has taken the job up", flush=True)
+                    os._exit(0)
+        except ShortageError as error:  # until it answers, steps fail and nothing is lost
+            print(f"the lease is not renewed: {error}", flush=True)
+        time.sleep(seconds / 6)
 
 
 def _end_with(parent: int) -> None:

@@ -279,7 +279,8 @@ def _work(request: TrainingRequest, run: Run[Any]) -> dict[str, Any]:
     files = (request.training_file, request.validation_file)
     return {
         "base": [request.base.name, request.base.path],
-        "adapter": str(request.adapter),
+        # Not where it lies, which differs from home to home.
+        "adapter": request.adapter and [_digest(path) for path in sorted(request.adapter.glob("*.safetensors"))],
         "method": request.method,
         "files": [_digest(path) for path in files if path is not None],
         "settings": run.settings,

@@ -48,7 +48,7 @@ def test_the_way_to_success_is_told_in_the_words_of_openai(stores: Stores) -> No
     metrics = {"step": 2, "total_steps": 2, "train_loss": 0.5, "valid_loss": 1.0, "full_valid_loss": 0.4}
     stores.job_life.stepped(job.id, metrics, {"n_epochs": 1}, estimated_finish=124)
     stores.job_life.checkpointed(job.id, metrics, f"{job.id}/checkpoint-2")
-    stores.job_life.succeeded(job.id, path=f"{job.id}/model", result_file="file-r", trained_tokens=99)
+    stores.job_life.succeeded(job.id, path=f"{job.id}/model", results=b"step,train_loss\n", trained_tokens=99)
     assert messages(stores, job) == [
         f"Created fine-tuning job: {job.id}",
         "Validating training file: file-t and validation file: file-v",

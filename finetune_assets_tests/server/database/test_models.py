@@ -23,7 +23,7 @@ def add_weights(stores: Stores, job: Job, name: str) -> str:
     folder = stores.models.output(job.id) / name
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(b"weights")
-    return stores.models.relative(folder)
+    return stores.models.publish(folder)
 
 
 def add_checkpoint(stores: Stores, job: Job, step: int) -> None:
@@ -54,7 +54,7 @@ def test_the_metrics_of_a_checkpoint_are_those_openai_documents(stores: Stores, 
 
 def test_deleting_a_model_deletes_its_weights_and_no_others(stores: Stores, job: Job) -> None:
     add_checkpoint(stores, job, 1)
-    stores.job_life.succeeded(job.id, path=add_weights(stores, job, "model"), result_file="f", trained_tokens=1)
+    stores.job_life.succeeded(job.id, path=add_weights(stores, job, "model"), results=b"", trained_tokens=1)
     assert stores.models.delete(job.tuned_model)
     assert stores.models.get(job.tuned_model) is None
     assert not stores.models.delete(job.tuned_model)
@@ -73,7 +73,7 @@ def test_what_a_killed_trainer_left_is_removed_or_set_aside(stores: Stores, job:
 
 def test_a_new_attempt_may_give_the_same_names_again(stores: Stores, job: Job) -> None:
     add_checkpoint(stores, job, 1)
-    stores.models.clear(job.id)
+    stores.models.clear(job.id, stores.job_life.went_back(job.id, 0))
     assert folders(stores, job) == set()
     add_checkpoint(stores, job, 1)
     assert stores.models.get(f"{job.tuned_model}:ckpt-step-1") is not None
@@ -83,6 +83,6 @@ def test_an_attempt_that_goes_on_keeps_the_checkpoints_up_to_there(stores: Store
     for step in (1, 2, 3):
         add_checkpoint(stores, job, step)
     add_weights(stores, job, "model")
-    stores.models.clear(job.id, after_step=2)
+    stores.models.clear(job.id, stores.job_life.went_back(job.id, 2))
     assert [row.step for row in stores.models.checkpoints(job.id, after=None, limit=10).items] == [2, 1]
     assert folders(stores, job) == {"checkpoint-1", "checkpoint-2"}

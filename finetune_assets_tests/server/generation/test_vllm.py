@@ -116,8 +116,8 @@ def _publish(stores: Stores, name: str) -> Path:
     folder = stores.models.output(job.id)
     folder.mkdir()
     (folder / "adapter_model.safetensors").write_bytes(b"")
-    path = stores.models.relative(folder)
-    stores.job_life.succeeded(job.id, path=path, result_file="file-x", trained_tokens=1)
+    path = stores.models.publish(folder)
+    stores.job_life.succeeded(job.id, path=path, results=b"", trained_tokens=1)
     return folder
 
 

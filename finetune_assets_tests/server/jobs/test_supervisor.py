@@ -98,7 +98,7 @@ def ended(stores: Stores, job: Job, code: int) -> Worker:
     process = subprocess.Popen(["sh", "-c", f"exit {code}"])
     process.wait()
     stores.log(job.id).touch()
-    return Worker(job.id, "", "queued", None, process, 0)
+    return Worker(job.id, job.claim, "queued", None, process, 0)
 
 
 def settle(stores: Stores, supervisor: Supervisor, job: Job, code: int) -> Job:
@@ -141,7 +141,7 @@ def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
 
 def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
     process = subprocess.Popen(["sleep", "1000"])
-    worker = Worker("job", "", "queued", None, process, 0)
+    worker = Worker("job", 1, "queued", None, process, 0)
     worker.give_until(1000)
     worker.give_until(float("inf"))  # it runs again
     assert process.poll() is None

@@ -1,0 +1,56 @@
+"""`worker`, and what servers and workers on several machines have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from finetune_assets.server.shared import Shared
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        envvar="FINETUNE_ASSETS_DATABASE",
+        help="Keep state in PostgreSQL (postgresql+psycopg://user@host/name), for any number of servers and workers.",
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        envvar="FINETUNE_ASSETS_STORE",
+        help="Keep files, models and training states in an object store (s3://bucket/prefix, or another of fsspec's).",
+    ),
+]
+
+
+def shared(database: str | None, store: str | None) -> Shared:
+    """Put together what is shared; how long a lease is comes from the environment."""
+    from dataclasses import replace
+
+    from finetune_assets.server.shared import Shared
+
+    return replace(Shared.from_environment(), database=database or None, store=store or None)
+
+
+def worker(
+    database: Database = None,
+    store: Store = None,
+    home: Annotated[
+        Path, typer.Option(help="A folder of the worker's own: models.yaml, logs and what it works on.")
+    ] = Path("var/worker"),
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many jobs train at once on each device. By default 1 on a GPU, 2 on a CPU."),
+    ] = None,
+) -> None:
+    """Take jobs of servers that share a database and a store, and train them, until SIGTERM or Ctrl-C.
+
+    Every worker has a folder of its own. One that is not heard of for FINETUNE_ASSETS_LEASE_SECONDS (60) loses its job
+    to another, which goes on from the state that was saved last.
+    """
+    from finetune_assets.server.jobs import pulling
+
+    pulling.pull(home, shared(database, store), jobs)
