@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from finetune_assets.server.durable import publish
@@ -47,6 +48,10 @@ class Storage:
     def remove(self, name: str) -> None:
         """Remove a file or folder whose record says that it is deleted."""
         self._removal.remove(self._home / name)
+
+    def or_later(self) -> AbstractContextManager[None]:
+        """Leave to the next sweep what cannot be removed now."""
+        return self._removal.or_later()
 
     def set_aside(self, name: str) -> None:
         """Move what no record speaks of out of the way."""

@@ -61,6 +61,7 @@ def weights(stores: Stores, name: str) -> bytes:
     return (stores.models.weights(model) / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.timeout(4 * PATIENCE_S)
 def test_what_one_server_is_asked_a_worker_makes_and_another_server_answers(shared: Cluster) -> None:
     one, other, worker = shared.server("one"), shared.server("other"), shared.worker("worker")
     asked, answering = one.client(), other.client()

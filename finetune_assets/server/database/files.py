@@ -226,7 +226,7 @@ class FileStore:
             if row is None:
                 return False
             row.deleted = True
-        with self._removal.or_later():
+        with self._storage.or_later():
             self._drop([row.content])
         return True
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_assets.server.database.job_life import JobStateError
@@ -64,6 +64,8 @@ class Worker:
     process: subprocess.Popen[bytes]
     memory_kills: int
     """How many processes Linux had ended for want of memory when it began."""
+    renewed: float = field(default_factory=time.monotonic)
+    """When its lease was renewed here last (`time.monotonic`)."""
     kill_at: float = math.inf
     """When to end it (`time.monotonic`), once it has nothing to do."""
 
@@ -183,6 +185,14 @@ class Supervisor:
                 self._next_housekeeping = 0.0
             else:
                 worker.give_until(_patience(worker, job))
+                self._speak_for(worker, job)
+
+    def _speak_for(self, worker: Worker, job: Job | None) -> None:
+        """Renew the lease of a process that has not begun: it may take long to start, and renews it itself then."""
+        seconds = self._stores.shared.lease_seconds
+        if job is not None and job.status == worker.status and time.monotonic() >= worker.renewed + seconds / 6:
+            self._stores.jobs.renew(job.id, worker.claim, seconds)
+            worker.renewed = time.monotonic()
 
     def _settle(self, worker: Worker, job: Job) -> None:
         """Bring a job whose process has ended to a final state, unless it did so itself or has to wait."""
