@@ -22,7 +22,7 @@ from finetune_assets.server.generation.kv_cache import layout_of
 from finetune_assets.server.generation.lora import Adapter, RowLora
 from finetune_assets.server.generation.memory import Budget
 from finetune_assets.server.generation.prefix_cache import PrefixCache
-from finetune_assets.server.generation.steadiness import Steadiness, steadiness
+from finetune_assets.server.generation.steadiness import steady
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.turns import Turns
 
@@ -49,10 +49,10 @@ class Decisions:
         self._waiting: Turns[Deciding] = Turns()
         self._begun: list[_Begun] = []
         self._shared: tuple[SharedRuns, Readings] | None = None
-        self._steady = Steadiness(rows=False, threads=False)
+        self._steady = False
         if not network.whole:
             layout = layout_of(network)
-            self._steady = steadiness(network, layout)
+            self._steady = steady(network, layout)
             runs = SharedRuns(network, PrefixCache(budget.prefixes // 2), budget.chunk)
             self._shared = runs, Readings(network, layout, lora)
 
@@ -84,13 +84,10 @@ class Decisions:
     def step(self, set_threads: Callable[[int], None]) -> None:
         """Take some requests a run of the model further; those that have begun take turns.
 
-        Args:
-            set_threads: called with the number of tokens that the run reads at most.
+        It is computed on one thread, whatever `set_threads` would say: how many there are changes bits.
         """
-        if self._steady.threads:
-            set_threads(self._chunk)
-        elif torch.get_num_threads() > 1:
-            torch.set_num_threads(1)
+        del set_threads
+        torch.set_num_threads(1)
         self._begin()
         if group := self._group():
             self._begun = [begun for begun in self._begun if begun not in group] + group
@@ -111,7 +108,7 @@ class Decisions:
     def _group(self) -> list[_Begun]:
         """The request whose turn it is, and others that may share its run."""
         wanted = self._begun[0].next if self._begun else None
-        if wanted is None or not self._steady.rows:
+        if wanted is None or not self._steady:
             return self._begun[:1]
         alike = [begun for begun in self._begun if begun.next is not None and begun.next.shape == wanted.shape]
         return alike[: max(1, min(ROWS, self._chunk // wanted.width))]

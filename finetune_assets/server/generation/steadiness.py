@@ -1,13 +1,13 @@
 """Whether what a model computes of a row is the same bits whatever is computed beside it, tried when it is loaded.
 
 A library may add up a product's terms in another order where there are more rows, or more threads to share them among.
+So decisions are computed on one thread, whatever else the machine does, and side by side where more rows change no bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,46 +16,27 @@ from torch import Tensor, nn
 from finetune_assets.server.generation.decision_readings import ROWS, WIDTH
 from finetune_assets.server.generation.kv_cache import KeyValueCache, Layout
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.vision import one_thread
 
 _LAYERS = 2
 """All layers of a decoder have products of the same shapes."""
 _BEFORE = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Steadiness:
-    """On what a row's bits do not depend."""
-
-    rows: bool
-    """On how many rows share a run, and which of them it is."""
-    threads: bool
-    """On how many threads compute."""
-
-
 @torch.inference_mode()
-def steadiness(network: Network, layout: Layout) -> Steadiness:
-    """Try a few rows alone and together, on one thread and on all."""
+def steady(network: Network, layout: Layout) -> bool:
+    """Try whether a few rows are the same bits alone and together, on one thread."""
     generator = torch.Generator().manual_seed(0)
     d = network.embedding(torch.zeros(1, dtype=torch.long, device=network.device)).shape[1]
     rows = torch.randn(ROWS, WIDTH, d, generator=generator).to(network.device, network.dtype)
     before = torch.randn(1, _BEFORE, d, generator=generator).to(network.device, network.dtype)
-    n_threads = torch.get_num_threads()
-    try:
-        with _few_layers(network.decoder):
-            torch.set_num_threads(1)
-            one = _Trial(network, layout, before)
-            whole = one.states(rows)
-            same_rows = all(
-                torch.equal(one.states(rows[place : place + n]), whole[place : place + n])
-                for place, n in ((0, 1), (3, 2), (5, 7), (ROWS - 1, 1))
-            )
-            torch.set_num_threads(n_threads)
-            many = _Trial(network, layout, before)
-            parts = torch.cat([many.states(part) for part in rows.split([1, 2, 5, ROWS - 8])])
-            same_threads = torch.equal(parts, whole) and torch.equal(many.states(rows), whole)
-    finally:
-        torch.set_num_threads(n_threads)
-    return Steadiness(same_rows, same_rows and (same_threads or n_threads == 1))
+    with one_thread(), _few_layers(network.decoder):
+        trial = _Trial(network, layout, before)
+        whole = trial.states(rows)
+        return all(
+            torch.equal(trial.states(rows[place : place + n]), whole[place : place + n])
+            for place, n in ((0, 1), (3, 2), (5, 7), (ROWS - 1, 1))
+        )
 
 
 class _Trial:
