@@ -22,7 +22,17 @@ from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.batches import answer_in_batches
 from finetune_assets.provider.client import Client, find_provider, is_gone
 from finetune_assets.provider.completions import Messages, Reply, Settings
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Split, Task, TextAnswer
+from finetune_assets.task import (
+    Answer,
+    BinaryAnswer,
+    CallAnswer,
+    ChoiceAnswer,
+    NumberAnswer,
+    ScoreAnswer,
+    Split,
+    Task,
+    TextAnswer,
+)
 from finetune_assets.training_file import tokens
 from finetune_assets.training_file.chat_format import to_messages
 
@@ -168,7 +178,7 @@ def room(answer: Answer, truths: Iterable[str]) -> int:
             around = answer.template.replace("{}", "")
             longest = max(map(len, truths), default=0) - len(around)
             return 2 * tokens.count(around) + longest + _SPARE_DIGITS
-        case TextAnswer():
+        case TextAnswer() | CallAnswer():
             return answer.max_tokens
 
 
@@ -182,6 +192,8 @@ def _word_room(word: str) -> int:
 def settings(task: Task, truths: Iterable[str], model: str) -> Settings:
     """Return how a task's questions are put to a model whose answers are to be like `truths`."""
     longest = room(task.answer, truths)
+    if isinstance(task.answer, CallAnswer):
+        return Settings(model, longest, 0, tools=json.dumps(task.answer.declared))
     if not isinstance(task.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
         return Settings(model, longest, 0)
     question = "score" if isinstance(task.answer, ScoreAnswer) else "choice"

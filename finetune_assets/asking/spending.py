@@ -61,4 +61,5 @@ def against_retrieval(
 def _answers(train: UPath) -> Iterator[str]:
     for _, example in jsonl.lines(train):
         if isinstance(example, dict):
-            yield str(example["messages"][-1]["content"])
+            answer = example["messages"][-1]
+            yield str(answer.get("content") or answer.get("tool_calls"))

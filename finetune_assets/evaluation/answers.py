@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from finetune_assets.dataset.answer_reading import normal, options_of, read_answer, render, without_reasoning
-from finetune_assets.task import Answer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, CallAnswer, NumberAnswer, TextAnswer
 
 _WORD = re.compile(r"[^\W_]")
 _MAY_GO_ON = re.compile(r"\d[\s.,'\u2019]*")
@@ -86,6 +86,9 @@ def read(
         written = without_reasoning(text)
         return Reading(written, None, mean_probability(tokens) if written else None)
     found = read_answer(text, answer)
+    if isinstance(answer, CallAnswer):
+        # Providers tell no probability of a call: certainty, which calibration replaces by the share of right ones.
+        return Reading(str(found.value), None, mean_probability(tokens) or 1.0) if found else Reading(None)
     if isinstance(answer, NumberAnswer):
         cut_off = truncated and found is not None and _MAY_GO_ON.fullmatch(text, found.end - 1) is not None
         value = None if found is None or cut_off else float(found.value)

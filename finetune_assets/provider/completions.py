@@ -73,6 +73,8 @@ class Settings:
     """The words that may be answered, in the task's order."""
     ask: Literal["auto", "decisions", "completions"] = "auto"
     """How it is asked; `auto` asks for decisions where the provider says that the model gives them."""
+    tools: str | None = None
+    """Functions of which one is to be called, as JSON; None where the answer is in words."""
 
     @property
     def patience_s(self) -> float:
@@ -86,6 +88,7 @@ class Settings:
 
     def asked(self, messages: Messages) -> dict[str, Any]:
         """Return the body of the request as it is meant."""
+        called = {} if self.tools is None else {"tools": json.loads(self.tools), "tool_choice": "required"}
         return {
             "model": self.model,
             "messages": messages,
@@ -93,7 +96,7 @@ class Settings:
             "temperature": 0,
             "logprobs": True,
             "top_logprobs": self.top_logprobs,
-        }
+        } | called
 
 
 def read_reply(completion: Any, latency_s: float | None = None) -> Reply:
@@ -101,7 +104,7 @@ def read_reply(completion: Any, latency_s: float | None = None) -> Reply:
     try:
         choice, usage = completion["choices"][0], completion.get("usage") or {}
         return Reply(
-            text=choice["message"].get("content"),
+            text=_said(choice["message"]),
             tokens=_tokens(choice),
             latency_s=latency_s,
             prompt_tokens=usage.get("prompt_tokens") or 0,
@@ -110,6 +113,15 @@ def read_reply(completion: Any, latency_s: float | None = None) -> Reply:
         )
     except (AttributeError, IndexError, KeyError, TypeError):
         return Reply(None, latency_s=latency_s, error=f"no chat completion: {json.dumps(completion)[:200]}")
+
+
+def _said(message: dict[str, Any]) -> str | None:
+    """What a message says; a call as JSON of its name and arguments, and several as a list of these."""
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    if not calls:
+        return message.get("content")
+    said = [{"name": call["name"], "arguments": call["arguments"]} for call in calls]
+    return json.dumps(said if len(said) > 1 else said[0], ensure_ascii=False)
 
 
 def _tokens(choice: dict[str, Any]) -> tuple[Token, ...]:

@@ -17,6 +17,7 @@ from finetune_assets.errors import TaskError
 from finetune_assets.task import yaml_file
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import DrawnObjects
+from finetune_assets.task.calls import CallAnswer
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import OTHERS, Budget, Costs, Prices, Usd
 from finetune_assets.task.in_use import InUse
@@ -198,7 +199,9 @@ class TextAnswer(Strict):
     )
 
 
-Answer = Annotated[BinaryAnswer | ChoiceAnswer | ScoreAnswer | NumberAnswer | TextAnswer, Field(discriminator="kind")]
+Answer = Annotated[
+    BinaryAnswer | ChoiceAnswer | ScoreAnswer | NumberAnswer | TextAnswer | CallAnswer, Field(discriminator="kind")
+]
 
 
 def _a_language(code: str) -> str:
@@ -266,7 +269,7 @@ class Task(Strict):
     prompt: Prompt = Prompt()
     """What every example is wrapped in."""
     answer: Answer
-    """What an answer is: one of two words, one of several, a number or a text."""
+    """What an answer is: one of two words, one of several, a number, a text or a call of a function."""
     filtering: Filtering = Filtering()
     """What the QA filter looks for, and what becomes of it."""
     checks: dict[str, Literal["off", "warn", "error"]] = Field(
@@ -403,6 +406,8 @@ class Task(Strict):
             raise ValueError(f"benchmark.operating_point is for binary answers, not for {kind}: leave it out")
         if asked.defer and kind == "number":
             raise ValueError("benchmark.defer needs answers with a probability, and numbers have none: leave it out")
+        if kind == "call" and self.prompt.shots:
+            raise ValueError("prompt.shots are questions answered in words, and answer.kind is call: leave them out")
         if self.in_use.review and asked.defer is None:
             raise ValueError("in_use.review lays before people what benchmark.defer leaves to them: give that as well")
         return self

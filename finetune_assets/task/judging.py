@@ -16,6 +16,8 @@ DecidingMetric = Literal[
     "contains_answer",
     "exact_match",
     "token_f1",
+    "exact_call",
+    "right_arguments",
 ]  # fmt: skip
 DECIDING: dict[str, tuple[DecidingMetric, ...]] = {
     "binary": ("accuracy", "balanced_accuracy"),
@@ -23,6 +25,7 @@ DECIDING: dict[str, tuple[DecidingMetric, ...]] = {
     "score": ("quadratic_agreement", "accuracy"),
     "number": ("within_tolerance",),
     "text": ("contains_answer", "exact_match", "token_f1"),
+    "call": ("exact_call", "right_arguments"),
 }
 """Metrics that may decide, by kind of answer; the first one does where the task names none."""
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -87,7 +90,8 @@ class Benchmark(Strict):
         description="Questions of other regions, and general ones, that show what is forgotten.",
     )
     metric: DecidingMetric | None = Field(
-        default=None, description="What decides; by default `accuracy`, `within_tolerance` or `contains_answer`."
+        default=None,
+        description="What decides; by default `accuracy`, `within_tolerance`, `contains_answer` or `exact_call`.",
     )
     max_failed: float = Field(
         default=0.05, ge=0, le=1, description="Largest share of requests that the model may refuse or fail."

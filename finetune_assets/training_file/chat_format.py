@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from finetune_assets.task import Prompt
+from finetune_assets.dataset.answer_reading import parts_of
+from finetune_assets.task import Answer, CallAnswer, Prompt
 
 Labelled = tuple[str, str | None]
 """The URL of an image, and what is said before it."""
@@ -18,6 +20,7 @@ def to_messages(
     answer: str | None = None,
     *,
     system: str | None = None,
+    answered: Answer | None = None,
 ) -> list[dict[str, Any]]:
     """Wrap one question, with its image and answer where given, in the chat format.
 
@@ -30,6 +33,7 @@ def to_messages(
             share a prefix, which providers cache and our server computes once.
         answer: The label in the task's words, for training; None where the model is to answer.
         system: The example's own system message in place of the prompt's; "" for none at all.
+        answered: The task's kind of answer; a call becomes one that the assistant makes.
 
     Returns:
         Messages as OpenAI's chat and fine-tuning endpoints take them: system (if there is one), user and assistant
@@ -50,8 +54,15 @@ def to_messages(
             content.append({"type": "image_url", "image_url": {"url": url, "detail": prompt.detail}})
     messages.append({"role": "user", "content": content})
     if answer is not None:
-        messages.append({"role": "assistant", "content": answer})
+        called = isinstance(answered, CallAnswer)
+        messages.append({"role": "assistant"} | ({"tool_calls": [_call(answer)]} if called else {"content": answer}))
     return messages
+
+
+def _call(answer: str) -> dict[str, Any]:
+    name, arguments = parts_of(answer)
+    written = json.dumps(arguments, ensure_ascii=False)
+    return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": written}}
 
 
 def _asked(prompt: Prompt, question: str) -> str:

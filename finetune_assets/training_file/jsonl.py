@@ -26,7 +26,7 @@ from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.dataset.shown import Shown, shown
 from finetune_assets.dataset.table import Table, records, replacing
 from finetune_assets.errors import TrainingFileError
-from finetune_assets.task import Prompt, Split
+from finetune_assets.task import Answer, CallAnswer, Prompt, Split
 from finetune_assets.training_file import line_template
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.line_template import LineTemplate, joined
@@ -55,7 +55,13 @@ class BuiltFile:
 
 
 def build(
-    table: Table, prompt: Prompt, split: Split, path: str | Path | UPath, threads: int | None = None
+    table: Table,
+    prompt: Prompt,
+    split: Split,
+    path: str | Path | UPath,
+    threads: int | None = None,
+    *,
+    answered: Answer | None = None,
 ) -> BuiltFile:
     """Write one split of the clean examples, one conversation a line, in the order of the table.
 
@@ -67,6 +73,7 @@ def build(
         split: Which rows to write.
         path: Any fsspec location; its folder is made where it does not exist.
         threads: Threads that work on images; None is one for each core.
+        answered: The task's kind of answer; where it is a call, lines declare what may be called.
 
     Raises:
         ImageError: an image has disappeared or broken since it was sampled.
@@ -78,6 +85,9 @@ def build(
     with replacing(target) as file, ThreadPoolExecutor(threads) as pool:
         for rows in table.batches(_COLUMNS, split, _CHUNK_ROWS):
             n_examples += len(rows)
+            if isinstance(answered, CallAnswer):
+                file.writelines(part for row in rows.to_pylist() for part in _line(row, prompt, answered))
+                continue
             before, after = template.around_images(rows)
             if rows["image"].null_count == len(rows):
                 file.write(joined(before))
@@ -107,11 +117,12 @@ def _parts(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, prompt: Pr
         yield started.popleft()()
 
 
-def _line(row: Row, prompt: Prompt) -> Url:
-    """The line of a row with several images."""
+def _line(row: Row, prompt: Prompt, answered: CallAnswer | None = None) -> Url:
+    """The line of a row with several images, or with a call."""
     urls = [(b"".join(inlined(image, row["example_id"], prompt.detail)).decode(), image.label) for image in shown(row)]
-    messages = to_messages(prompt, row["question"], urls, row["answer"], system=row["system"])
-    return (orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE),)
+    messages = to_messages(prompt, row["question"], urls, row["answer"], system=row["system"], answered=answered)
+    tools = {} if answered is None else {"tools": answered.declared}
+    return (orjson.dumps({"messages": messages} | tools, option=orjson.OPT_APPEND_NEWLINE),)
 
 
 def _image_url(row: Row, prompt: Prompt) -> Url:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import orjson
 
+from finetune_assets.dataset.schema_rules import missing_properties, wrong_value
 from finetune_assets.training_file.findings import Problem
 from finetune_assets.training_file.messages import Call, Message
-from finetune_assets.training_file.schema_rules import missing_properties, wrong_value
 from finetune_assets.training_file.tools import Tools
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from finetune_assets.dataset.json_lines import kind
+from finetune_assets.dataset.schema_rules import wrong_schema
 from finetune_assets.training_file.findings import Problem
 from finetune_assets.training_file.key_rules import check_keys, given_keys
 from finetune_assets.training_file.messages import NAME_RULE, is_name
-from finetune_assets.training_file.schema_rules import wrong_schema
 from finetune_assets.training_file.tool_tokens import tool_tokens
 
 _TOOL_KEYS = frozenset({"type", "function"})

@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from finetune_assets.dataset.answer_reading.answer_text import normal
+from finetune_assets.dataset.answer_reading.calls import read_call, why_no_call
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, scaled_number
 from finetune_assets.dataset.answer_reading.numbers import only_number, unit_scale
 from finetune_assets.dataset.answer_reading.reading import options_of, read_answer, read_option
 from finetune_assets.dataset.answer_reading.words import why_unread
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 
 _ALIASES: dict[str, bool] = {
     **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True),
@@ -49,6 +50,9 @@ def label(found: object, answer: Answer, numbers: NumberFormat | None = None) ->
         case TextAnswer():
             text = "" if isinstance(found, list | dict) else _written(found).strip()
             return Label(text, None) if text else None
+        case CallAnswer():
+            call = read_call(found, answer)
+            return None if call is None or why_no_call(found, answer) else Label(call, None)
 
 
 def wanted(answer: Answer) -> str:
@@ -62,10 +66,14 @@ def wanted(answer: Answer) -> str:
             return "one number"
         case TextAnswer():
             return "text"
+        case CallAnswer():
+            return f"a call of {' or '.join(tool.name for tool in answer.tools)}"
 
 
 def why_no_label(found: object, answer: Answer) -> str | None:
-    """Say why a sentence that names one of the task's words is no label, or return None where it names none."""
+    """Say why a sentence that names one of the task's words, or a call, is no label; None where nothing is to say."""
+    if isinstance(answer, CallAnswer):
+        return why_no_call(found, answer)
     if isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer) and isinstance(found, str):
         return why_unread(found, options_of(answer))
     return None

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from finetune_assets.dataset.answer_reading.answer_text import Folded, Span, after_reasoning, json_value
+from finetune_assets.dataset.answer_reading.calls import read_call
 from finetune_assets.dataset.answer_reading.numbers import read_in_text, unit_scale
 from finetune_assets.dataset.answer_reading.words import read_word
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 
 _RECURRING = 64
 """Answers of at most so many characters are mostly the same few again: what they say is kept."""
@@ -41,6 +42,9 @@ def read_answer(text: str, answer: Answer) -> ReadAnswer | None:
             return _read_number(text, answer)
         case TextAnswer():
             return _read_text(text, answer)
+        case CallAnswer():
+            call = read_call(text, answer)
+            return None if call is None else ReadAnswer(call, 0, len(text))
 
 
 def read_option(text: str, options: tuple[str, ...]) -> ReadAnswer | None:

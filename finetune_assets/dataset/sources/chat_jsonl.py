@@ -1,12 +1,13 @@
 """Files in the chat format that providers train on: one question and its answer a line.
 
 The system message stays the line's own; the answer is read from the assistant's message as the task's kind of answer
-asks, so that `Price is $226.95` is the number 226.95. A line with several questions has no one answer to compare a
-model with, so it is set aside.
+asks, so that `Price is $226.95` is the number 226.95, and a call is read from `tool_calls`. A line with several
+questions has no one answer to compare a model with, so it is set aside.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import ImageError
-from finetune_assets.task import Answer
+from finetune_assets.task import Answer, CallAnswer
 from finetune_assets.task.several_images import MAX_IMAGES
 from finetune_assets.task.sources import ChatJsonlSource
 
@@ -40,7 +41,7 @@ def read(source: ChatJsonlSource, region: str, answer: Answer) -> Iterator[Examp
         if isinstance(line, JsonProblem):
             yield record.problem(Reason.MALFORMED_LINE, line.message)
             continue
-        chat = _chat(line)
+        chat = _chat(line, calls=isinstance(answer, CallAnswer))
         found_region = _region(source, line, "" if isinstance(chat, str) else chat.question)
         if (origin := record.of(found_region)) is None:
             continue
@@ -66,7 +67,7 @@ def regions(source: ChatJsonlSource) -> Iterator[str]:
     """Stream the region of each line that has one."""
     for _, line in _lines(source, ""):
         if not isinstance(line, JsonProblem):
-            chat = _chat(line)
+            chat = _chat(line, calls=True)
             yield _region(source, line, "" if isinstance(chat, str) else chat.question)
 
 
@@ -89,8 +90,8 @@ class _Chat:
     answer: str
 
 
-def _chat(line: dict[str, Any]) -> _Chat | str:
-    """Take a line apart, or say what is wrong with it."""
+def _chat(line: dict[str, Any], *, calls: bool) -> _Chat | str:
+    """Take a line apart, or say what is wrong with it; `calls` takes what the assistant calls for its answer."""
     messages = line.get("messages")
     if type(messages) is not list or not all(type(message) is dict for message in messages):
         has = ", ".join(map(str, list(line)[:10]))
@@ -98,7 +99,7 @@ def _chat(line: dict[str, Any]) -> _Chat | str:
     by_role: dict[str, list[object]] = {}
     for message in messages:
         role = {"developer": "system"}.get(str(message.get("role")), str(message.get("role")))
-        by_role.setdefault(role, []).append(message.get("content"))
+        by_role.setdefault(role, []).append((_called(message) if calls else None) or message.get("content"))
     if unknown := by_role.keys() - {"system", "user", "assistant"}:
         return f"has a {min(unknown)} message; only system, user and assistant make a question and its answer"
     for role, at_least in (("system", 0), ("user", 1), ("assistant", 1)):
@@ -133,6 +134,14 @@ def _with_images(content: object, chat: _Chat) -> _Chat | str:
     if not question:
         return "has no question: no text before its first image or after its last"
     return replace(chat, question=question, shown=shown)
+
+
+def _called(message: dict[str, Any]) -> str | None:
+    """The calls of a message as JSON; None where it makes none, or says something beside them."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list) or not calls or _text(message.get("content")):
+        return None
+    return json.dumps(calls, ensure_ascii=False)
 
 
 def _text(content: object) -> str:

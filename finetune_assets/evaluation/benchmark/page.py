@@ -31,6 +31,8 @@ MEASURES = {
     "answered with one.",
     "text": "An answer is right where it contains the true answer, without its explanation, word for word. Token F1 "
     "and exact match compare the words of both; case, punctuation and articles make no difference.",
+    "call": "An answer is right where it calls the true function with the true arguments. Right arguments is the share "
+    "of the arguments, true and given ones together, that are the same.",
 }
 
 

@@ -18,7 +18,7 @@ from finetune_assets.evaluation.calibration.fitted import Fitted
 from finetune_assets.evaluation.calibration.reliability import checked, checked_probabilities, clip
 from finetune_assets.evaluation.statistics import FloatArray
 
-EVENTS = {"binary": "positive", "choice": "right", "score": "right", "text": "right"}
+EVENTS = {"binary": "positive", "choice": "right", "score": "right", "text": "right", "call": "right"}
 """What an example is whose event happened, by kind of answer."""
 FEW = 50
 """Below so many examples a fit is rough, and a warning says so."""

@@ -68,7 +68,7 @@ def answer_chart(examples: Table, answer: Answer, counted: pd.DataFrame) -> dg.M
         return (
             picture(charts.histogram(words, "Length of the answers", "words"), "answers") if len(words) else _NO_ANSWERS
         )
-    if not isinstance(answer, NumberAnswer):
+    if not isinstance(answer, NumberAnswer):  # of calls how many there are
         return picture(charts.split_by_label(counted), "examples by split and answer")
     values = np.concatenate([chunk["score"].dropna().to_numpy() for chunk in examples.chunks(["score"])])
     if not len(values):

@@ -182,9 +182,10 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
 @stage(io="records", checks=[data_checks.SMALL_ENOUGH])
 def training_jsonl(region: Region, filtered_qa: Table) -> Result:
     """Write the files that the provider trains on and validates with: chat format, images inlined."""
-    prompt = region.task.prompt
+    prompt, answered = region.task.prompt, region.task.answer
     built = {
-        split: jsonl.build(filtered_qa, prompt, split, region.training_file(split)) for split in ("train", "validation")
+        split: jsonl.build(filtered_qa, prompt, split, region.training_file(split), answered=answered)
+        for split in ("train", "validation")
     }
     written = {
         split: FileWritten(

@@ -15,7 +15,7 @@ from finetune_assets.results.records import Trained
 from finetune_assets.results.region import Region
 from finetune_assets.results.standing import standing
 from finetune_assets.results.trained_on import has_seen
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, NumberAnswer, TextAnswer
 
 
 def contenders(region: Region, model: Trained) -> dict[Role, Asked]:
@@ -68,7 +68,7 @@ def require_own_words(region: Region, examples: pd.DataFrame) -> None:
         RecordError: they are; the message says which word it was.
     """
     answer = region.task.answer
-    if isinstance(answer, NumberAnswer | TextAnswer):
+    if isinstance(answer, NumberAnswer | TextAnswer | CallAnswer):
         return
     strange = sorted(set(examples["answer"]) - set(options_of(answer)))
     if strange:
@@ -85,8 +85,8 @@ def _words(own: Answer, asked: Answer) -> dict[str, str] | None:
         return {}
     if isinstance(own, BinaryAnswer) and isinstance(asked, BinaryAnswer):
         return {own.positive: asked.positive, own.negative: asked.negative}
-    if own.kind != asked.kind:
-        return None
+    if own.kind != asked.kind or isinstance(own, CallAnswer) or isinstance(asked, CallAnswer):
+        return None  # functions that differ are called otherwise
     if isinstance(own, NumberAnswer | TextAnswer) or isinstance(asked, NumberAnswer | TextAnswer):
         return {}
     return {} if options_of(own) == options_of(asked) else None

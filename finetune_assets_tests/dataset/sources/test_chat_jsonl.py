@@ -7,7 +7,7 @@ import pytest
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import chat_jsonl
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.sources import ChatJsonlSource
 from finetune_assets_tests.dataset.pictures import picture
 
@@ -48,6 +48,20 @@ def test_a_line_keeps_its_system_message_and_its_number_is_read(tmp_path: Path) 
 )
 def test_the_answer_is_read_as_its_kind_asks(tmp_path: Path, answer: Answer, written: str, label: str) -> None:
     assert [example.answer for example in read(tmp_path, [chat(answer=written)], answer)] == [label]
+
+
+def test_what_the_assistant_calls_is_the_answer_where_the_task_is_to_call(tmp_path: Path) -> None:
+    called = {"id": "c", "type": "function", "function": {"name": "book", "arguments": '{"to": "Bonn"}'}}
+    twice, said = chat(answer=None), chat(answer="Booked.")
+    lines = [chat(answer=None), twice, said, chat(answer="No.")]
+    for line, calls in ((lines[0], [called]), (twice, [called, called]), (said, [called])):
+        line["messages"][-1]["tool_calls"] = calls
+    calling = CallAnswer.model_validate({"kind": "call", "tools": [{"name": "book"}]})
+    found = read(tmp_path, list(lines), calling)
+    assert [each.answer for each in found] == ['{"name": "book", "arguments": {"to": "Bonn"}}', None, None, None]
+    assert "no single call" in (found[1].detail or "")
+    (as_text,) = read(tmp_path, lines[:1], TEXT)
+    assert "no text in its assistant message" in (as_text.detail or "")
 
 
 def test_a_sentence_that_negates_a_word_is_set_aside_and_says_why(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A choice, a score, a number and a text, each from a table of rows through all stages against the real server."""
+"""A choice, a score, a number, a text and a call, each from a table of rows through all stages of a real server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.provider import fine_tuning
 from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task
 from finetune_assets_tests.server_process import ServerProcess
+from finetune_assets_tests.tiny_models import TOOLS_TEMPLATE, write_text_model
 
 # In the process that runs the other pipeline tests, beside the server that it has started.
 pytestmark = pytest.mark.xdist_group("finished_region")
@@ -34,6 +35,26 @@ KINDS: dict[str, dict[str, Any]] = {
         "picture": "truth_against_guess",
     },
     "text": {"answer": {"kind": "text", "max_tokens": 6}, "metric": "contains_answer", "picture": "metric_intervals"},
+    "call": {
+        "answer": {
+            "kind": "call",
+            "max_tokens": 120,
+            "tools": [
+                {
+                    "name": "judge",
+                    "description": "Say so.",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"said": {"type": "string", "enum": WORDS}},
+                        "required": ["said"],
+                    },
+                }
+            ],
+        },
+        "metric": "exact_call",
+        "picture": "metric_intervals",
+        "base_model": "calling-text",
+    },
 }
 
 
@@ -42,9 +63,10 @@ def write_rows(folder: Path, kind: str) -> dict[str, Any]:
     rows = []
     for number in range(N):
         word = WORDS[number % 3]
-        answer = {"choice": word, "score": word, "number": 10 + number % 3, "text": f"{word} Explanation: it was said"}[
-            kind
-        ]
+        answer = {
+            "choice": word, "score": word, "number": 10 + number % 3, "text": f"{word} Explanation: it was said",
+            "call": {"name": "judge", "arguments": {"said": word}},
+        }[kind]  # fmt: skip
         rows.append({"question": f"{word} {number}?", "answer": answer})
     table = folder / "rows.jsonl"
     table.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -55,6 +77,9 @@ def write_rows(folder: Path, kind: str) -> dict[str, Any]:
 def projects(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
     """A project of each kind, whose job was submitted."""
     made = {}
+    calling = write_text_model(tmp_path_factory.mktemp("calling") / "model", template=TOOLS_TEMPLATE)
+    with (server.home / "models.yaml").open("a") as names:
+        names.write(f"calling-text: {calling}\n")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("FINETUNE_ASSETS_API_KEY", server.key)
         for kind in KINDS:
@@ -65,7 +90,7 @@ def projects(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) ->
                 prompt={"user": "{question}"},
                 sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
                 filtering={"label_errors": "off", "outliers": False},
-                base_model="tiny-text",
+                base_model=KINDS[kind].get("base_model", "tiny-text"),
                 # It learns in seconds, and has learned little.
                 benchmark={"max_unreadable": 1.0},
                 method={"n_epochs": 5, "batch_size": 2, "learning_rate_multiplier": 10},
