@@ -94,6 +94,10 @@ class ChatTemplate:
         before, _answer, after = self.render(said, None).rpartition(answer)
         return before[len(self._prompt(said[:1], None)) :], after
 
+    def shortest_prompt(self) -> str:
+        """A prompt that ends as all do."""
+        return self._prompt([{"role": "user", "content": self.content([_said(_TOLD[0])])}], None)
+
     def prompt(self, messages: list[Message], tools: Tools = None, effort: str | None = None) -> str:
         """The text up to where the assistant's answer begins.
 

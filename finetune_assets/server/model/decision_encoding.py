@@ -159,7 +159,9 @@ def _with_question(messages: list[Message], lead: str, parts: Several[dict[str, 
 
 def _options(network: Network, question: Question, number: int, fence: Fence) -> list[list[int]]:
     lead, _end = network.template.around()
-    made = [continuing(lead + fence.hide(option), fence) for option in question.options]
+    before = network.template.shortest_prompt()
+    start = fence.tokens(before)
+    made = [_after(before, start, lead + fence.hide(option), fence) for option in question.options]
     for place, (option, ids) in enumerate(zip(question.options, made, strict=True)):
         first = made.index(ids)
         if not ids or first < place:
@@ -170,6 +172,12 @@ def _options(network: Network, question: Question, number: int, fence: Fence) ->
         message = f"Invalid 'questions[{number}]': its options have more than {MAX_OPTION_TOKENS:,} tokens together."
         raise PromptError(message, "invalid_value", f"questions[{number}]")
     return made
+
+
+def _after(before: str, start: list[int], text: str, fence: Fence) -> list[int]:
+    """Token ids that a text adds to a prompt's end: some tokenizers put a space behind a control token."""
+    whole = fence.tokens(before + text)
+    return whole[len(start) :] if whole[: len(start)] == start else continuing(text, fence)
 
 
 def _checked_length(network: Network, text: str) -> str:

@@ -87,7 +87,7 @@ TEXT = {
         "rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "original_max_position_embeddings": 256,
         "llama_4_scaling_beta": 0.1}}),
     "Mixtral": Family(
-        "mixtral", templates.MISTRAL_1, ("<s>", "</s>"), {"num_local_experts": 4, "num_experts_per_tok": 2}, pieces=True
+        "mixtral", templates.MISTRAL_1, ("<s>", "</s>"), {"num_local_experts": 4, "num_experts_per_tok": 2}
     ),
     "Gemma": Family("gemma", "gemma", GEMMA),
     "Gemma with pieces": Family("gemma", "gemma", GEMMA, pieces=True),
@@ -133,13 +133,6 @@ TEXT = {
     "LFM2": Family(
         "lfm2", "lfm2_v2", ("<|startoftext|>", *CHATML),
         {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}, taken_apart=False,
-    ),
-    "Nemotron 3": Family(
-        "nemotron_h", "nemotron_3_nano", _THINKING,
-        {"layers_block_type": ["mamba", "attention", "moe"], "ssm_state_size": 8, "mamba_num_heads": 8,
-         "mamba_head_dim": 8, "n_groups": 1, "chunk_size": 16, "n_routed_experts": 4, "moe_intermediate_size": 32,
-         "moe_shared_expert_intermediate_size": 32},
-        taken_apart=False,
     ),
     "EXAONE 4": Family("exaone4", CHAT_TEMPLATE, CHATML, {"sliding_window": 16, "sliding_window_pattern": 2}),
     "Seed-OSS": Family("seed_oss", CHAT_TEMPLATE),
