@@ -82,7 +82,7 @@ EDITS = {
     "a kind of answer misspelt": (
         "kind: binary",
         "kind: binery",
-        "defs.yaml:14: answer.kind: must be one of binary, choice, score, number, text, call, got 'binery' (did you mean",
+        "defs.yaml:14: answer.kind: must be one of binary, choice, score, number, text, call, got 'binery' (did you",
     ),
     "no answer": (
         SOUND[SOUND.index("  answer:\n") : SOUND.index("  base_model")],
