@@ -57,10 +57,10 @@ def test_what_the_assistant_calls_is_the_answer_where_the_task_is_to_call(tmp_pa
     for line, calls in ((lines[0], [called]), (twice, [called, called]), (said, [called])):
         line["messages"][-1]["tool_calls"] = calls
     calling = CallAnswer.model_validate({"kind": "call", "tools": [{"name": "book"}]})
-    found = read(tmp_path, list(lines), calling)
+    found = read(tmp_path, [*lines], calling)
     assert [each.answer for each in found] == ['{"name": "book", "arguments": {"to": "Bonn"}}', None, None, None]
     assert "no single call" in (found[1].detail or "")
-    (as_text,) = read(tmp_path, lines[:1], TEXT)
+    (as_text,) = read(tmp_path, [lines[0]], TEXT)
     assert "no text in its assistant message" in (as_text.detail or "")
 
 
