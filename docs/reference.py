@@ -158,7 +158,8 @@ def _plain_words(facts: Schema) -> str:
     if kind == "array":
         return f"list of {_words(facts.get('items', {}))}"
     if kind == "object":
-        return f"mapping of names to {_words(facts.get('additionalProperties', {}))}"
+        held = facts.get("additionalProperties", {})
+        return f"mapping of names to {_words(held)}" if isinstance(held, dict) else "mapping"
     words = {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(kind, kind)
     limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
     bounds = [f"{word} {facts[limit]:g}" for limit, word in limits.items() if limit in facts]
