@@ -11,6 +11,7 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -115,6 +116,7 @@ def _models() -> dict[str, Schema]:
     return met
 
 
+@cache
 def _definitions() -> dict[str, Schema]:
     return Task.model_json_schema()["$defs"]
 

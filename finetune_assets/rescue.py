@@ -38,7 +38,8 @@ from finetune_assets.provider.client import connect
 from finetune_assets.results.files import write_atomically, write_json
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.results.standing import standing
-from finetune_assets.task import NumberAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import NumberAnswer
 from finetune_assets.task.sources import TableSource, window_of
 
 if TYPE_CHECKING:

@@ -67,7 +67,10 @@ def test_the_layers_hold() -> None:
                 "feedback/store/agreement.py",
             ),
         ),
-        ("sqlalchemy", ("dataset/sources/sql.py", "feedback/store", "server/database", "server/salvage.py")),
+        (
+            "sqlalchemy",
+            ("dataset/sources/sql.py", "feedback/store", "server/database", "server/salvage.py", "server/shortage.py"),
+        ),
     ],
 )
 def test_one_library_has_one_room(library: str, rooms: tuple[str, ...]) -> None:

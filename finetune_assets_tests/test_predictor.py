@@ -26,7 +26,8 @@ from finetune_assets.predictor import Predicted, Predictor, Question, read_quest
 from finetune_assets.provider.completions import Reply, Token
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.results.standing import standing
-from finetune_assets.task import BinaryAnswer, NumberAnswer, Prompt, Task
+from finetune_assets.task import Prompt, Task
+from finetune_assets.task.answers import BinaryAnswer, NumberAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import make_task

@@ -22,15 +22,14 @@ from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.batches import answer_in_batches
 from finetune_assets.provider.client import Client, find_provider, is_gone
 from finetune_assets.provider.completions import Messages, Reply, Settings
-from finetune_assets.task import (
+from finetune_assets.task import Split, Task
+from finetune_assets.task.answers import (
     Answer,
     BinaryAnswer,
     CallAnswer,
     ChoiceAnswer,
     NumberAnswer,
     ScoreAnswer,
-    Split,
-    Task,
     TextAnswer,
 )
 from finetune_assets.training_file import tokens

@@ -24,7 +24,8 @@ from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.shown import seen_sha256
 from finetune_assets.dataset.table import Table, records
-from finetune_assets.task import HELD_OUT, Answer
+from finetune_assets.task import HELD_OUT
+from finetune_assets.task.answers import Answer
 
 DTYPES = {
     "example_id": "str",

@@ -23,7 +23,8 @@ from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
 from finetune_assets.dataset.quarantine import Reason, Verdict, quarantined
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED_DTYPES
 from finetune_assets.dataset.table import Table, records, writing
-from finetune_assets.task import HELD_OUT, Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer, ScoreAnswer
+from finetune_assets.task import HELD_OUT, Filtering
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 
 DTYPES = SAMPLED_DTYPES | PROVENANCE
 """Columns of the clean examples and their pandas types."""

@@ -18,7 +18,7 @@ from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.deferral import DeferralReport
 from finetune_assets.evaluation.operating_point import PointReport
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import Answer, BinaryAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer
 from finetune_assets.task.judging import Benchmark
 
 

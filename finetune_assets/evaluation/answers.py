@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from finetune_assets.dataset.answer_reading import normal, options_of, read_answer, render, without_reasoning
-from finetune_assets.task import Answer, CallAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, CallAnswer, NumberAnswer, TextAnswer
 
 _WORD = re.compile(r"[^\W_]")
 _MAY_GO_ON = re.compile(r"\d[\s.,'\u2019]*")

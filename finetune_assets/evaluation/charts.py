@@ -23,7 +23,7 @@ from finetune_assets.evaluation.scoring.metric import Confusion
 from finetune_assets.evaluation.scoring.number import NumberScoring
 from finetune_assets.evaluation.shares import wilson
 from finetune_assets.evaluation.statistics import in_words
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 
 if TYPE_CHECKING:
     import pandas as pd

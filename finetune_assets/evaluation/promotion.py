@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.promotion_policy import Reason
-from finetune_assets.task import Answer, Prompt, Task
+from finetune_assets.task import Prompt, Task
+from finetune_assets.task.answers import Answer
 
 Way = Literal["checks", "approval", "rollback"]
 TO_APPROVE = "a person has to approve it"

@@ -20,8 +20,8 @@ from finetune_assets.onboarding.answers import answer_of, plain_numbers
 from finetune_assets.onboarding.columns import Column, Part, candidates
 from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_pattern
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
-from finetune_assets.task import TextAnswer
 from finetune_assets.task.all_sources import Source
+from finetune_assets.task.answers import TextAnswer
 
 OWN = "the file's own"
 """Parts that a chat or a list of questions holds already."""

@@ -107,7 +107,7 @@ class Predictor:
         from finetune_assets.predictor.in_use import in_use
         from finetune_assets.provider.asking import ask_all
         from finetune_assets.provider.client import connect, find_provider
-        from finetune_assets.task import NumberAnswer
+        from finetune_assets.task.answers import NumberAnswer
 
         provider, answer = self.champion.provider, self.task.answer
         truths = [answer.template.replace("{}", LONGEST_NUMBER)] if isinstance(answer, NumberAnswer) else []
@@ -198,7 +198,7 @@ class Predictor:
         from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
         from finetune_assets.evaluation.calibration.parts import of_options
         from finetune_assets.evaluation.calibration.vectors import OrdinalCalibrator
-        from finetune_assets.task import BinaryAnswer, ChoiceAnswer, ScoreAnswer
+        from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, ScoreAnswer
 
         answer, model = self.task.answer, self.champion.model
         if reply.error is not None:

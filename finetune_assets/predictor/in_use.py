@@ -24,7 +24,8 @@ from finetune_assets.evaluation.drift import UNREADABLE, Reference, features_of,
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.predictor.predicted import Predicted
 from finetune_assets.results.region import Region
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, ScoreAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, ScoreAnswer
 from finetune_assets.task.sources import window_of
 
 if TYPE_CHECKING:

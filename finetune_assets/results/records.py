@@ -18,7 +18,8 @@ from finetune_assets.errors import RecordError
 from finetune_assets.provider.client import Client, asked_as
 from finetune_assets.provider.files import UploadedFile
 from finetune_assets.results.region import Region, task_fingerprint
-from finetune_assets.task import Answer, Prompt, Task
+from finetune_assets.task import Prompt, Task
+from finetune_assets.task.answers import Answer
 
 _FREE = "nothing is paid twice"
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune_assets.dataset.answer_reading import parts_of
-from finetune_assets.task import Answer, CallAnswer, Prompt
+from finetune_assets.task import Prompt
+from finetune_assets.task.answers import Answer, CallAnswer
 
 Labelled = tuple[str, str | None]
 """The URL of an image, and what is said before it."""

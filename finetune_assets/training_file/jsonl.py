@@ -26,7 +26,8 @@ from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.dataset.shown import Shown, shown
 from finetune_assets.dataset.table import Table, records, replacing
 from finetune_assets.errors import TrainingFileError
-from finetune_assets.task import Answer, CallAnswer, Prompt, Split
+from finetune_assets.task import Prompt, Split
+from finetune_assets.task.answers import Answer, CallAnswer
 from finetune_assets.training_file import line_template
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.line_template import LineTemplate, joined

@@ -16,7 +16,8 @@ from finetune_assets.asking.predictions import DTYPES, Asked, ask_models, predic
 from finetune_assets.errors import ImageError, ProviderError
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
-from finetune_assets.task import Answer, BinaryAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import Answer, BinaryAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.provider.answering_provider import AnsweringProvider, Response, answering_provider

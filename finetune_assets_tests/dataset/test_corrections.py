@@ -15,7 +15,8 @@ from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED
 from finetune_assets.dataset.table import Table, write_table
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, Filtering, NumberAnswer, TextAnswer
+from finetune_assets.task import SPLITS, Filtering
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 Row = dict[str, Any]

@@ -18,7 +18,8 @@ from finetune_assets.dataset.identity import content
 from finetune_assets.dataset.quarantine import DTYPES, Reason
 from finetune_assets.dataset.sampling import DTYPES as SAMPLED
 from finetune_assets.dataset.table import write_table
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, Filtering, NumberAnswer, TextAnswer
+from finetune_assets.task import Filtering
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 

@@ -25,7 +25,8 @@ from finetune_assets.dataset.sources import read
 from finetune_assets.dataset.table import records
 from finetune_assets.dataset.web_images import Fetcher
 from finetune_assets.errors import ImageError
-from finetune_assets.task import SPLITS, BinaryAnswer, Prompt, Sampling
+from finetune_assets.task import SPLITS, Prompt, Sampling
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource, window_of
 from finetune_assets.training_file import jsonl
 from finetune_assets_tests.dataset.picture_server import HOST, Pictures, png

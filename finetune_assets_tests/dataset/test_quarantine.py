@@ -7,7 +7,8 @@ from finetune_assets.dataset.corrections import DTYPES, Reviewed
 from finetune_assets.dataset.filtering import filter_examples
 from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import read
-from finetune_assets.task import BinaryAnswer, Filtering, Sampling
+from finetune_assets.task import Filtering, Sampling
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource
 from finetune_assets_tests.dataset.pictures import picture, put
 

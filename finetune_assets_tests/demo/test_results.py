@@ -17,7 +17,7 @@ from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.provider.fine_tuning import Progress
 from finetune_assets.results.files import write_json
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
 from finetune_assets_tests.pipeline.tasks import make_task
 

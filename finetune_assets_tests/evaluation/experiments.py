@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.scoring import scoring_of
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer
 
 Draw = Callable[[np.random.Generator, int, int], pd.DataFrame]
 

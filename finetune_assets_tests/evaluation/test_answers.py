@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.evaluation.answers import Reading, option_probabilities, read
 from finetune_assets.provider.completions import Token
-from finetune_assets.task import BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import BinaryAnswer, NumberAnswer, TextAnswer
 
 YES_NO = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 

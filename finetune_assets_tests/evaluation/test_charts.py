@@ -14,7 +14,7 @@ from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.leaderboard import leaderboard
 from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.scoring.metric import Confusion
-from finetune_assets.task import NumberAnswer, TextAnswer
+from finetune_assets.task.answers import NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation.predictions import numbers, texts
 from finetune_assets_tests.evaluation.test_leaderboard import evaluated
 

@@ -19,7 +19,7 @@ from finetune_assets.provider.completions import Settings
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.export import export
 from finetune_assets.server.generation.option_trie import normalised
-from finetune_assets.task import ChoiceAnswer
+from finetune_assets.task.answers import ChoiceAnswer
 from finetune_assets_tests.server.api.test_tools import tuned
 from finetune_assets_tests.server.families import IMAGES, TEXT, image_model, text_model
 from finetune_assets_tests.server.families.reference import Reference

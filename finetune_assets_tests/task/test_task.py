@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from finetune_assets.errors import TaskError
-from finetune_assets.task import SPLITS, BinaryAnswer, Prompt, Sampling, Task, read_task, task_names
+from finetune_assets.task import SPLITS, Prompt, Sampling, Task, read_task, task_names
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.component_file import TYPE
 from finetune_assets.task.sources import ElpvSource, LocatedSource
 

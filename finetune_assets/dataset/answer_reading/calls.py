@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from finetune_assets.dataset.schema_rules import missing_properties, wrong_value
-from finetune_assets.task import CallAnswer
+from finetune_assets.task.answers import CallAnswer
 
 
 def read_call(found: object, answer: CallAnswer) -> str | None:

@@ -12,7 +12,15 @@ from finetune_assets.dataset.answer_reading.number_format import NumberFormat, s
 from finetune_assets.dataset.answer_reading.numbers import only_number, unit_scale
 from finetune_assets.dataset.answer_reading.reading import options_of, read_answer, read_option
 from finetune_assets.dataset.answer_reading.words import why_unread
-from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
+from finetune_assets.task.answers import (
+    Answer,
+    BinaryAnswer,
+    CallAnswer,
+    ChoiceAnswer,
+    NumberAnswer,
+    ScoreAnswer,
+    TextAnswer,
+)
 
 _ALIASES: dict[str, bool] = {
     **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True),

@@ -10,7 +10,15 @@ from finetune_assets.dataset.answer_reading.answer_text import Folded, Span, aft
 from finetune_assets.dataset.answer_reading.calls import read_call
 from finetune_assets.dataset.answer_reading.numbers import read_in_text, unit_scale
 from finetune_assets.dataset.answer_reading.words import read_word
-from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
+from finetune_assets.task.answers import (
+    Answer,
+    BinaryAnswer,
+    CallAnswer,
+    ChoiceAnswer,
+    NumberAnswer,
+    ScoreAnswer,
+    TextAnswer,
+)
 
 _RECURRING = 64
 """Answers of at most so many characters are mostly the same few again: what they say is kept."""

@@ -39,9 +39,10 @@ from finetune_assets.dataset.sources import (
 from finetune_assets.dataset.sources.origin import key
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, Task
+from finetune_assets.task import Task
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import SqlSource
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import FileSource, HuggingFaceSource, TableSource
 
 _MODULES: dict[str, Any] = {

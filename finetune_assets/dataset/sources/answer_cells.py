@@ -13,7 +13,7 @@ from finetune_assets.dataset.reading.numbers import NumberColumn
 from finetune_assets.dataset.sources.filling import filled, only_column, words_of
 from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.tables import Table
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 from finetune_assets.task.sources import Tables, columns_in
 
 

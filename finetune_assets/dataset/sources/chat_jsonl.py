@@ -24,7 +24,7 @@ from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import ImageError
-from finetune_assets.task import Answer, CallAnswer
+from finetune_assets.task.answers import Answer, CallAnswer
 from finetune_assets.task.several_images import MAX_IMAGES
 from finetune_assets.task.sources import ChatJsonlSource
 

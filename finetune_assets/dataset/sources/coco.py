@@ -22,8 +22,8 @@ from finetune_assets.dataset.sources.objects import Objects, category_of
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
 from finetune_assets.task.annotations import CocoSource
+from finetune_assets.task.answers import Answer
 
 
 def read(source: CocoSource, region: str, answer: Answer) -> Iterator[Example]:

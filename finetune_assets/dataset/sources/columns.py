@@ -18,7 +18,8 @@ from finetune_assets.dataset.sources.pictures import named_folders, picture, wri
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.dataset.sources.votes import Vote, counted
 from finetune_assets.errors import ImageError
-from finetune_assets.task import Answer, Split, TextAnswer
+from finetune_assets.task import Split
+from finetune_assets.task.answers import Answer, TextAnswer
 from finetune_assets.task.faults import nearest
 from finetune_assets.task.several_images import images_of
 from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in

@@ -14,7 +14,7 @@ from finetune_assets.dataset.answer_reading import render
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
 from finetune_assets.dataset.sources.packages import data_folder
-from finetune_assets.task import Answer, NumberAnswer
+from finetune_assets.task.answers import Answer, NumberAnswer
 from finetune_assets.task.sources import DiamondsSource, TableSource
 
 

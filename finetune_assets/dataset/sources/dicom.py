@@ -28,8 +28,8 @@ from finetune_assets.dataset.sources.image_folder import below
 from finetune_assets.dataset.sources.places import locate
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
 from finetune_assets.task.annotations import DicomSource
+from finetune_assets.task.answers import Answer
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -16,7 +16,7 @@ from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.packages import data_folder
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import ElpvSource
 
 

@@ -22,7 +22,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import image_qa
 from finetune_assets.dataset.table import replacing
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import GeneratedSource, ImageQaSource
 
 _VAR = Path("var/data")

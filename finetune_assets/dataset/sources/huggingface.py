@@ -24,7 +24,8 @@ from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.places import locate
 from finetune_assets.dataset.sources.tables import Table, tables_of
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, Split
+from finetune_assets.task import Split
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import HuggingFaceSource
 
 

@@ -30,7 +30,8 @@ from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.pictures import picture
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import ImageError, SourceError
-from finetune_assets.task import Answer, Split
+from finetune_assets.task import Split
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import ImageQaSource
 
 

@@ -23,8 +23,8 @@ from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.dataset.spelling import as_on_disk
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
 from finetune_assets.task.annotations import LabelStudioSource
+from finetune_assets.task.answers import Answer
 
 _VALUES = (
     "choices",

@@ -28,9 +28,9 @@ from finetune_assets.dataset.sources.image_folder import below, image_files, spl
 from finetune_assets.dataset.sources.places import locate, locate_all
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import ImageFolderSource, YoloSource
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer
 from finetune_assets.task.sources import ScoredImagesSource, TableSource, columns_in
 
 N_ROWS = 20_000

@@ -11,7 +11,7 @@ from upath import UPath
 
 from finetune_assets.dataset.identity import folded
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, ChoiceAnswer, NumberAnswer, ScoreAnswer
+from finetune_assets.task.answers import Answer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 from finetune_assets.task.faults import nearest
 
 

@@ -13,7 +13,8 @@ from finetune_assets.dataset.answer_reading.number_format import NumberFormat
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
-from finetune_assets.task import Answer, NumberAnswer, Split
+from finetune_assets.task import Split
+from finetune_assets.task.answers import Answer, NumberAnswer
 
 MAX_LETTERS = 1_000_000
 """Of a text of an example: more than any model reads at once."""

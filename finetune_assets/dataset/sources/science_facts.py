@@ -21,7 +21,7 @@ from finetune_assets.dataset.reading.cells import text
 from finetune_assets.dataset.sources.origin import Origin, key
 from finetune_assets.dataset.sources.packages import INSTALL
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, TextAnswer
+from finetune_assets.task.answers import Answer, TextAnswer
 from finetune_assets.task.sources import ScienceFactsSource
 
 

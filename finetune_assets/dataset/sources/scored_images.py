@@ -22,7 +22,7 @@ from finetune_assets.dataset.sources.pictures import named_folders, picture, wri
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table, tables_of
 from finetune_assets.errors import ImageError
-from finetune_assets.task import Answer, BinaryAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource, columns_in
 
 _GROUP = "group"

@@ -20,8 +20,8 @@ from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.places import locate
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
 from finetune_assets.task.annotations import SqlSource
+from finetune_assets.task.answers import Answer
 
 _ROWS_AT_ONCE = 1_000
 

@@ -9,7 +9,7 @@ from finetune_assets.dataset.reading import table_files
 from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.dataset.sources.tables import Table, tables_of
-from finetune_assets.task import Answer
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import TableSource
 
 

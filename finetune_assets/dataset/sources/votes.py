@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources.origin import key
-from finetune_assets.task import Answer, BinaryAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer
 
 
 @dataclass(frozen=True, slots=True)

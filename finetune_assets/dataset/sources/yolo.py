@@ -23,8 +23,8 @@ from finetune_assets.dataset.sources.objects import Objects, category_of
 from finetune_assets.dataset.sources.places import locate
 from finetune_assets.dataset.sources.tables import Table
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer
 from finetune_assets.task.annotations import YoloSource
+from finetune_assets.task.answers import Answer
 
 
 def read(source: YoloSource, region: str, answer: Answer) -> Iterator[Example]:

@@ -26,7 +26,7 @@ from finetune_assets.evaluation.scoring import Scoring, scoring_of
 from finetune_assets.evaluation.scoring.binary import YES_NO
 from finetune_assets.evaluation.scoring.metric import Constant, Truth
 from finetune_assets.evaluation.statistics import FloatArray, outcome, verdict
-from finetune_assets.task import Answer
+from finetune_assets.task.answers import Answer
 from finetune_assets.task.costs import Prices
 from finetune_assets.task.judging import DecidingMetric
 

@@ -10,7 +10,7 @@ import yaml
 
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.statistics import Interval, Outcome, p_words, signed_parts
-from finetune_assets.task import Answer
+from finetune_assets.task.answers import Answer
 
 if TYPE_CHECKING:
     import pandas as pd

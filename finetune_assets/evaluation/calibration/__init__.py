@@ -29,7 +29,8 @@ from finetune_assets.evaluation.calibration.vectors import (
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Split
+from finetune_assets.task import Split
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 from finetune_assets.task.judging import DecidingMetric
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from finetune_assets.evaluation.statistics import (
     Outcome,
     in_words,
 )
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 
 LEVEL = 0.9
 MIN_GROUPS_TO_CHOOSE = 30

@@ -11,7 +11,15 @@ from finetune_assets.evaluation.scoring.metric import Scoring
 from finetune_assets.evaluation.scoring.number import NumberScoring
 from finetune_assets.evaluation.scoring.score import ScoreScoring
 from finetune_assets.evaluation.scoring.text import TextScoring
-from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
+from finetune_assets.task.answers import (
+    Answer,
+    BinaryAnswer,
+    CallAnswer,
+    ChoiceAnswer,
+    NumberAnswer,
+    ScoreAnswer,
+    TextAnswer,
+)
 from finetune_assets.task.judging import DecidingMetric
 
 __all__ = ["Scoring", "scoring_of"]

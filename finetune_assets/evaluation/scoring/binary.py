@@ -11,7 +11,7 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.metric import Metric, Scoring, ratio, share_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task.answers import BinaryAnswer
 
 YES_NO = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 

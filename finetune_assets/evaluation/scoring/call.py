@@ -13,7 +13,7 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.metric import Metric, Scoring, mean_of, share_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import CallAnswer
+from finetune_assets.task.answers import CallAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.binary import balanced, check_words
 from finetune_assets.evaluation.scoring.metric import Metric, Scoring, ratio, share_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import ChoiceAnswer
+from finetune_assets.task.answers import ChoiceAnswer
 
 
 @dataclass(frozen=True, slots=True)

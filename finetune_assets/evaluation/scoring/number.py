@@ -22,7 +22,7 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.metric import Constant, Known, Metric, Scoring, mean_of, share_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 
 OUTLIER = 2.0
 """An answer is an outlier where it is off by more than so many times the truth: a price over three times too high."""

@@ -11,7 +11,7 @@ from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.binary import check_words
 from finetune_assets.evaluation.scoring.metric import Metric, Scoring, mean_of, ratio, share_of
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import ScoreAnswer
+from finetune_assets.task.answers import ScoreAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring.metric import Known, Metric, Scoring, mean_of, share_of
 from finetune_assets.evaluation.scoring.text_words import holds, words
 from finetune_assets.evaluation.statistics import FloatArray
-from finetune_assets.task import TextAnswer
+from finetune_assets.task.answers import TextAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation.sample_size import examples_to_show
 from finetune_assets.evaluation.statistics import FEW_GROUPS
 from finetune_assets.pipeline.checks.check import Check
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, Sampling, ScoreAnswer, Split
+from finetune_assets.task import SPLITS, Sampling, Split
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, ScoreAnswer
 from finetune_assets.training_file.findings import Report
 from finetune_assets.training_file.target import Target
 

@@ -24,7 +24,8 @@ from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.checks.check import Check
 from finetune_assets.provider import fine_tuning, lifecycle
 from finetune_assets.provider.client import Client
-from finetune_assets.task import Answer, NumberAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import Answer, NumberAnswer
 from finetune_assets.task.judging import Benchmark
 
 MIN_SCORED_GROUPS = 2

@@ -20,7 +20,8 @@ from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.shown.views import N_CHATS, N_PICTURES, THUMB, harmless, picture, start, table
-from finetune_assets.task import SPLITS, Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Task, TextAnswer
+from finetune_assets.task import SPLITS, Task
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.tokens import example_tokens
 

@@ -23,7 +23,8 @@ from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.calibration.score_calibrator import EVENTS, ScoreCalibrator
 from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.statistics import in_words, p_words, signed_parts
-from finetune_assets.task import Answer, NumberAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import Answer, NumberAnswer
 from finetune_assets.training_file.findings import Report
 
 N_PICTURES = 16

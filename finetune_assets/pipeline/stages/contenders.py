@@ -15,7 +15,7 @@ from finetune_assets.results.records import Trained
 from finetune_assets.results.region import Region
 from finetune_assets.results.standing import standing
 from finetune_assets.results.trained_on import has_seen
-from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, CallAnswer, NumberAnswer, TextAnswer
 
 
 def contenders(region: Region, model: Trained) -> dict[Role, Asked]:

@@ -17,7 +17,8 @@ from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client
 from finetune_assets.results.region import Region
-from finetune_assets.task import BinaryAnswer, Prompt, Task
+from finetune_assets.task import Prompt, Task
+from finetune_assets.task.answers import BinaryAnswer
 
 MAX_REGIONS = 4
 """Of so many others examples are taken; each costs a file's reading."""

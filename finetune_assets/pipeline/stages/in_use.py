@@ -25,7 +25,8 @@ from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.pipeline.checks import use_checks
 from finetune_assets.pipeline.stages import reviews
 from finetune_assets.results.region import Region
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer
 
 if TYPE_CHECKING:
     from finetune_assets.feedback.store.database import FeedbackDatabase

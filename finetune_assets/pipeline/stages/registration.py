@@ -11,7 +11,8 @@ from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.evaluation.registered import as_registered
 from finetune_assets.provider import decisions
 from finetune_assets.provider.client import connect, explained
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, ScoreAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, ScoreAnswer
 from finetune_assets.task.sources import ChatJsonlSource
 from finetune_assets.training_file.chat_format import to_messages
 

@@ -30,7 +30,8 @@ from finetune_assets.evaluation.calibration import Calibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.prediction import Prediction, read_predictions
 from finetune_assets.results.region import Region
-from finetune_assets.task import HELD_OUT, BinaryAnswer, ChoiceAnswer, ScoreAnswer, Task
+from finetune_assets.task import HELD_OUT, Task
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, ScoreAnswer
 
 if TYPE_CHECKING:
     from finetune_assets.feedback.store.database import FeedbackDatabase

@@ -8,13 +8,12 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from finetune_assets.server.api.gate import REQUEST_ID
 from finetune_assets.server.api.request_errors import explain
 from finetune_assets.server.api.wire import ApiError, quota_refusal, shortage_refusal
-from finetune_assets.server.database.connection import UnknownCursorError
+from finetune_assets.server.database.connection import UnknownCursorError, UnstorableError
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.usage import QuotaError
 from finetune_assets.server.shortage import Shortage, ShortageError, shortage_of
@@ -29,7 +28,7 @@ def install(app: FastAPI) -> None:
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(UnknownCursorError)(_unknown_cursor)
     app.exception_handler(QuotaError)(_used_up)
-    app.exception_handler(DataError)(_not_stored)
+    app.exception_handler(UnstorableError)(_not_stored)
     app.exception_handler(ShortageError)(_lacking)
     app.exception_handler(DamagedFileError)(_lasting)
     app.exception_handler(Exception)(_internal)
@@ -64,9 +63,8 @@ async def _used_up(_request: Request, error: QuotaError) -> JSONResponse:
     return quota_refusal(error).response()
 
 
-async def _not_stored(_request: Request, _error: DataError) -> JSONResponse:
-    message = "The request has a character that cannot be stored, such as NUL, or a number that is too large."
-    return ApiError(400, message, code="invalid_value").response()
+async def _not_stored(_request: Request, error: UnstorableError) -> JSONResponse:
+    return ApiError(400, f"The request has {error}.", code="invalid_value").response()
 
 
 async def _lacking(request: Request, error: ShortageError) -> JSONResponse:

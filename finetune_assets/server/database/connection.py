@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Float, Select, bindparam, cast, extract, func, inspect, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -41,6 +41,10 @@ class DatabaseUnreachableError(ShortageError, ConnectionError):
 
     def __init__(self, message: str) -> None:
         super().__init__(DATABASE, message)
+
+
+class UnstorableError(FinetuneAssetsError, ValueError):
+    """The database has no place for a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,8 @@ def _telling_of_trouble() -> Iterator[None]:
     with telling_of_shortages():
         try:
             yield
+        except DataError as error:
+            raise UnstorableError("a character that cannot be stored, such as NUL, or a number too large") from error
         except DBAPIError as error:
             if not postgres.is_unreachable(error):
                 raise

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.dataset.answer_reading import Label, label, read_answer, read_number, render, wanted
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 BINARY = BinaryAnswer(kind="binary", positive="Yes", negative="No")
 CHOICE = ChoiceAnswer(kind="choice", options=["No defect", "Crack", "Hot spot"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.dataset.answer_reading import NumberFormat, label, parse_number
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 
 GERMAN, ENGLISH, SWISS = NumberFormat(",", "."), NumberFormat(".", ","), NumberFormat(".", "'")
 FRENCH, PLAIN = NumberFormat(",", " "), NumberFormat(".")

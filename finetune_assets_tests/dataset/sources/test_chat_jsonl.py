@@ -7,7 +7,7 @@ import pytest
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import chat_jsonl
-from finetune_assets.task import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.sources import ChatJsonlSource
 from finetune_assets_tests.dataset.pictures import picture
 

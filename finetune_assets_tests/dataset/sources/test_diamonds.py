@@ -1,7 +1,7 @@
 import pytest
 
 from finetune_assets.dataset.sources import diamonds
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 from finetune_assets.task.sources import DiamondsSource
 
 ANSWER = NumberAnswer(kind="number", template="Price is ${} thousand", decimals=1)

@@ -12,8 +12,8 @@ from finetune_assets.dataset import images
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import dicom
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer
 from finetune_assets.task.annotations import DicomSource
+from finetune_assets.task.answers import BinaryAnswer
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -6,7 +6,7 @@ import pytest
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import elpv
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.sources import ElpvSource
 
 

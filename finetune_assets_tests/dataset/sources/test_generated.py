@@ -7,7 +7,7 @@ import pytest
 from finetune_assets.dataset import images
 from finetune_assets.dataset.sources import generated
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.sources import GeneratedSource
 
 ANSWER = BinaryAnswer(kind="binary")

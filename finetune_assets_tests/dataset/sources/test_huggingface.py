@@ -8,7 +8,7 @@ import pytest
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import huggingface
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer, TextAnswer
+from finetune_assets.task.answers import BinaryAnswer, TextAnswer
 from finetune_assets.task.sources import HuggingFaceSource
 from finetune_assets_tests.dataset.pictures import picture
 

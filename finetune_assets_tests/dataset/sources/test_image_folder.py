@@ -7,8 +7,8 @@ import pytest
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import image_folder
 from finetune_assets.errors import SourceError
-from finetune_assets.task import ChoiceAnswer
 from finetune_assets.task.annotations import ImageFolderSource
+from finetune_assets.task.answers import ChoiceAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 
 CLASSES = ChoiceAnswer(kind="choice", options=["crack", "fine"])

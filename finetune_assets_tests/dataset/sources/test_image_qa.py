@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import image_qa
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.sources import ImageQaSource
 
 ANSWER = BinaryAnswer(kind="binary", positive="Yes", negative="No")

@@ -9,8 +9,8 @@ import pytest
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import label_studio
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer
 from finetune_assets.task.annotations import LabelStudioSource
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer
 
 BROKEN = BinaryAnswer(kind="binary")
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
-from finetune_assets.task import BinaryAnswer, NumberAnswer
 from finetune_assets.task.annotations import ImageFolderSource
+from finetune_assets.task.answers import BinaryAnswer, NumberAnswer
 from finetune_assets.task.sources import ScoredImagesSource, TableSource
 from finetune_assets_tests.dataset.pictures import picture, put
 

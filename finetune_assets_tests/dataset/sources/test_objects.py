@@ -12,7 +12,8 @@ import pytest
 from finetune_assets.dataset import sources
 from finetune_assets.dataset.example import Example
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, Task
+from finetune_assets.task import Task
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
 

@@ -5,7 +5,7 @@ import pytest
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import science_facts
 from finetune_assets.errors import SourceError
-from finetune_assets.task import TextAnswer
+from finetune_assets.task.answers import TextAnswer
 from finetune_assets.task.sources import ScienceFactsSource
 
 SOURCE = ScienceFactsSource(kind="science_facts")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import scored_images
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer, NumberAnswer
+from finetune_assets.task.answers import BinaryAnswer, NumberAnswer
 from finetune_assets.task.sources import ScoredImagesSource
 
 HEADER = "image_url,score,region\n"

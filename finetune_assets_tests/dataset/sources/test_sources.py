@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from finetune_assets.dataset.sources import MAX_REGIONS, Digest, digests, discover, read, version
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer
 from finetune_assets.task.all_sources import Source
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets.task.sources import ElpvSource, HuggingFaceSource, ImageQaSource, ScoredImagesSource, TableSource
 
 INPUTS = Path(__file__).parents[3] / "data" / "inputs"

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import sql
 from finetune_assets.errors import SourceError
-from finetune_assets.task import BinaryAnswer
 from finetune_assets.task.annotations import SqlSource
+from finetune_assets.task.answers import BinaryAnswer
 
 QUERY = "SELECT text, label, site FROM findings ORDER BY id"
 

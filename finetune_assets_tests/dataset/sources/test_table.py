@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
 from finetune_assets.errors import SourceError
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.sources import TableSource
 from finetune_assets_tests.dataset.pictures import picture
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import table
 from finetune_assets.dataset.sources.votes import Vote, counted
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer
 from finetune_assets.task.sources import TableSource
 
 BROKEN = BinaryAnswer(kind="binary")

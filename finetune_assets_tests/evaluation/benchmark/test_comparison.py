@@ -14,7 +14,7 @@ from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.shares import accuracy_interval, paired_share_interval
 from finetune_assets.evaluation.statistics import mcnemar, paired_permutation
-from finetune_assets.task import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.costs import Prices, TokenPrices
 from finetune_assets_tests.evaluation import experiments
 from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, role, texts

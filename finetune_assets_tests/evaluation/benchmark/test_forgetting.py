@@ -6,7 +6,7 @@ import pytest
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark.forgetting import forgetting, general_questions
-from finetune_assets.task import BinaryAnswer
+from finetune_assets.task.answers import BinaryAnswer
 from finetune_assets_tests.evaluation.predictions import predictions
 
 YES_NO = BinaryAnswer(kind="binary")

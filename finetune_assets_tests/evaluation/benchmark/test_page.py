@@ -10,7 +10,7 @@ import pytest
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.evaluation.benchmark.report import BenchmarkReport
-from finetune_assets.task import ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.costs import Prices, TokenPrices
 from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
 

@@ -20,7 +20,7 @@ from finetune_assets.evaluation.calibration.report import judge_probabilities
 from finetune_assets.evaluation.calibration.score_calibrator import ScoreCalibrator
 from finetune_assets.evaluation.sample_size import needed_examples
 from finetune_assets.evaluation.statistics import p_words, paired_permutation
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation.calibration.test_platt import oversure
 from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
 

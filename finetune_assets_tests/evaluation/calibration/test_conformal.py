@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator, judge_coverage
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 
 ANSWER = NumberAnswer(kind="number")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.scoring.choice import METRICS, ChoiceScoring
-from finetune_assets.task import ChoiceAnswer
+from finetune_assets.task.answers import ChoiceAnswer
 from finetune_assets_tests.evaluation.predictions import prediction
 
 OPTIONS = ["a", "b", "c", "d"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.scoring.number import METRICS, NumberScoring
-from finetune_assets.task import NumberAnswer
+from finetune_assets.task.answers import NumberAnswer
 from finetune_assets_tests.evaluation.predictions import prediction
 
 COURSE = NumberAnswer(kind="number", template="${}", tolerance=0.2, tolerance_absolute=40)

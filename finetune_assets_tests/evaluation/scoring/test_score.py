@@ -10,7 +10,7 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.scoring import scoring_of
 from finetune_assets.evaluation.scoring.score import quadratic_agreement
-from finetune_assets.task import ScoreAnswer
+from finetune_assets.task.answers import ScoreAnswer
 
 LEVELS = ["none", "mild", "severe", "worst"]
 ANSWER = ScoreAnswer(kind="score", levels=LEVELS)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.evaluation.scoring.text import METRICS, TextScoring, token_f1
 from finetune_assets.evaluation.scoring.text_words import holds, words
-from finetune_assets.task import TextAnswer
+from finetune_assets.task.answers import TextAnswer
 from finetune_assets_tests.evaluation.predictions import prediction
 
 SCORING = TextScoring(TextAnswer(kind="text"))

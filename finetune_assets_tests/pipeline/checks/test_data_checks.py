@@ -15,7 +15,8 @@ from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.table import write_table
 from finetune_assets.pipeline.checks import data_checks
 from finetune_assets.pipeline.checks.check import as_asked
-from finetune_assets.task import SPLITS, BinaryAnswer, ChoiceAnswer, NumberAnswer, Sampling, Split
+from finetune_assets.task import SPLITS, Sampling, Split
+from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, NumberAnswer
 from finetune_assets.training_file.target import OPENAI
 from finetune_assets.training_file.validation import validate
 from finetune_assets_tests.pipeline.tasks import make_task

@@ -14,7 +14,7 @@ import yaml
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.statistics import Outcome
 from finetune_assets.pipeline.checks import model_checks
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.server_process import ServerProcess

@@ -81,7 +81,7 @@ def loop(server: ServerProcess, vision_model: str, tmp_path_factory: pytest.Temp
         source=source | {"path": str(folder / "cells/of_*.jsonl")},
         sampling={"train": 0.4, "validation": 0.1, "calibration": 0.25, "test": 0.25},
         base_model=vision_model,
-        method={"n_epochs": 8, "batch_size": 1, "learning_rate_multiplier": 4},
+        method={"n_epochs": 2, "batch_size": 1, "learning_rate_multiplier": 4},
         provider=server.base_url,
         benchmark={"elsewhere": 0},
     )

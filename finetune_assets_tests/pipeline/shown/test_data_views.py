@@ -16,7 +16,7 @@ from finetune_assets.dataset.quarantine import DTYPES as QUARANTINE_DTYPES
 from finetune_assets.dataset.table import Table, write_table
 from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.pipeline.shown import data_views
-from finetune_assets.task import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.pipeline.tasks import make_task
 

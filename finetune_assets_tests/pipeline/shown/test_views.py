@@ -11,7 +11,7 @@ import pytest
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.calibration import choice
 from finetune_assets.pipeline.shown import views
-from finetune_assets.task import Answer, BinaryAnswer, NumberAnswer, TextAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer, TextAnswer
 from finetune_assets_tests.evaluation import predictions as built
 from finetune_assets_tests.evaluation.calibration.test_platt import oversure
 
