@@ -40,7 +40,7 @@ class ReviewItem:
     label: str | None = None
     """The current label in the task's words."""
     label_value: float | None = None
-    kind: Literal["binary", "choice", "score", "number", "text"]
+    kind: Literal["binary", "choice", "score", "number", "text", "call"]
     options: tuple[str, ...] = ()
     """The words that may be answered (binary and choice)."""
     doubt: str | None = None

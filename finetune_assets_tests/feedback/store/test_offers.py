@@ -113,9 +113,10 @@ def test_a_model_differs_from_a_label_in_meaning_not_in_spelling(db: FeedbackDat
     words = [
         item("a", kind="text", options=(), label="Two  Words"),
         item("b", kind="number", options=(), label="$12.00"),
+        item("d", kind="call", options=(), label='{"name": "judge", "arguments": {"a": 1, "b": "X"}}'),
     ]
     offer_items(db, *words, item("c", label=None))
-    said = {"a": "two words", "b": "12", "c": "No"}
+    said = {"a": "two words", "b": "12", "c": "No", "d": '{"arguments":{"b":"X","a":1},"name":"judge"}'}
     offer_answers(db, TASK, REGION, [ModelAnswer(example_id=k, model="m", answer=v) for k, v in said.items()])
     assert names(db, "disagreement") == []
 

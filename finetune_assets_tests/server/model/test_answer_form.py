@@ -11,7 +11,7 @@ from finetune_assets.server.model.answer_form import AnswerForm, Marks, answer_f
 from finetune_assets.server.model.bundled_template import with_tools
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import Signs, control_tokens
-from finetune_assets_tests.server.families import published
+from finetune_assets_tests.server.families.building import published
 from finetune_assets_tests.tiny_models import CHAT_TEMPLATE, write_text_model
 
 

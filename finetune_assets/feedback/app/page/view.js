@@ -83,7 +83,7 @@ export class View {
     for (const made of words) made.classList.toggle("proposed", made.firstElementChild.textContent === item.proposed);
     this.words.replaceChildren(...words);
     this.correction.hidden = item.options.length > 0;
-    this.other.value = item.kind === "text" ? (item.proposed ?? "") : "";
+    this.other.value = ["text", "call"].includes(item.kind) ? (item.proposed ?? "") : "";
     this.other.inputMode = item.kind === "number" ? "decimal" : "text";
     this.comment.value = "";
     for (const field of [this.other, this.comment]) field.setCustomValidity("");
