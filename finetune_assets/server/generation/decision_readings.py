@@ -8,19 +8,23 @@ indeed the same for any number of rows, and of threads, is tried when the model 
 from __future__ import annotations
 
 from collections.abc import Sequence as Several
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from finetune_assets.server.devices import cores
 from finetune_assets.server.generation.kv_cache import KeyValueCache, Layout
-from finetune_assets.server.generation.lora import Adapter, RowLora
+from finetune_assets.server.generation.lora import Adapter
 from finetune_assets.server.model.network import Network
 
 WIDTH = 16
 """Rows are padded to a multiple of it: products over fewer tokens are computed in other ways, and no faster."""
 ROWS = 16
 """Most rows of a run, and places at which the vocabulary is weighed at once."""
+_ROWS_OF_A_CORE = 4
+"""With fewer, a core computes them sooner than it is sent for."""
 
 
 @dataclass(eq=False)
@@ -64,19 +68,31 @@ class Read:
 class Readings:
     """Runs readings through the parts of one model, in keys and values of our own."""
 
-    def __init__(self, network: Network, layout: Layout, lora: RowLora) -> None:
-        self._network, self._layout, self._lora = network, layout, lora
+    def __init__(self, network: Network, layout: Layout) -> None:
+        self._network, self._layout = network, layout
+        self._cores = cores() if network.device.type == "cpu" else 1
+        self._hands = ThreadPoolExecutor(self._cores, "decisions", initializer=torch.set_num_threads, initargs=(1,))
 
     def run(self, readings: Several[Reading]) -> list[Read]:
-        """Read what is of one shape."""
-        first = readings[0]
-        n, width = first.n_before, first.width
+        """Read what is of one shape, shared out among the cores: one thread each for some of the rows.
+
+        Their adapter, which all have in common, must be the one that is selected.
+        """
+        n_parts = min(self._cores, len(readings) // _ROWS_OF_A_CORE)
+        if n_parts < 2:
+            return self._run(readings)
+        size = -(-len(readings) // n_parts)
+        parts = [readings[start : start + size] for start in range(0, len(readings), size)]
+        return [read for part in self._hands.map(self._run, parts) for read in part]
+
+    @torch.inference_mode()
+    def _run(self, readings: Several[Reading]) -> list[Read]:
+        n, width = readings[0].n_before, readings[0].width
         cache = KeyValueCache(self._layout, len(readings), n + width)
         for row, reading in enumerate(readings):
             if n:
                 cache.write(row, 0, reading.before)
         embedded = torch.stack([_padded(reading.embedded, width) for reading in readings])
-        self._lora.select([reading.adapter for reading in readings])
         place = cache.begin_trees(n, [reading.parents for reading in readings], width)
         states = self._network.decoder(inputs_embeds=embedded, use_cache=True, **place).last_hidden_state
         steps = self._weigh(readings, states)

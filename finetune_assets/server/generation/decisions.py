@@ -54,7 +54,7 @@ class Decisions:
             layout = layout_of(network)
             self._steady = steady(network, layout)
             runs = SharedRuns(network, PrefixCache(budget.prefixes // 2), budget.chunk)
-            self._shared = runs, Readings(network, layout, lora)
+            self._shared = runs, Readings(network, layout)
 
     @property
     def busy(self) -> bool:
@@ -84,7 +84,7 @@ class Decisions:
     def step(self, set_threads: Callable[[int], None]) -> None:
         """Take some requests a run of the model further; those that have begun take turns.
 
-        It is computed on one thread, whatever `set_threads` would say: how many there are changes bits.
+        A row is computed on one thread, whatever `set_threads` would say: how many there are changes bits.
         """
         del set_threads
         torch.set_num_threads(1)
@@ -116,7 +116,7 @@ class Decisions:
     def _read(self, group: list[_Begun]) -> list[Read | None]:
         """Run the model for a group, or for the first of it if that fails."""
         readings = [begun.next for begun in group if begun.next is not None]
-        self._lora.select([begun.deciding.adapter for begun in group])
+        self._lora.select([group[0].deciding.adapter])  # one row stands for all, which have the same
         if self._shared is None or not readings:
             return [None]
         try:
