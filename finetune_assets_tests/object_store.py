@@ -64,6 +64,7 @@ def object_store(patch: pytest.MonkeyPatch, failing: list[Failing] | None = None
     pytest.importorskip("s3fs")
     pytest.importorskip("moto.server")
     import fsspec
+    import requests
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -79,6 +80,8 @@ def object_store(patch: pytest.MonkeyPatch, failing: list[Failing] | None = None
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     # Those that are open speak to another server.
     type(fsspec.filesystem("s3")).clear_instance_cache()
+    # All servers of a process are views of one store, which may hold what an earlier one was given.
+    requests.post(f"http://127.0.0.1:{server.port}/moto-api/reset", timeout=10).raise_for_status()
     try:
         fsspec.filesystem("s3").mkdir(BUCKET)
         yield BUCKET

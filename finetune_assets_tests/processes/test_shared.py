@@ -105,11 +105,13 @@ def test_one_that_a_person_started_is_used_and_left_alone(tmp_path: Path) -> Non
     with subprocess.Popen(own.command(own.preferred_port), stderr=subprocess.DEVNULL) as by_hand:
         from finetune_assets.running import Running
 
-        Running(Identity.of(by_hand.pid), "http://127.0.0.1:1", own.settings).write(tmp_path)
-        with joined(own, print) as found:
-            assert found.running.process.pid == by_hand.pid
-        assert by_hand.poll() is None
-        by_hand.terminate()
+        try:
+            Running(Identity.of(by_hand.pid), "http://127.0.0.1:1", own.settings).write(tmp_path)
+            with joined(own, print) as found:
+                assert found.running.process.pid == by_hand.pid
+            assert by_hand.poll() is None
+        finally:
+            by_hand.kill()
 
 
 def test_another_port_or_other_settings_than_what_runs_are_refused(tmp_path: Path) -> None:

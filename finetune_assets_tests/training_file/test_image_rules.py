@@ -56,7 +56,7 @@ def test_a_fit_image_has_no_finding(tmp_path: Path, url: str) -> None:
         ("data:image/png;base64, " + PNG[1:], "image_invalid", "which were + before"),
         ("data:image/png;base64,%2B" + PNG[3:], "image_invalid", "without urllib.parse.quote"),
         ("data:image/png;base64,\u00e9" + PNG[1:], "image_invalid", "other characters than those of base64"),
-        ("data:image/png;base64,", "image_invalid", "0 bytes"),
+        ("data:image/png;base64,", "image_invalid", "the file is empty"),
         ("https://192.168.0.5/a.png", "image_private_host", "at '192.168.0.5', which no provider reaches"),
         ("https://localhost:8000/a.png", "image_private_host", "inline the image instead"),
         ("https://images.internal/a.png", "image_private_host", "'images.internal'"),

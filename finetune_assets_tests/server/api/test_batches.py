@@ -268,7 +268,9 @@ def test_a_batch_that_cannot_be_worked_on_fails_after_some_tries(home: Path) -> 
         batch = start(server.client(), [line(f"r{i}", max_tokens=30) for i in range(300)])
         wait(server.client(), batch.id, "in_progress")
         server.kill()
-    (home / "batches" / batch.id / "input.jsonl").unlink()
+    lines = home / "batches" / batch.id / "input.jsonl"
+    lines.unlink()
+    lines.mkdir()
     with ServerProcess(home) as server:
         client = server.client()
         for i in range(MAX_TRIES):  # each new batch has the server look at all of them
