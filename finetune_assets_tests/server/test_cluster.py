@@ -1,6 +1,7 @@
 """Several servers and workers over one database and one store: as one server, whoever is killed or stands still.
 
-The longer ones run with `FINETUNE_ASSETS_LONG_TESTS=1`; `CLUSTER_KILLS=60` makes as many kills.
+They run with `FINETUNE_ASSETS_LONG_TESTS=1`; `CLUSTER_KILLS=60` makes as many kills. What they rely on has tests of its
+own, in `database/`: claims, fencing and stores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from finetune_assets_tests.server.cluster import Cluster, cluster
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 
 KILLS = int(os.environ.get("CLUSTER_KILLS", "12"))
-LONG = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
+pytestmark = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
 STARTED = "Fine-tuning job started"
 
 
@@ -96,7 +97,6 @@ def test_what_one_server_is_asked_a_worker_makes_and_another_server_answers(shar
         asked.chat.completions.create(model=model, messages=messages)
 
 
-@LONG
 @pytest.mark.timeout(6 * PATIENCE_S)
 def test_a_worker_that_stood_still_past_its_lease_changes_nothing_when_it_goes_on(shared: Cluster) -> None:
     client, stores = shared.server("one").client(), shared.stores()
@@ -121,7 +121,6 @@ def test_a_worker_that_stood_still_past_its_lease_changes_nothing_when_it_goes_o
     assert weights(stores, undisturbed.fine_tuned_model or "") == before[1]
 
 
-@LONG
 @pytest.mark.timeout(10 * PATIENCE_S)
 def test_nine_jobs_of_two_servers_are_made_once_each_by_four_workers_the_oldest_first(shared: Cluster) -> None:
     clients, stores = [shared.server(name).client() for name in ("one", "other")], shared.stores()
@@ -148,7 +147,6 @@ def test_nine_jobs_of_two_servers_are_made_once_each_by_four_workers_the_oldest_
     assert [job.id for job in clients[0].fine_tuning.jobs.list(limit=20)] == asked[::-1]
 
 
-@LONG
 @pytest.mark.timeout(6 * PATIENCE_S + 120 * KILLS)
 def test_kills_of_workers_servers_and_connections_lose_nothing_and_change_no_model(shared: Cluster) -> None:
     dice, stores = random.Random(11), shared.stores()
@@ -189,7 +187,6 @@ def test_kills_of_workers_servers_and_connections_lose_nothing_and_change_no_mod
         assert weights(stores, job.fine_tuned_model or "") == weights(stores, undisturbed.fine_tuned_model or "")
 
 
-@LONG
 @pytest.mark.timeout(6 * PATIENCE_S)
 def test_a_store_that_often_fails_costs_time_and_nothing_else(shared: Cluster) -> None:
     client, stores = shared.server("one").client().with_options(max_retries=5), shared.stores()
