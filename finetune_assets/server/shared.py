@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -11,6 +12,7 @@ from finetune_assets.server.database.postgres import VARIABLE as DATABASE
 
 LEASE = "FINETUNE_ASSETS_LEASE_SECONDS"
 LEASE_SECONDS = 60.0
+LONGEST_LEASE_SECONDS = 3600
 
 
 class NothingSharedError(FinetuneAssetsError, ValueError):
@@ -40,8 +42,10 @@ class Shared:
             LeaseError: the length of a lease is none.
         """
         said = os.environ.get(LEASE) or str(LEASE_SECONDS)
-        if not said.replace(".", "", 1).isdigit() or float(said) < 1:
-            raise LeaseError(f"{LEASE} must be a number of seconds, at least 1, got {said!r}")
+        if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]+)?", said) or not 1 <= float(said) <= LONGEST_LEASE_SECONDS:
+            raise LeaseError(
+                f"{LEASE} must be a number of seconds from 1 to {LONGEST_LEASE_SECONDS}, got {said[:40]!r}"
+            )
         return cls(os.environ.get(DATABASE) or None, os.environ.get(STORE) or None, float(said))
 
     def environment(self) -> dict[str, str]:

@@ -4,7 +4,7 @@
 """
 
 from finetune_assets.dataset.answer_reading.answer_text import normal
-from finetune_assets.dataset.answer_reading.calls import parts_of, read_call
+from finetune_assets.dataset.answer_reading.calls import parts_of, read_call, same_call
 from finetune_assets.dataset.answer_reading.labels import Label, label, read_number, render, wanted, why_no_label
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
 from finetune_assets.dataset.answer_reading.reading import ReadAnswer, options_of, read_answer, without_reasoning
@@ -24,6 +24,7 @@ __all__ = [
     "read_call",
     "read_number",
     "render",
+    "same_call",
     "says_not",
     "stands_in",
     "wanted",

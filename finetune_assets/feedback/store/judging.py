@@ -13,13 +13,12 @@ whoever accepts what a model says would write the model's exam. What else is sai
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from finetune_assets.dataset.answer_reading import read_number
+from finetune_assets.dataset.answer_reading import read_number, same_call
 from finetune_assets.task import HELD_OUT
 
 Kind = Literal["accept", "correct", "reject", "skip", "comment", "undo", "adjudicate"]
@@ -143,16 +142,8 @@ def meaning(answer: str | None, kind: str) -> str | float | None:
     if answer is None or kind in ("binary", "choice", "score"):
         return answer
     if kind == "call":
-        return _same_call(answer)
+        return same_call(answer) or answer.strip()
     return read_number(answer) if kind == "number" else " ".join(answer.split()).casefold()
-
-
-def _same_call(answer: str) -> str:
-    """Blanks and the order of arguments make no other call."""
-    try:
-        return json.dumps(json.loads(answer), sort_keys=True, ensure_ascii=False)
-    except ValueError:
-        return answer.strip()
 
 
 def _counts(event: Event, held_out: bool) -> bool:

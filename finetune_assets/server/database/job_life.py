@@ -136,7 +136,7 @@ class JobLife:
         """Publish the model, whose weights are complete in `path`, relative to the folder of models, and a result file.
 
         Raises:
-            DiskFullError: there is no room for the result file.
+            ShortageError: there is no room for the result file.
         """
         with self._files.incoming() as incoming:
             incoming.write(results)

@@ -1,8 +1,8 @@
 """Readings for decisions: tokens of several requests that go through a model side by side, to the same bits as alone.
 
 A row's bits must not depend on its companions. So rows share a run only where each has a decoder's run of the same
-shape by itself, what is not a product of the whole run is computed for each row alone, and whether the products are
-indeed the same for any number of rows, and of threads, is tried when the model is loaded (see `steadiness`).
+shape by itself, each run is computed on one thread (several at once, on the cores that there are), and whether a run's
+products are indeed the same for any number of rows is tried when the model is loaded (see `steadiness`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -106,8 +106,7 @@ class BatchRunner:
             task.cancel()
         await asyncio.gather(*self._working.values(), return_exceptions=True)
         claims, self._claims = self._claims, {}
-        with suppress(ShortageError):  # then the leases come to their end
-            await asyncio.to_thread(self._store.renew, claims, 0)
+        await self._let_go(claims)
 
     async def _run(self) -> None:
         await asyncio.to_thread(self._remove_leftovers)
@@ -148,6 +147,11 @@ class BatchRunner:
             self._claims[batch.id] = claim
         return True
 
+    async def _let_go(self, claims: Mapping[str, int]) -> None:
+        """Let whoever comes take batches up, this server or another; those that others have are theirs."""
+        with suppress(ShortageError):  # then the leases come to their end
+            await asyncio.to_thread(self._store.renew, claims, 0)
+
     def _has_turn(self, batch: Batch) -> bool:
         """Whether a batch may begin: so many may, and the first of an owner who has none under way."""
         n = len(self._working)
@@ -171,8 +175,9 @@ class BatchRunner:
         except asyncio.CancelledError:
             self._woken.set()
             raise
-        except BatchStateError:
-            self._woken.set()  # it was cancelled between two steps
+        except BatchStateError:  # it was cancelled between two steps, or another server has taken it up
+            await self._let_go({batch.id: self._claims.pop(batch.id, -1)})
+            self._woken.set()
         except Exception as error:
             if lack := shortage_of(error):
                 logger.warning("The batch %s waits: %s. %s.", batch.id, lack.words, lack.remedy)

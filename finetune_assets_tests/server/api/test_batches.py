@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,20 @@ def _make_overdue(home: Path, batch_id: str) -> None:
     """As if the server had been down for a day."""
     with sqlite3.connect(home / "server.db") as database:
         database.execute("UPDATE batches SET expires_at = ? WHERE id = ?", (int(time.time()) - 1, batch_id))
+
+
+def test_a_batch_that_another_server_took_up_and_let_go_is_taken_up_again(home: Path) -> None:
+    with ServerProcess(home) as server, closing(sqlite3.connect(home / "server.db", isolation_level=None)) as rows:
+        client = server.client()
+        batch = start(client, [line(f"r{i}", max_tokens=30) for i in range(60)])
+        wait(client, batch.id, "in_progress")
+        rows.execute("UPDATE batches SET claim = claim + 1, lease_until = 9e9")
+        wait(client, start(client, [line("other")]).id)  # which has the server look at all of them
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+        rows.execute("UPDATE batches SET lease_until = NULL WHERE id = ?", [batch.id])
+        wait(client, start(client, [line("another")]).id)
+        counts = wait(client, batch.id).request_counts
+        assert counts and (counts.completed, counts.total) == (60, 60)
 
 
 def test_a_batch_that_cannot_be_worked_on_fails_after_some_tries(home: Path) -> None:
