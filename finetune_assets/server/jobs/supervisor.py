@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune_assets.server.database.job_life import JobStateError
+from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS, JobStateError
 from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNNING, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
@@ -41,6 +41,8 @@ STUCK_SECONDS = 300.0
 """How long the process of a paused job may take to save it and end, and any to begin."""
 MAX_DEATHS = 3
 """A job whose process dies so often, without saving anything in between, is given up."""
+_FROM_OUTSIDE = tuple(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+"""Exit codes of processes that somebody ended: no fault of the job, which is tried as often as if the server was."""
 STOP_SECONDS = 20.0
 """How long processes may take to save their training when the server stops."""
 _RETRY_SECONDS = 5.0
@@ -215,7 +217,8 @@ class Supervisor:
         lack = by_exit(worker.process.returncode) or (MEMORY if _killed_for_memory(worker) else None)
         life = self._stores.job_life.of(worker.claim)
         if lack is None:
-            life.interrupted(job.id, self._obituary(worker), "server_error", MAX_DEATHS)
+            at_most = MAX_INTERRUPTIONS if worker.process.returncode in _FROM_OUTSIDE else MAX_DEATHS
+            life.interrupted(job.id, self._obituary(worker), "server_error", at_most)
             return
         times = self._shortages[job.id] = self._shortages.get(job.id, 0) + 1
         rest = rest_seconds(times)
@@ -279,7 +282,11 @@ class Supervisor:
     def _obituary(self, worker: Worker) -> str:
         code = worker.process.returncode
         how = f"with exit code {code}" if code >= 0 else f"by the signal {signal.Signals(-code).name}"
-        hint = " (as the system does when memory runs out)" if code == -signal.SIGKILL else ""
+        hint = (
+            " (sent by a person or a scheduler, or by a system that is short of memory)"
+            if code == -signal.SIGKILL
+            else ""
+        )
         log = self._stores.log(worker.job_id)
         return f"The process that worked on the job was ended {how}{hint}.{last_error(log)} Its log says more: {log}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS
 from finetune_assets.server.database.jobs import QUEUED
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.database.usage import Account
 from finetune_assets.server.jobs.supervisor import MAX_DEATHS, Supervisor, Worker, last_error
-from finetune_assets.server.shortage import DESCRIPTORS, DISK, MEMORY, rest_seconds, shortage_of
+from finetune_assets.server.shortage import DESCRIPTORS, DISK, MEMORY, memory_kills, rest_seconds, shortage_of
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.database.test_job_life import make_job, messages, status
@@ -94,11 +96,11 @@ def test_training_states_stay_until_their_job_is_over(stores: Stores) -> None:
 
 
 def ended(stores: Stores, job: Job, code: int) -> Worker:
-    """The worker of a job in training, whose process has ended with this code."""
-    process = subprocess.Popen(["sh", "-c", f"exit {code}"])
+    """The worker of a job in training, whose process has ended with this code; below 0, by that signal."""
+    process = subprocess.Popen(["sh", "-c", f"exit {code}" if code >= 0 else f"kill {code} $$"])
     process.wait()
     stores.log(job.id).touch()
-    return Worker(job.id, job.claim, "queued", None, process, 0)
+    return Worker(job.id, job.claim, "queued", None, process, memory_kills())
 
 
 def settle(stores: Stores, supervisor: Supervisor, job: Job, code: int) -> Job:
@@ -126,6 +128,15 @@ def test_a_job_whose_process_dies_again_and_again_fails_by_name(stores: Stores, 
     assert [state.status for state in states] == ["queued", "queued", "failed"]
     assert states[-1].error is not None
     assert states[-1].error["code"] == named
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_job_whose_process_somebody_ends_is_tried_as_often_as_one_whose_server_ends(
+    stores: Stores, number: signal.Signals
+) -> None:
+    job, supervisor = make_queued_job(stores, "tiny-text"), Supervisor(stores)
+    states = [settle(stores, supervisor, job, -number).status for _ in range(MAX_INTERRUPTIONS)]
+    assert states == ["queued"] * (MAX_INTERRUPTIONS - 1) + ["failed"]
 
 
 def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
