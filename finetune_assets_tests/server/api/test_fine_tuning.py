@@ -273,7 +273,7 @@ def test_a_job_whose_worker_is_killed_goes_on_and_says_so(
     assert told.level == "warn"
     assert f"{job.id}.log" in told.message
     assert "back in the queue" in told.message
-    assert "(attempt 1 of 3)" in told.message
+    assert "(attempt 1 of 10)" in told.message
 
 
 def test_a_finished_job_cannot_be_cancelled(client: openai.OpenAI, finished: FineTuningJob) -> None:
