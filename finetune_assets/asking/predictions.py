@@ -32,7 +32,6 @@ from finetune_assets.task.answers import (
     ScoreAnswer,
     TextAnswer,
 )
-from finetune_assets.training_file import tokens
 from finetune_assets.training_file.chat_format import to_messages
 
 logger = logging.getLogger(__name__)
@@ -74,8 +73,6 @@ _CHUNK = 500
 _CANDIDATES = 20
 """Likeliest tokens asked for at each place; 20 are the most that OpenAI gives."""
 _SPARE_DIGITS = 2
-_ONE_TOKEN = ("yes", "no")
-"""Words that are one token to every model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,26 +163,23 @@ def predict(
 def room(answer: Answer, truths: Iterable[str]) -> int:
     """Return the most tokens a model may answer with: what an answer of this kind needs, and little more.
 
-    Every further token costs a pass through the model. Tokens are counted as OpenAI's newer models do; twice as many
-    leave room for others, whose words may be longer and who may write every digit as a token. Answers are not stopped
-    at a line's end: a model that begins with an empty line would then have said nothing.
+    A fine-tuned model stops by itself; others go on, and every further token costs a pass through them. Answers are
+    not stopped at a line's end: a model that begins with an empty line would then have said nothing.
     """
     match answer:
         case BinaryAnswer() | ChoiceAnswer() | ScoreAnswer():
-            return max(map(_word_room, options_of(answer)))
+            return max(map(_most_tokens, options_of(answer)))
         case NumberAnswer():
             around = answer.template.replace("{}", "")
             longest = max(map(len, truths), default=0) - len(around)
-            return 2 * tokens.count(around) + longest + _SPARE_DIGITS
+            return _most_tokens(around) + longest + _SPARE_DIGITS
         case TextAnswer() | CallAnswer():
             return answer.max_tokens
 
 
-def _word_room(word: str) -> int:
-    # To the bundled models `oui` is two tokens and a Chinese sign up to three, as many as it has bytes.
-    if word.casefold() in _ONE_TOKEN:
-        return 1
-    return 2 * tokens.count(word) if word.isascii() else max(2 * tokens.count(word), len(word.encode()))
+def _most_tokens(text: str) -> int:
+    """As many as a text can be in any vocabulary: one of each byte, and the space that many put before all of it."""
+    return len(text.encode()) + 1
 
 
 def settings(task: Task, truths: Iterable[str], model: str) -> Settings:

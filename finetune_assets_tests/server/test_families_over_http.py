@@ -13,13 +13,13 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from finetune_assets.asking.predictions import settings
 from finetune_assets.evaluation.answers import Reading, read
 from finetune_assets.provider.asking import ask_all
-from finetune_assets.provider.completions import Settings
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.export import export
 from finetune_assets.server.generation.option_trie import normalised
-from finetune_assets.task.answers import ChoiceAnswer
+from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.server.api.test_tools import tuned
 from finetune_assets_tests.server.families import IMAGES, TEXT, image_model, text_model
 from finetune_assets_tests.server.families.reference import Reference
@@ -58,7 +58,10 @@ def check_over_http(server: ServerProcess, base: BaseModel, folder: Path) -> Non
     check_answers(client, name, messages, Reference(base), shown)
     check_answers(client, model, messages, Reference(base, folder / "exported"), shown)
     for ask in ("decisions", "completions"):
-        assert as_the_benchmark_reads(client, model, messages, WORDS, ask).predicted in WORDS
+        found = as_the_benchmark_reads(client, model, messages, WORDS, ask)
+        assert found.predicted in WORDS, ask
+        assert found.probabilities is not None, ask
+        assert max(found.probabilities, key=found.probabilities.__getitem__) == found.predicted, ask
 
 
 def check_answers(client: Any, model: str, messages: list[Any], reference: Reference, shown: str | None) -> None:
@@ -78,10 +81,12 @@ def check_answers(client: Any, model: str, messages: list[Any], reference: Refer
 def as_the_benchmark_reads(
     client: Any, model: str, messages: list[Any], options: tuple[str, ...], ask: Literal["decisions", "completions"]
 ) -> Reading:
-    (reply,) = ask_all(client, Settings(model, 1, 20, "choice", options, ask), [messages])
+    answer = {"kind": "choice", "options": options}
+    source = {"kind": "table", "path": "rows.jsonl", "region": "mono"}
+    task = make_task(source=source, answer=answer, benchmark={"ask": ask})
+    (reply,) = ask_all(client, settings(task, options, model), [messages])
     assert reply.error is None
-    answer = ChoiceAnswer(kind="choice", options=list(options))
-    return read(reply.text, reply.tokens, answer, probabilities=reply.probabilities)
+    return read(reply.text, reply.tokens, task.answer, probabilities=reply.probabilities)
 
 
 @pytest.mark.parametrize("name", TEXT)
