@@ -77,6 +77,10 @@ class AnswerCacheError(FinetuneAssetsError, RuntimeError):
     """Models' answers cannot be kept on disk, or read again."""
 
 
+class FeedbackDatabaseError(FinetuneAssetsError, RuntimeError):
+    """The feedback database cannot be opened or reached, or does not answer in time."""
+
+
 class EvaluationError(FinetuneAssetsError, ValueError):
     """Predictions cannot be scored or calibrated: too few, of one class only, or of another model."""
 

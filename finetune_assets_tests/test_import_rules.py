@@ -69,7 +69,14 @@ def test_the_layers_hold() -> None:
         ),
         (
             "sqlalchemy",
-            ("dataset/sources/sql.py", "feedback/store", "server/database", "server/salvage.py", "server/shortage.py"),
+            (
+                "common_database.py",
+                "dataset/sources/sql.py",
+                "feedback/store",
+                "server/database",
+                "server/salvage.py",
+                "server/shortage.py",
+            ),
         ),
     ],
 )

@@ -82,16 +82,17 @@ def ui(
     server_port: Annotated[int | None, typer.Option(help=_SERVER_PORT)] = None,
 ) -> None:
     """Open Dagster, with the fine-tuning server beside it, until Ctrl-C."""
-    from finetune_assets.processes import dagster, fine_tuning_server, our_command, until_one_ends
+    from finetune_assets.processes import dagster, our_command, served, until_one_ends
+    from finetune_assets.provider.local_server import local_url
 
     try:
         say("Starting the fine-tuning server and Dagster, where they do not run ...")
-        with fine_tuning_server(say, server_port) as server, dagster(say, port) as opened:
+        with served(say, "local", port=server_port) as server, dagster(say, port) as opened:
             if open_already := [user for user in opened.others() if user.startswith("`ui`")]:
                 say(f"The UI of this folder is open already: {open_already[0]}.")
                 return
-            say(f"Dagster:            {opened.url}\nFine-tuning server: {server.url}/v1\nCtrl-C stops both.")
-            until_one_ends(server, opened)
+            say(f"Dagster:            {opened.url}\nFine-tuning server: {local_url()}\nCtrl-C stops both.")
+            until_one_ends(*([server] if server else []), opened)
     except KeyboardInterrupt:
         say(f"Stopped. Nothing is lost: jobs that were training go on at the next `{our_command('ui')}`.")
         raise
@@ -277,10 +278,8 @@ def predict(
 
     Answers to a file come in its order, one line each. The local server is started for it where it does not run.
     """
-    from contextlib import nullcontext
-
     from finetune_assets.predictor import Predictor, Question, read_questions
-    from finetune_assets.processes import fine_tuning_server
+    from finetune_assets.processes import served
 
     if (input_ is None) == (not image and text is None):
         raise typer.BadParameter("give either --input or a question: --image, --text or both")
@@ -292,7 +291,7 @@ def predict(
         predictor.require(asked)
     questions = read_questions(input_) if input_ else [asked]
     failed = 0
-    with fine_tuning_server(tell) if predictor.champion.provider == "local" else nullcontext():
+    with served(tell, predictor.champion.provider):
         for found in predictor.predict(questions):
             failed += found.error is not None
             print(json.dumps(found.to_dict(), ensure_ascii=False) if output is Format.json else str(found), flush=True)
@@ -329,16 +328,14 @@ def migrate(
 
     Both answer the same test split. Stopped in the middle, the same command goes on where it was.
     """
-    from contextlib import nullcontext
-
     from finetune_assets import migration
-    from finetune_assets.processes import fine_tuning_server
+    from finetune_assets.processes import served
     from finetune_assets.task import read_task
 
     described = read_task(task)
     asked, new = _regions(described, region), migration.successor(described, to, base_model)
     console = Console(width=None if sys.stdout.isatty() else 120, stderr=output is Format.json)
-    with fine_tuning_server(tell) if "local" in (to, described.provider) else nullcontext():
+    with served(tell, to, described.provider):
         found = migration.migrate(described, new, asked, console)
     if output is Format.json:
         print(json.dumps({name: report.to_dict() for name, report in found.items()}, ensure_ascii=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,9 +73,9 @@ def _region(task: Task, region: str | None) -> str:
 
 
 def _served(*providers: str) -> AbstractContextManager[object]:
-    from finetune_assets.processes import fine_tuning_server
+    from finetune_assets.processes import served
 
-    return fine_tuning_server(tell) if "local" in providers else nullcontext()
+    return served(tell, *providers)
 
 
 def _tell(labelled: Labelled, name: str, output: Format) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 
 from rich.console import Console
 from upath import UPath
@@ -21,7 +21,7 @@ from finetune_assets.demo.results import SUMMARY, output, read, results, show
 from finetune_assets.pipeline.partitions import register_regions
 from finetune_assets.pipeline.shown.leaderboard import Kept, write_leaderboard
 from finetune_assets.pipeline.stage import PREPARE
-from finetune_assets.processes import VAR, dagster, dagster_home, fine_tuning_server, our_command
+from finetune_assets.processes import VAR, dagster, dagster_home, our_command, served
 from finetune_assets.processes.shared import Joined
 from finetune_assets.provider import fine_tuning
 from finetune_assets.provider.client import Client, connect
@@ -87,8 +87,7 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
     SUMMARY.unlink(missing_ok=True)  # it is there only after a demo that succeeded; `_is_made` relies on it
     say("Starting the fine-tuning server and Dagster, where they do not run ...")
     with ExitStack() as ended_last, ThreadPoolExecutor() as beside, ExitStack() as ended_first:
-        server = fine_tuning_server(say, server_port) if task.provider == "local" else nullcontext()
-        serves = beside.submit(ended_last.enter_context, server)
+        serves = beside.submit(ended_last.enter_context, served(say, task.provider, port=server_port))
         running = ended_first.enter_context(dagster(say, port))
         serves.result()
         client, instance = connect(task.provider), DagsterClient(running.url)

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from finetune_assets.dataset import sources
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.sources.noticed import columns_there
-from finetune_assets.errors import BaseModelError, SourceError
+from finetune_assets.errors import BaseModelError, ProviderError, SourceError
 from finetune_assets.pipeline.component import known_checks
 from finetune_assets.preflight.finding import Remark
 from finetune_assets.provider import lifecycle, pricing
-from finetune_assets.provider.local_server import HOME
+from finetune_assets.provider.local_server import HOME, named_url
 from finetune_assets.server import base_models, proofs
 from finetune_assets.task import Task
 from finetune_assets.task.faults import nearest
@@ -48,7 +48,8 @@ def unknown_checks(task: Task) -> Iterator[Remark]:
 def known_models(provider: str) -> list[str]:
     """List the models that a provider is known to train, without asking it; none where nothing is known."""
     if provider == "local":
-        return base_models.names(HOME)
+        # Another machine's server has a file of models of its own.
+        return [] if named_url() else base_models.names(HOME)
     return sorted({*pricing.models(provider), *lifecycle.models(provider)})
 
 
@@ -59,14 +60,18 @@ def _model(task: Task) -> Iterator[Remark]:
     except BaseModelError as error:
         yield Remark(("provider",), f"the local server's models cannot be read: {error}")
         return
+    except ProviderError as error:
+        yield Remark(("provider",), str(error))
+        return
+    is_here = task.provider == "local" and named_url() is None
     if known and not model.startswith("ft:") and lifecycle.base_of(model) not in known:
         near = nearest(model, known)
         words = f"{model!r} is no model that is known at {task.provider}{near}; known are {', '.join(known)}"
         # OpenAI may have brought out a new one since; the local server has what its file says.
         yield Remark(key, words, "bad" if near or task.provider == "local" else "warning")
-    elif task.provider == "local" and (reason := proofs.refusal(model, HOME)):
+    elif is_here and (reason := proofs.refusal(model, HOME)):
         yield Remark(key, f"the local server refuses {model}: {reason}")
-    elif task.provider == "local" and shows_images(task.source) and model in (blind := base_models.text_only(HOME)):
+    elif is_here and shows_images(task.source) and model in (blind := base_models.text_only(HOME)):
         sees = ", ".join(name for name in known if name not in blind)
         yield Remark(key, f"{model} reads text alone, and the examples have images; those that see: {sees}")
     elif ending := lifecycle.announced(task.provider, model):

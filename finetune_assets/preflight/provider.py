@@ -10,7 +10,7 @@ from finetune_assets.preflight.finding import Finding
 from finetune_assets.preflight.names import known_models
 from finetune_assets.provider import lifecycle, pricing
 from finetune_assets.provider.client import Client, connect, explained, is_gone
-from finetune_assets.provider.local_server import HOME
+from finetune_assets.provider.local_server import HOME, named_url
 from finetune_assets.running import running
 from finetune_assets.task import Task
 from finetune_assets.task.faults import nearest
@@ -21,10 +21,10 @@ _TIMEOUT_S = 5
 def reach(name: str) -> tuple[Client | None, Finding]:
     """Ask a provider for its models, with the key that is there; the key itself is never shown."""
     what = f"provider {name}"
-    if name == "local" and running(HOME) is None:
-        words = "it does not run here; `finetune-assets demo`, `ui` and `serve` start it"
-        return None, Finding(what, "warning", words)
     try:
+        if name == "local" and named_url() is None and running(HOME) is None:
+            words = "it does not run here; `finetune-assets demo`, `ui` and `serve` start it"
+            return None, Finding(what, "warning", words)
         client = connect(name).with_options(timeout=_TIMEOUT_S, max_retries=0)
     except ProviderError as error:
         return None, Finding(what, "bad", str(error))

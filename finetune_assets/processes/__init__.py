@@ -20,6 +20,7 @@ import psutil
 from finetune_assets.processes.shared import Joined, ProcessError, Service, StartError, joined
 from finetune_assets.provider.local_server import HOME as SERVER_HOME
 from finetune_assets.provider.local_server import PORT as SERVER_PORT
+from finetune_assets.provider.local_server import URL_VARIABLE, named_url
 from finetune_assets.results.region import default_root
 from finetune_assets.running import command
 from finetune_assets.server.devices import PRECISION, wanted_precision
@@ -35,6 +36,7 @@ __all__ = [
     "dagster_home",
     "fine_tuning_server",
     "our_command",
+    "served",
     "until_one_ends",
 ]
 
@@ -72,6 +74,28 @@ def fine_tuning_server(say: Say, port: int | None = None) -> Iterator[Joined]:
 
 
 @contextmanager
+def served(say: Say, *providers: str, port: int | None = None) -> Iterator[Joined | None]:
+    """What has to run here for these providers, for the duration: the folder's server, where one of them is `local`.
+
+    None where it need not: there is no `local`, or the environment names a server elsewhere for it.
+
+    Raises:
+        ProcessError, StartError: as `fine_tuning_server`.
+        ProviderError: the environment names no server's address.
+    """
+    if "local" not in providers:
+        yield None
+    elif (named := named_url()) is None:
+        with fine_tuning_server(say, port) as server:
+            yield server
+    elif port is not None:
+        raise ProcessError(f"{URL_VARIABLE} names {named} as the server: leave --server-port out, or unset it")
+    else:
+        say(f"The fine-tuning server is {named}, as {URL_VARIABLE} says.")
+        yield None
+
+
+@contextmanager
 def dagster(say: Say, port: int | None = None) -> Iterator[Joined]:
     """The Dagster webserver with its daemon on DAGSTER_HOME (default `var/dagster`), for the duration.
 
@@ -95,6 +119,7 @@ def dagster(say: Say, port: int | None = None) -> Iterator[Joined]:
         settings={
             "folder": str(Path.cwd()),
             "FINETUNE_ASSETS_DATA": default_root(),
+            URL_VARIABLE: named_url() or "",
             "FINETUNE_ASSETS_TASKS": os.pathsep.join(map(str, task_folders())),
         },
         before=lambda say: _prepare_home(home, say),

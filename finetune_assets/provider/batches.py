@@ -124,9 +124,11 @@ def _write(folder: Path, lines: Iterator[bytes]) -> Iterator[Path]:
 def _start_once(client: Client, path: Path, endpoint: str) -> Batch:
     """Return the batch for this file: the one that the provider has, else a new one."""
     file = upload_once(client, path, "batch")
-    with alone(client, f"batch of {file.id}"):
+    with alone(client, f"batch of {file.id}") as require_alone:
         batch, _ = once(
-            partial(_find, client, file), partial(_create, client.with_options(max_retries=0), file, endpoint)
+            partial(_find, client, file),
+            partial(_create, client.with_options(max_retries=0), file, endpoint),
+            require_alone,
         )
     return batch
 

@@ -137,7 +137,7 @@ def asynchronous(client: Client) -> openai.AsyncOpenAI:
 def asked_as(client: Client) -> str:
     """Return who is asked: the local server is the same one whatever port it has today."""
     url = str(client.base_url)
-    return "local" if url.rstrip("/") == local_server.local_url() else url
+    return "local" if url.rstrip("/") == str(httpx2.URL(local_server.local_url())).rstrip("/") else url
 
 
 @contextmanager

@@ -43,10 +43,11 @@ def upload_once(client: Client, path: Path | UPath, purpose: Purpose = "fine-tun
     sha256 = content_hash(path)
     size = path.stat().st_size
     name = f"{path.stem}-{sha256[:32]}.jsonl"
-    with explained(client), alone(client, name):
+    with explained(client), alone(client, name) as require_alone:
         file, reused = once(
             partial(_find, client, name, size, purpose),
             partial(_create, client.with_options(max_retries=0), path, name, purpose),
+            require_alone,
         )
         _wait(client, file)
     return UploadedFile(file.id, sha256, size, reused)

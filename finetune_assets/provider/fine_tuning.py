@@ -135,8 +135,8 @@ def submit_once(
         return _create(client.with_options(max_retries=0), request, notes)
 
     # One lock for all jobs of a provider: also what is open must not change between counting and asking.
-    with explained(client), alone(client, "submit a job"):
-        job, reused = once(partial(_find, client, request), create)
+    with explained(client), alone(client, "submit a job") as require_alone:
+        job, reused = once(partial(_find, client, request), create, require_alone)
     return Submission(job, reused, tuple(notes))
 
 

@@ -1,33 +1,58 @@
-"""The servers of this package on this machine: where each is, and which key opens it.
+"""The servers of this package: where each is, and which key opens it.
 
-`local` is the server of the working directory, wherever its record says that it listens. A server's own key is found by
-its folder, so that two servers on one machine may be asked side by side: `FINETUNE_ASSETS_API_KEY` opens one that was
-started with it, and no other.
+`local` is the server that `FINETUNE_ASSETS_BASE_URL` names, which may be on any machine; without it that of the working
+directory, wherever its record says that it listens. A server's own key is found by its folder, so that two servers on
+one machine may be asked side by side: `FINETUNE_ASSETS_API_KEY` opens one that was started with it, and no other.
 """
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from finetune_assets.errors import ProviderError
 from finetune_assets.running import Running, running, server_at
 
 HOME = Path("var/server")
 """Of the working directory's server."""
 PORT = 8321
 KEY_VARIABLE = "FINETUNE_ASSETS_API_KEY"
+URL_VARIABLE = "FINETUNE_ASSETS_BASE_URL"
+"""Environment variable with the base URL of a server that `local` is, instead of the working directory's."""
 _KEY_FILE = "api_key"
 
 
+def named_url() -> str | None:
+    """Return the base URL of the server that the environment names; None where it is the working directory's own.
+
+    Raises:
+        ProviderError: the environment names none.
+    """
+    named = os.environ.get(URL_VARIABLE, "").strip().rstrip("/")
+    place = urlsplit(named)
+    if named and (place.scheme not in {"http", "https"} or not place.hostname or place.query or place.fragment):
+        raise ProviderError(f"{URL_VARIABLE} must be a base URL such as http://server:8321/v1, got {named[:200]!r}")
+    return named or None
+
+
 def local_url() -> str:
-    """Return the base URL of the working directory's server: where it runs, else where it would by default."""
+    """Return the base URL of `local`: as named, else where it runs here, else where it would by default.
+
+    Raises:
+        ProviderError: the environment names none.
+    """
+    if (named := named_url()) is not None:
+        return named
     found = running(HOME)
     return f"{found.url if found else f'http://127.0.0.1:{PORT}'}/v1"
 
 
 def local_keys() -> tuple[tuple[str, ...], Path | None]:
-    """Return where the key of the working directory's server is: variables, and a file where none of them is set."""
+    """Return where the key of `local` is: variables, and a file where none of them is set."""
+    if (named := named_url()) is not None:
+        return keys_at(named) or ((KEY_VARIABLE,), None)
     if (found := running(HOME)) is None:
         return (KEY_VARIABLE,), HOME / _KEY_FILE
     return _keys(HOME, found)

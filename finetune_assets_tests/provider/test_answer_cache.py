@@ -1,4 +1,4 @@
-"""Answers on disk: found by what was asked, and there after any crash."""
+"""Answers that are kept: found by what was asked, and there after any crash; in a file, and where machines meet."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from finetune_assets.errors import AnswerCacheError
 from finetune_assets.provider.answer_cache import AnswerCache, key_of
 from finetune_assets.provider.asking import ask_all
 from finetune_assets.provider.completions import Reply, Settings, Token
+from finetune_assets_tests.postgres_server import new_schema
 from finetune_assets_tests.provider.answering_provider import AnsweringProvider, echo, question, refusal
 
 M = Settings("m", max_tokens=2)
@@ -50,6 +51,14 @@ def key(of: dict[str, Any]) -> bytes:
     return key_of(of["base_url"], of["made"], of["settings"].body(of["messages"]))
 
 
+@pytest.fixture(params=["a file", "a common database"])
+def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a cache is opened; the database is the environment's."""
+    if request.param == "a common database":
+        monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", new_schema(request.getfixturevalue("postgres")))
+    return tmp_path / "answers.sqlite"
+
+
 @given(replies)
 def test_a_reply_is_read_as_it_was_written(reply: Reply) -> None:
     assert Reply.from_json(reply.to_json()) == reply
@@ -74,9 +83,9 @@ def test_one_byte_of_a_picture_makes_another_question() -> None:
     assert key(look("data:image/png;base64,AAAA")) != key(look("data:image/png;base64,AAAB"))
 
 
-def test_what_was_answered_is_not_asked_again(answering: AnsweringProvider, tmp_path: Path) -> None:
+def test_what_was_answered_is_not_asked_again(answering: AnsweringProvider, path: Path) -> None:
     for questions in ("abc", "abcde"):
-        with AnswerCache(tmp_path / "answers.sqlite") as cache:
+        with AnswerCache(path) as cache:
             replies = list(ask_all(answering.client(), M, map(question, questions), cache=cache))
         assert [reply.text for reply in replies] == list(questions)
     assert sorted(answering.questions) == list("abcde")
@@ -92,17 +101,17 @@ def test_another_model_or_setting_is_asked_anew(
     assert answering.questions == ["a", "a"]
 
 
-def test_an_alias_that_was_given_to_another_model_is_asked_anew(answering: AnsweringProvider, tmp_path: Path) -> None:
-    with AnswerCache(tmp_path / "answers.sqlite") as cache:
+def test_an_alias_that_was_given_to_another_model_is_asked_anew(answering: AnsweringProvider, path: Path) -> None:
+    with AnswerCache(path) as cache:
         for made in (1, 1, 2):
             answering.made = made
             list(ask_all(answering.client(), M, [question("a")], cache=cache))
     assert answering.questions == ["a", "a"]
 
 
-def test_a_refusal_is_asked_again(answering: AnsweringProvider, tmp_path: Path) -> None:
+def test_a_refusal_is_asked_again(answering: AnsweringProvider, path: Path) -> None:
     answering.answer = lambda _: refusal(400)
-    with AnswerCache(tmp_path / "answers.sqlite") as cache:
+    with AnswerCache(path) as cache:
         list(ask_all(answering.client(), M, [question("a")], cache=cache))
         answering.answer = echo
         [reply] = ask_all(answering.client(), M, [question("a")], cache=cache)
@@ -124,8 +133,8 @@ with AnswerCache(Path(sys.argv[2])) as cache:
 """
 
 
-def test_after_a_kill_only_what_is_missing_is_asked(answering: AnsweringProvider, tmp_path: Path) -> None:
-    path, n = tmp_path / "answers.sqlite", 400
+def test_after_a_kill_only_what_is_missing_is_asked(answering: AnsweringProvider, path: Path) -> None:
+    n = 400
     answering.latency_s = 0.005
     command = [sys.executable, "-c", ASKS, answering.base_url, str(path), str(n)]
     first = subprocess.Popen(command)
@@ -143,9 +152,10 @@ def test_after_a_kill_only_what_is_missing_is_asked(answering: AnsweringProvider
     assert len(answering.asked) == n + len(asked_again)
 
 
-def count(cache: AnswerCache) -> int:
-    with sqlite3.connect(cache.path) as database:
-        return database.execute("SELECT count(*) FROM answers").fetchone()[0]
+def kept(path: Path) -> list[int]:
+    """Which of the answers that `fill` keeps are there."""
+    with AnswerCache(path) as cache:
+        return [number for number in range(900) if cache.get(number.to_bytes(32, "big"))]
 
 
 def fill(path: Path, first: int, n: int = 200) -> None:
@@ -174,39 +184,34 @@ def test_a_torn_end_costs_the_last_answers_and_no_other(tmp_path: Path, torn: in
     log = path.with_name(f"{path.name}-wal")
     with log.open("rb+") as file:
         file.truncate(log.stat().st_size - torn)
-    with AnswerCache(path) as cache:
-        kept = [number for number in range(50) if cache.get(number.to_bytes(32, "big"))]
-        assert kept == list(range(49))
-        cache.put((49).to_bytes(32, "big"), Reply("49"))
-        assert count(cache) == 50
+    assert kept(path) == list(range(49))
+    fill(path, 49, n=1)
+    assert kept(path) == list(range(50))
 
 
-def test_processes_share_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "answers.sqlite"
-    working = [forking.Process(target=fill, args=(path, 1000 * number)) for number in range(3)]
+def test_processes_share_what_is_kept(path: Path) -> None:
+    working = [forking.Process(target=fill, args=(path, 300 * number)) for number in range(3)]
     for process in working:
         process.start()
     for process in working:
         process.join()
+    assert [process.exitcode for process in working] == [0, 0, 0]
+    assert kept(path) == [number for first in (0, 300, 600) for number in range(first, first + 200)]
+
+
+def test_many_replies_are_kept_together_or_not_at_all(path: Path) -> None:
     with AnswerCache(path) as cache:
-        assert ([process.exitcode for process in working], count(cache)) == ([0, 0, 0], 600)
-
-
-def test_many_replies_are_kept_together_or_not_at_all(tmp_path: Path) -> None:
-    with AnswerCache(tmp_path / "answers.sqlite") as cache:
         with pytest.raises(TypeError):
             cache.put_all([(b"1", Reply("one")), (b"2", Reply({1}))])  # pyright: ignore[reportArgumentType]
-        assert count(cache) == 0
-        cache.put_all([(b"1", Reply("one")), (b"2", Reply(None, error="refused"))])
-        assert count(cache) == 1
+        assert [cache.get(b"1"), cache.get(b"2")] == [None, None]
+        cache.put_all([(b"1", Reply("one")), (b"2", Reply(None, error="refused")), (b"1", Reply("newer"))])
+        assert [cache.get(b"1"), cache.get(b"2")] == [Reply("newer"), None]
 
 
-def test_a_file_that_grows_too_large_forgets_its_oldest_quarter(tmp_path: Path) -> None:
-    path = tmp_path / "answers.sqlite"
+def test_what_grows_too_large_forgets_its_oldest_quarter(path: Path) -> None:
     fill(path, 0, n=200)
-    with AnswerCache(path, max_bytes=1000) as cache:
-        kept = [number for number in range(200) if cache.get(number.to_bytes(32, "big"))]
-    assert kept == list(range(50, 200))
+    AnswerCache(path, max_bytes=1000).__exit__()
+    assert kept(path) == list(range(50, 200))
 
 
 def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:

@@ -65,6 +65,41 @@ def test_local_is_wherever_the_folder_s_server_says_that_it_listens(
             connect("local")
 
 
+def test_local_may_be_a_server_of_another_machine_by_the_name_that_the_environment_gives(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = elsewhere / "var/server"
+    home.mkdir(parents=True)
+    (home / "api_key").write_text("of the folder's own server\n")
+    monkeypatch.setenv("FINETUNE_ASSETS_BASE_URL", "http://Server:8321/v1/")
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "the other's")
+    with announced(home, "http://127.0.0.1:40123", {"key": "file"}):
+        client = connect("local")
+        assert (str(client.base_url), client.api_key) == ("http://server:8321/v1/", "the other's")
+        assert asked_as(client) == "local"
+        assert asked_as(openai.OpenAI(base_url="http://127.0.0.1:40123/v1", api_key="k")) != "local"
+    monkeypatch.delenv("FINETUNE_ASSETS_API_KEY")
+    with pytest.raises(ProviderError, match="set FINETUNE_ASSETS_API_KEY as where the server was started"):
+        connect("local")
+
+
+def test_a_server_of_this_machine_that_is_named_gets_the_key_of_its_own_folder(
+    server: ServerProcess, home: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "of another server")
+    with ServerProcess(home, key=None) as other:
+        monkeypatch.setenv("FINETUNE_ASSETS_BASE_URL", other.base_url)
+        assert connect("local").api_key == other.key
+    assert elsewhere and server
+
+
+@pytest.mark.parametrize("named", ["server:8321", "/v1", "ftp://server/v1", "http://", "http://server/v1?key=k"])
+def test_a_name_of_the_server_that_is_no_address_is_refused(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_BASE_URL", named)
+    with pytest.raises(ProviderError, match="FINETUNE_ASSETS_BASE_URL must be a base URL such as"):
+        connect("local")
+
+
 def test_of_two_servers_on_this_machine_each_gets_its_own_key(
     server: ServerProcess, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

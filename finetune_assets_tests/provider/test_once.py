@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -18,6 +20,8 @@ from finetune_assets.provider.fine_tuning import JobRequest, submit_once
 from finetune_assets.provider.once import ATTEMPTS, once
 from finetune_assets.task import Method
 from finetune_assets_tests.faulty_line import FAULTS, faulty_line
+from finetune_assets_tests.postgres_server import new_schema
+from finetune_assets_tests.scripted_provider import ScriptedProvider
 from finetune_assets_tests.server_process import ServerProcess
 
 SUBMIT = """
@@ -30,6 +34,20 @@ from pathlib import Path
 client = connect(sys.argv[1])
 file = upload_once(client, Path(sys.argv[2]))
 print(submit_once(client, JobRequest("tiny-text", file, None, Method(n_epochs=1))).job.id)
+"""
+
+
+SUBMIT_TO_ONE_WHO_FORGETS = """
+import sys
+from finetune_assets.provider.client import connect
+from finetune_assets.provider.files import UploadedFile
+from finetune_assets.provider.fine_tuning import JobRequest, submit_once
+from finetune_assets.task import Method
+client = connect(sys.argv[1])
+request = JobRequest("base", UploadedFile("file-1", "0" * 64, 1, True), None, Method(n_epochs=1))
+print("ready", flush=True)
+sys.stdin.readline()
+print(submit_once(client, request).job.id)
 """
 
 
@@ -51,6 +69,10 @@ def training_file(folder: Path, name: str) -> Path:
     return path
 
 
+def certain() -> None:
+    """Nobody else does the same."""
+
+
 def failing(status: int, retry_after: str | None = None) -> openai.APIStatusError:
     headers = {"retry-after": retry_after} if retry_after else {}
     response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", "http://there"))
@@ -58,7 +80,7 @@ def failing(status: int, retry_after: str | None = None) -> openai.APIStatusErro
 
 
 def test_what_is_there_is_not_made_again() -> None:
-    assert once(lambda: "there", lambda: pytest.fail("made again")) == ("there", True)
+    assert once(lambda: "there", lambda: pytest.fail("made again"), certain) == ("there", True)
 
 
 def test_after_an_error_it_is_looked_for_before_it_is_asked_for_again(no_waiting: list[float]) -> None:
@@ -68,7 +90,7 @@ def test_after_an_error_it_is_looked_for_before_it_is_asked_for_again(no_waiting
         made.append("job")
         raise failing(500)
 
-    assert once(lambda: made[0] if made else None, create) == ("job", False)
+    assert once(lambda: made[0] if made else None, create, certain) == ("job", False)
     assert len(made) == len(no_waiting) == 1
 
 
@@ -77,7 +99,7 @@ def test_a_refusal_is_final(no_waiting: list[float]) -> None:
         raise failing(400)
 
     with pytest.raises(openai.APIStatusError):
-        once(lambda: None, create)
+        once(lambda: None, create, certain)
     assert not no_waiting
 
 
@@ -88,7 +110,7 @@ def test_the_provider_says_how_long_to_wait_else_each_pause_is_longer(no_waiting
         raise next(errors)
 
     with pytest.raises(openai.APIStatusError):
-        once(lambda: None, create)
+        once(lambda: None, create, certain)
     assert no_waiting == [7, 120, 4, 8, 8, 8, 8]
 
 
@@ -128,3 +150,33 @@ def test_processes_that_ask_at_the_same_time_make_one_file_and_one_job(
     assert [other.id for other in client.fine_tuning.jobs.list() if other.training_file == job.training_file] == [
         job_id
     ]
+
+
+def test_machines_that_share_a_database_make_one_job_at_a_provider_that_would_make_two(
+    provider: ScriptedProvider, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = provider.create
+
+    def slowly(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        time.sleep(0.5)
+        return create(body)
+
+    monkeypatch.setattr(provider, "create", slowly)
+    provider.contents["file-1"] = b"{}"
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", new_schema(postgres))
+    command = [sys.executable, "-c", SUBMIT_TO_ONE_WHO_FORGETS, provider.base_url]
+    machines = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        pipe = subprocess.PIPE
+        machines.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=tmp_path / name))
+    for machine in machines:
+        assert machine.stdout and machine.stdout.readline() == "ready\n"
+    for machine in machines:
+        assert machine.stdin
+        machine.stdin.write("\n")
+        machine.stdin.flush()
+    assert [machine.communicate()[0].strip() for machine in machines] == ["ftjob-0", "ftjob-0"]
+    assert list(provider.jobs) == ["ftjob-0"] and provider.asked["create"] == 1
+    assert not any((tmp_path / name / "var").exists() for name in ("one", "other"))

@@ -16,21 +16,17 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets import common_database
+from finetune_assets.common_database import VARIABLE, telling_of_trouble, without_secrets
+from finetune_assets.errors import FeedbackDatabaseError
 from finetune_assets.feedback.store.migrations import migrate
 
-VARIABLE = "FINETUNE_ASSETS_FEEDBACK_DB"
 _WAIT_SECONDS = 60
 """How long a writer waits for the others."""
 _ADVISORY_LOCK = 7_223_081_502_611
 """The PostgreSQL lock that makes writers wait for each other; any number that nobody else uses."""
-
-
-class FeedbackDatabaseError(FinetuneAssetsError, RuntimeError):
-    """The feedback database cannot be opened or reached, or does not answer in time."""
 
 
 def url() -> str:
@@ -47,7 +43,7 @@ class FeedbackDatabase:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self._url = _parsed(url or globals()["url"]())
+        self._url = common_database.parsed(url or globals()["url"]())
         self._engine = _open(self._url)
         self._for_writing = self._engine.execution_options(writes=True)
         self._for_reading = self._engine
@@ -75,7 +71,7 @@ class FeedbackDatabase:
         Raises:
             FeedbackDatabaseError: the database cannot be reached.
         """
-        with self._telling_of_trouble(), self._for_reading.begin() as connection:
+        with telling_of_trouble(self._url), self._for_reading.begin() as connection:
             yield connection
 
     @contextmanager
@@ -85,7 +81,7 @@ class FeedbackDatabase:
         Raises:
             FeedbackDatabaseError: the database cannot be reached, or others wrote for too long.
         """
-        with self._turn, self._telling_of_trouble(), self._for_writing.begin() as connection:
+        with self._turn, telling_of_trouble(self._url), self._for_writing.begin() as connection:
             if not self._sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             yield connection
@@ -98,51 +94,16 @@ class FeedbackDatabase:
     def _sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 
-    @contextmanager
-    def _telling_of_trouble(self) -> Iterator[None]:
-        try:
-            yield
-        except (OperationalError, InterfaceError) as error:
-            raise FeedbackDatabaseError(
-                f"the feedback database {_without_secrets(self._url)} does not answer ({error.orig}): "
-                f"look whether it runs, and at {VARIABLE}"
-            ) from error
-
-
-def _parsed(text: str) -> URL:
-    try:
-        parsed = make_url(text)
-    except ArgumentError:
-        # What is no URL is not repeated: it may still hold a password.
-        raise FeedbackDatabaseError(f"{VARIABLE} must be a URL such as postgresql://user@host/name") from None
-    # Which driver a bare URL means has changed between versions of SQLAlchemy.
-    if parsed.drivername in ("postgresql", "postgres"):
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise FeedbackDatabaseError(f"{VARIABLE} must be of sqlite or postgresql, not of {parsed.drivername}")
-    return parsed
-
-
-def _without_secrets(url: URL) -> str:
-    return f"{url.get_backend_name()} {url.database or ''}" + (f" on {url.host}" if url.host else "")
-
 
 def _open(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return common_database.engine(url)
+    _make_file(url)
     # Parameters hold what reviewers wrote, which no log is to repeat.
-    options: dict[str, Any] = {"hide_parameters": True}
-    if url.get_backend_name() == "sqlite":
-        _make_file(url)
-        engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS}, **options)
-        event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
-        return engine
-    try:
-        # A connection that the server has closed meanwhile is replaced instead of failing a reviewer's answer.
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **options)
-    except (ModuleNotFoundError, NoSuchModuleError) as error:
-        raise FeedbackDatabaseError(
-            f"the driver of {url.drivername} is not installed ({error}): pip install 'finetune_assets[feedback]'"
-        ) from None
+    engine = create_engine(url, connect_args={"timeout": _WAIT_SECONDS}, hide_parameters=True)
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 def _make_file(url: URL) -> None:
@@ -156,7 +117,7 @@ def _make_file(url: URL) -> None:
             if path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
                 path.chmod(0o600)
         except OSError as error:
-            reason = f"the feedback database {_without_secrets(url)} cannot be made: {error.strerror}"
+            reason = f"the feedback database {without_secrets(url)} cannot be made: {error.strerror}"
             raise FeedbackDatabaseError(f"{reason}; see {VARIABLE}") from None
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, inspect, text
 
-from finetune_assets.feedback.store.database import FeedbackDatabase, FeedbackDatabaseError, url
+from finetune_assets.errors import FeedbackDatabaseError
+from finetune_assets.feedback.store.database import FeedbackDatabase, url
 from finetune_assets.feedback.store.migrations import MIGRATIONS, DatabaseTooNewError
 from finetune_assets.feedback.store.schema import metadata
 
