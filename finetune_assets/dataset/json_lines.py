@@ -122,6 +122,9 @@ class _Unbuffered(io.RawIOBase):
         super().close()
 
 
+_NESTING = frozenset((dict, list))
+
+
 def repeated_keys(data: bytes | str) -> list[str]:
     """List the keys that stand twice in one object of a JSON text."""
     repeated: list[str] = []
@@ -144,12 +147,14 @@ def number_of_keys(value: Any) -> int | None:
 
     A text with as many `":` repeats no key, unless it also puts a space before a colon.
     """
+    if type(value) is dict and not any(map(_NESTING.__contains__, map(type, value.values()))):
+        return len(value)
     n_keys = 0
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         n_keys += sum([len(each) for each in level if type(each) is dict])
         inner = [item for each in level for item in (each.values() if type(each) is dict else each)]
-        level = [item for item in inner if type(item) in (dict, list)]
+        level = [item for item in inner if type(item) in _NESTING]
         if not level:
             return n_keys
     return None

@@ -45,31 +45,34 @@ def needed(source: Columns) -> list[str]:
 def read_tables(source: Columns, tables: Iterable[Table], region: str, answer: Answer) -> Iterator[Example]:
     """Stream the examples of one region ("" for all); a row without a readable region is reported in every region."""
     belongs = Belongs(source)
-    votes = _votes(source, tables, region, answer, belongs)
-    if source.annotator is None:
-        yield from (vote.example for vote in votes)
+    found = _rows(source, tables, region, answer, belongs)
+    if (annotator := source.annotator) is None:
+        for _, _, example in found:
+            yield example
     else:
-        yield from counted(votes, answer, source.min_agreement)
+        yield from counted((_vote(annotator, *read) for read in found), answer, source.min_agreement)
     belongs.require(getattr(source, "path", None) or getattr(source, "name", ""))
 
 
-def _votes(source: Columns, tables: Iterable[Table], region: str, answer: Answer, belongs: Belongs) -> Iterator[Vote]:
-    """Stream the example of each row of a region, with who gave its answer."""
+def _rows(
+    source: Columns, tables: Iterable[Table], region: str, answer: Answer, belongs: Belongs
+) -> Iterator[tuple[Origin, Cells | str, Example]]:
+    """Stream each row of a region with its example."""
     for table in tables:
         reader = _RowReader(source, table, answer, belongs)
         for origin, row in table.records(region):
             if (example := reader.read(origin, row)) is not None:
-                yield _vote(source, origin, row, example)
+                yield origin, row, example
 
 
-def _vote(source: Columns, origin: Origin, row: Cells | str, example: Example) -> Vote:
+def _vote(annotator: str, origin: Origin, row: Cells | str, example: Example) -> Vote:
     """Say whose an answer is; it is set aside where nobody knows, as it might be counted twice."""
-    if source.annotator is None or isinstance(row, str) or example.problem is not None:
+    if isinstance(row, str) or example.problem is not None:
         return Vote(example, "")
-    by = group_name(filled(source.annotator, row, ()))
+    by = group_name(filled(annotator, row, ()))
     if by:
         return Vote(example, by)
-    detail = f"{origin.words} has no {words_of(source.annotator)}, so nobody knows whose answer it is"
+    detail = f"{origin.words} has no {words_of(annotator)}, so nobody knows whose answer it is"
     return Vote(replace(example, problem=Reason.MISSING_FIELD, detail=detail), by)
 
 
@@ -86,7 +89,9 @@ class _RowReader:
 
     def __init__(self, source: Columns, table: Table, answer: Answer, belongs: Belongs) -> None:
         self._source, self._answer, self._belongs = source, answer, belongs
-        self._images = [shown.image for shown in images_of(source)] or ([source.image] if source.image else [])
+        self._empty = source.dialect.empties
+        self._several = images_of(source)
+        self._images = [shown.image for shown in self._several] or ([source.image] if source.image else [])
         folder = getattr(source, "images", None)
         self._folder = folder if isinstance(folder, str) else None
         apart = {*columns_in(source.answer), *(column for written in self._images for column in columns_in(written))}
@@ -104,7 +109,7 @@ class _RowReader:
         if (of_region := origin.of(region)) is None:
             return None
         origin = of_region
-        texts = {column: text(cell(row, column), self._source.dialect.empties) for column in self._columns}
+        texts = {column: text(cell(row, column), self._empty) for column in self._columns}
         empty = None
         if not all(texts.values()):
             empty = next((column for column, written in texts.items() if not written and column in self._asked), None)
@@ -115,7 +120,7 @@ class _RowReader:
             lacking = _lacking(self._answers.missing(row) or self._source.answer, row)
             return origin.problem(Reason.EMPTY_ANSWER, f"{origin.words} has no {lacking}")
         if not region:
-            named = filled(self._source.region, row, self._source.dialect.empties)[:_SHOWN]
+            named = filled(self._source.region, row, self._empty)[:_SHOWN]
             why = "cannot be a region's name" if self._source.region_pattern is None else _NO_REGION
             return origin.problem(Reason.MISSING_FIELD, f"{origin.words}: {named!r} {why}")
         if lacks := self._belongs.lacks(row):
@@ -124,9 +129,9 @@ class _RowReader:
 
     def _example(self, origin: Origin, row: Cells, texts: dict[str, str], found: object) -> Example:
         source = self._source
-        question = filled(source.question, row, source.dialect.empties)
-        shown = [_image(written, row, source.dialect.empties) for written in self._images]
-        if (several := self._several(row)) is not None:
+        question = filled(source.question, row, self._empty)
+        shown = [_image(written, row, self._empty) for written in self._images]
+        if shown and (several := self._list_of_several(row)) is not None:
             return origin.problem(Reason.MALFORMED_LINE, f"{origin.words} has {several}")
         names = [None if image is None else written_name(image) for image in shown]
         fields: dict[str, Any] = {
@@ -138,15 +143,16 @@ class _RowReader:
             "doubt": self._doubt(texts),
         }
         if None in shown:
-            lacks = "image" if not images_of(source) else words_of(self._images[shown.index(None)])
+            lacks = "image" if not self._several else words_of(self._images[shown.index(None)])
             return origin.make(problem=Reason.IMAGE_MISSING, detail=f"{origin.words} has no {lacks}", **fields)
-        try:
-            fields |= self._pictured(origin, filter(None, shown))
-        except ImageError as error:
-            return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
+        if shown:
+            try:
+                fields |= self._pictured(origin, filter(None, shown))
+            except ImageError as error:
+                return origin.make(problem=error.reason, detail=f"{origin.words}: {error.detail}", **fields)
         return self._answers.example(origin, found, **fields)
 
-    def _several(self, row: Cells) -> str | None:
+    def _list_of_several(self, row: Cells) -> str | None:
         """Say which image is a list of several; None where none is."""
         for column in (column for written in self._images for column in columns_in(written)):
             if isinstance(found := cell(row, column), list) and len(found) > 1:
@@ -171,11 +177,10 @@ class _RowReader:
             picture(image, origin.path.parent, named_folders(written, self._source.image_root, self._folder))
             for written, image in zip(self._images, shown, strict=True)
         ]
-        several = images_of(self._source)
-        if not several:
-            return {"image": images[0]} if images else {}
+        if not self._several:
+            return {"image": images[0]}
         return of_several(
-            [Picture(image, one.label, one.is_reference) for image, one in zip(images, several, strict=True)]
+            [Picture(image, one.label, one.is_reference) for image, one in zip(images, self._several, strict=True)]
         )
 
     def _explained(self, found: object, texts: dict[str, str]) -> object:

@@ -80,10 +80,13 @@ class Origin:
         """Build an example of this record and region from its other fields."""
         line = self.number if self.record in ("line", "row") else None
         fields["published"] = fields.get("published") or self.published
-        if long := next((name for name in _TEXTS if len(fields.get(name) or "") > MAX_LETTERS), None):
-            n, fields[long] = len(fields[long]), fields[long][:_KEPT]
-            detail = f"{self.words}: the {long} has {n:,} letters, and at most {MAX_LETTERS:,} are read"
-            fields |= {"problem": Reason.MALFORMED_LINE, "detail": f"{detail}; is it one record, or a file in a cell?"}
+        for name in _TEXTS:
+            if len(written := fields.get(name) or "") > MAX_LETTERS:
+                detail = f"{self.words}: the {name} has {len(written):,} letters, and at most {MAX_LETTERS:,} are read"
+                fields[name] = written[:_KEPT]
+                fields["problem"] = Reason.MALFORMED_LINE
+                fields["detail"] = f"{detail}; is it one record, or a file in a cell?"
+                break
         return Example(region=self.region, source=str(self.path), line=line, **fields)
 
 
