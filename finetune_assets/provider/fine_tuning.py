@@ -62,7 +62,7 @@ class JobRequest:
             "model": self.model,
             "training_file": self.training_file.sha256,
             "validation_file": self.validation_file.sha256 if self.validation_file else None,
-            "method": self.method.model_dump(),
+            "method": self.method.model_dump(exclude_none=True),
             **({"attempt": self.attempt} if self.attempt else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -70,7 +70,7 @@ class JobRequest:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
         return asdict(self) | {
-            "method": self.method.model_dump(),
+            "method": self.method.model_dump(exclude_none=True),
             "wandb": self.wandb.model_dump() if self.wandb else None,
         }
 
@@ -353,7 +353,7 @@ def _parameters(request: JobRequest) -> dict[str, Any]:
 
 
 def _hyperparameters(method: Method) -> dict[str, Any]:
-    return method.model_dump(include={"n_epochs", "batch_size", "learning_rate_multiplier"})
+    return method.model_dump(exclude={"type", "seed"}, exclude_none=True)
 
 
 def _unknown_parameter(error: openai.APIStatusError) -> str | None:

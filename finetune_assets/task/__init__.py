@@ -307,6 +307,12 @@ class Task(Strict):
         return self
 
     @model_validator(mode="after")
+    def _trained_as_the_provider_can(self) -> Task:
+        if self.provider in ("openai", "azure") and (beyond := self.method.beyond_openai):
+            raise ValueError(f"method.{next(iter(beyond))} is nothing that {self.provider} knows: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _judged_as_its_answers_can_be(self) -> Task:
         kind, asked = self.answer.kind, self.benchmark
         if asked.metric and asked.metric not in DECIDING[kind]:

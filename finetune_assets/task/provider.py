@@ -34,6 +34,9 @@ ProviderName = Annotated[str, AfterValidator(_a_provider)]
 """Who trains: one that is known by name, or whoever speaks OpenAI's protocol at an address."""
 
 
+OPENAI_HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+
+
 class Method(Strict):
     """How the provider trains; `auto` leaves a value to the provider."""
 
@@ -46,6 +49,29 @@ class Method(Strict):
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Multiplies the provider's own learning rate."""
     seed: int = Field(default=42, ge=0, le=2**31 - 1, description="The same seed and data give the same job.")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Highest rate, in place of the provider's own. This and what follows: for `local` and others that take it."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the steps in which the rate rises."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
+    """By how much each step draws the weights towards 0, as a share of the rate."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Norm to which larger gradients are scaled down."""
+    context_length: Annotated[int, Field(ge=16)] | None = None
+    """Tokens at which longer examples are cut."""
+    lora_r: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Rank of the LoRA layers."""
+    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    """Times which, divided by the rank, the LoRA layers count."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of what goes into the LoRA layers that each step leaves out."""
+    early_stopping_patience: Annotated[int, Field(ge=1, le=50)] | None = None
+    """Epochs without a lower loss on `validation` after which training ends, with the best epoch's weights."""
+
+    @property
+    def beyond_openai(self) -> dict[str, int | float]:
+        """What is set of that which OpenAI does not know."""
+        return self.model_dump(exclude_none=True, exclude={"type", "seed", *OPENAI_HYPERPARAMETERS})
 
 
 class Wandb(Strict):

@@ -287,7 +287,7 @@ EDITS = {
     "a list for a mapping": (
         BASE,
         f"{BASE}\n  method: [n_epochs]",
-        "its keys are type, n_epochs, batch_size, learning_rate_multiplier, seed, written without dashes and brackets",
+        "its keys are type, n_epochs, batch_size, learning_rate_multiplier, seed, learning_rate, ",
     ),
     "a number for a list": (
         'kind: binary\n    positive: "Yes"\n    negative: "No"',

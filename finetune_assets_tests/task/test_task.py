@@ -222,6 +222,13 @@ def test_only_azure_deploys() -> None:
     assert "deployment is for the provider azure, not for local: leave it out" in refused(deployment=deployment)
 
 
+def test_hyperparameters_that_openai_does_not_know_are_for_others() -> None:
+    method = {"n_epochs": 9, "lora_r": 32, "early_stopping_patience": 2}
+    assert task(method=method).method.beyond_openai == {"lora_r": 32, "early_stopping_patience": 2}
+    assert "method.lora_r is nothing that openai knows: leave it out" in refused(provider="openai", method=method)
+    assert "method.lora_dropout" in refused(method={"lora_dropout": 1})
+
+
 @pytest.mark.parametrize("account", ["a", f"https://management.azure.com{ACCOUNT}", f"{ACCOUNT}/deployments/d", ""])
 def test_an_account_is_named_by_its_resource_id(account: str) -> None:
     said = refused(provider="azure", deployment={"account": account, "sku": "Standard"})

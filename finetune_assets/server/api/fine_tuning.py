@@ -177,6 +177,11 @@ def _worded(status: str) -> str:
 def _base(served: Services, body: JobBody) -> str:
     """Check what the body names, and find the base model under all adapters of its model."""
     _check_method(body.method)
+    if "early_stopping_patience" in hyperparameters(body) and body.validation_file is None:
+        message = (
+            "'early_stopping_patience' needs a 'validation_file', whose loss says when training has come far enough."
+        )
+        raise ApiError(400, message, param="hyperparameters", code="invalid_value")
     for param, file_id in (("training_file", body.training_file), ("validation_file", body.validation_file)):
         _check_file(served, param, file_id)
     try:

@@ -15,7 +15,7 @@ from finetune_assets.server.database.schema import Event, Job, TunedModel
 Auto = Literal["auto"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 _OPENAI = ("n_epochs", "batch_size", "learning_rate_multiplier")
-_ALWAYS_SO = ("lora", "lora_dropout", "packing")
+_ALWAYS_SO = ("lora", "packing")
 
 
 class Hyperparameters(RequestBody):
@@ -38,8 +38,12 @@ class Hyperparameters(RequestBody):
     """The same as `lora_r`."""
     lora_alpha: Annotated[float, Field(gt=0)] | None = None
     """By default twice the rank."""
-    lora_dropout: Annotated[float, Field(ge=0, le=0)] | None = None
-    """Only 0: the same job gives the same weights, however often it is interrupted."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of what goes into the LoRA layers that each step leaves out; none by default. The job's seed and the step
+    decide which."""
+    early_stopping_patience: Annotated[int, Field(ge=1, le=50)] | None = None
+    """Epochs without a lower loss on the validation file after which training ends; the model is then, as in the end,
+    that of the epoch whose loss was lowest. By default all epochs are trained, and the last one is the model."""
     packing: Literal[False] | None = None
     """Only false: an example never sees another one."""
 

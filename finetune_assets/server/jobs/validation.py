@@ -66,15 +66,16 @@ def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None
     if not doubtful and (base.bundled or not base.vision):
         return None
     # Only here: these import torch, which takes seconds.
-    from finetune_assets.server.model.chat_encoding import PromptError, check_rendering
+    from finetune_assets.server.jobs.lessons import Lessons
+    from finetune_assets.server.model.chat_template import PromptError
     from finetune_assets.server.model.front import load_front
 
     try:
-        front = load_front(base)
+        lessons = Lessons(load_front(base), job.model)
         for number, line in doubtful:
             for messages, tools in _conversations(line):
                 try:
-                    check_rendering(front, job.model, messages, tools)
+                    lessons.check(messages, tools)
                 except PromptError as error:
                     return f"line {number}: {error}"
     except UnfitModelError as error:

@@ -8,8 +8,10 @@ tools read as well, plus `projector.safetensors` where a projector was trained.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,7 @@ from finetune_assets.server.model.network import Network
 
 LORA_RANK = 16
 PROJECTOR = "projector.safetensors"
-_TOWER = "tower."
+_TOWER, _DROPOUT = "tower.", ".lora_dropout."
 
 Part = Literal["lora", "projector", "tower"]
 Trained = Mapping[Part, list[nn.Parameter]]
@@ -35,19 +37,27 @@ def add_trainable(
     with_images: bool,
     rank: int | None = None,
     alpha: float | None = None,
+    dropout: float = 0.0,
 ) -> Trained:
-    """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves."""
-    from peft import LoraConfig, PeftModel, get_peft_model
+    """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves.
 
+    What `dropout` leaves out, it does only within `dropping`.
+    """
+    from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+    config: Any
     if start_from is None:
         rank = rank or LORA_RANK
-        config: Any = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, **_targets(network))  # pyright: ignore[reportArgumentType]
+        config = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, lora_dropout=dropout, **_targets(network))  # pyright: ignore[reportArgumentType]
         network.model = get_peft_model(network.model, config)
     else:
         checksums.check(start_from)
-        network.model = PeftModel.from_pretrained(network.model, str(start_from), is_trainable=True)
+        config = PeftConfig.from_pretrained(str(start_from))
+        config.lora_dropout = dropout
+        network.model = PeftModel.from_pretrained(network.model, str(start_from), is_trainable=True, config=config)
         if network.vision is not None and (state := read_projector(network, start_from)):
             network.vision.projector.load_state_dict(state)
+    network.model.eval()
     if network.vision is not None and with_images:
         network.vision.projector.requires_grad_(True)
     lora = [p for p in network.model.parameters() if p.requires_grad]
@@ -57,6 +67,24 @@ def add_trainable(
         "projector": [p for name, p in seeing if not name.startswith(_TOWER)],
         "tower": [p for name, p in seeing if name.startswith(_TOWER)],
     }
+
+
+@contextmanager
+def dropping(network: Network, seed: str) -> Iterator[None]:
+    """Leave out what LoRA's dropout leaves out, meanwhile: always the same for the same seed, whatever went before."""
+    import torch
+
+    modules = network.model.named_modules()
+    drops = [module for name, module in modules if _DROPOUT in name and isinstance(module, nn.Dropout)]
+    if drops:
+        torch.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]))
+    for module in drops:
+        module.train()
+    try:
+        yield
+    finally:
+        for module in drops:
+            module.eval()
 
 
 def save(network: Network, folder: Path) -> None:

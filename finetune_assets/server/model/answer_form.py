@@ -115,9 +115,12 @@ class _UnreadableError(ValueError):
 def _calls(template: ChatTemplate) -> CallForm:
     try:
         template.prompt(_asked(template), _TOOLS)
-        one = _written(template, _turn("", 1), tools=True)
     except PromptError as error:
         raise _UnreadableError("knows no tools") from error
+    try:
+        one = _written(template, _turn("", 1), tools=True)
+    except PromptError as error:
+        raise _UnreadableError(f"takes no calls of tools as this server writes them ({error})") from error
     if _NAMES[0] not in one or "key7" not in one:
         raise _UnreadableError("leaves out calls of tools")
     begin, named, end = _around_call(one, 0)

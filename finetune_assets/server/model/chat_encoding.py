@@ -21,8 +21,7 @@ from torch import Tensor
 from finetune_assets.dataset import images
 from finetune_assets.errors import ImageError
 from finetune_assets.server.model import remote_images
-from finetune_assets.server.model.chat_template import ChatTemplate, PromptError, Turn, content_parts
-from finetune_assets.server.model.front import Front
+from finetune_assets.server.model.chat_template import PromptError, Turn, content_parts
 from finetune_assets.server.model.plain_text import Fence, UnfencedError
 
 if TYPE_CHECKING:
@@ -171,22 +170,6 @@ def encode_conversation(
             else:
                 groups.append([(turn, learned)])
         return [made for group in groups if any(on for _, on in group) for made in encoder.learn(group)]
-
-
-def check_rendering(
-    front: Front, model: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
-) -> None:
-    """See whether a model's chat template renders everything in a conversation, without the model's weights.
-
-    Raises:
-        PromptError: it leaves something out.
-        UnfitModelError: it leaves out everything of its kind.
-    """
-    template = ChatTemplate.of(front.renderer, model, sees=front.processor is not None)
-    with told_of_fences():
-        fence = Fence.around(front.tokenizer, [messages, tools])
-        for turn in template.turns(template.plain(messages, fence)[0], fence.hide(tools)):
-            fence.tokens(turn.prompt + turn.answer)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,18 @@ class Optimiser:
         return norm
 
     @torch.no_grad()
+    def keep_best(self) -> None:
+        """Keep the parameters as they are beside AdamW's own moments, which are saved together."""
+        for parameter, state in self.adamw.state.items():
+            state["best"] = parameter.detach().clone()
+
+    @torch.no_grad()
+    def take_best(self) -> None:
+        """Make the parameters what they were when they were kept last."""
+        for parameter, state in self.adamw.state.items():
+            parameter.copy_(state["best"])
+
+    @torch.no_grad()
     def _average(self, step: int) -> None:
         """Keep the mean beside AdamW's own moments, which are saved together."""
         n_averaged = step - int(self._total_steps * (1 - _AVERAGED))

@@ -16,13 +16,13 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from finetune_assets.errors import FinetuneAssetsError
+from finetune_assets.errors import FinetuneAssetsError, TrainingFileError
 from finetune_assets.server import checksums
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.durable import publish
@@ -45,6 +45,7 @@ On a CPU 1,024 keep what a layer makes in the caches: SmolLM2-135M learned a qua
 _VALIDATION_POINTS = 4
 _OWN = (
     "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "context_length", "lora_r", "lora_alpha",
+    "lora_dropout", "early_stopping_patience",
 )  # fmt: skip
 
 Item = TypeVar("Item")
@@ -81,6 +82,8 @@ class TrainingRequest:
     context_length: int | None = None
     lora_r: int | None = None
     lora_alpha: float | None = None
+    lora_dropout: float | None = None
+    early_stopping_patience: int | None = None
     """Each as in `api.job_format.Hyperparameters`; None is this server's own."""
     seed: int
 
@@ -174,6 +177,19 @@ class Run(Generic[Item]):
         """Steps of all epochs."""
         return self.epoch_steps * int(self.settings["n_epochs"])
 
+    def judged(self, position: Position, measured: dict[str, float]) -> Position:
+        """Where training stands after an epoch; the weights are kept where they are the best so far."""
+        loss = measured.get("full_valid_loss", math.inf)
+        if "early_stopping_patience" not in self.settings or not loss < position.best_loss:
+            return position
+        self.optimiser.keep_best()
+        return replace(position, best_step=position.step, best_loss=loss)
+
+    def is_over(self, position: Position) -> bool:
+        """Whether too many epochs were no better than the best one."""
+        patience = self.settings.get("early_stopping_patience")
+        return patience is not None and position.step - position.best_step >= patience * self.epoch_steps
+
     def steps(self, done: int) -> Iterator[tuple[int, int, list[Item]]]:
         """Number, epoch and batch of every step after `done`."""
         for epoch in range(done // self.epoch_steps + 1, int(self.settings["n_epochs"]) + 1):
@@ -202,12 +218,13 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     watch.ready(lambda: _sample_gradients(run))
     watch.begun(position.step, run.settings)
     last_saved = time.monotonic()
-    for step, epoch, batch in run.steps(position.step):
+    for step, epoch, batch in () if run.is_over(position) else run.steps(position.step):
         loss, accuracy = learn(run, batch, step)
         tokens = sum(len(example) for item in batch for example in run.objective.examples(item))
-        position = Position(step, position.trained_tokens + tokens)
+        position = replace(position, step=step, trained_tokens=position.trained_tokens + tokens)
         ends_epoch = step % run.epoch_steps == 0
         measured = _validate(run, step, len(batch), full=ends_epoch)
+        position = run.judged(position, measured) if ends_epoch else position
         checkpoint = _save(run.network, request.output / f"checkpoint-{step}") if ends_epoch else None
         progress = Progress(
             step=step, total_steps=run.total_steps, epoch=epoch, train_loss=loss, train_accuracy=accuracy,
@@ -225,6 +242,11 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
                 snapshot = _save(run.network, request.output / f"checkpoint-{step}")
             watch.stopped(progress, snapshot)
             return None
+        if run.is_over(position):
+            break
+    if position.best_step:
+        run.optimiser.take_best()
+        watch.note(f"The model is that of step {position.best_step} of {run.total_steps}: its held-out loss was lowest")
     model_dir = _save(run.network, request.output / "model")
     return TrainingResult(model_dir, position.trained_tokens, run.settings, position.step)
 
@@ -238,6 +260,8 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     reader = Reader(network, FeatureFile(network, request.state / "features"))
     examples = objective.read(reader, request.training_file)
     held_out = objective.read(reader, request.validation_file) if request.validation_file else []
+    if request.early_stopping_patience and not held_out:
+        raise TrainingFileError("the validation file has no example that tells when training has come far enough")
     if reader.dropped:
         message = f"{reader.dropped} examples are left out: within the context of {network.max_length:,} tokens"
         watch.note(f"{message} they have no token to learn", "warn")
@@ -249,8 +273,9 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
         watch.note(f"{reader.cut} examples are cut at their end, to {network.max_length:,} tokens", "warn")
     with_images = any(example.images for item in examples for example in objective.examples(item))
     trained = adapters.add_trainable(
-        network, request.adapter, with_images=with_images, rank=request.lora_r, alpha=request.lora_alpha
-    )
+        network, request.adapter, with_images=with_images, rank=request.lora_r, alpha=request.lora_alpha,
+        dropout=request.lora_dropout or 0.0,
+    )  # fmt: skip
     multiplier = settings["learning_rate_multiplier"]
     if request.method == "supervised" and request.adapter is None and trained["tower"]:
         trained = first_look.look(network, trained, examples, multiplier, request.seed, request.state, watch.note)
@@ -323,10 +348,11 @@ def learn(run: Run[Any], batch: list[Any], step: int) -> tuple[float, float]:
     """One optimiser step. Returns the batch's loss and accuracy before it."""
     terms = sum(map(run.objective.count, batch))
     total, right = 0.0, 0
-    for part in run.objective.parts(batch):
-        loss, correct = run.objective.losses(part)
-        (loss / terms).backward()
-        total, right = total + loss.item(), right + int(correct)
+    with adapters.dropping(run.network, f"{run.seed}-{step}"):
+        for part in run.objective.parts(batch):
+            loss, correct = run.objective.losses(part)
+            (loss / terms).backward()
+            total, right = total + loss.item(), right + int(correct)
     norm = run.optimiser.step(step) if math.isfinite(total) else math.nan
     if not math.isfinite(norm):
         message = f"the training loss is {total / terms} at step {step}: the learning rate is too high"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class Position:
 
     step: int = 0
     trained_tokens: int = 0
+    best_step: int = 0
+    """At which epoch's end the loss on the held-out examples was lowest."""
+    best_loss: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,7 @@ class TrainingState:
         save_file(_tensors(adamw), scratch / "tensors.safetensors")
         counters = {
             "work": self.work,
-            "step": position.step,
-            "trained_tokens": position.trained_tokens,
+            **asdict(position),
             "sha256": _digest(scratch / "tensors.safetensors"),
         }
         (scratch / "state.json").write_text(json.dumps(counters))
@@ -82,7 +85,7 @@ class TrainingState:
             if counters["sha256"] != _digest(newest / "tensors.safetensors"):
                 raise StateError(f"{newest}: the tensors are not those that were saved")
             _put_back(adamw, load_file(newest / "tensors.safetensors"))
-            return Position(counters["step"], counters["trained_tokens"])
+            return Position(**{field.name: counters[field.name] for field in fields(Position)})
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise StateError(f"{newest}: {error}") from error
 

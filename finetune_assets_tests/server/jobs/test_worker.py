@@ -155,7 +155,7 @@ def test_images_for_a_blind_model_fail_in_validation(stores: Stores) -> None:
     }
 
 
-def test_tool_calls_that_the_chat_template_leaves_out_fail_in_validation(stores: Stores) -> None:
+def test_tool_calls_that_the_chat_template_does_not_know_fail_in_validation(stores: Stores) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}}
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
     calling = [
@@ -170,7 +170,7 @@ def test_tool_calls_that_the_chat_template_leaves_out_fail_in_validation(stores:
     failed = now(stores, job)
     assert failed.error is not None
     assert failed.error["code"] == "invalid_training_file"
-    assert failed.error["message"].startswith("line 11: the chat template of the model 'gpt-4o-mini' leaves out")
+    assert failed.error["message"].startswith("line 11: the model 'gpt-4o-mini' cannot be taught tools: its chat")
 
 
 def test_a_damaged_base_model_fails_the_job_with_its_place(stores: Stores) -> None:

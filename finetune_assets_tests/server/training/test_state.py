@@ -140,3 +140,54 @@ def test_a_half_written_state_is_never_seen(tmp_path: Path, base: BaseModel) -> 
 def test_states_take_the_place_of_each_other(tmp_path: Path, base: BaseModel) -> None:
     train(training_request(tmp_path, base), Recorder())
     assert [path.name for path in (tmp_path / "state").glob("s*")] == ["step-6"]
+
+
+def contradicting(folder: Path) -> dict[str, object]:
+    """Held-out examples that are the worse, the more is learned from the others."""
+    folder.mkdir(exist_ok=True)
+    examples = [(f"Is {i} fine?", "No" if i % 2 else "Yes") for i in range(12)]
+    held_out = write_examples(folder / "held-out.jsonl", examples)
+    return {"validation_file": held_out, "n_epochs": 9, "early_stopping_patience": 2, "lora_dropout": 0.2}
+
+
+def test_training_ends_where_the_held_out_loss_rises_with_the_weights_of_the_best_epoch(
+    tmp_path: Path, base: BaseModel
+) -> None:
+    recorder = Recorder()
+    result = train(training_request(tmp_path, base, **contradicting(tmp_path)), recorder)
+    losses = {p.step: p.full_valid_loss for p in recorder.steps if p.full_valid_loss is not None}
+    best = min(losses, key=losses.__getitem__)
+    assert list(losses)[-1] == best + 2 * 3  # an epoch has three steps
+    assert list(losses)[-1] < recorder.steps[-1].total_steps == 27
+    assert f"that of step {best} of 27" in recorder.notes[-1]
+    kept = load_file(tmp_path / f"out/checkpoint-{best}/adapter_model.safetensors")
+    assert_equal(weights(result), {f"adapter_model.safetensors {name}": value for name, value in kept.items()})
+
+
+@pytest.mark.parametrize("stop_after", [4, 9])
+def test_dropout_and_early_stopping_are_the_same_bit_by_bit_after_a_stop(
+    tmp_path: Path, base: BaseModel, stop_after: int
+) -> None:
+    request = training_request(tmp_path, base, **contradicting(tmp_path))
+    train(request, Recorder(stop_after=stop_after))
+    assert_equal(weights(train(request, Recorder())), in_one_go(tmp_path / "whole", base, **contradicting(tmp_path)))
+
+
+def test_dropout_changes_what_is_learned(tmp_path: Path, base: BaseModel) -> None:
+    with_dropout = in_one_go(tmp_path / "with", base, lora_dropout=0.2, n_epochs=1)
+    without = in_one_go(tmp_path / "without", base, n_epochs=1)
+    assert any(not torch.equal(with_dropout[name], without[name]) for name in without)
+
+
+def test_a_fine_tuned_model_is_trained_on_without_the_dropout_of_its_first_training(
+    tmp_path: Path, base: BaseModel
+) -> None:
+    (tmp_path / "first").mkdir()
+    first = train(training_request(tmp_path / "first", base, lora_dropout=0.5, n_epochs=1), Recorder())
+    assert first is not None
+    folder = tmp_path / "second"
+    folder.mkdir()
+    second = train(training_request(folder, base, adapter=first.model_dir, n_epochs=1), Recorder())
+    assert second is not None
+    config = json.loads((second.model_dir / "adapter_config.json").read_text())
+    assert config["lora_dropout"] == 0
