@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo ui test check bench docs locks clean
+.PHONY: demo ui test check bench cluster docs locks clean
 
 demo: $(READY)
 	@$(BIN)/finetune-assets demo
@@ -29,6 +29,9 @@ docs: $(READY)
 bench: $(READY)
 	@for claim in benchmarks/[a-z]*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
 
+cluster: .venv/.cluster
+	@$(BIN)/python -m deploy.cluster
+
 locks: $(READY)
 	@$(BIN)/python locks/write.py
 
@@ -43,3 +46,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[data,server,feedback,dev]"
 	@$(BIN)/python -m finetune_assets.server.base_models
 	@touch $(READY)
+
+.venv/.cluster: $(READY)
+	@echo "Installing what a cluster needs beside (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[cluster]"
+	@touch $@

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -72,13 +72,13 @@ class WorkerProcess:
 
 
 class Cluster:
-    """What all share, and the processes that were started; their homes differ, the model's folder is one."""
+    """What all share, and the processes that were started; their homes differ, the models' folders do not."""
 
-    def __init__(self, folder: Path, shared: Shared, failing: Failing) -> None:
+    def __init__(self, folder: Path, shared: Shared, failing: Failing, models: Mapping[str, str]) -> None:
         self.shared = shared
         self.failing = failing
         self._folder = folder
-        self._model = write_text_model(folder / "tiny-text")
+        self._models = {"tiny-text": str(write_text_model(folder / "tiny-text")), **models}
         self._servers: list[ServerProcess] = []
         self._workers: list[WorkerProcess] = []
 
@@ -86,7 +86,7 @@ class Cluster:
         """A folder of a process's own, new or as it was left."""
         home = self._folder / name
         home.mkdir(exist_ok=True)
-        (home / "models.yaml").write_text(yaml.safe_dump({"tiny-text": str(self._model)}))
+        (home / "models.yaml").write_text(yaml.safe_dump(self._models))
         return home
 
     def server(self, name: str) -> ServerProcess:
@@ -112,14 +112,16 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, postgres: str, lease_seconds: float = 60.0) -> Iterator[Cluster]:
-    """Everything that is shared, empty, for processes to be started on."""
+def cluster(
+    folder: Path, postgres: str, lease_seconds: float = 60.0, models: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
+    """Everything that is shared, empty, for processes to be started on; `models` by name, beside `tiny-text`."""
     failing: list[Failing] = []
     with pytest.MonkeyPatch.context() as patch, object_store(patch, failing) as url:
         shared = Shared(new_schema(postgres), f"{url}/server", lease_seconds)
         for name, value in shared.environment().items():
             patch.setenv(name, value)
-        made = Cluster(folder, shared, failing[0])
+        made = Cluster(folder, shared, failing[0], models or {})
         try:
             yield made
         finally:
