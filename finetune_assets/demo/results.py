@@ -11,6 +11,7 @@ from upath import UPath
 
 from finetune_assets.demo.progress import STAGES, RegionState
 from finetune_assets.processes import VAR, our_command
+from finetune_assets.results.files import address
 from finetune_assets.results.region import default_root
 from finetune_assets.task import Task
 
@@ -94,7 +95,7 @@ def show(summary: dict[str, Any], states: list[RegionState], console: Console) -
     where = f" Summary: {SUMMARY}." if SUMMARY.exists() else ""
     console.print(f"{summary['wall_seconds']} s.{where} `{our_command('ui')}` shows all of it.", highlight=False)
     if (page := UPath(default_root()) / "leaderboard.html").exists():
-        console.print(f"In the browser, without Dagster: {page}", highlight=False)
+        console.print(f"In the browser, without Dagster: {address(page)}", highlight=False)
 
 
 def _show_clock(clock: dict[str, Any], console: Console) -> None:

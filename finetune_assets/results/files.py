@@ -1,10 +1,12 @@
-"""Writes what a stage leaves: each file beside its place and then moved there.
+"""Writes what a stage leaves: each file beside its place and then moved there; and says where a person opens it.
 
 A killed run leaves the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
 
+import mimetypes
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,6 +14,26 @@ import orjson
 if TYPE_CHECKING:
     import pandas as pd
     from upath import UPath
+
+_DAYS_SIGNED = 7
+"""As long as stores sign for."""
+_CONTENT_TYPE = {"s3": "ResponseContentType", "gs": "response_type", "gcs": "response_type"}
+"""How a store is asked to say what a file is, by scheme: a browser shows a page only where it is told so."""
+
+
+def address(path: UPath) -> str:
+    """Return where a person opens a file: its path, or of one in an object store a URL that a browser opens for a week.
+
+    The path where the store, or the credentials that are here, cannot sign.
+    """
+    if isinstance(path, Path):
+        return str(path)
+    kind, option = mimetypes.guess_type(path.name)[0], _CONTENT_TYPE.get(path.protocol)
+    told = {option: kind} if option and kind else {}
+    try:
+        return path.fs.sign(path.path, expiration=_DAYS_SIGNED * 86_400, **told)
+    except Exception:  # noqa: BLE001 - stores have no common root of errors, and what was made is made
+        return str(path)
 
 
 def write_atomically(path: UPath, data: bytes) -> None:

@@ -19,7 +19,7 @@ from finetune_assets.dataset.shown import shown
 from finetune_assets.dataset.table import Table, records
 from finetune_assets.evaluation import charts
 from finetune_assets.evaluation.promotion import Champion
-from finetune_assets.pipeline.shown.views import N_CHATS, N_PICTURES, THUMB, harmless, picture, start, table
+from finetune_assets.pipeline.shown.views import N_CHATS, N_PICTURES, THUMB, harmless, page, picture, start, table
 from finetune_assets.task import SPLITS, Task
 from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 from finetune_assets.training_file.chat_format import to_messages
@@ -125,7 +125,7 @@ def quarantine(filtered: Filtered) -> dict[str, Any]:
         "quarantined": sum(filtered.by_reason.values()),
         "by_reason": table(reasons, rows=len(reasons)),
         "quarantine": dg.MetadataValue.md(f"{_set_aside(first)}{more}"),
-        "quarantine_file": dg.MetadataValue.path(str(filtered.quarantine.path)),
+        "quarantine_file": page(filtered.quarantine.path),
     }
     return shown | _suspects(filtered)
 

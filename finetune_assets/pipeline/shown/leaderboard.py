@@ -6,6 +6,8 @@ import base64
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -20,7 +22,7 @@ from finetune_assets.evaluation.statistics import p_words, signed_parts
 from finetune_assets.pipeline.resources import OutputsResource
 from finetune_assets.pipeline.shown import views
 from finetune_assets.pipeline.stage import asset_key
-from finetune_assets.results.files import write_atomically, write_json
+from finetune_assets.results.files import address, write_atomically, write_json
 from finetune_assets.task import Task
 
 KEY = dg.AssetKey("leaderboard")
@@ -79,7 +81,7 @@ def write_leaderboard(found: Sequence[Evaluated], folder: str) -> dict[str, Any]
         return {"summary": "no region has been evaluated yet"}
     png = in_few_colours(charts.gains(_extremes(rows)), _COLOURS)
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    write_atomically(root / "leaderboard.html", to_html(rows, url, _address).encode())
+    write_atomically(root / "leaderboard.html", to_html(rows, url, partial(_address, root)).encode())
     return {
         "summary": summary(rows),
         **{f"n_{name}": sum(row.outcome == name for row in rows) for name in HEADLINES},
@@ -140,8 +142,10 @@ def _read(path: UPath) -> dict[str, Any]:
     return orjson.loads(path.read_bytes())
 
 
-def _address(row: Row) -> str:
-    return f"{row.task}/benchmark/{row.region}.html"
+def _address(root: UPath, row: Row) -> str:
+    """Where the leaderboard leads: from a page in a folder that may be moved, or by an address of the store's own."""
+    page = f"{row.task}/benchmark/{row.region}.html"
+    return page if isinstance(root, Path) else address(root / page)
 
 
 def _shown(row: Row) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -23,6 +22,7 @@ from finetune_assets.evaluation.calibration.report import CalibrationReport
 from finetune_assets.evaluation.calibration.score_calibrator import EVENTS, ScoreCalibrator
 from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.statistics import in_words, p_words, signed_parts
+from finetune_assets.results.files import address
 from finetune_assets.task import Task
 from finetune_assets.task.answers import Answer, NumberAnswer
 from finetune_assets.training_file.findings import Report
@@ -31,8 +31,6 @@ N_PICTURES = 16
 THUMB = 80
 """Side of a small image in pixels: sixteen of them take about 60 kB of the event log."""
 N_CHATS = 3
-_DAYS_SIGNED = 7
-"""As long as stores sign for."""
 _WORD_END = 16
 _LONG_WORD = re.compile(r"\S{40,}")
 
@@ -43,13 +41,9 @@ def picture(png: bytes, caption: str = "") -> dg.MarkdownMetadataValue:
 
 
 def page(path: UPath) -> dg.PathMetadataValue | dg.UrlMetadataValue:
-    """Show where a page is: its path, or of one in an object store an address that a browser opens for a week."""
-    if isinstance(path, Path):
-        return dg.MetadataValue.path(str(path))
-    try:
-        return dg.MetadataValue.url(path.fs.sign(path.path, expiration=_DAYS_SIGNED * 86_400))
-    except NotImplementedError:
-        return dg.MetadataValue.path(str(path))
+    """Show where a page is: its path, or of one in an object store an address that a browser opens."""
+    found = address(path)
+    return dg.MetadataValue.url(found) if found.startswith(("http:", "https:")) else dg.MetadataValue.path(found)
 
 
 def table(frame: pd.DataFrame, rows: int = 20) -> dg.MarkdownMetadataValue:

@@ -138,7 +138,7 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Trained
             "verdict": found.verdict,
             **({"use": str(use)} if use else {}),
             chart: views.picture(png, chart),
-            "picture": dg.MetadataValue.path(str(region.path("calibrator", ".png"))),
+            "picture": views.page(region.path("calibrator", ".png")),
             **views.calibration_parts(parts),
             **views.calibration_numbers(found),
             "method": views.calibration_method(fitted),

@@ -20,7 +20,7 @@ from finetune_assets_tests.pipeline.tasks import make_task
 TASK = make_task(regions=["mono", "r2.a"])
 
 
-def evaluate(root: Path, region: str) -> None:
+def evaluate(root: Path | UPath, region: str) -> None:
     """Leave what the stages leave of a region."""
     folder = UPath(root) / TASK.task
     write_json(folder / "benchmark" / f"{region}.json", compare(predictions()).to_dict())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,11 @@ import pytest
 from upath import UPath
 
 from finetune_assets.errors import TaskError
+from finetune_assets.pipeline.shown.leaderboard import Kept, write_leaderboard
+from finetune_assets.results.files import write_atomically
 from finetune_assets_tests.dataset.belonging.test_look_alikes import cell, encoded
 from finetune_assets_tests.object_store import object_store, upload
+from finetune_assets_tests.pipeline.shown.test_leaderboard import TASK, evaluate
 from finetune_assets_tests.pipeline.stages import test_sources as local
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures
 
@@ -100,8 +105,8 @@ def test_a_source_in_the_store_goes_to_a_valid_training_file_there(kind: str, bu
     assert project.metadata("validation_report")["errors"] == 0
     assert evaluations(result)["no_leakage"].passed
     assert all(address.startswith(f"{bucket}/") for address in rows["image"].dropna())
-    page = project.metadata("validation_report")["page"]
-    assert b"<html" in httpx.get(page).content
+    page = httpx.get(project.metadata("validation_report")["page"])
+    assert b"<html" in page.content and page.headers["content-type"] == "text/html"
 
 
 def test_images_of_this_machine_are_kept_where_another_finds_them(bucket: str, tmp_path: Path) -> None:
@@ -113,6 +118,15 @@ def test_images_of_this_machine_are_kept_where_another_finds_them(bucket: str, t
     shutil.rmtree(tmp_path / "here")
     second = project.run(*local.DATA_STAGES[3:], region="all")
     assert second.success, failures(second)
+
+
+def test_a_page_in_the_store_leads_to_others_that_a_browser_opens(bucket: str) -> None:
+    root = UPath(f"{bucket}/board")
+    evaluate(root, "mono")
+    write_atomically(root / TASK.task / "benchmark" / "mono.html", b"<html>mono")
+    shown = write_leaderboard(Kept().read([TASK], root), str(root))
+    links = re.findall(r'href="(http[^"]+)"', httpx.get(shown["page"].value).text)
+    assert [httpx.get(html.unescape(link)).content for link in links] == [b"<html>mono"]
 
 
 def test_a_file_of_sqlite_in_the_store_is_refused_by_name(tmp_path: Path) -> None:
