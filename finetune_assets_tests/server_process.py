@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,7 +66,11 @@ class ServerProcess:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that work on jobs."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found: list[psutil.Process] = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                found += child.children()  # of the process from which they are forked
+        return found
 
     def kill(self) -> None:
         """SIGKILL: no chance to tidy up."""

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS, JobStateError
@@ -28,6 +30,7 @@ from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNN
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cuda_devices, jobs_per_device
+from finetune_assets.server.jobs.worker import begin
 from finetune_assets.server.shortage import MEMORY, ShortageError, by_exit, memory_kills, rest_seconds, shortage_of
 
 POLL_SECONDS = 0.1
@@ -63,13 +66,18 @@ class Worker:
     status: str
     device: str | None
     """The GPU it trains on, as `CUDA_VISIBLE_DEVICES` names it; None: no GPU."""
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     memory_kills: int
     """How many processes Linux had ended for want of memory when it began."""
     renewed: float = field(default_factory=time.monotonic)
     """When its lease was renewed here last (`time.monotonic`)."""
     kill_at: float = math.inf
     """When to end it (`time.monotonic`), once it has nothing to do."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of a process that has ended, which was 0 in good order, and below 0 by a signal."""
+        return self.process.exitcode or 0
 
     def give_until(self, patience: float) -> None:
         """End the process if it takes longer than these seconds, counted from when it was first given as few."""
@@ -90,6 +98,7 @@ class Supervisor:
         self._devices: list[str | None] = [*cuda_devices()] or [None]
         self._slots = jobs_per_device() if jobs is None else jobs
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._processes = _processes(forked=self._devices == [None])
         self._workers: list[Worker] = []
         self._woken = threading.Event()
         self._idle_seconds = LOOK_SECONDS if stores.database.shared else HOUSEKEEPING_SECONDS
@@ -131,10 +140,10 @@ class Supervisor:
             worker.process.terminate()
         deadline = time.monotonic() + STOP_SECONDS
         for worker in self._workers:
-            while worker.process.poll() is None and not self._hurried and time.monotonic() < deadline:
+            while worker.process.exitcode is None and not self._hurried and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS / 2)
             worker.process.kill()
-            worker.process.wait()
+            worker.process.join()
             with suppress(ShortageError):  # then its lease comes to its end, or the next start puts it back
                 with suppress(JobStateError):  # it is over, paused, or was not begun
                     self._stores.job_life.of(worker.claim).put_back(worker.job_id)
@@ -179,7 +188,7 @@ class Supervisor:
             job = self._stores.jobs.get(worker.job_id)
             if job is None or job.claim != worker.claim:
                 worker.process.kill()  # it may have been stopped; others have the job now
-            if worker.process.poll() is not None:
+            if worker.process.exitcode is not None:
                 if job is not None and job.claim == worker.claim:
                     self._settle(worker, job)
                     self._stores.jobs.release(job.id, worker.claim)
@@ -198,7 +207,7 @@ class Supervisor:
 
     def _settle(self, worker: Worker, job: Job) -> None:
         """Bring a job whose process has ended to a final state, unless it did so itself or has to wait."""
-        died = worker.process.returncode != 0
+        died = worker.exit_code != 0
         # A job that was paused, and perhaps resumed, while the process worked on it waits; only a death ends it then.
         waits = (VALIDATING,) if worker.status == VALIDATING else (QUEUED,)
         if job.status == RUNNING or (died and job.status in waits):
@@ -214,10 +223,10 @@ class Supervisor:
 
     def _take_back(self, worker: Worker, job: Job) -> None:
         """Return a job to the queue whose process has not brought it to an end; after some attempts it has failed."""
-        lack = by_exit(worker.process.returncode) or (MEMORY if _killed_for_memory(worker) else None)
+        lack = by_exit(worker.exit_code) or (MEMORY if _killed_for_memory(worker) else None)
         life = self._stores.job_life.of(worker.claim)
         if lack is None:
-            at_most = MAX_INTERRUPTIONS if worker.process.returncode in _FROM_OUTSIDE else MAX_DEATHS
+            at_most = MAX_INTERRUPTIONS if worker.exit_code in _FROM_OUTSIDE else MAX_DEATHS
             life.interrupted(job.id, self._obituary(worker), "server_error", at_most)
             return
         times = self._shortages[job.id] = self._shortages.get(job.id, 0) + 1
@@ -259,28 +268,20 @@ class Supervisor:
             return True
         return False
 
-    def _spawn(self, job_id: str, claim: int, device: str | None) -> subprocess.Popen[bytes]:
-        module = "finetune_assets.server.jobs.worker"
-        command = [sys.executable, "-m", module, "--home", str(self._stores.home), "--job", job_id]
-        command += ["--claim", str(claim)]
-        visible = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-        with self._stores.log(job_id).open("ab") as output:
-            # A session of its own: Ctrl-C in the server's terminal must end the server, which then ends the worker.
-            process = subprocess.Popen(
-                [*command, "--parent", str(os.getpid())],
-                env=os.environ | self._stores.shared.environment() | visible,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    def _spawn(self, job_id: str, claim: int, device: str | None) -> BaseProcess:
+        environment = self._stores.shared.environment()
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        arguments = (self._stores.home, job_id, claim, self._stores.log(job_id), environment)
+        process = self._processes.Process(target=begin, args=arguments, daemon=True)
+        process.start()
         # When memory runs out, Linux is to end the training and not the server.
         with suppress(OSError):
             Path(f"/proc/{process.pid}/oom_score_adj").write_text("500")
         return process
 
     def _obituary(self, worker: Worker) -> str:
-        code = worker.process.returncode
+        code = worker.exit_code
         how = f"with exit code {code}" if code >= 0 else f"by the signal {signal.Signals(-code).name}"
         hint = (
             " (sent by a person or a scheduler, or by a system that is short of memory)"
@@ -289,6 +290,19 @@ class Supervisor:
         )
         log = self._stores.log(worker.job_id)
         return f"The process that worked on the job was ended {how}{hint}.{last_error(log)} Its log says more: {log}"
+
+
+def _processes(*, forked: bool) -> ForkServerContext | SpawnContext:
+    """Return what starts processes: forked from one that has loaded everything, or, where a GPU is used, anew.
+
+    To load it takes as long as a small job trains. A process that was forked may not use a GPU that its origin has
+    looked at, and other systems than Linux lend parts of theirs that cannot be forked.
+    """
+    if not forked or sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["finetune_assets.server.jobs.loaded"])
+    return context
 
 
 def _patience(worker: Worker, job: Job | None) -> float:
@@ -300,7 +314,7 @@ def _patience(worker: Worker, job: Job | None) -> float:
 
 
 def _killed_for_memory(worker: Worker) -> bool:
-    return worker.process.returncode == -signal.SIGKILL and memory_kills() > worker.memory_kills
+    return worker.exit_code == -signal.SIGKILL and memory_kills() > worker.memory_kills
 
 
 def last_error(log: Path) -> str:

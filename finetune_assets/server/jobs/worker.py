@@ -1,20 +1,21 @@
 """One process for one job: validates its files, or trains its model, and writes what happens to the database.
 
-`python -m finetune_assets.server.jobs.worker --home H --job ID` does what the job's state asks for next. The process
-gives way to the server (a lower priority), and ends when the server does. At SIGTERM, and when the job is paused, it
-saves what it has trained after the current step and ends.
+`begin` does what the job's state asks for next. The process gives way to the server (a lower priority), and ends when
+the server does. At SIGTERM, and when the job is paused, it saves what it has trained after the current step and ends.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -43,22 +44,30 @@ _ERROR_CODES = {
 }
 
 
-def main() -> None:
-    """Do the next step of the job's life."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, required=True, help="the server's folder")
-    parser.add_argument("--job", required=True, help="id of the job")
-    parser.add_argument("--claim", type=int, required=True, help="number with which the job was taken up")
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="process whose end ends this one")
-    arguments = parser.parse_args()
-    os.nice(NICENESS)
+def begin(home: Path, job_id: str, claim: int, log: Path, environment: Mapping[str, str]) -> None:
+    """Do the next step of the job's life, in a process of its own.
+
+    Args:
+        home: The server's folder.
+        job_id: The job.
+        claim: The number with which it was taken up.
+        log: Where what is printed goes.
+        environment: Variables of this process beside those of the server.
+    """
+    # A session of its own: Ctrl-C in the server's terminal must end the server, which then ends this process.
+    os.setsid()
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    os.environ.update(environment)
     os.environ.setdefault(*threads.SAME_BITS)
-    threading.Thread(target=_end_with, args=[arguments.parent], daemon=True).start()
+    os.nice(NICENESS)
+    threading.Thread(target=_end_with_server, daemon=True).start()
     with _ending_with_shortages():
-        stores = Stores(arguments.home, Shared.from_environment(), arguments.claim)
-        threading.Thread(target=_stay, args=[stores, arguments.job, arguments.claim], daemon=True).start()
-        with _alone(stores, arguments.job):
-            work(stores, arguments.job)
+        stores = Stores(home, Shared.from_environment(), claim)
+        threading.Thread(target=_stay, args=[stores, job_id, claim], daemon=True).start()
+        with _alone(stores, job_id):
+            work(stores, job_id)
 
 
 def work(stores: Stores, job_id: str) -> None:
@@ -178,12 +187,10 @@ def _stay(stores: Stores, job_id: str, claim: int) -> None:
         time.sleep(seconds / 6)
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_POLL_SECONDS)
+def _end_with_server() -> None:
+    """End this process when the server ends, or the process that it was forked from, which the server asks about it."""
+    server, origin = multiprocessing.parent_process(), os.getppid()
+    while not wait([server.sentinel] if server else [], PARENT_POLL_SECONDS) and os.getppid() == origin:
+        pass
     print("stopped: the server is gone", flush=True)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

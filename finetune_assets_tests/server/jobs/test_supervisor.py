@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import multiprocessing
+import os
 import signal
-import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.database.test_job_life import make_job, messages, status
 
 SECRET = "What is the prompt?"
+PROCESSES = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -97,8 +100,10 @@ def test_training_states_stay_until_their_job_is_over(stores: Stores) -> None:
 
 def ended(stores: Stores, job: Job, code: int) -> Worker:
     """The worker of a job in training, whose process has ended with this code; below 0, by that signal."""
-    process = subprocess.Popen(["sh", "-c", f"exit {code}" if code >= 0 else f"kill {code} $$"])
-    process.wait()
+    ends = (os._exit, code) if code >= 0 else (signal.raise_signal, -code)
+    process = PROCESSES.Process(target=ends[0], args=[ends[1]])
+    process.start()
+    process.join()
     stores.log(job.id).touch()
     return Worker(job.id, job.claim, "queued", None, process, memory_kills())
 
@@ -151,13 +156,15 @@ def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
 
 
 def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
-    process = subprocess.Popen(["sleep", "1000"])
+    process = PROCESSES.Process(target=time.sleep, args=[1000])
+    process.start()
     worker = Worker("job", 1, "queued", None, process, 0)
     worker.give_until(1000)
     worker.give_until(float("inf"))  # it runs again
-    assert process.poll() is None
+    assert process.exitcode is None
     worker.give_until(0)
-    assert process.wait() == -9
+    process.join()
+    assert worker.exit_code == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
