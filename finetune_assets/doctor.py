@@ -11,7 +11,8 @@ from pathlib import Path
 
 from upath import UPath
 
-from finetune_assets.errors import BaseModelError, PrecisionError
+from finetune_assets import common_database
+from finetune_assets.errors import BaseModelError, FeedbackDatabaseError, PrecisionError
 from finetune_assets.preflight import provider, tasks
 from finetune_assets.preflight.finding import Finding, State
 from finetune_assets.provider.local_server import HOME
@@ -33,6 +34,7 @@ def examine() -> Iterator[Finding]:
     yield from _configured_models()
     yield _disk()
     yield _outputs()
+    yield from _common_database()
     for name in task_names():
         yield from tasks.glance(name)
     for name in sorted({task.provider for task in readable_tasks()}):
@@ -115,4 +117,21 @@ def _outputs() -> Finding:
         probe.unlink()
     except Exception as error:  # noqa: BLE001 - each file system has errors of its own
         return Finding("outputs", "bad", f"{root} cannot be written ({error}); see FINETUNE_ASSETS_DATA")
-    return Finding("outputs", "good", f"{root} can be written")
+    words = f"{root} can be written"
+    if not isinstance(root, Path) and common_database.address() is None:
+        alone = f"for one machine: two would pay for the same job, until {common_database.VARIABLE} names PostgreSQL"
+        return Finding("outputs", "warning", f"{words}; {alone}")
+    return Finding("outputs", "good", words)
+
+
+def _common_database() -> Iterator[Finding]:
+    """Say whether what machines have in common answers, where there is such a thing."""
+    if common_database.address() is None:
+        return
+    try:
+        with common_database.turn("doctor") as require:
+            require()
+    except FeedbackDatabaseError as error:
+        yield Finding("common database", "bad", str(error))
+        return
+    yield Finding("common database", "good", "it answers, and gives turns")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import kubernetes_validate
 import pytest
 import typer
 import yaml
 from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
+from dagster._daemon.cli import run_command
+from dagster_webserver.cli import dagster_webserver
 
 from finetune_assets.cli import app
 
@@ -28,16 +29,16 @@ ENVIRONMENT = dict(
 )
 
 
-def commands() -> Iterator[list[str]]:
-    """Every command of ours that a manifest starts, as its words."""
-    for service in COMPOSE["services"].values():
-        if service.get("image") == "finetune-assets" and service["command"][0] == "finetune-assets":
-            yield service["command"][1:]
-    for manifest in MANIFESTS:
-        if manifest["kind"] == "Deployment":
-            for container in manifest["spec"]["template"]["spec"]["containers"]:
-                if container["args"][0] == "finetune-assets":
-                    yield container["args"][1:]
+def started(program: str) -> list[list[str]]:
+    """The words that follow a program in every command of a manifest that starts it."""
+    services = [one["command"] for one in COMPOSE["services"].values() if one.get("image") == "finetune-assets"]
+    pods = [one["spec"]["template"]["spec"]["containers"] for one in MANIFESTS if one["kind"] == "Deployment"]
+    words = services + [container["args"] for containers in pods for container in containers]
+    return [one[1:] for one in words if one[0] == program]
+
+
+def options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 @pytest.mark.parametrize(
@@ -56,14 +57,24 @@ def test_a_service_leads_to_the_pods_and_the_port_of_its_deployment() -> None:
         assert port["targetPort"] == found["name"] and port["port"] == found["containerPort"]
 
 
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+@pytest.mark.parametrize("words", started("finetune-assets"), ids=" ".join)
 def test_every_command_of_ours_is_understood(words: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     context = command.make_context("finetune-assets", [*words, "--help"], resilient_parsing=True)
     name, found, rest = command.resolve_command(context, words)
     assert name == words[0]
-    known = {option for parameter in found.params for option in parameter.opts}
-    assert {word for word in rest if word.startswith("--")} <= known
+    assert {word for word in rest if word.startswith("--")} <= options(found)
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [("dagster-webserver", dagster_webserver), ("dagster-daemon", run_command)],
+    ids=["webserver", "daemon"],
+)
+def test_dagster_s_own_commands_have_the_options_that_they_are_given(program: str, command: Any) -> None:
+    asked = {word for words in started(program) for word in words if word.startswith("--")}
+    assert asked and asked <= options(command)
+    assert f"{program}{' run' * (program == 'dagster-daemon')} --module-name" in (ROOT / "docs/cluster.md").read_text()
 
 
 def test_the_environment_has_what_dagster_and_the_documentation_name() -> None:
@@ -100,7 +111,7 @@ def test_dagster_takes_the_file_of_a_cluster(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv(name, value)
     (tmp_path / "dagster.yaml").write_text((DEPLOY / "dagster.yaml").read_text())
     config, _ = dagster_instance_config(str(tmp_path))
-    reference = dg._core.instance.ref.InstanceRef.from_dir(str(tmp_path))
+    reference = InstanceRef.from_dir(str(tmp_path))
     assert type(reference.run_launcher).__name__ == "RayRunLauncher", config
 
 

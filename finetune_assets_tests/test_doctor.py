@@ -12,6 +12,7 @@ import pytest
 from finetune_assets import doctor
 from finetune_assets.preflight.finding import Finding
 from finetune_assets.task import task_names
+from finetune_assets_tests.postgres_server import new_schema
 
 
 def states() -> dict[str, Finding]:
@@ -57,3 +58,17 @@ def test_outputs_that_cannot_be_written_are_bad_and_so_is_the_exit_code(tmp_path
     assert done.returncode == 1, done.stderr
     [outputs] = [finding for finding in json.loads(done.stdout) if finding["what"] == "outputs"]
     assert outputs["state"] == "bad" and "see FINETUNE_ASSETS_DATA" in outputs["words"]
+
+
+def test_outputs_in_a_store_are_for_one_machine_until_machines_have_a_database_in_common(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_DATA", "memory://doctor")
+    outputs = doctor._outputs()
+    assert outputs.state == "warning" and "until FINETUNE_ASSETS_FEEDBACK_DB names PostgreSQL" in outputs.words
+    assert not list(doctor._common_database())
+    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", new_schema(postgres))
+    assert [finding.state for finding in (doctor._outputs(), *doctor._common_database())] == ["good", "good"]
+    monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", "postgresql://ann:secret@127.0.0.1:1/reviews")
+    [common] = doctor._common_database()
+    assert common.state == "bad" and "does not answer" in common.words and "secret" not in common.words

@@ -95,7 +95,7 @@ def test_all_stages_make_in_a_store_and_a_database_what_they_make_in_a_folder(
         ours = here.output("training_jsonl", f"/{split}.jsonl").read_bytes()
         assert ours == there.output("training_jsonl", f"/{split}.jsonl").read_bytes()
     assert here.metadata("finetune_job")["fingerprint"] == there.metadata("finetune_job")["fingerprint"]
-    told = ["example_id", "split", "model", "text", "score"]
+    told = ["example_id", "split", "role", "text", "predicted", "p_positive"]
     pd.testing.assert_frame_equal(table(here, "benchmark", told), table(there, "benchmark", told))
     assert there.made("champion") is here.made("champion")
     images = table(there, "filtered_qa", ["image"])["image"]
