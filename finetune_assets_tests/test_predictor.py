@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,10 @@ from finetune_assets.dataset.images import inspect
 from finetune_assets.errors import EvaluationError, TaskError
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.answering import Rule
+from finetune_assets.evaluation.calibration import PlattCalibrator
 from finetune_assets.evaluation.calibration.conformal import ConformalCalibrator
 from finetune_assets.evaluation.drift import Reference, features_of
+from finetune_assets.evaluation.promotion import Champion
 from finetune_assets.feedback.store.database import FeedbackDatabase
 from finetune_assets.feedback.store.events import record
 from finetune_assets.feedback.store.judging import NewEvent
@@ -31,6 +34,12 @@ from finetune_assets.task.answers import BinaryAnswer, NumberAnswer
 from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.finished_region import Finished
 from finetune_assets_tests.pipeline.tasks import make_task
+from finetune_assets_tests.provider.answering_provider import (
+    AnsweringProvider,
+    Response,
+    answering_provider,
+    completion,
+)
 from finetune_assets_tests.server_process import ServerProcess
 
 PRICES = {"kind": "diamonds"}
@@ -228,3 +237,42 @@ def test_questions_are_read_from_a_file_and_its_bad_lines_named(tmp_path: Path) 
 
 def test_a_prediction_is_json() -> None:
     assert json.loads(json.dumps(Predicted("m", "Yes").to_dict()))["answer"] == "Yes"
+
+
+def test_a_function_is_called_and_comes_with_the_probability_that_it_is_the_right_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", "sk-any")
+    schema = {"type": "object", "properties": {"said": {"enum": ["Yes", "No"]}}, "required": ["said"]}
+    answer = {"kind": "call", "tools": [{"name": "judge", "description": "Judge.", "parameters": schema}]}
+
+    def call(_asked: dict[str, Any]) -> Response:
+        status, body, headers = completion("")
+        function = {"name": "judge", "arguments": '{ "said": "Yes" }'}
+        made = {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+        body["choices"][0] |= {"finish_reason": "tool_calls", "logprobs": None}
+        body["choices"][0]["message"] |= made
+        return status, body, headers
+
+    with answering_provider(AnsweringProvider(call)) as provider:
+        source = {"kind": "table", "path": "rows.jsonl", "region": "mono"}
+        task = make_task(source=source, answer=answer, prompt={"user": "{question}"}, provider=provider.base_url)
+        champion = Champion(
+            "m",
+            provider.base_url,
+            "base",
+            "job",
+            {},
+            "",
+            metric="exact_call",
+            value=0.9,
+            n_test=9,
+            since="",
+            way="checks",
+        )
+        calibrator = PlattCalibrator.fit([1.0, 1.0, 1.0, 1.0], [1, 1, 0, 1], model="m", kind="call")
+        [found] = Predictor(task, champion, calibrator).predict([Question("Is it fine?")])
+    [asked] = provider.asked
+    assert (asked["tool_choice"], asked["tools"][0]["function"]["name"]) == ("required", "judge")
+    assert json.loads(found.answer or "") == {"name": "judge", "arguments": {"said": "Yes"}}
+    assert found.p_calibrated == pytest.approx(0.68, abs=0.01)  # 3 of 4, with Platt's two examples more

@@ -33,6 +33,8 @@ from finetune_assets.server.api import (
     files,
     fine_tuning,
     models,
+    responses,
+    stored_completions,
     systemone,
     uploads,
 )
@@ -201,7 +203,8 @@ class _Server(uvicorn.Server):
 
 _PARTS: dict[str, Any] = {
     "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Calibration": calibrations, "Models": models,
-    "Chat": chat, "Completions": completions, "Decisions": decisions, "System One": systemone, "Batches": batches,
+    "Chat": chat, "Stored completions": stored_completions, "Completions": completions, "Decisions": decisions,
+    "System One": systemone, "Responses": responses, "Batches": batches,
 }  # fmt: skip
 
 

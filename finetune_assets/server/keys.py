@@ -35,7 +35,7 @@ SCOPES = {
 }
 _WINDOW_SECONDS = 60.0
 _NEEDED = (
-    (re.compile(r"/v1/(chat|completions|batches|decisions|systemone)\b"), ("chat",)),
+    (re.compile(r"/v1/(chat|completions|responses|batches|decisions|systemone)\b"), ("chat",)),
     (re.compile(r"/v1/(files|uploads)(/|$)"), ("chat", "train")),
 )
 """Scopes of which one is needed to change something under a path; elsewhere, `train`."""

@@ -54,7 +54,7 @@ def description(server: ServerProcess) -> dict[str, Any]:
     def offer(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": [{"type": "string", "enum": [known[name]]}, schema]} if name in known else schema
 
-    described = httpx2.get(f"{address(server)}/openapi.json").raise_for_status().json()
+    described = httpx2.get(f"{address(server)}/openapi.json", timeout=PATIENCE_S).raise_for_status().json()
     for schema in described["components"]["schemas"].values():
         for name, field in schema.get("properties", {}).items():
             schema["properties"][name] = offer(name, field)

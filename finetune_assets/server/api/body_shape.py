@@ -50,7 +50,9 @@ class BodyLimits:
     """Lists and objects inside each other."""
 
 
-ASKING: tuple[str, ...] = ("/v1/chat/completions", "/v1/completions", "/v1/decisions", "/v1/systemone")
+ASKING: tuple[str, ...] = (
+    "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/decisions", "/v1/systemone",
+)  # fmt: skip
 """Where models are asked."""
 CHAT = BodyLimits(bytes=64 << 20, values=50_000, members=1100, depth=64)
 """Conversations: up to 500 images, and schemas of thousands of properties."""

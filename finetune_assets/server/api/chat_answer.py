@@ -69,6 +69,11 @@ class Chunks:
         self._calling: set[int] = set()
         """Answers that call something."""
 
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What the whole answer has in common with its chunks."""
+        return {name: self._head[name] for name in ("id", "created")}
+
     def opening(self) -> list[ChatCompletionChunk]:
         """Say who speaks, for every answer."""
         delta = {"role": "assistant", "content": None if self._body.tools else "", "refusal": None}

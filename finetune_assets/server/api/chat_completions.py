@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import orjson
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -21,6 +22,7 @@ from finetune_assets.server.api.chat_answer import Chunks, as_completion, finger
 from finetune_assets.server.api.chat_messages import plain_messages
 from finetune_assets.server.api.chat_request import ChatBody, check, json_schema_of
 from finetune_assets.server.api.metrics import Metrics
+from finetune_assets.server.api.stored_completions import asked_of, refusing_too_much
 from finetune_assets.server.api.tool_request import calling_of, declared_tools
 from finetune_assets.server.api.wire import ApiError, quota_refusal
 from finetune_assets.server.catalog import FoundModel
@@ -53,6 +55,7 @@ class Completions:
         model = await asyncio.to_thread(self._checked, body, asker)
         if self._vllm is not None and (handed_over := await self._vllm.complete(body, model)):
             await self.count(handed_over.usage, asker)
+            await self._keep(body, handed_over, asker)
             return handed_over
         future = await self._submit(body, model, asker)
         try:
@@ -61,6 +64,7 @@ class Completions:
             self._close(future)
         completion = as_completion(body, generation, fingerprint(model.base.path))
         await self.count(completion.usage, asker)
+        await self._keep(body, completion, asker)
         return completion
 
     async def texts(self, requests: list[GenerationRequest], model: str, asker: Account) -> list[Generation]:
@@ -84,7 +88,7 @@ class Completions:
     async def stream(self, body: ChatBody, asker: Account) -> AsyncGenerator[ChatCompletionChunk]:
         """Answer piece by piece. What is wrong with the request is raised before the first chunk."""
         model = await asyncio.to_thread(self._checked, body, asker)
-        if self._vllm is not None and (handed_over := await self._vllm.stream(body, model)):
+        if self._vllm is not None and not body.store and (handed_over := await self._vllm.stream(body, model)):
             async for chunk in handed_over:
                 await self.count(chunk.usage, asker)
                 yield chunk
@@ -103,6 +107,8 @@ class Completions:
             self._close(future)
         self._metrics.count_generation(generation)
         await self._spend([generation], asker)
+        whole = as_completion(body, generation, fingerprint(model.base.path))
+        await self._keep(body, whole.model_copy(update=chunks.shared), asker)
         for chunk in chunks.closing(generation):
             yield chunk
 
@@ -130,8 +136,18 @@ class Completions:
             used = sum(generation.prompt_tokens + generation.completion_tokens for generation in generations)
             await asyncio.to_thread(self._served.usage.spend, asker, used)
 
+    async def _keep(self, body: ChatBody, completion: ChatCompletion, asker: Account) -> None:
+        """Keep an answer that the client wants kept, before he has it."""
+        if body.store:
+            told = completion.model_dump(mode="json", exclude_unset=True)
+            with refusing_too_much():
+                await asyncio.to_thread(self._served.completions.add, asker, asked_of(body), told, body.metadata)
+
     def _checked(self, body: ChatBody, asker: Account) -> FoundModel:
         check(body)
+        if body.store:
+            with refusing_too_much():
+                self._served.completions.check(asker, len(orjson.dumps(asked_of(body))))
         return self.admitted(body.model, asker)
 
     def admitted(self, name: str, asker: Account) -> FoundModel:

@@ -27,7 +27,6 @@ MAX_TOKENS = 131_072
 
 _UNSERVED: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium",),
-    "store": (False,),
     "modalities": (["text"],),
     "audio": (),
     "web_search_options": (),
@@ -37,7 +36,6 @@ _UNSERVED: dict[str, tuple[Any, ...]] = {
 
 _WHY = {
     "verbosity": "this server's models are as long as they were taught to be",
-    "store": "this server keeps no completions",
 }
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -126,6 +124,7 @@ class ChatBody(RequestBody):
     web_search_options: dict[str, Any] | None = None
     moderation: dict[str, Any] | None = None
     store: bool | None = None
+    """Keep the answer with its conversation for 30 days, for this key."""
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     """How much the model thinks first, where its chat template knows that; by default as `models.yaml` says of it."""
     verbosity: Literal["low", "medium", "high"] | None = None

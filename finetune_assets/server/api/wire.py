@@ -181,7 +181,9 @@ def _answer(value: Any) -> Any:
     if not isinstance(value, BaseModel):
         return value
     # No warnings: OpenAI sends some values, "paused" for example, that its own types do not know.
-    return Response(value.model_dump_json(exclude_unset=True, warnings=False), media_type="application/json")
+    return Response(
+        value.model_dump_json(by_alias=True, exclude_unset=True, warnings=False), media_type="application/json"
+    )
 
 
 async def read_page(limit: int, read: Callable[[], BaseModel]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -213,6 +213,17 @@ def records(table: type[AnyRow]) -> Select[tuple[AnyRow]]:
     """Select all of a table's columns, under the names that its class gives them, for `Database.read`."""
     selected: Any = select(*[column.label(name) for name, column in inspect(table).c.items()])
     return selected
+
+
+def having(
+    database: Database, query: Select[Any], column: InstrumentedAttribute[Any], pairs: Mapping[str, str]
+) -> Select[Any]:
+    """Narrow a query to the rows whose metadata, in this column, has all these pairs."""
+    for key, value in pairs.items():
+        each = func.json_each_text if database.shared else func.json_each
+        pair = each(column).table_valued("key", "value")
+        query = query.where(select(pair.c.key).where(pair.c.key == key, pair.c.value == value).exists())
+    return query
 
 
 @lru_cache(maxsize=64)

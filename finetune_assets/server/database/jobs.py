@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database import usage
-from finetune_assets.server.database.connection import Database, Rows, records
+from finetune_assets.server.database.connection import Database, Rows, having, records
 from finetune_assets.server.database.events import tell
 from finetune_assets.server.database.schema import Job, new_id
 from finetune_assets.server.database.usage import NOBODY, Account
@@ -106,10 +106,7 @@ class JobStore:
         query = _ALL
         if metadata is None:
             query = query.where(Job.meta.is_(None))
-        for key, value in (metadata or {}).items():
-            each = func.json_each_text if self._database.shared else func.json_each
-            pair = each(Job.meta).table_valued("key", "value")
-            query = query.where(select(pair.c.key).where(pair.c.key == key, pair.c.value == value).exists())
+        query = having(self._database, query, Job.meta, metadata or {})
         return self._database.page(query, Job.id, after=after, limit=limit)
 
     def oldest(self, status: str, besides: Collection[str] = ()) -> list[Job]:

@@ -90,6 +90,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE batches ADD COLUMN lease_until DOUBLE",
         "ALTER TABLE models ADD COLUMN calibration JSON",
     ),
+    (
+        # Without AUTOINCREMENT, as nothing in the folder belongs to its rows.
+        """CREATE TABLE completions (
+            number NUMBERED NOT NULL PRIMARY KEY, id VARCHAR NOT NULL UNIQUE, created_at COUNTED NOT NULL,
+            model VARCHAR NOT NULL, metadata JSON, asked JSON NOT NULL, completion JSON NOT NULL,
+            bytes COUNTED NOT NULL, expires_at COUNTED NOT NULL, deleted BOOLEAN NOT NULL, owner VARCHAR NOT NULL)""",
+        "CREATE INDEX completions_by_owner ON completions (owner)",
+    ),
 )
 
 
@@ -112,11 +120,21 @@ def migrate(connection: Connection) -> None:
         )
     for statements in MIGRATIONS[done:]:
         for statement in statements:
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(_in_dialect(statement, is_sqlite=is_sqlite))
     if is_sqlite:
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
     elif done < len(MIGRATIONS):
         connection.execute(text("UPDATE home SET version = :done"), {"done": len(MIGRATIONS)})
+
+
+def _in_dialect(statement: str, *, is_sqlite: bool) -> str:
+    """Put in the types of numbers, which PostgreSQL has of several sizes."""
+    types = (
+        {"NUMBERED": "INTEGER", "COUNTED": "INTEGER"} if is_sqlite else {"NUMBERED": "BIGSERIAL", "COUNTED": "BIGINT"}
+    )
+    for word, named in types.items():
+        statement = statement.replace(word, named)
+    return statement
 
 
 def _begun(connection: Connection) -> int:

@@ -7,6 +7,7 @@ jobs          one fine-tuning job and the state it is in
 events        what happened to a job, in the order of `number`
 models        one fine-tuned model, or one checkpoint of a job (it has a `step`); its weights are `<home>/models/<path>`
 batches       one file of chat completions to be made, and how far that is
+completions   one completion that a client wants kept, with the conversation that it answers
 tokens_of_day how many tokens the completions of an owner had on a day
 home          one row: the id of this database, by which `seal` knows it
 
@@ -215,6 +216,25 @@ class Batch(Row):
     claim: Mapped[int] = mapped_column(default=0)
     """As of jobs."""
     lease_until: Mapped[float | None]
+
+
+class StoredCompletion(Row):
+    """A completion that a client wants kept. A deleted one keeps its row, without what was said."""
+
+    __tablename__ = "completions"
+    __table_args__ = (Index("completions_by_owner", "owner"),)
+
+    model: Mapped[str]
+    meta: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    asked: Mapped[dict[str, Any]]
+    """`messages` and `tools`, as the client sent them."""
+    completion: Mapped[dict[str, Any]]
+    """As it was answered."""
+    bytes: Mapped[int]
+    """Of both as JSON."""
+    expires_at: Mapped[int]
+    deleted: Mapped[bool] = mapped_column(default=False)
+    owner: Mapped[str] = mapped_column(default="")
 
 
 class TokensOfDay(Row):

@@ -11,6 +11,7 @@ from finetune_assets.server import durable
 from finetune_assets.server.bucket import Bucket
 from finetune_assets.server.database import seal
 from finetune_assets.server.database.batches import BatchStore
+from finetune_assets.server.database.completions import CompletionStore
 from finetune_assets.server.database.connection import Database
 from finetune_assets.server.database.events import EventStore
 from finetune_assets.server.database.files import FileStore
@@ -57,6 +58,7 @@ class Stores:
         self.events = EventStore(self.database)
         self.models = ModelStore(self.database, home / "models", self.storage)
         self.batches = BatchStore(self.database, self.files)
+        self.completions = CompletionStore(self.database)
         self.usage = Usage(self.database)
 
     def _open_storage(self) -> Storage:
@@ -105,6 +107,7 @@ class Stores:
         """
         self.files.remove_expired()
         self.uploads.remove_expired()
+        self.completions.remove_expired()
         for state in (self.home / "training").iterdir():
             job = self.jobs.get(state.name)
             if job is None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server.database.connection import Database
-from finetune_assets.server.database.schema import Job, StoredFile, TokensOfDay, Upload
+from finetune_assets.server.database.schema import Job, StoredCompletion, StoredFile, TokensOfDay, Upload
 
 What = Literal["jobs", "tokens", "disk"]
 DAY_SECONDS = 86_400
@@ -31,7 +31,7 @@ class Account:
     tokens: int | None = None
     """Tokens a day: of prompts, of answers, and of training."""
     disk: int | None = None
-    """Bytes of files, and of uploads that are not complete."""
+    """Bytes of files, of uploads that are not complete, and of completions that are kept."""
 
     def limit(self, what: What) -> int | None:
         """Return how much he may have."""
@@ -120,7 +120,8 @@ def _tokens(session: Session, owner: str) -> int:
 def _disk(session: Session, owner: str) -> int:
     stored = select(func.sum(StoredFile.bytes)).where(StoredFile.owner == owner, StoredFile.deleted.is_(False))
     coming = select(func.sum(Upload.bytes)).where(Upload.owner == owner, Upload.status == "pending")
-    return (session.scalar(stored) or 0) + (session.scalar(coming) or 0)
+    kept = select(func.sum(StoredCompletion.bytes)).where(StoredCompletion.owner == owner)
+    return sum(session.scalar(query) or 0 for query in (stored, coming, kept))
 
 
 _COUNT = {"jobs": _jobs, "tokens": _tokens, "disk": _disk}

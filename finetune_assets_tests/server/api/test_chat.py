@@ -176,7 +176,6 @@ def test_parameters_that_ask_for_nothing_special_are_taken(client: openai.OpenAI
         {"modalities": ["text", "audio"]},
         {"web_search_options": {}},
         {"verbosity": "high"},
-        {"store": True},
     ],
 )
 def test_what_is_not_served_is_refused_by_name(client: openai.OpenAI, parameters: dict[str, Any]) -> None:
