@@ -99,7 +99,8 @@ def _terms(schema: Schema, key: str, facts: Schema) -> str:
 def _heading(name: str, kind: str | None) -> str:
     if kind is None:
         return name
-    return f"{'answer' if name.endswith('Answer') else 'source'} of kind {kind}"
+    what = next((word.lower() for word in ("Answer", "Arm") if name.endswith(word)), "source")
+    return f"{what} of kind {kind}"
 
 
 def _models() -> dict[str, Schema]:

@@ -25,6 +25,8 @@ class Finished:
     prepared: dg.ExecuteInProcessResult
     evaluated: dg.ExecuteInProcessResult
     job: fine_tuning.Job
+    key: str
+    """Of the server."""
 
 
 @pytest.fixture
@@ -65,4 +67,4 @@ def finished(server: ServerProcess, vision_model: str, tmp_path_factory: pytest.
             time.sleep(0.2)
         evaluated = project.run(*EVALUATE)
         assert evaluated.success, failures(evaluated)
-        yield Finished(project, prepared, evaluated, job)
+        yield Finished(project, prepared, evaluated, job, server.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -32,7 +32,7 @@ from finetune_assets.task.answers import (
     ScoreAnswer,
     TextAnswer,
 )
-from finetune_assets.training_file.chat_format import to_messages
+from finetune_assets.training_file.chat_format import Labelled, Solved, to_messages
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ _CHUNK = 500
 _CANDIDATES = 20
 """Likeliest tokens asked for at each place; 20 are the most that OpenAI gives."""
 _SPARE_DIGITS = 2
+_NOTHING: Mapping[str, Sequence[Mapping[Any, Any]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Asked:
     """With the prompt and the answer's words of its training."""
     words: Mapping[str, str] = field(default_factory=dict)
     """What each of its own words is called in the examples; empty where they are called the same."""
+    shown: Mapping[str, Sequence[Mapping[Any, Any]]] = field(default_factory=dict)
+    """Training examples that a question shows first, rows of `filtered_qa`, by the example's id."""
 
 
 def ask_models(
@@ -120,7 +123,7 @@ def predict(
     client: Client,
     asked: Asked,
     examples: pd.DataFrame,
-    role: Role,
+    role: str,
     cache: AnswerCache,
     say: Callable[[str], None] = logger.info,
 ) -> pd.DataFrame:
@@ -144,7 +147,7 @@ def predict(
     replies = ask_all(
         client,
         settings(task, examples["answer"], model),
-        requests_of(task, examples),
+        requests_of(task, examples, asked.shown),
         cache=cache,
         concurrency=task.benchmark.concurrency or find_provider(task.provider).concurrency,
         total=len(examples),
@@ -206,18 +209,25 @@ def _records(examples: pd.DataFrame) -> Iterator[dict[Any, Any]]:
         yield from examples.iloc[start : start + _CHUNK].to_dict("records")
 
 
-def requests_of(task: Task, examples: pd.DataFrame) -> Iterator[Messages]:
-    """Yield the conversation in which each example is asked."""
+def requests_of(
+    task: Task, examples: pd.DataFrame, before: Mapping[str, Sequence[Mapping[Any, Any]]] = _NOTHING
+) -> Iterator[Messages]:
+    """Yield the conversation in which each example is asked; `before` are those that it shows first, by its id."""
     for example in _records(examples):
         system = example.get("system")
         own = system if isinstance(system, str) else None
-        if not isinstance(example["image"], str):
-            yield to_messages(task.prompt, example["question"], system=own)
-            continue
-        several = example.get("pictures")
-        seen = shown(example | {"pictures": several if isinstance(several, str) else None})
-        urls = [(_image_url(task, image), image.label) for image in seen]
-        yield to_messages(task.prompt, example["question"], urls, system=own)
+        first = [
+            Solved(one["question"], _images(task, one), one["answer"]) for one in before.get(example["example_id"], ())
+        ]
+        yield to_messages(task.prompt, example["question"], _images(task, example), system=own, solved=first)
+
+
+def _images(task: Task, example: Mapping[Any, Any]) -> list[Labelled]:
+    if not isinstance(example["image"], str):
+        return []
+    several = example.get("pictures")
+    seen = shown({**example, "pictures": several if isinstance(several, str) else None})
+    return [(_image_url(task, image), image.label) for image in seen]
 
 
 def _image_url(task: Task, image: Shown) -> str:

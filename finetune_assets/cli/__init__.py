@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -33,6 +34,13 @@ app.add_typer(keeping.keys, name="keys")
 for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue, scaling.worker):
     app.command()(_command)
 
+
+class Arms(StrEnum):
+    """Which arms a demo asks."""
+
+    all = "all"
+
+
 _PORT = "Where the browser finds Dagster; by default 3000, or another where that is taken."
 _SERVER_PORT = "Of the fine-tuning server; by default 8321, or another where that is taken."
 _Output = Annotated[Format, typer.Option("--format", help="A table for people, or JSON for programs.")]
@@ -59,6 +67,10 @@ def demo(
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
     port: Annotated[int | None, typer.Option(help=_PORT)] = None,
     server_port: Annotated[int | None, typer.Option(help=_SERVER_PORT)] = None,
+    arms: Annotated[
+        Arms | None,
+        typer.Option(help="Then ask every arm that needs no network, and rank them; takes some minutes more."),
+    ] = None,
 ) -> None:
     """Run a task from its source to calibrated models, with a real Dagster and the local fine-tuning server.
 
@@ -72,7 +84,12 @@ def demo(
     console = Console(width=None if sys.stdout.isatty() else 120)
     if note := task_files()[task].note:
         print(f"{note}.", file=sys.stderr)
-    if not run(described, _regions(described, region), console, port, server_port):
+    if arms and described.provider != "local":
+        raise TaskError(
+            f"--arms all is for provider: local; at {described.provider} name the arms that you want to pay for under "
+            "benchmark.arms"
+        )
+    if not run(described, _regions(described, region), console, port, server_port, with_arms=arms is not None):
         raise typer.Exit(1)
 
 

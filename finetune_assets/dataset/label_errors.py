@@ -10,18 +10,16 @@ test what a model finds hard would flatter every model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from finetune_assets.dataset import images
 from finetune_assets.dataset.corrections import Reviewed
+from finetune_assets.dataset.features import features_of
 from finetune_assets.dataset.table import Table
 from finetune_assets.dataset.teaching_order import teaching_order
-from finetune_assets.errors import ImageError
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -34,8 +32,6 @@ MAX_PICTURES = 4_000
 """Examples looked at, drawn by hash, where the region has more; a picture takes milliseconds to decode."""
 _FOLDS = 5
 _MAX_CHANCE = 0.1
-_MAX_COMPONENTS = 64
-_EXAMPLES_PER_COMPONENT = 8
 _UNLEARNED = ["example_id", "likely", "chance", "place"]
 _COLUMNS = ["example_id", "split", "question", "answer", "image", "image_sha256", "group"]
 
@@ -85,7 +81,7 @@ def find_label_errors(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray
     examples = examples.loc[examples["answer"].isin(answers)]
     training = (examples["split"] == "train").to_numpy()
     labels = np.searchsorted(answers, examples["answer"].to_numpy(object).astype(str))
-    features = _features(examples, training)
+    features = features_of(examples, training)
     if features is None:
         return _nothing("not looked for: all examples ask the same, without images")
     groups = examples["group"].fillna(examples["example_id"]).to_numpy(object)[training].astype(str)
@@ -119,47 +115,6 @@ def _drawn(table: Table | Reviewed, fit: np.ndarray, keys: np.ndarray) -> pd.Dat
     chosen = np.zeros(len(fit), bool)
     chosen[wanted] = True
     return pd.concat([chunk.loc[chosen[chunk.index]] for chunk in table.chunks(_COLUMNS)])
-
-
-def _features(examples: pd.DataFrame, training: np.ndarray) -> Any:
-    """One row of numbers for each example, fitted on the training examples; None where all are alike."""
-    from scipy.sparse import csr_matrix, hstack
-    from sklearn.decomposition import PCA
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    parts: list[Any] = []
-    texts = examples["question"].fillna("")
-    if len(set(texts)) > 1:
-        words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, max_features=50_000, sublinear_tf=True)
-        try:
-            words.fit(texts[training])
-        except ValueError:
-            # No word is left: the questions are numbers or signs.
-            words = None
-        if words is not None:
-            parts.append(words.transform(texts))
-    if len(examples["image"].dropna()):
-        pixels = np.empty((len(examples), images.THUMBNAIL_SIDE**2), np.float32)
-        for place, thumbnail in enumerate(_thumbnails(examples["image"].tolist())):
-            pixels[place] = thumbnail
-        components = PCA(min(_MAX_COMPONENTS, int(training.sum()) // _EXAMPLES_PER_COMPONENT), random_state=0)
-        components.fit(pixels[training])
-        shown = components.transform(pixels)
-        parts.append(csr_matrix(shown / (shown[training].std() or 1)))
-    return hstack(parts, format="csr") if parts else None
-
-
-def _thumbnails(paths: Sequence[object]) -> Iterator[np.ndarray]:
-    """Grey pixels from -1 to 1 of each image, [1024]; zeros without one."""
-    side = images.THUMBNAIL_SIDE
-    for path in paths:
-        try:
-            seen = images.inspect(images.read(path)).thumbnail if isinstance(path, str) else None
-        except ImageError:
-            # It vanished since it was sampled, which building the file will report.
-            seen = None
-        pixels = np.zeros(side * side) if seen is None else np.frombuffer(seen, np.uint8) / 127.5 - 1
-        yield pixels.astype(np.float32)
 
 
 def _chances(features: Any, labels: np.ndarray, training: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, float]:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
 from upath import UPath
 
 from finetune_assets.demo.dagster_client import DagsterClient, DagsterError
 from finetune_assets.demo.progress import STAGES, Display, RegionState, clock
-from finetune_assets.demo.results import SUMMARY, output, read, results, show
+from finetune_assets.demo.results import SUMMARY, has_contest, output, read, results, show
 from finetune_assets.pipeline.partitions import register_regions
 from finetune_assets.pipeline.shown.leaderboard import Kept, write_leaderboard
-from finetune_assets.pipeline.stage import PREPARE
+from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.processes import VAR, dagster, dagster_home, our_command, served
 from finetune_assets.processes.shared import Joined
 from finetune_assets.provider import fine_tuning
@@ -37,7 +40,13 @@ _CANCEL_SECONDS = 15.0
 
 
 def run(
-    task: Task, regions: list[str], console: Console, port: int | None = None, server_port: int | None = None
+    task: Task,
+    regions: list[str],
+    console: Console,
+    port: int | None = None,
+    server_port: int | None = None,
+    *,
+    with_arms: bool = False,
 ) -> bool:
     """Make all assets of `regions`, show the results, and return whether every region has its calibrator.
 
@@ -47,6 +56,7 @@ def run(
         console: where a person follows it.
         port: the one that Dagster must have; None takes 3000, or another where that is taken.
         server_port: the one that the fine-tuning server must have; None takes 8321, or another.
+        with_arms: whether every arm that needs no network is asked too, once the models are there.
 
     Raises:
         KeyboardInterrupt: it was stopped; the console says what is kept.
@@ -56,9 +66,15 @@ def run(
         console.print("Everything is made already for this task; nothing was sent or trained again.")
         states, started = [RegionState(region, made=dict.fromkeys(STAGES, 0.0)) for region in regions], None
     else:
-        states = [RegionState(region) for region in regions]
+        states, started = [RegionState(region) for region in regions], began
+    lacks_arms = with_arms and (started is not None or not all(has_contest(task, region) for region in regions))
+    if started is not None or lacks_arms:
         try:
-            started = _make(task, states, console, port, server_port)
+            with _opened(task, console, port, server_port) as opened:
+                if started is not None:
+                    started = _make(task, states, console, opened)
+                if lacks_arms and not any(state.failure for state in states):
+                    _ask_arms(task, states, console, opened)
         except KeyboardInterrupt:
             _say_what_is_kept(task, states, console)
             raise
@@ -78,13 +94,19 @@ def run(
     return succeeded
 
 
-def _make(task: Task, states: list[RegionState], console: Console, port: int | None, server_port: int | None) -> float:
-    """Make all stages of the regions; return when the first one could begin, in Unix seconds."""
+@dataclass(frozen=True)
+class _Opened:
+    """What a demo runs in."""
 
-    def say(words: str) -> None:
-        console.print(words, highlight=False, markup=False, soft_wrap=True)
+    client: Client
+    instance: DagsterClient
+    running: Joined
 
-    SUMMARY.unlink(missing_ok=True)  # it is there only after a demo that succeeded; `_is_made` relies on it
+
+@contextmanager
+def _opened(task: Task, console: Console, port: int | None, server_port: int | None) -> Iterator[_Opened]:
+    """Open Dagster and the provider, those that run here or new ones, for as long as the block goes on."""
+    say = _saying(console)
     say("Starting the fine-tuning server and Dagster, where they do not run ...")
     with ExitStack() as ended_last, ThreadPoolExecutor() as beside, ExitStack() as ended_first:
         serves = beside.submit(ended_last.enter_context, served(say, task.provider, port=server_port))
@@ -94,25 +116,59 @@ def _make(task: Task, states: list[RegionState], console: Console, port: int | N
         _load(task, instance, running)
         register_regions(task, dagster_home())
         say(f"Dagster: {running.url}/asset-groups  (logs in {VAR / 'logs'})")
-        started = time.time()
-        demo = instance.start_runs(task.task, list(PREPARE), [state.region for state in states])
         try:
-            with Display(console) as display:
-                while not all(state.ended for state in states):
-                    _update(states, task, instance, client, started, demo)
-                    display.show(states)
-                    only_training = all(state.ended or state.is_training for state in states)
-                    time.sleep(_TRAINING_POLL_SECONDS if only_training else _POLL_SECONDS)
+            yield _Opened(client, instance, running)
         except DagsterError:
             running.require_alive()
             raise
-        except KeyboardInterrupt:
-            say("Stopping ...")
-            if not running.others():
-                # It would go on beside the one that the same command starts again.
-                instance.cancel_runs(demo, _CANCEL_SECONDS)
-            raise
+
+
+def _make(task: Task, states: list[RegionState], console: Console, opened: _Opened) -> float:
+    """Make all stages of the regions; return when the first one could begin, in Unix seconds."""
+    SUMMARY.unlink(missing_ok=True)  # it is there only after a demo that succeeded; `_is_made` relies on it
+    instance, started = opened.instance, time.time()
+    demo = instance.start_runs(task.task, list(PREPARE), [state.region for state in states])
+    with _cancelled_on_ctrl_c(console, opened, demo), Display(console) as display:
+        while not all(state.ended for state in states):
+            _update(states, task, instance, opened.client, started, demo)
+            display.show(states)
+            only_training = all(state.ended or state.is_training for state in states)
+            time.sleep(_TRAINING_POLL_SECONDS if only_training else _POLL_SECONDS)
     return started
+
+
+def _ask_arms(task: Task, states: list[RegionState], console: Console, opened: _Opened) -> None:
+    """Evaluate the regions once more, with every arm that needs no network; no question is asked twice."""
+    _saying(console)("Asking every arm that needs no network ...")
+    began, regions = time.time(), [state.region for state in states]
+    config = {"ops": {f"{task.task}__benchmark": {"config": {"local_arms": True}}}}
+    demo = opened.instance.start_runs(task.task, list(EVALUATE[1:]), regions, config)
+    with _cancelled_on_ctrl_c(console, opened, demo):
+        while True:
+            made = opened.instance.materialized(task.task, [EVALUATE[-1]], regions)
+            failures = opened.instance.failures(task.task, demo, regions, began)
+            for state in states:
+                state.failure = failures.get(state.region)
+            if all(state.failure or made.get((EVALUATE[-1], state.region), 0) >= began for state in states):
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _cancelled_on_ctrl_c(console: Console, opened: _Opened, demo: str) -> Iterator[None]:
+    """Have the runs of a demo end where it is stopped, unless somebody else uses Dagster."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _saying(console)("Stopping ...")
+        if not opened.running.others():
+            # It would go on beside the one that the same command starts again.
+            opened.instance.cancel_runs(demo, _CANCEL_SECONDS)
+        raise
+
+
+def _saying(console: Console) -> Callable[[str], None]:
+    return partial(console.print, highlight=False, markup=False, soft_wrap=True)
 
 
 def _load(task: Task, instance: DagsterClient, running: Joined) -> None:

@@ -6,7 +6,7 @@ import http.client
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +86,12 @@ class DagsterClient:
                 raise DagsterError(f"the code location did not load within {seconds:.0f} s")
             time.sleep(0.5)
 
-    def start_runs(self, task: str, stages: list[str], regions: list[str]) -> str:
+    def start_runs(
+        self, task: str, stages: list[str], regions: list[str], config: Mapping[str, Any] | None = None
+    ) -> str:
         """Materialise `stages`, by one run for each region; returns what tells these runs from others.
+
+        `config` is what a person may type into the launchpad.
 
         A backfill of the same would wait for the daemon that looks after them, which does so every half minute.
         """
@@ -106,7 +110,7 @@ class DagsterClient:
             {
                 "selector": selector,
                 "mode": "default",
-                "runConfigData": {},
+                "runConfigData": dict(config or {}),
                 "executionMetadata": {
                     "tags": [{"key": _PARTITION, "value": region}, {"key": _DEMO, "value": demo}],
                 },

@@ -14,6 +14,7 @@ from finetune_assets.processes import VAR, our_command
 from finetune_assets.results.files import address
 from finetune_assets.results.region import default_root
 from finetune_assets.task import Task
+from finetune_assets.task.arms import WITHOUT_NETWORK, unfit
 
 SUMMARY = VAR / "demo" / "summary.json"
 
@@ -54,7 +55,31 @@ def results(task: Task, region: str) -> dict[str, Any]:
         "brier_after": after["brier"],
         "trained_tokens": model["trained_tokens"],
         "training_seconds": model["training_seconds"],
+        **({"arms": _arms(found["contest"])} if "contest" in found else {}),
     }
+
+
+def has_contest(task: Task, region: str) -> bool:
+    """Whether a region's benchmark has asked every arm that needs no network."""
+    if not output(task, "benchmark", region).with_suffix(".json").exists():
+        return False
+    found = read(task, "benchmark", region).get("contest") or {}
+    asked = {one["kind"] for part in ("ranked", "with_people") for one in found.get(part, ())}
+    wanted = {arm.kind for arm in WITHOUT_NETWORK if not unfit(arm, task.answer.kind)}
+    return wanted <= asked | {one["name"] for one in found.get("left_out", ())}
+
+
+def _arms(contest: dict[str, Any]) -> dict[str, Any]:
+    """Return what the summary says of a contest: each arm, and which one to take."""
+    fields = ("name", "model", "n", "n_handed", "p50_s", "p99_s", "usd_per_1000")
+    ranked = [
+        {field: arm[field] for field in fields}
+        | {"value": arm["value"]["estimate"], "ci95": [arm["value"]["low"], arm["value"]["high"]]}
+        | {"ece": (arm["calibration_error"] or {}).get("estimate")}
+        for part in ("ranked", "with_people")
+        for arm in contest[part]
+    ]
+    return {"take": contest["advice"]["arm"], "arms": ranked, "left_out": contest["left_out"]}
 
 
 def _calibration_errors(report: dict[str, Any]) -> tuple[dict[str, float | None], dict[str, float | None]]:
@@ -87,6 +112,7 @@ def show(summary: dict[str, Any], states: list[RegionState], console: Console) -
             _change(row["brier_before"], row["brier_after"]),
         )
     console.print(table)
+    _show_arms(summary["regions"], console)
     if summary["clock"]:
         _show_clock(summary["clock"], console)
     for state in states:
@@ -96,6 +122,26 @@ def show(summary: dict[str, Any], states: list[RegionState], console: Console) -
     console.print(f"{summary['wall_seconds']} s.{where} `{our_command('ui')}` shows all of it.", highlight=False)
     if (page := UPath(default_root()) / "leaderboard.html").exists():
         console.print(f"In the browser, without Dagster: {address(page)}", highlight=False)
+
+
+def _show_arms(regions: list[dict[str, Any]], console: Console) -> None:
+    """Print how often each arm was right, where arms were asked."""
+    if not any("arms" in row for row in regions):
+        return
+    table = Table("region", "arm", "right [95 %]", "calibration error", "p50, p99 (s)", "USD per 1,000")
+    for row in regions:
+        for arm in row.get("arms", {"arms": ()})["arms"]:
+            low, high = arm["ci95"]
+            people = f", {arm['n_handed']} to people" if arm["n_handed"] and arm["n"] < row["n_test"] else ""
+            table.add_row(
+                row["region"],
+                f"{arm['name']}{' (take this)' if arm['name'] == row['arms']['take'] else ''}",
+                f"{arm['value']:.3f} [{low:.3f}, {high:.3f}]{people}",
+                "" if arm["ece"] is None else f"{arm['ece']:.3f}",
+                "" if arm["p50_s"] is None else f"{arm['p50_s']:.2f}, {arm['p99_s']:.2f}",
+                "" if arm["usd_per_1000"] is None else f"{arm['usd_per_1000']:.2f}",
+            )
+    console.print(table)
 
 
 def _show_clock(clock: dict[str, Any], console: Console) -> None:

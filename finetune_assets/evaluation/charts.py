@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finetune_assets.errors import EvaluationError
+from finetune_assets.evaluation.arms.result import ArmResult
 from finetune_assets.evaluation.benchmark.report import MetricComparison
 from finetune_assets.evaluation.calibration.reliability import ReliabilityBin, calibration_error, reliability_bins
 from finetune_assets.evaluation.leaderboard import Row
@@ -206,6 +207,29 @@ def metric_intervals(comparisons: Mapping[str, MetricComparison]) -> bytes:
     axes.set(xlabel=f"percent, with {100 * shares[0].base.level:g} % intervals")
     axes.grid(visible=False, axis="y")
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _png(figure)
+
+
+def arms(results: Sequence[ArmResult], label: str, taken: str) -> bytes:
+    """Draw the deciding metric of each arm with its interval, the best first; the one that is recommended is blue.
+
+    Raises:
+        EvaluationError: no arms.
+    """
+    if not results:
+        raise EvaluationError("there are no arms to draw")
+    figure, (axes,) = _figure(1, width=6.4, height=1.2 + 0.42 * len(results))
+    for place, arm in enumerate(results):
+        middle, low, high = (100 * value for value in (arm.value.estimate, arm.value.low, arm.value.high))
+        colour = BLUE if arm.name == taken else GREY
+        axes.hlines(place, low, high, color=colour, linewidth=2)
+        axes.plot(middle, place, "o", color=colour, markersize=7)
+        axes.annotate(f"{middle:.1f}", (middle, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    people = [f"{arm.name}*" if arm.n_handed and arm.n < results[0].n else arm.name for arm in results]
+    axes.set_yticks(range(len(results)), people)
+    axes.set_ylim(len(results) - 0.4, -0.7)
+    axes.set(xlabel=f"{label.lower()} in percent, with {100 * results[0].value.level:g} % intervals")
+    axes.grid(visible=False, axis="y")
     return _png(figure)
 
 

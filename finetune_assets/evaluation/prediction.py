@@ -22,7 +22,7 @@ class Prediction:
     example_id: str
     split: str
     role: str
-    """`base`, `fine_tuned`, `champion` or `best`."""
+    """`base`, `fine_tuned`, `champion` or `best`; in a contest the name of the arm."""
     model: str
     truth: str
     truth_value: float | None = None
@@ -76,8 +76,8 @@ ADDED = ("pictures", "doubtful", "source_truth", "source_value", "reviewed_in", 
 """Columns that predictions of earlier versions lack; they have what is usual."""
 
 
-def read_predictions(table: pd.DataFrame, split: str, role: Role | None = None) -> list[Prediction]:
-    """Read the rows of one split, of one role or of both.
+def read_predictions(table: pd.DataFrame, split: str, role: str | None = None) -> list[Prediction]:
+    """Read the rows of one split, of one role or of all.
 
     Raises:
         EvaluationError: columns missing.

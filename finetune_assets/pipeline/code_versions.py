@@ -30,7 +30,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "uploaded_file": ("provider",),
     "finetune_job": ("provider", "base_model", "method", "training_type"),
     "finetuned_model": ("deployment",),
-    "benchmark": ("benchmark.ask", "benchmark.metric", "benchmark.elsewhere"),
+    "benchmark": ("benchmark.ask", "benchmark.metric", "benchmark.elsewhere", "benchmark.arms"),
     "calibrator": ("benchmark.metric", "benchmark.operating_point", "benchmark.defer"),
     "champion": ("promotion", "benchmark.max_failed", "benchmark.max_unreadable"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice, repeat
 
@@ -36,7 +37,11 @@ def findings(what: str, task: Task, region: str, clean: Table, n_train: int, siz
         n_train: How many of them train.
         size: Typical width and height of the images; None where there are none.
     """
-    estimate = spending.estimate(task, round(n_train * _mean(task, clean, size)), n_train)
+    mean = _mean(task, clean, size)
+    estimate = spending.estimate(task, round(n_train * mean), n_train)
+    arms = _arms(task, clean, mean)
+    if asked := [arm for arm in arms if arm.usd != 0]:
+        yield Finding(what, "good", f"asking the arms of its contest is about {', '.join(map(str, asked))}")
     if task.provider == "local":
         known = base_models.bundled(task.base_model, HOME)
         takes = _minutes(estimate.tokens * estimate.epochs) if known else "a time that nobody measured"
@@ -45,12 +50,22 @@ def findings(what: str, task: Task, region: str, clean: Table, n_train: int, siz
         return
     if estimate.cost_usd is None:
         return  # that no price is known is said once for the task
-    verdict = data_checks.within_budget(region, estimate.cost_usd, task.budget_of(region))
+    verdict = data_checks.within_budget(region, estimate.cost_usd, task.budget_of(region), arms)
     if not verdict.passed and data_checks.WITHIN_BUDGET.asked(task):
         bad = data_checks.WITHIN_BUDGET.severity(task) == "error"
         yield Finding(what, "bad" if bad else "warning", f"{verdict.description} ({estimate})")
     else:
         yield Finding(what, "good", f"training is about {estimate}")
+
+
+def _arms(task: Task, clean: Table, mean: float) -> list[spending.ArmCost]:
+    """Estimate what each arm of the task's contest costs."""
+    if not task.benchmark.contest:
+        return []
+    rows = clean.frame(["split", "answer"])
+    counted = [tokens.count(str(answer)) for answer in rows["answer"].head(spending.N_MEASURED)]
+    length = spending.Length(mean, sum(counted) / max(len(counted), 1))
+    return spending.contest(task, task.benchmark.contest, Counter(rows["split"].tolist()), length)
 
 
 def _mean(task: Task, clean: Table, size: Size | None) -> float:

@@ -13,6 +13,7 @@ from finetune_assets.provider.client import Client, connect, explained, is_gone
 from finetune_assets.provider.local_server import HOME, named_url
 from finetune_assets.running import running
 from finetune_assets.task import Task
+from finetune_assets.task.arms import DecisionsArm, FrontierArm, name_of
 from finetune_assets.task.faults import nearest
 
 _TIMEOUT_S = 5
@@ -48,7 +49,21 @@ def findings(task: Task) -> Iterator[Finding]:
     yield finding
     if client is not None:
         yield _model(client, task)
+    yield from _arms(task)
     yield from _budget(task)
+
+
+def _arms(task: Task) -> Iterator[Finding]:
+    """Look at the other models that the task's contest asks: one that cannot be asked is left out of it."""
+    for arm in task.benchmark.contest:
+        if not isinstance(arm, FrontierArm | DecisionsArm) or arm.provider is None:
+            continue
+        client, found = reach(arm.provider)
+        if client is None:
+            yield Finding(f"arm {name_of(arm)}", "warning", f"it will be left out of the contest: {found.words}")
+            continue
+        model = _model(client, task.model_copy(update={"provider": arm.provider, "base_model": arm.model}))
+        yield Finding(f"arm {name_of(arm)}", "warning" if model.state == "bad" else model.state, model.words)
 
 
 def _model(client: Client, task: Task) -> Finding:

@@ -31,8 +31,8 @@ def prices_of(task: Task) -> Prices:
 
 
 def models(provider: str) -> list[str]:
-    """List the base models of a provider whose prices are known."""
-    return list(_table().get(known_as(provider), {}))
+    """List the base models of a provider whose training has a known price."""
+    return [model for model, prices in _table().get(known_as(provider), {}).items() if prices.training is not None]
 
 
 def training_cost(task: Task, tokens: int, epochs: int) -> float | None:

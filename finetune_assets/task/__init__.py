@@ -18,6 +18,7 @@ from finetune_assets.task import yaml_file
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import DrawnObjects
 from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, ScoreAnswer
+from finetune_assets.task.arms import unfit
 from finetune_assets.task.component_file import read_attributes
 from finetune_assets.task.costs import OTHERS, Budget, Costs, Prices, Usd
 from finetune_assets.task.in_use import InUse
@@ -322,6 +323,8 @@ class Task(Strict):
             raise ValueError(f"benchmark.operating_point is for binary answers, not for {kind}: leave it out")
         if asked.defer and kind == "number":
             raise ValueError("benchmark.defer needs answers with a probability, and numbers have none: leave it out")
+        if why := next(filter(None, (unfit(arm, kind) for arm in asked.contest)), None):
+            raise ValueError(f"benchmark.arms: {why}; leave it out")
         if kind == "call" and self.prompt.shots:
             raise ValueError("prompt.shots are questions answered in words, and answer.kind is call: leave them out")
         if self.in_use.review and asked.defer is None:

@@ -91,7 +91,7 @@ class _Place:
             if part == "[key]":  # of a mapping's key, which is the one before
                 continue
             key.append(part)
-            holder = kind if _is_model(kind) else None
+            holder = _plain(kind) if _is_model(_plain(kind)) else None
             kind = _below(kind, part)
         return cls(tuple(key), kind, holder)
 
@@ -232,7 +232,7 @@ def _what_to_write(place: _Place) -> str:
 
 def _kinds(kind: Any) -> list[str]:
     """List what `kind` may be where a type is one of several models."""
-    models = [member for member in _members(kind) if _is_model(member)]
+    models = [model for member in _members(kind) if _is_model(model := _plain(member))]
     return [str(value) for model in models for value in _discriminating(model)] if len(models) > 1 else []
 
 

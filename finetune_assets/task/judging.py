@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from finetune_assets.task.arms import Arm, ArmRule, in_full, require_contest
 from finetune_assets.task.strict import Strict
 
 DecidingMetric = Literal[
@@ -105,6 +106,21 @@ class Benchmark(Strict):
     """From which probability on the answer is the positive one (binary answers); by default 0.5."""
     defer: Defer | None = None
     """Which answers go to a person; by default none."""
+    arms: list[ArmRule] = Field(
+        default=[],
+        description="What else could answer, in a contest on the same test examples; by default there is none. A word "
+        "is an arm of that kind: base, decisions, few_shot, tuned, cascade; a frontier model needs a mapping.",
+    )
+
+    @model_validator(mode="after")
+    def _arms_are_a_contest(self) -> Benchmark:
+        require_contest(self.arms)
+        return self
+
+    @property
+    def contest(self) -> tuple[Arm, ...]:
+        """The arms in full, in their order."""
+        return in_full(self.arms)
 
 
 class Promotion(Strict):

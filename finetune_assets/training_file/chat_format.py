@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from finetune_assets.dataset.answer_reading import parts_of
@@ -14,6 +15,15 @@ Labelled = tuple[str, str | None]
 """The URL of an image, and what is said before it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A question with its images and its answer that one request shows before it asks (few-shot)."""
+
+    question: str
+    images: Sequence[Labelled]
+    answer: str
+
+
 def to_messages(
     prompt: Prompt,
     question: str,
@@ -22,6 +32,7 @@ def to_messages(
     *,
     system: str | None = None,
     answered: Answer | None = None,
+    solved: Sequence[Solved] = (),
 ) -> list[dict[str, Any]]:
     """Wrap one question, with its image and answer where given, in the chat format.
 
@@ -35,6 +46,7 @@ def to_messages(
         answer: The label in the task's words, for training; None where the model is to answer.
         system: The example's own system message in place of the prompt's; "" for none at all.
         answered: The task's kind of answer; a call becomes one that the assistant makes.
+        solved: What this request alone shows after the prompt's own shots.
 
     Returns:
         Messages as OpenAI's chat and fine-tuning endpoints take them: system (if there is one), user and assistant
@@ -46,18 +58,26 @@ def to_messages(
     for shot in prompt.shots:
         messages.append({"role": "user", "content": _asked(prompt, shot.question)})
         messages.append({"role": "assistant", "content": shot.answer})
-    content: str | list[dict[str, Any]] = _asked(prompt, question)
-    if images:
-        content = [{"type": "text", "text": content}]
-        for url, label in [(images, None)] if isinstance(images, str) else images:
-            if label:
-                content.append({"type": "text", "text": label})
-            content.append({"type": "image_url", "image_url": {"url": url, "detail": prompt.detail}})
-    messages.append({"role": "user", "content": content})
+    for one in solved:
+        messages.append({"role": "user", "content": _content(prompt, one.question, one.images)})
+        messages.append({"role": "assistant", "content": one.answer})
+    messages.append({"role": "user", "content": _content(prompt, question, images)})
     if answer is not None:
         called = isinstance(answered, CallAnswer)
         messages.append({"role": "assistant"} | ({"tool_calls": [_call(answer)]} if called else {"content": answer}))
     return messages
+
+
+def _content(prompt: Prompt, question: str, images: str | Sequence[Labelled] | None) -> str | list[dict[str, Any]]:
+    asked = _asked(prompt, question)
+    if not images:
+        return asked
+    content: list[dict[str, Any]] = [{"type": "text", "text": asked}]
+    for url, label in [(images, None)] if isinstance(images, str) else images:
+        if label:
+            content.append({"type": "text", "text": label})
+        content.append({"type": "image_url", "image_url": {"url": url, "detail": prompt.detail}})
+    return content
 
 
 def _call(answer: str) -> dict[str, Any]:

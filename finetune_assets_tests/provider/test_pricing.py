@@ -51,7 +51,7 @@ def test_the_prices_that_a_task_states_go_first() -> None:
     assert training_cost(task("gpt-4o-2024-08-06", "local", prices={"training": 10}), 1_000_000, 1) == 10
 
 
-@pytest.mark.parametrize("model", sorted(pricing._table()["openai"]))
+@pytest.mark.parametrize("model", sorted(pricing.models("openai")))
 def test_every_listed_price_has_its_day_and_its_source_and_training_makes_answers_dearer(model: str) -> None:
     found = prices_of(task(model))
     assert found.source.startswith("https://") and len(found.as_of) == len("2026-08-05")
@@ -59,6 +59,13 @@ def test_every_listed_price_has_its_day_and_its_source_and_training_makes_answer
     assert found.fine_tuned.input > found.base.input and found.fine_tuned.output > found.base.output
     for tokens in (found.base, found.fine_tuned):
         assert tokens.cached_input is not None and tokens.cached_input < tokens.input < tokens.output
+
+
+@pytest.mark.parametrize("model", ["gpt-6-luna", "gpt-6.1-terra", "gpt-6-sol"])
+def test_a_model_that_cannot_be_trained_has_a_price_of_its_answers_alone(model: str) -> None:
+    found = prices_of(task(model))
+    assert found.base and found.training is None and found.fine_tuned is None
+    assert model not in pricing.models("openai")
 
 
 @pytest.mark.parametrize(

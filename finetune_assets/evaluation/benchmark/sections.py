@@ -19,7 +19,7 @@ from finetune_assets.evaluation.operating_point import PointReport
 from finetune_assets.evaluation.promotion import Standing
 from finetune_assets.evaluation.statistics import Interval, p_words
 
-Place = Literal["promotion", "use"]
+Place = Literal["promotion", "use", "arms"]
 
 
 def put_in(page: str, place: Place, section: str) -> str:

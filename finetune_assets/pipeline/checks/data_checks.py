@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 
 from finetune_assets.asking.predictions import CALIBRATED
+from finetune_assets.asking.spending import ArmCost
 from finetune_assets.dataset.belonging.apart import Leak
 from finetune_assets.dataset.images import LOW_CONTRAST
 from finetune_assets.dataset.label_errors import LabelErrors
@@ -310,15 +311,27 @@ def valid_format(region: str, report: Report) -> dg.AssetCheckResult:
     return VALID_FORMAT.result(False, f"Region {region}: {len(errors)} errors, the first in {first}.")
 
 
-def within_budget(region: str, cost_usd: float | None, budget_usd: float | None) -> dg.AssetCheckResult:
-    """Judge the estimated cost; under a budget, a price that nobody knows stops as one does that is too high."""
+def within_budget(
+    region: str, cost_usd: float | None, budget_usd: float | None, arms: Sequence[ArmCost] = ()
+) -> dg.AssetCheckResult:
+    """Judge the estimated cost; under a budget, a price that nobody knows stops as one does that is too high.
+
+    `arms` are those of the task's contest, which are asked from the same budget.
+    """
     if budget_usd is None:
         return WITHIN_BUDGET.result(True, f"Region {region}: the task sets no budget.")
     if cost_usd is None:
         words = f"nobody knows what training this model costs, and the budget is {budget_usd:.2f} USD"
         advice = "state `prices` in the task's YAML, or `checks: {within_budget: warn}` to go on all the same"
         return WITHIN_BUDGET.result(False, f"Region {region}: {words}; {advice}.")
-    words = f"Region {region}: training will cost about {cost_usd:.2f} USD, the budget is {budget_usd:.2f} USD"
+    if unknown := [arm.name for arm in arms if arm.usd is None]:
+        words = f"nobody knows what the arm {unknown[0]} costs, and the budget is {budget_usd:.2f} USD"
+        advice = "state its `prices` in `benchmark.arms`, or leave it out"
+        return WITHIN_BUDGET.result(False, f"Region {region}: {words}; {advice}.")
+    asked = sum(arm.usd or 0.0 for arm in arms)
+    contest = f" and the arms of its contest {asked:.2f} USD" if asked else ""
+    words = f"Region {region}: training will cost about {cost_usd:.2f} USD{contest}, the budget is {budget_usd:.2f} USD"
+    cost_usd += asked
     raised = "raise budget_usd" if budget_usd else f'name {region}, or "*" for those that are not named, in budget_usd'
     advice = "." if cost_usd <= budget_usd else f"; {raised}, sample fewer examples or train fewer epochs."
     return WITHIN_BUDGET.result(cost_usd <= budget_usd, words + advice)

@@ -6,6 +6,7 @@ Some have modules of their own: `human_feedback`, before `filtered_qa`, and from
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 from pydantic import Field
+from upath import UPath
 
 from finetune_assets.asking import spending
 from finetune_assets.asking.job import job_request
@@ -229,6 +231,7 @@ def validation_report(region: Region, training_jsonl: Written) -> Result:
     n_examples = training_jsonl.train.n_examples
     estimate = spending.estimate(task, found.files[0].tokens_total, n_examples)
     compared = spending.against_retrieval(task, estimate, train, n_examples)
+    arms = _arms(region, train, estimate.tokens, n_examples)
     preview = [example for _, example in islice(jsonl.lines(train), views.N_CHATS) if isinstance(example, dict)]
     sections = {"Fine-tuning or retrieval": model_views.comparison_section(compared)} if compared else {}
     page = report.to_html(found, preview, str(estimate), sections)
@@ -248,15 +251,25 @@ def validation_report(region: Region, training_jsonl: Written) -> Result:
             "findings": views.findings(found),
             "tokens": estimate.tokens,
             "estimate": str(estimate),
+            **({"contest": ", ".join(map(str, arms))} if arms else {}),
             "prices": model_views.prices(pricing.prices_of(task)),
             **model_views.fine_tuning_or_retrieval(task, compared),
             "page": views.page(region.path("validation_report", ".html")),
         },
         check_results=[
             data_checks.valid_format(region.name, found),
-            data_checks.within_budget(region.name, estimate.cost_usd, task.budget_of(region.name)),
+            data_checks.within_budget(region.name, estimate.cost_usd, task.budget_of(region.name), arms),
         ],
     )
+
+
+def _arms(region: Region, train: UPath, n_tokens: int, n_examples: int) -> list[spending.ArmCost]:
+    """Estimate what asking the arms of the region's contest will cost."""
+    arms = region.task.benchmark.contest
+    if not arms:
+        return []
+    splits = Counter(Table(region.path("filtered_qa", ".parquet")).frame(["split"])["split"].tolist())
+    return spending.contest(region.task, arms, splits, spending.length_of(train, n_tokens, n_examples))
 
 
 @stage(io="records", checks=[model_checks.BASE_MODEL_STAYS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -11,14 +12,16 @@ import pandas as pd
 from finetune_assets.asking.predictions import CALIBRATED, ask_models
 from finetune_assets.dataset.table import Table
 from finetune_assets.evaluation import answering, calibration
+from finetune_assets.evaluation.arms.page import section
 from finetune_assets.evaluation.benchmark import sections
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.page import to_html
 from finetune_assets.pipeline.checks import model_checks
-from finetune_assets.pipeline.shown import data_views, views
+from finetune_assets.pipeline.shown import contest_views, data_views, views
 from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import contenders, in_use, reviews
 from finetune_assets.pipeline.stages.champion import add_to_page
+from finetune_assets.pipeline.stages.contest import ArmsChoice, arms_of, contest
 from finetune_assets.pipeline.stages.elsewhere import forgotten
 from finetune_assets.provider import pricing
 from finetune_assets.provider.answer_cache import AnswerCache
@@ -41,15 +44,16 @@ from finetune_assets.results.standing import standing
         model_checks.ENOUGH_SCORES,
     ],
 )
-def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table) -> Result:
+def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table, choice: ArmsChoice) -> Result:
     """Compare the new model with the base model and the champion on the test split; collect scores for calibration.
 
-    Each model is asked as it was trained to be asked, whatever the task's YAML says by now.
+    Each model is asked as it was trained to be asked, whatever the task's YAML says by now. The arms of
+    `benchmark.arms`, if there are any, are asked the same.
     """
     region = replace(region, task=finetuned_model.task.applied_to(region.task))
     task, client = region.task, connect(region.task.provider)
     finetuned_model.require_same_provider(region, client)
-    examples = filtered_qa.frame(split=CALIBRATED)
+    arms, examples = arms_of(task, choice), filtered_qa.frame(split=CALIBRATED)
     contenders.require_own_words(region, examples)
     models = contenders.contenders(region, finetuned_model)
     seen = contenders.seen(region, finetuned_model, models, examples)
@@ -61,22 +65,18 @@ def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table) -> R
     with AnswerCache(Path(region.outputs.answers)) as cache:
         predictions = ask_models(client, models, examples, cache, dg.get_dagster_logger().info)
         elsewhere = forgotten(client, region, finetuned_model.model, cache)
+        others = contest(region, finetuned_model, filtered_qa, predictions, (client, cache), arms)
     train = filtered_qa.frame(["answer", "score"], split="train")
     found = compare(predictions, task.answer, pricing.prices_of(task), metric=task.benchmark.metric, train=train)
     chart, png = views.answers_chart(found, predictions, task.answer)
     remarks = [views.base_model_note(task, predictions), data_views.relabelled(filtered_qa, standing(region).champion)]
     note = " ".join([*filter(None, remarks), *(f"Elsewhere, {one}." for one in elsewhere)])
     page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)
-    judged = Judged(
-        task=finetuned_model.task,
-        provider=finetuned_model.provider,
-        inputs=finetuned_model.inputs | {"filtered_qa": content_hash(filtered_qa.path)},
-        model=finetuned_model.model,
-        job_id=finetuned_model.job_id,
-    )
+    drawn = contest_views.picture(others) if others else None
+    page = sections.put_in(page, "arms", section(others)) if others else page
     report = found.to_dict() | {"elsewhere": [one.to_dict() for one in elsewhere]}
-    write_json(region.path("benchmark", ".json"), report | {"judged": judged.model_dump(mode="json")})
-    write_atomically(region.path("benchmark", ".html"), page.encode())
+    report |= {"contest": others.to_dict()} if others else {}
+    _keep(region, _judged(finetuned_model, filtered_qa), report, page)
     return dg.MaterializeResult(
         value=predictions,
         metadata={
@@ -87,6 +87,7 @@ def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table) -> R
             **views.subgroups(found),
             "worst_examples": views.worst_examples(found),
             **views.benchmark_numbers(found),
+            **contest_views.metadata(others, drawn),
             "model": finetuned_model.model,
             "page": views.page(region.path("benchmark", ".html")),
         },
@@ -99,6 +100,21 @@ def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table) -> R
             model_checks.enough_scores(region.name, predictions, task.answer),
         ],
     )
+
+
+def _judged(model: Trained, clean: Table) -> Judged:
+    return Judged(
+        task=model.task,
+        provider=model.provider,
+        inputs=model.inputs | {"filtered_qa": content_hash(clean.path)},
+        model=model.model,
+        job_id=model.job_id,
+    )
+
+
+def _keep(region: Region, judged: Judged, report: dict[str, Any], page: str) -> None:
+    write_json(region.path("benchmark", ".json"), report | {"judged": judged.model_dump(mode="json")})
+    write_atomically(region.path("benchmark", ".html"), page.encode())
 
 
 @stage(io="records", checks=[model_checks.CALIBRATION_HELPS, model_checks.PROMISE_KEPT])

@@ -1,0 +1,1 @@
+"""A contest between everything that a user could do to have the questions answered."""
