@@ -89,10 +89,10 @@ class ScriptedProvider:
         }
         self.checkpoints.setdefault(job_id, []).insert(0, made)
 
-    def add_model(self, model: str, shutdown_date: str | None = None) -> None:
-        """Let the provider serve a model."""
+    def add_model(self, model: str, shutdown_date: str | None = None, **more: Any) -> None:
+        """Let the provider serve a model; `more` is what else it says of it."""
         facts = {"id": model, "object": "model", "created": 1_800_000_000, "owned_by": "us"}
-        self.models[model] = facts | {"shutdown_date": shutdown_date}
+        self.models[model] = facts | {"shutdown_date": shutdown_date} | more
 
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
         """Return the body for a GET, or None where there is nothing."""

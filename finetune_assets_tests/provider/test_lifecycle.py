@@ -8,7 +8,7 @@ import pytest
 
 from finetune_assets.errors import ProviderError
 from finetune_assets.provider.client import Client
-from finetune_assets.provider.lifecycle import Ending, base_of, new_jobs_end, shutdown
+from finetune_assets.provider.lifecycle import Ending, base_of, models, new_jobs_end, shutdown, training_end
 from finetune_assets_tests.scripted_provider import ScriptedProvider
 
 
@@ -91,6 +91,43 @@ def test_days_are_counted(today: date, words: str) -> None:
 def test_a_day_that_cannot_be_read_is_none(provider: ScriptedProvider) -> None:
     provider.add_model("m", "soon")
     assert shutdown(provider.client(), provider.base_url, "m") is None
+
+
+@pytest.mark.parametrize("days", [(1806451200, 1822348800), ("2027-03-31", "2027-10-01T00:00:00Z")])
+def test_azure_s_two_days_are_read_from_its_models_endpoint(
+    provider: ScriptedProvider, days: tuple[object, ...]
+) -> None:
+    # 1806451200 is 2027-03-31, 1822348800 is 2027-10-01, both at midnight (UTC).
+    training, inference = days
+    provider.add_model("m", deprecation={"fine_tune": training, "inference": inference})
+    ended, gone = training_end(provider.client(), "m"), shutdown(provider.client(), provider.base_url, "m")
+    assert ended and ended.day == date(2027, 3, 31) and ended.what == "the training of m"
+    assert gone and gone.day == date(2027, 10, 1)
+
+
+@pytest.mark.parametrize("said", [None, "soon", {}, {"fine_tune": None}, {"fine_tune": -1}, {"fine_tune": 10**30}])
+def test_what_is_no_day_of_training_is_none(provider: ScriptedProvider, said: object) -> None:
+    provider.add_model("m", deprecation=said)
+    assert training_end(provider.client(), "m") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "day", "words"),
+    [
+        ("gpt-4o-2024-08-06", date(2027, 1, 14), "; its provider names gpt-6-luna in its place"),
+        ("o3-pro", date(2026, 12, 11), "; its provider names a model of the gpt-6 family in its place"),
+        ("gpt-5.1", date(2027, 4, 1), ")"),
+    ],
+)
+def test_what_ends_is_told_with_what_its_provider_names_instead(
+    provider: ScriptedProvider, model: str, day: date, words: str
+) -> None:
+    found = shutdown(provider.client(), "openai", model)
+    assert found and found.day == day and found.in_words(date(2026, 11, 30)).endswith(words)
+
+
+def test_models_that_are_only_asked_are_none_that_can_be_trained() -> None:
+    assert "gpt-4o-2024-08-06" in models("openai") and not {"gpt-5", "o3", "gpt-5.1"} & set(models("openai"))
 
 
 def test_a_provider_that_does_not_answer_is_no_good_news() -> None:

@@ -53,7 +53,7 @@ def advise(
             f"{100 * margin:g} points worse ({100 * pair.difference.high:.1f} at most)."
         )
     words += _proved(standing, taken)
-    words += [_people(arm, first) for arm in with_people]
+    words += [_people(arm, first, standing.label.lower()) for arm in with_people]
     return Advice(taken.name, " ".join(words), tuple(_changes(standing, taken, scores, groups, margin)))
 
 
@@ -74,8 +74,9 @@ def _proved(standing: Ranked, taken: ArmResult) -> Iterator[str]:
     first = standing.arms[0]
     pairs = [pair for pair in standing.pairs if pair.better == first.name]
     shown = [pair.worse for pair in pairs if pair.outcome == "better"]
+    each = "each " if len(shown) > 1 else ""
     if shown:
-        yield f"{_who(first, taken)} is shown to be better than {_listed(shown)} (each p < 0.05 after Holm)."
+        yield f"{_who(first, taken)} is shown to be better than {_listed(shown)} ({each}p < 0.05 after Holm)."
     if doubtful := [pair for pair in pairs if pair.outcome != "better"]:
         named = _listed([f"{pair.worse} ({p_words(pair.p_value)})" for pair in doubtful])
         yield f"{_who(first, taken)} is not shown to be better than {named}: that may be chance."
@@ -128,14 +129,15 @@ def _to_flip(
     return f"{words}."
 
 
-def _people(arm: ArmResult, first: ArmResult) -> str:
+def _people(arm: ArmResult, first: ArmResult, label: str) -> str:
+    if not arm.n_handed:
+        return f"{arm.name} leaves no answer to people: all are sure enough."
     total = arm.n + arm.n_handed
-    than = "more" if arm.value.low > first.value.estimate else "about"
-    said = f"{100 * arm.value.estimate:.1f} % of its own answers are right ({_ends(arm)})"
-    beside = f"where {first.name} alone is right in {100 * first.value.estimate:.1f} %"
+    chance = "" if arm.value.low > first.value.estimate else ", which may be chance"
     return (
         f"With people for the unsure {arm.n_handed:,} of {total:,} ({100 * arm.n_handed / total:.0f} %), {arm.name}: "
-        f"{said}, {beside}{'' if than == 'more' else ', which may be chance'}."
+        f"{label} of its own answers {100 * arm.value.estimate:.1f} % ({_ends(arm)}), where {first.name} alone has "
+        f"{100 * first.value.estimate:.1f} %{chance}."
     )
 
 

@@ -210,7 +210,11 @@ def promise_kept(region: str, use: UseReport | None) -> dg.AssetCheckResult:
 
 def base_model_stays(region: str, client: Client, task: Task) -> dg.AssetCheckResult:
     """Judge, before a training is paid for, whether its result will last."""
-    ends = (lifecycle.new_jobs_end(task.provider), lifecycle.shutdown(client, task.provider, task.base_model))
+    ends = (
+        lifecycle.new_jobs_end(task.provider),
+        lifecycle.training_end(client, task.base_model),
+        lifecycle.shutdown(client, task.provider, task.base_model),
+    )
     announced = [ending.in_words(_today()) for ending in ends if ending]
     if not announced:
         return BASE_MODEL_STAYS.result(True, f"Region {region}: no shutdown of {task.base_model} is announced.")

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.arms.contest import Contest, hold
-from finetune_assets.evaluation.arms.entry import Entrants, Entry, LeftOut
+from finetune_assets.evaluation.arms.entry import Entrants, Entry, LeftOut, ordered
+from finetune_assets.evaluation.prediction import read_predictions
 from finetune_assets.evaluation.scoring.binary import YES_NO
 from finetune_assets.evaluation.statistics import holm, paired_p_value
+from finetune_assets.task.answers import Answer, ChoiceAnswer, NumberAnswer, ScoreAnswer, TextAnswer
 from finetune_assets.task.arms import CascadeArm
-from finetune_assets_tests.evaluation.arms.entries import entry, usd
+from finetune_assets_tests.evaluation.arms.entries import FREE, entry, usd
+from finetune_assets_tests.evaluation.predictions import choices, numbers, texts
 
 
 def held(*entries: Entry, cascades: tuple[CascadeArm, ...] = (), left_out: tuple[LeftOut, ...] = ()) -> Contest:
@@ -102,6 +106,30 @@ def test_a_cascade_to_people_has_no_place_among_the_others() -> None:
     assert [arm.name for arm in found.ranked] == ["tuned", "base"]
     assert people.n + people.n_handed == 400 and people.n > 0
     assert "people" in found.advice.words
+
+
+def of_kind(frame: pd.DataFrame, name: str) -> Entry:
+    known = read_predictions(frame.assign(split="calibration"), "calibration", name)
+    return Entry(name, name, name, ordered(read_predictions(frame, "test", name)), ordered(known), FREE)
+
+
+@pytest.mark.parametrize(
+    ("frame", "answer", "label"),
+    [
+        (choices(["a", "b", "c"]), ChoiceAnswer(kind="choice", options=["a", "b", "c"]), "Accuracy"),
+        (choices(["a", "b", "c"]), ScoreAnswer(kind="score", levels=["a", "b", "c"]), "Quadratic agreement"),
+        (numbers(), NumberAnswer(kind="number", template="${}"), "Answers within tolerance"),
+        (texts(), TextAnswer(kind="text"), "Answers that hold the truth"),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_answers_of_every_kind_have_their_contest(frame: pd.DataFrame, answer: Answer, label: str) -> None:
+    base, tuned = of_kind(frame, "base"), of_kind(frame, "fine_tuned")
+    cascades = [] if answer.kind == "number" else [CascadeArm(to="base")]
+    found = hold(Entrants((base, tuned)), tuned, cascades, answer)
+    assert found.label == label and len(found.ranked) == 2 + len(cascades)
+    assert found.pairs[-1].worse == "base" and found.pairs[-1].outcome == "better"
+    assert all((arm.calibration_error is None) == (answer.kind == "number") for arm in found.ranked)
 
 
 def test_all_that_is_left_out_leaves_no_contest() -> None:
