@@ -17,7 +17,7 @@ ARMS = [
     "base",
     "decisions",
     {"kind": "few_shot", "examples": 2},
-    {"kind": "frontier", "provider": "openai", "model": "gpt-5.6"},
+    {"kind": "frontier", "provider": "openai", "model": "gpt-6-sol"},
     "tuned",
     "cascade",
     {"kind": "cascade", "name": "to_shots", "to": "few_shot"},
