@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from finetune_assets.demo import progress
+from finetune_assets.demo.results import has_contest
 from finetune_assets.demo.results import results as results_of
 from finetune_assets.evaluation import calibration
 from finetune_assets.evaluation.benchmark.comparison import compare
@@ -104,3 +105,19 @@ def test_the_clock_of_a_region_adds_up_to_when_its_last_stage_was_made(made: dic
 def test_a_stage_took_as_long_as_it_is_since_the_one_before_it() -> None:
     made = {"filtered_qa": 12.5, "sampled_examples": 11.0, "finetune_job": 20.0}
     assert progress.clock(made, 10.0) == {"sampled_examples": 1.0, "filtered_qa": 1.5, "finetune_job": 7.5}
+
+
+def test_a_contest_is_whole_when_every_arm_that_needs_no_network_has_answered_or_was_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINETUNE_ASSETS_DATA", str(tmp_path))
+    task, arms = make_task(), [{"kind": kind} for kind in ("base", "decisions", "few_shot", "tuned")]
+
+    def whole(**contest: Any) -> bool:
+        write_json(UPath(tmp_path) / task.task / "benchmark" / "mono.json", {"contest": contest})
+        return has_contest(task, "mono")
+
+    assert not has_contest(task, "mono")
+    assert not whole(ranked=arms[:2], with_people=[{"kind": "cascade"}], left_out=[])
+    assert whole(ranked=arms, with_people=[{"kind": "cascade"}], left_out=[])
+    assert whole(ranked=arms, with_people=[], left_out=[{"name": "cascade"}])

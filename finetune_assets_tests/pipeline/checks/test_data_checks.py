@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from upath import UPath
 
+from finetune_assets.asking.spending import ArmCost
 from finetune_assets.dataset.belonging.apart import Leak
 from finetune_assets.dataset.label_errors import LabelErrors
 from finetune_assets.dataset.table import write_table
@@ -208,6 +209,16 @@ def test_a_budget_is_kept(
 ) -> None:
     result = data_checks.within_budget("mono", cost, budget)
     assert (result.passed, result.severity) == (passed, severity)
+
+
+def test_the_arms_of_a_contest_count_into_the_budget() -> None:
+    free, dear, unknown = ArmCost("base", 0.0), ArmCost("frontier", 0.6), ArmCost("other", None)
+    assert data_checks.within_budget("mono", 4.3, 5.0, [free, dear]).passed
+    over = data_checks.within_budget("mono", 4.5, 5.0, [free, dear])
+    assert not over.passed and "4.50 USD and the arms of its contest 0.60 USD" in str(over.description)
+    lost = data_checks.within_budget("mono", 0.0, 5.0, [unknown])
+    assert not lost.passed and "nobody knows what the arm other costs" in str(lost.description)
+    assert data_checks.within_budget("mono", 4.5, None, [unknown]).passed
 
 
 def test_images_in_ranges_of_their_own_cannot_be_compared_and_the_remedy_is_named(tmp_path: Path) -> None:

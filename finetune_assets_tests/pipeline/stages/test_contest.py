@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from finetune_assets.errors import EvaluationError
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
+from finetune_assets.pipeline.stages.contest import ArmsChoice, arms_of
 from finetune_assets_tests.finished_region import Finished
-from finetune_assets_tests.pipeline.tasks import Project, failures
+from finetune_assets_tests.pipeline.tasks import Project, failures, make_task
 
 pytestmark = [pytest.mark.xdist_group("finished_region"), pytest.mark.usefixtures("local_key")]
 ARMS = [
@@ -96,3 +98,15 @@ def test_a_rerun_asks_nothing_again(contested: Project) -> None:
 def test_a_region_without_arms_has_no_contest(finished: Finished) -> None:
     assert "contest" not in json.loads(finished.project.output("benchmark", ".json").read_text())
     assert not finished.project.output("benchmark", ".arms.parquet").exists()
+
+
+def test_arms_that_need_no_network_are_asked_for_one_run_beside_those_of_the_yaml() -> None:
+    named = {"arms": ["tuned", {"kind": "few_shot", "examples": 9}]}
+    asked = arms_of(make_task(benchmark=named), ArmsChoice(local_arms=True))
+    assert [arm.kind for arm in asked] == ["tuned", "few_shot", "base", "decisions", "cascade"]
+    assert arms_of(make_task(), ArmsChoice()) == ()
+
+
+def test_no_arm_at_a_hosted_provider_is_asked_because_it_needs_no_network() -> None:
+    with pytest.raises(EvaluationError, match="no arm needs no network where the provider is openai"):
+        arms_of(make_task(provider="openai"), ArmsChoice(local_arms=True))
