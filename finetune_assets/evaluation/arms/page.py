@@ -15,7 +15,8 @@ _NOTE = (
     "All arms answered the same examples; below each share is its 95 % interval. Below a difference stand its 95 % "
     "interval and the paired test's p, raised for every two arms that could be compared (Holm). The calibration error "
     "is of the probabilities as the arm gives them; the fine-tuned model's are calibrated on examples that no arm is "
-    "judged by. Seconds are of answers asked for many at once. Costs are of answers, without training and hosting."
+    "judged by. Seconds are of answers asked for many at once. Costs are of models' "
+    "answers, without training, hosting and people."
 )
 _PEOPLE = (
     "* Of its own answers alone: what a person answers is not judged, so that it has no place among the others. From "
