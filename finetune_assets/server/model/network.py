@@ -30,6 +30,7 @@ from finetune_assets.server.model.answer_form import AnswerForm, answer_form, en
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import control_tokens
 from finetune_assets.server.model.front import Front, load_front
+from finetune_assets.server.model.one_pass import OnePass
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import BundledVision
 
@@ -55,6 +56,8 @@ class Network:
     """How its template writes thoughts and calls."""
     whole: str | None = None
     """Why only the model's own forward is right; None where its parts were found to give the same."""
+    one_pass: OnePass | None = None
+    """Of a network in training where it was found to give the same."""
 
     @property
     def tokenizer(self) -> Any:
@@ -130,6 +133,8 @@ class Network:
         """Last hidden states `[b, s - shared, d]` of a batch whose rows all begin with the same `shared` tokens."""
         if not shared:
             return self.decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        if self.one_pass is not None:
+            return self.one_pass.states(embedded, shared)
         prefix = self.decoder(inputs_embeds=embedded[:1, :shared], use_cache=True).past_key_values
         expand_cache(prefix, len(embedded))
         return self.decoder(inputs_embeds=embedded[:, shared:], past_key_values=prefix).last_hidden_state

@@ -28,7 +28,7 @@ from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.durable import publish
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network, load
-from finetune_assets.server.training import first_look, hyperparameters
+from finetune_assets.server.training import first_look, hyperparameters, trial
 from finetune_assets.server.training.examples import Reader, batches
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser, for_width
@@ -215,7 +215,8 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     run = _prepare(request, watch)
     state = TrainingState(request.state, _work(request, run))
     position = _restore(state, run, watch)
-    watch.ready(lambda: _sample_gradients(run))
+    trial.take_one_pass(run)
+    watch.ready(lambda: trial.sample_gradients(run))
     watch.begun(position.step, run.settings)
     last_saved = time.monotonic()
     for step, epoch, batch in () if run.is_over(position) else run.steps(position.step):
@@ -328,20 +329,6 @@ def _restore(state: TrainingState, run: Run[Any], watch: Watcher) -> Position:
     if position.step:
         watch.note(f"Training goes on after step {position.step} of {run.total_steps}")
     return position
-
-
-def _sample_gradients(run: Run[Any]) -> list[torch.Tensor]:
-    """Gradients of all that is trained, of the longest example and of a batch of the shortest."""
-    by_length = sorted(run.examples, key=run.objective.length)
-    parameters = [parameter for group in run.optimiser.adamw.param_groups for parameter in group["params"]]
-    found: list[torch.Tensor] = []
-    for items in (by_length[-1:], by_length[: int(run.settings["batch_size"])]):
-        for part in run.objective.parts(items):
-            loss, _ = run.objective.losses(part)
-            loss.backward()
-        found += [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
-        run.optimiser.adamw.zero_grad()
-    return found
 
 
 def learn(run: Run[Any], batch: list[Any], step: int) -> tuple[float, float]:
