@@ -27,7 +27,7 @@ from finetune_assets_tests.server.families.reference import Reference
 from finetune_assets_tests.server.networks import chat, picture
 
 TOLERANCE = 1e-4
-_QUICK = {"Qwen3", "gpt-oss", "Gemma 2", "Granite", "Falcon-H1", "Phi-3 with LongRoPE", "DeepSeek-R1"}
+_QUICK = {"Qwen3", "gpt-oss", "Gemma 2", "Gemma 4", "Granite", "Falcon-H1", "Phi-3 with LongRoPE", "DeepSeek-R1"}
 _QUICK |= {"Mistral v3", "Qwen2.5-VL", "SmolVLM", "Llama 3.2 Vision", "Pixtral", "PaliGemma"}
 _LONG = os.environ.get("FINETUNE_ASSETS_LONG_TESTS") == "1"
 COLOURS = {"red": "Yes", "blue": "No"}

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finetune_assets.server.devices import cores
 from finetune_assets.server.generation.kv_cache import KeyValueCache, Layout
@@ -122,5 +122,5 @@ def next_steps(logits: Tensor, tokens: list[int]) -> dict[int, float]:
 
 
 def _padded(rows: Tensor, n: int) -> Tensor:
-    """Zeros at the end of `[m, d]`, up to `[n, d]`."""
-    return nn.functional.pad(rows, (0, 0, 0, n - len(rows)))
+    """The last of `[m, d]` again, up to `[n, d]`: a token's, as some decoders look up what is embedded as what."""
+    return torch.cat([rows, rows[-1:].expand(n - len(rows), -1)])

@@ -27,9 +27,10 @@ _BEFORE = 24
 def steady(network: Network, layout: Layout) -> bool:
     """Try whether a few rows are the same bits alone and together, on one thread."""
     generator = torch.Generator().manual_seed(0)
-    d = network.embedding(torch.zeros(1, dtype=torch.long, device=network.device)).shape[1]
-    rows = torch.randn(ROWS, WIDTH, d, generator=generator).to(network.device, network.dtype)
-    before = torch.randn(1, _BEFORE, d, generator=generator).to(network.device, network.dtype)
+    # Of tokens: some decoders look them up again by what they are embedded as.
+    ids = torch.randint(network.vocabulary, (ROWS * WIDTH + _BEFORE,), generator=generator).to(network.device)
+    embedded = network.embedding(ids)
+    rows, before = embedded[: ROWS * WIDTH].unflatten(0, (ROWS, WIDTH)), embedded[None, ROWS * WIDTH :]
     with one_thread(), _few_layers(network.decoder):
         trial = _Trial(network, layout, before)
         whole = trial.states(rows)
