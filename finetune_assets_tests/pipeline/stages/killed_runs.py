@@ -1,4 +1,4 @@
-"""Runs that are killed at chosen moments, each in a process forked from one that has imported everything.
+"""Runs that are killed at chosen moments, each in a process forked from the one that does those that are not.
 
 A process of its own, started by the tests: `python -m finetune_assets_tests.pipeline.stages.killed_runs`. A line of
 JSON is a request: the task, the folder of its outputs, and runs of a region, stages and the moment to die at. For each
@@ -7,12 +7,12 @@ run a line of JSON comes back: whether it was killed, and how many moments of th
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from finetune_assets.provider.client import HOOKS
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.tasks import Project, failures
 
-SLOW = ("bpe_openai", "cleanlab", "matplotlib.figure", "py3langid", "scipy.stats", "sklearn.linear_model")
-"""What stages import when they need it, here once for all runs."""
 MOMENTS = ("event", "sent", "answered")
 """Before a Dagster event is stored; before a request is sent; after an answer came, before anything is made of it."""
 
@@ -37,35 +35,35 @@ class Fate:
         if self.met == self.n:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def arm(self, project: Project) -> None:
+    @contextmanager
+    def watching(self, project: Project) -> Iterator[None]:
         """Watch for the moments."""
+        store = project.instance.handle_new_event
+        hooks = HOOKS.setdefault("request" if self.kind == "sent" else "response", [])
         if self.kind == "event":
-            store = project.instance.handle_new_event
             project.instance.handle_new_event = lambda event, **more: (self(), store(event, **more))[1]
         else:
-            HOOKS.setdefault("request" if self.kind == "sent" else "response", []).append(self)
+            hooks.append(self)
+        yield
+        if self.kind != "event":
+            hooks.remove(self)
 
 
 def run(task: Task, root: Path, region: str, stages: Sequence[str], fate: Fate) -> dict[str, Any]:
-    """Run stages in a child; report how it ended."""
-    reading, writing = os.pipe()
-    if (child := os.fork()) == 0:
-        project = Project(task, root)
-        fate.arm(project)
+    """Run stages; report how it ended."""
+    if fate.n and (child := os.fork()):
+        _, status = os.waitpid(child, 0)
+        return {"killed": os.WIFSIGNALED(status)}
+    project = Project(task, root)
+    with fate.watching(project):
         done = project.run(*stages, region=region)
-        os.write(writing, json.dumps({"failures": failures(done), "met": fate.met}).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as said:
-        report = said.read()
-    _, status = os.waitpid(child, 0)
-    return {"killed": os.WIFSIGNALED(status), **(json.loads(report) if report else {})}
+    if fate.n:
+        os._exit(0)  # it met no such moment
+    return {"killed": False, "failures": failures(done), "met": fate.met}
 
 
 def main() -> None:
     """Do what the requests ask for."""
-    for name in SLOW:
-        importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         task = Task.model_validate(request["task"])
