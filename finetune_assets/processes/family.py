@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -18,6 +19,11 @@ import psutil
 from finetune_assets.running import Identity
 
 _GRACE_SECONDS = 15.0
+# What a script starts in the background (`nohup finetune-assets ui &`) hands on to all that it starts that it hears no
+# Ctrl-C, by which it is ended here.
+_INTERRUPTIBLE = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 def spawn(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -25,7 +31,7 @@ def spawn(command: list[str], log: Path, environment: Mapping[str, str]) -> subp
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _INTERRUPTIBLE, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -74,6 +74,8 @@ _BY_SQLITE = {
     sqlite3.SQLITE_LOCKED: BUSY,
 }
 _DISK_FULL_ON_POSTGRESQL = "53100"
+_NO_SCRATCH = "No usable temporary directory"
+"""What Python says where it cannot write a byte anywhere."""
 _OF_MEMORY = ("allocate memory", "can't start new thread")
 """What torch says on a CPU, and Python where there is no room for a stack."""
 
@@ -131,6 +133,8 @@ def _told_by(error: BaseException) -> Shortage | None:
     match error:
         case ShortageError():
             return error.lack
+        case FileNotFoundError() if _NO_SCRATCH in str(error):
+            return DISK
         case OSError():
             return _BY_ERRNO.get(error.errno or 0)
         case DBAPIError():

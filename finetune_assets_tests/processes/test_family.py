@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,3 +42,16 @@ def test_a_process_that_has_ended_is_stopped_without_a_word(tmp_path: Path) -> N
     process.wait(20)
     family.stop(identity)
     assert not identity.alive and Identity.of().pid == os.getpid()
+
+
+def test_what_a_script_started_in_the_background_starts_can_be_interrupted(tmp_path: Path) -> None:
+    patient = "import time; print(1, flush=True); time.sleep(60)"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = family.spawn([sys.executable, "-c", patient], tmp_path / "log", {})
+        while not (tmp_path / "log").read_text():
+            time.sleep(0.05)
+        family.stop(Identity.of(process.pid))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.wait(5) == -signal.SIGINT

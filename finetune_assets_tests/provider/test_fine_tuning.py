@@ -18,6 +18,7 @@ from finetune_assets.provider.fine_tuning import JobRequest, Progress
 from finetune_assets.task import Method
 from finetune_assets_tests.provider.transports import LosesAnswers, NeverArrives, client_over
 from finetune_assets_tests.scripted_provider import ScriptedProvider
+from finetune_assets_tests.server.conftest import let_go
 from finetune_assets_tests.server_process import ServerProcess
 
 FILE = UploadedFile("file-1", "a" * 64, 10, reused=False)
@@ -78,7 +79,7 @@ def test_names_do_not_change_the_fingerprint(change: dict[str, Any]) -> None:
 
 def test_the_same_request_makes_one_job(client: openai.OpenAI, uploaded: UploadedFile) -> None:
     first, second = (fine_tuning.submit_once(client, job_request(training_file=uploaded)) for _ in range(2))
-    client.fine_tuning.jobs.cancel(first.job.id)
+    let_go(client, first.job.id)
     assert (first.job.id, first.reused, second.reused) == (second.job.id, False, True)
     assert jobs_of(client, uploaded) == [first.job.id]
 
@@ -88,7 +89,7 @@ def test_the_job_carries_fingerprint_labels_and_hyperparameters(client: openai.O
         training_file=uploaded, method=Method(n_epochs=3, seed=5), suffix="cells-mono", labels={"region": "mono"}
     )
     job = fine_tuning.submit_once(client, wanted).job
-    client.fine_tuning.jobs.cancel(job.id)
+    let_go(client, job.id)
     assert job.metadata == {"region": "mono", "fingerprint": wanted.fingerprint}
     assert (job.hyperparameters.n_epochs, job.seed, job.model) == (3, 5, "tiny-text")
 
@@ -107,8 +108,7 @@ def test_a_job_that_is_wanted_again_is_another_job(client: openai.OpenAI, upload
         fine_tuning.submit_once(client, request)
         for request in (wanted, replace(wanted, attempt="run 2"), replace(wanted, attempt="run 2"))
     )
-    for submission in (first, again):
-        client.fine_tuning.jobs.cancel(submission.job.id)
+    let_go(client, first.job.id, again.job.id)
     assert first.job.id != again.job.id == same.job.id
     assert (again.reused, same.reused) == (False, True)
 
@@ -119,8 +119,7 @@ def test_no_more_jobs_are_open_than_allowed(client: openai.OpenAI, uploaded: Upl
         for seed in range(3):
             wanted = job_request(training_file=uploaded, method=Method(n_epochs=1, seed=seed))
             fine_tuning.submit_once(client, wanted, max_open=max(n_open, 1))
-    for job_id in jobs_of(client, uploaded):
-        client.fine_tuning.jobs.cancel(job_id)
+    let_go(client, *jobs_of(client, uploaded))
     assert len(jobs_of(client, uploaded)) <= 1
 
 
@@ -163,7 +162,7 @@ def test_a_broken_line_leaves_exactly_one_job(
     server: ServerProcess, client: openai.OpenAI, uploaded: UploadedFile, line: type[LosesAnswers | NeverArrives]
 ) -> None:
     job = fine_tuning.submit_once(client_over(server, line()), job_request(training_file=uploaded)).job
-    client.fine_tuning.jobs.cancel(job.id)
+    let_go(client, job.id)
     assert jobs_of(client, uploaded) == [job.id]
 
 
@@ -177,7 +176,7 @@ def test_a_run_that_died_before_the_answer_finds_its_job_again(
         patched.setattr(time, "sleep", die)
         fine_tuning.submit_once(client_over(server, LosesAnswers()), job_request(training_file=uploaded))
     found = fine_tuning.submit_once(client, job_request(training_file=uploaded))
-    client.fine_tuning.jobs.cancel(found.job.id)
+    let_go(client, found.job.id)
     assert found.reused
     assert jobs_of(client, uploaded) == [found.job.id]
 

@@ -22,6 +22,7 @@ from finetune_assets.task import Method
 from finetune_assets_tests.faulty_line import FAULTS, faulty_line
 from finetune_assets_tests.postgres_server import new_schema
 from finetune_assets_tests.scripted_provider import ScriptedProvider
+from finetune_assets_tests.server.conftest import let_go
 from finetune_assets_tests.server_process import ServerProcess
 
 SUBMIT = """
@@ -125,8 +126,7 @@ def test_a_line_that_fails_in_every_way_leaves_one_file_and_one_job_of_each(
         for number in range(8):
             file = upload_once(hasty, training_file(tmp_path, f"faulty {number}"))
             made[submit_once(hasty, JobRequest("tiny-text", file, None, Method(n_epochs=1))).job.id] = file.id
-    for job_id in made:
-        client.fine_tuning.jobs.cancel(job_id)
+    let_go(client, *made)
     jobs = [job.id for job in client.fine_tuning.jobs.list(limit=100) if job.training_file in made.values()]
     names = [file.filename for file in client.files.list() if file.id in made.values()]
     assert sorted(jobs) == sorted(made) and len(made) == 8
@@ -146,7 +146,7 @@ def test_processes_that_ask_at_the_same_time_make_one_file_and_one_job(
     assert len(found) == 1 and all(process.returncode == 0 for process in running)
     [job_id] = found
     job = client.fine_tuning.jobs.retrieve(job_id)
-    client.fine_tuning.jobs.cancel(job_id)
+    let_go(client, job_id)
     assert [other.id for other in client.fine_tuning.jobs.list() if other.training_file == job.training_file] == [
         job_id
     ]

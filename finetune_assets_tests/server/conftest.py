@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import openai
 import orjson
@@ -15,6 +16,13 @@ from finetune_assets_tests.server.networks import computing_in
 from finetune_assets_tests.server_process import ServerProcess
 
 FINAL = ("succeeded", "failed", "cancelled")
+
+
+def let_go(client: openai.OpenAI, *job_ids: str) -> None:
+    """Cancel jobs of which a test has no more use; they may be over already."""
+    for job_id in job_ids:
+        with suppress(openai.BadRequestError):
+            client.fine_tuning.jobs.cancel(job_id)
 
 
 def training_lines(n: int = 12, question: str = "Is {} fine?", answer: str = "Yes") -> bytes:

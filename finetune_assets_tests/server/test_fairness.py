@@ -17,7 +17,7 @@ import pytest
 from finetune_assets.server import keys
 from finetune_assets.server.database.usage import NOBODY, Account
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
-from finetune_assets_tests.server.conftest import training_lines, upload
+from finetune_assets_tests.server.conftest import let_go, training_lines, upload
 from finetune_assets_tests.server_process import ServerProcess, make_home
 
 ASKED: dict[str, Any] = {"model": "tiny-text", "messages": [{"role": "user", "content": "x"}]}
@@ -120,8 +120,7 @@ def test_of_many_jobs_at_once_only_as_many_as_the_quota_are_made(shared: ServerP
     with ThreadPoolExecutor(8) as many:
         list(many.map(make, range(8)))
     assert len(made) == 2
-    for job in made:
-        client.fine_tuning.jobs.cancel(job)
+    let_go(client, *made)
 
 
 def test_a_key_stores_no_more_than_its_quota(shared: ServerProcess) -> None:

@@ -30,7 +30,7 @@ from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNN
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import cuda_devices, jobs_per_device
-from finetune_assets.server.jobs.worker import begin
+from finetune_assets.server.jobs.process import begin
 from finetune_assets.server.shortage import MEMORY, ShortageError, by_exit, memory_kills, rest_seconds, shortage_of
 
 POLL_SECONDS = 0.1
@@ -263,7 +263,11 @@ class Supervisor:
                 continue  # another supervisor was sooner
             self._starts += 1
             self._served[status, job.owner] = self._starts
-            process = self._spawn(job.id, claim, device)
+            try:
+                process = self._spawn(job.id, claim, device)
+            except (OSError, EOFError):
+                self._stores.jobs.release(job.id, claim)
+                raise
             self._workers.append(Worker(job.id, claim, status, device, process, memory_kills()))
             return True
         return False

@@ -1,21 +1,18 @@
 """One process for one job: validates its files, or trains its model, and writes what happens to the database.
 
-`begin` does what the job's state asks for next. The process gives way to the server (a lower priority), and ends when
-the server does. At SIGTERM, and when the job is paused, it saves what it has trained after the current step and ends.
+`run` does what the job's state asks for next, in a process that `process.begin` began. At SIGTERM, and when the job is
+paused, it saves what it has trained after the current step and ends.
 """
 
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -35,8 +32,6 @@ from finetune_assets.server.training import threads
 if TYPE_CHECKING:
     from finetune_assets.server.jobs.report import JobReport
 
-NICENESS = 10
-PARENT_POLL_SECONDS = 0.5
 _ERROR_CODES = {
     DamagedFileError: "damaged_file",
     BaseModelError: "base_model_unusable",
@@ -44,25 +39,9 @@ _ERROR_CODES = {
 }
 
 
-def begin(home: Path, job_id: str, claim: int, log: Path, environment: Mapping[str, str]) -> None:
-    """Do the next step of the job's life, in a process of its own.
-
-    Args:
-        home: The server's folder.
-        job_id: The job.
-        claim: The number with which it was taken up.
-        log: Where what is printed goes.
-        environment: Variables of this process beside those of the server.
-    """
-    # A session of its own: Ctrl-C in the server's terminal must end the server, which then ends this process.
-    os.setsid()
-    with log.open("ab") as output:
-        os.dup2(output.fileno(), sys.stdout.fileno())
-        os.dup2(output.fileno(), sys.stderr.fileno())
-    os.environ.update(environment)
+def run(home: Path, job_id: str, claim: int) -> None:
+    """Do the next step of the job's life, alone and under the lease of its claim."""
     os.environ.setdefault(*threads.SAME_BITS)
-    os.nice(NICENESS)
-    threading.Thread(target=_end_with_server, daemon=True).start()
     with _ending_with_shortages():
         stores = Stores(home, Shared.from_environment(), claim)
         threading.Thread(target=_stay, args=[stores, job_id, claim], daemon=True).start()
@@ -166,7 +145,7 @@ def _reporting(stores: Stores, job: Job) -> Iterator[JobReport]:
 
 @contextmanager
 def _alone(stores: Stores, job_id: str) -> Iterator[None]:
-    # After a crash of the server the old process lives for up to PARENT_POLL_SECONDS beside the new one.
+    # After a crash of the server the old process lives for a moment beside the new one.
     with stores.log(job_id).open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         yield
@@ -185,12 +164,3 @@ def _stay(stores: Stores, job_id: str, claim: int) -> None:
         except ShortageError as error:  # until it answers, steps fail and nothing is lost
             print(f"the lease is not renewed: {error}", flush=True)
         time.sleep(seconds / 6)
-
-
-def _end_with_server() -> None:
-    """End this process when the server ends, or the process that it was forked from, which the server asks about it."""
-    server, origin = multiprocessing.parent_process(), os.getppid()
-    while not wait([server.sentinel] if server else [], PARENT_POLL_SECONDS) and os.getppid() == origin:
-        pass
-    print("stopped: the server is gone", flush=True)
-    os._exit(1)

@@ -20,6 +20,7 @@ from finetune_assets.provider import fine_tuning
 from finetune_assets.task import Task
 from finetune_assets_tests.pipeline.stages.killed_runs import MOMENTS
 from finetune_assets_tests.pipeline.tasks import make_task
+from finetune_assets_tests.server.conftest import let_go
 from finetune_assets_tests.server_process import ServerProcess
 
 KILLS = int(os.environ.get("RUN_KILLS", "1"))
@@ -97,9 +98,7 @@ def test_every_run_is_finished_by_the_next_one(
     ended = do(task, tmp_path, runs)
 
     jobs = [job for job in client.fine_tuning.jobs.list(limit=100) if (job.metadata or {}).get("task") == "killed"]
-    for job in jobs:
-        if job.status in ("validating_files", "queued", "running"):
-            client.fine_tuning.jobs.cancel(job.id)
+    let_go(client, *(job.id for job in jobs))
     assert [run["killed"] for run in ended[::2]] == [True] * KILLS
     assert {run["failures"] for run in ended[1::2]} == {""}
     assert sorted(job.metadata["region"] for job in jobs if job.metadata) == sorted(regions)

@@ -13,7 +13,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 
 from finetune_assets_tests.patience import PATIENCE_S
-from finetune_assets_tests.server.conftest import training_lines, upload, wait
+from finetune_assets_tests.server.conftest import let_go, training_lines, upload, wait
 from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -160,7 +160,7 @@ def test_a_file_deleted_before_its_validation_fails_the_job(client: openai.OpenA
     job = client.fine_tuning.jobs.create(model="tiny-text", training_file=file)
     client.files.delete(file)
     job = wait(client, job.id)
-    client.fine_tuning.jobs.cancel(first.id)
+    let_go(client, first.id)
     assert job.error is not None
     assert file in job.error.message
 
@@ -219,7 +219,7 @@ def test_a_job_of_preferences_tells_its_method(client: openai.OpenAI, training_f
         method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2}}},
         integrations=[WANDB],
     )
-    client.fine_tuning.jobs.cancel(job.id)
+    let_go(client, job.id)
     chosen = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": "auto"}
     assert job.method is not None
     assert job.method.to_dict() == {"type": "dpo", "dpo": {"hyperparameters": chosen | {"beta": 0.2}}}
@@ -230,7 +230,7 @@ def test_a_job_of_preferences_tells_its_method(client: openai.OpenAI, training_f
 def test_a_method_may_be_named_alone(client: openai.OpenAI, training_file: str) -> None:
     for kind in ("supervised", "dpo"):
         job = client.fine_tuning.jobs.create(model="tiny-text", training_file=training_file, method={"type": kind})
-        client.fine_tuning.jobs.cancel(job.id)
+        let_go(client, job.id)
         assert job.method is not None
         options: Any = getattr(job.method, kind)
         assert set(options.hyperparameters.to_dict().values()) == {"auto"}
@@ -248,13 +248,13 @@ def test_a_repeated_request_starts_one_job(client: openai.OpenAI, training_file:
     request: dict[str, Any] = {"model": "tiny-text", "training_file": training_file} | mark
     job = client.fine_tuning.jobs.create(**request)
     assert client.fine_tuning.jobs.create(**request).id == job.id
-    client.fine_tuning.jobs.cancel(job.id)
+    let_go(client, job.id)
 
 
 def test_a_key_cannot_be_used_for_another_request(client: openai.OpenAI, training_file: str) -> None:
     headers = {"Idempotency-Key": "used twice"}
     request: dict[str, Any] = {"model": "tiny-text", "training_file": training_file, "extra_headers": headers}
-    client.fine_tuning.jobs.cancel(client.fine_tuning.jobs.create(**request).id)
+    let_go(client, client.fine_tuning.jobs.create(**request).id)
     with pytest.raises(openai.BadRequestError, match="'used twice' came with another request") as refused:
         client.fine_tuning.jobs.create(**request, seed=1)
     assert refused.value.code == "idempotency_key_reused"

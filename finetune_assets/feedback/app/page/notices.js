@@ -7,7 +7,7 @@ const MOST = 200; // refusals that are kept
 
 export class Notices {
   constructor(list) {
-    Object.assign(this, { list, name: null, told: "", trouble: "", full: false, waiting: () => 0, again: () => {} });
+    Object.assign(this, { list, name: null, told: "", trouble: "", full: false, hasty: false, waiting: () => 0, again: () => {} });
     this.unstored = null;
   }
 
@@ -20,6 +20,11 @@ export class Notices {
     clearTimeout(this.forgetting);
     this.told = words;
     this.forgetting = setTimeout(() => this.tell(""), TOLD_FOR);
+    this.#show();
+  }
+
+  pace(hasty) {
+    this.hasty = hasty;
     this.#show();
   }
 
@@ -83,6 +88,7 @@ export class Notices {
     if (this.trouble === "silent") shown.push(element("li", "bad", `The server does not answer; trying again.${safe}`));
     if (this.trouble === "signed-out") shown.push(element("li", "bad", `You are signed out.${safe} `, button("Sign in", "", () => location.reload())));
     if (this.full) shown.push(element("li", "bad", "The browser's storage is full: keep this tab open until all is sent."));
+    if (this.hasty) shown.push(element("li", "bad", "You look at examples for less than a second. Take the time to see them: what you say becomes the truth."));
     if (this.told) shown.push(element("li", "", this.told));
     this.list.replaceChildren(...shown);
   }

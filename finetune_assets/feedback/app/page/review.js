@@ -99,17 +99,12 @@ export class Review {
     if (reply.model !== undefined && reply.model !== null && event.kind !== "undo") {
       this.notices.tell(reply.model === event.answer ? `${event.example_id}: the model says so too.` : `${event.example_id}: the model says “${reply.model}”.`);
     }
-    this.#warn(reply.progress);
+    if (reply.progress) this.notices.pace(reply.progress.too_fast);
   }
 
   refused(event) {
     this.done = this.done.filter((mine) => mine.event.key !== event.key);
     if (!this.opening && this.#isHere(event) && event.queue !== "table") this.refresh();
-  }
-
-  #warn(progress) {
-    if (progress?.too_fast && !this.warned) this.notices.tell("You look at examples for less than a second. Take the time to see them: what you say becomes the truth.");
-    this.warned = progress?.too_fast ?? this.warned;
   }
 
   async #count() {
