@@ -230,7 +230,8 @@ def _await(service: Service, process: subprocess.Popen[bytes], url: str, log_fro
     """Wait until a process answers, and tell a person who waits with it what it does."""
     began = time.monotonic()
     tell_at = began + _TELL_SECONDS
-    while not answers(url):
+    # Where it has ended, it is another's server that answers.
+    while process.poll() is not None or not answers(url):
         waited = time.monotonic() - began
         if process.poll() is not None or waited > _START_SECONDS:
             how = "ended" if process.poll() is not None else f"did not answer within {_START_SECONDS:.0f} s"

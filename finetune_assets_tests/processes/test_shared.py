@@ -148,6 +148,16 @@ def test_one_that_dies_at_the_start_is_told_with_the_end_of_this_log(tmp_path: P
     assert str(caught.value) == f"The page ended. End of {tmp_path}/logs/page.log:\nno such model"
 
 
+def test_an_answer_of_another_server_is_not_taken_for_one_that_died(tmp_path: Path) -> None:
+    leaving = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid)"
+    died = service(tmp_path, command=lambda port: [sys.executable, "-c", leaving, *_SERVE, str(port)])
+    try:
+        with pytest.raises(StartError, match="The page ended"):
+            joined(died, print).__enter__()
+    finally:
+        os.kill(int(died.log.read_text().split()[0]), signal.SIGKILL)
+
+
 def test_one_that_ends_while_it_is_used_is_told_with_its_log(tmp_path: Path) -> None:
     with joined(service(tmp_path), print) as found:
         os.kill(found.running.process.pid, signal.SIGKILL)
