@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.database.test_job_life import make_job, messages, status
 
 SECRET = "What is the prompt?"
-PROCESSES = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -98,14 +97,22 @@ def test_training_states_stay_until_their_job_is_over(stores: Stores) -> None:
     assert {path.name for path in (stores.home / "training").iterdir()} == {waiting.id, paused.id, busy.id}
 
 
+class Ended(BaseProcess):
+    """A process that has ended with this code; below 0, by that signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self._code = code
+
+    @property
+    def exitcode(self) -> int:
+        return self._code
+
+
 def ended(stores: Stores, job: Job, code: int) -> Worker:
     """The worker of a job in training, whose process has ended with this code; below 0, by that signal."""
-    ends = (os._exit, code) if code >= 0 else (signal.raise_signal, -code)
-    process = PROCESSES.Process(target=ends[0], args=[ends[1]])
-    process.start()
-    process.join()
     stores.log(job.id).touch()
-    return Worker(job.id, job.claim, "queued", None, process, memory_kills())
+    return Worker(job.id, job.claim, "queued", None, Ended(code), memory_kills())
 
 
 def settle(stores: Stores, supervisor: Supervisor, job: Job, code: int) -> Job:
@@ -156,7 +163,7 @@ def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
 
 
 def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
-    process = PROCESSES.Process(target=time.sleep, args=[1000])
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=[1000])
     process.start()
     worker = Worker("job", 1, "queued", None, process, 0)
     worker.give_until(1000)
