@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from upath import UPath
 
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets_tests.finished_region import Finished
+from finetune_assets_tests.machines import at_once
 from finetune_assets_tests.object_store import upload
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task
@@ -110,18 +109,8 @@ def test_pipelines_of_two_machines_that_ask_at_once_make_one_job(
     cells = Path(str(finished.project.root)).parent / "cells"
     project = elsewhere(finished, one.base_url, cells, bucket_of(shared))
     (tmp_path / "task.json").write_text(project.task.model_dump_json())
-    command = [sys.executable, "-c", PREPARE_IT, str(tmp_path / "task.json"), str(project.root)]
-    machines, pipe = [], subprocess.PIPE
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        machines.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=tmp_path / name))
-    for machine in machines:
-        assert machine.stdout and machine.stdout.readline() == "ready\n"
-    for machine in machines:
-        assert machine.stdin
-        machine.stdin.write("\n")
-        machine.stdin.flush()
-    assert [(machine.communicate()[0], machine.returncode) for machine in machines] == [("", 0), ("", 0)]
+    arguments = [str(tmp_path / "task.json"), str(project.root)]
+    assert at_once(PREPARE_IT, arguments, [tmp_path / "first", tmp_path / "second"]) == [("", 0)] * 2
     client = one.client()
     [job] = client.fine_tuning.jobs.list()
     assert job.id == json.loads(project.output("finetune_job", ".json").read_text())["job_id"]

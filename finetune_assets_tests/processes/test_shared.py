@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from finetune_assets.errors import AddressInUseError
@@ -149,13 +152,20 @@ def test_one_that_dies_at_the_start_is_told_with_the_end_of_this_log(tmp_path: P
 
 
 def test_an_answer_of_another_server_is_not_taken_for_one_that_died(tmp_path: Path) -> None:
-    leaving = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid)"
-    died = service(tmp_path, command=lambda port: [sys.executable, "-c", leaving, *_SERVE, str(port)])
-    try:
-        with pytest.raises(StartError, match="The page ended"):
-            joined(died, print).__enter__()
-    finally:
-        os.kill(int(died.log.read_text().split()[0]), signal.SIGKILL)
+    before = set(psutil.Process().children())
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if set(psutil.Process().children()) - before else 200)
+            self.end_headers()
+
+    def command(port: int) -> list[str]:
+        other = ThreadingHTTPServer(("127.0.0.1", port), Other)
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        return [sys.executable, "-c", "import time; time.sleep(0.1)"]
+
+    with pytest.raises(StartError, match="The page ended"):
+        joined(service(tmp_path, command=command), print).__enter__()
 
 
 def test_one_that_ends_while_it_is_used_is_told_with_its_log(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from finetune_assets.provider.fine_tuning import JobRequest, submit_once
 from finetune_assets.provider.once import ATTEMPTS, once
 from finetune_assets.task import Method
 from finetune_assets_tests.faulty_line import FAULTS, faulty_line
+from finetune_assets_tests.machines import at_once
 from finetune_assets_tests.postgres_server import new_schema
 from finetune_assets_tests.scripted_provider import ScriptedProvider
 from finetune_assets_tests.server.conftest import let_go
@@ -165,18 +166,7 @@ def test_machines_that_share_a_database_make_one_job_at_a_provider_that_would_ma
     provider.contents["file-1"] = b"{}"
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("FINETUNE_ASSETS_FEEDBACK_DB", new_schema(postgres))
-    command = [sys.executable, "-c", SUBMIT_TO_ONE_WHO_FORGETS, provider.base_url]
-    machines = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        pipe = subprocess.PIPE
-        machines.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=tmp_path / name))
-    for machine in machines:
-        assert machine.stdout and machine.stdout.readline() == "ready\n"
-    for machine in machines:
-        assert machine.stdin
-        machine.stdin.write("\n")
-        machine.stdin.flush()
-    assert [machine.communicate()[0].strip() for machine in machines] == ["ftjob-0", "ftjob-0"]
+    folders = [tmp_path / "one", tmp_path / "other"]
+    assert at_once(SUBMIT_TO_ONE_WHO_FORGETS, [provider.base_url], folders) == [("ftjob-0", 0)] * 2
     assert list(provider.jobs) == ["ftjob-0"] and provider.asked["create"] == 1
-    assert not any((tmp_path / name / "var").exists() for name in ("one", "other"))
+    assert not any((folder / "var").exists() for folder in folders)
