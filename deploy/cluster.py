@@ -125,8 +125,9 @@ def _ray(port: int, agent: int, environment: Mapping[str, str]) -> Iterator[Any]
     """
     # The nodes are started as they find the environment here, and jobs find it as the nodes do.
     os.environ.update(environment)
-    from ray.cluster_utils import Cluster
-    from ray.job_submission import JobSubmissionClient
+    # Only `make cluster` installs Ray: a development environment has none to look types up in.
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+    from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports]
 
     board = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
     nodes = Cluster(initialize_head=True, head_node_args=NODE | board)
