@@ -58,6 +58,8 @@ class Network:
     """Why only the model's own forward is right; None where its parts were found to give the same."""
     one_pass: OnePass | None = None
     """Of a network in training where it was found to give the same."""
+    trimmed: bool = False
+    """Whether, in training, tokens that no learned one follows are left out."""
 
     @property
     def tokenizer(self) -> Any:

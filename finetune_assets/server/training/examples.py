@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,13 @@ class Example:
     def extras(self) -> dict[str, Tensor]:
         """What the model's own forward takes beside the ids, read when it is looked at."""
         return load_file(self.extras_file) if self.extras_file else {}
+
+    def trimmed(self) -> tuple[Tensor, list[Tensor]]:
+        """Ids and images that a learned token follows: nothing is learned from what comes after the last of them."""
+        ids = self.ids[: int(self.learned.nonzero()[-1])]
+        slots = int((ids < 0).sum())
+        ends = accumulate(map(len, self.images))
+        return ids, [image for image, end in zip(self.images, ends, strict=True) if end <= slots]
 
     def __len__(self) -> int:
         return len(self.ids)

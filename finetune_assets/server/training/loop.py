@@ -215,7 +215,7 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     run = _prepare(request, watch)
     state = TrainingState(request.state, _work(request, run))
     position = _restore(state, run, watch)
-    trial.take_one_pass(run)
+    trial.take_savings(run)
     watch.ready(lambda: trial.sample_gradients(run))
     watch.begun(position.step, run.settings)
     last_saved = time.monotonic()

@@ -1,7 +1,7 @@
 """What training minimises: the loss of supervised fine-tuning, and that of direct preference optimisation.
 
-Both compute logits only at the places whose next token is learned, and the tokens that all rows of a part begin with
-once.
+Both compute logits only at the places whose next token is learned, the tokens that all rows of a part begin with
+once, and those that no learned token follows not at all where the network is `trimmed`.
 """
 
 from __future__ import annotations
@@ -162,13 +162,14 @@ def learned_logits(network: Network, batch: Sequence[Example]) -> tuple[Tensor, 
     """Logits `[t, vocabulary]` in float32, targets `[t]` and rows `[t]` of the batch's t learned tokens."""
     if network.whole:
         return _one_by_one(network, batch)
-    rows = [example.ids.tolist() for example in batch]
+    seen = [example.trimmed() if network.trimmed else (example.ids, example.images) for example in batch]
+    rows = [ids.tolist() for ids, _ in seen]
     learned = torch.nn.utils.rnn.pad_sequence([example.learned for example in batch], batch_first=True)
     learned[:, 0] = False
     row, column = learned.nonzero(as_tuple=True)
     shared = common_prefix(rows, at_most=int(column.min()) - 1) if len(batch) > 1 else 0
     targets = torch.cat([example.ids[mask[: len(example)]] for example, mask in zip(batch, learned, strict=True)])
-    states = network.states(network.embed(rows, [example.images for example in batch]), shared)
+    states = network.states(network.embed(rows, [images for _, images in seen]), shared)
     row, column = row.to(network.device), column.to(network.device)
     logits = network.logits(states[row, column - 1 - shared])
     return logits, targets.long().to(network.device), row

@@ -13,6 +13,9 @@ from finetune_assets.server.model.one_pass import OnePass
 if TYPE_CHECKING:
     from finetune_assets.server.training.loop import Run
 
+_WORTH_TRYING = 0.02
+"""Share of a batch's tokens: to try what leaves out fewer would take longer than it saves."""
+
 
 def sample_gradients(run: Run[Any]) -> list[torch.Tensor]:
     """Gradients of all that is trained, of the longest example and of a batch of the shortest."""
@@ -29,17 +32,30 @@ def _gradients(run: Run[Any], items: list[Any]) -> list[torch.Tensor]:
     return found
 
 
-def take_one_pass(run: Run[Any]) -> None:
-    """Let what all rows of a part begin with pass beside what follows it, if that changes no bit of the gradients."""
-    batch = sorted(run.examples, key=run.objective.length)[: int(run.settings["batch_size"])]
-    one_pass = OnePass.of(run.network)
-    if one_pass is None or run.network.device.type != "cpu" or len(batch) == 1:
+def take_savings(run: Run[Any]) -> None:
+    """Let less pass through the network, as far as that changes no bit of the gradients on a CPU.
+
+    What all rows of a part begin with passes beside what follows it, and what no learned token follows is left out.
+    """
+    network = run.network
+    if network.device.type != "cpu" or network.whole:
+        network.trimmed = not network.whole  # the same but for the order in which a GPU adds up
         return
+    batch = sorted(run.examples, key=run.objective.length)[: int(run.settings["batch_size"])]
+    one_pass = OnePass.of(network) if len(batch) > 1 else None
+    trims = (True, False) if _left_out(run, batch) >= _WORTH_TRYING else (False,)
     with _drawn(run.optimiser.parameters):
         before = _gradients(run, batch)
-        run.network.one_pass = one_pass
-        if not all(map(torch.equal, before, _gradients(run, batch))):
-            run.network.one_pass = None
+        for taken, trimmed in ((taken, trimmed) for taken in dict.fromkeys([one_pass, None]) for trimmed in trims):
+            network.one_pass, network.trimmed = taken, trimmed
+            if not (taken or trimmed) or all(map(torch.equal, before, _gradients(run, batch))):
+                return
+
+
+def _left_out(run: Run[Any], batch: list[Any]) -> float:
+    """Share of the tokens that no learned one follows."""
+    examples = [example for item in batch for example in run.objective.examples(item)]
+    return 1 - sum(len(example.trimmed()[0]) for example in examples) / sum(map(len, examples))
 
 
 @contextmanager

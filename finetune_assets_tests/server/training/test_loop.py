@@ -98,8 +98,10 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path, base: BaseModel) -
 
 
 @pytest.mark.usefixtures("in_float32")
-def test_the_loss_is_transformers_own_over_the_answer_alone(base: BaseModel) -> None:
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_the_loss_is_transformers_own_over_the_answer_alone(base: BaseModel, trimmed: bool) -> None:
     network = load(base)
+    network.trimmed = trimmed
     examples = [
         truncate(encode_example(network, chat(question, answer), ImageFeatures(network)), 512)
         for question, answer in [("a?", "Yes"), ("a?", "No way"), ("a longer one?", "Yes")]
