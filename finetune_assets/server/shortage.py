@@ -89,10 +89,12 @@ class ShortageError(FinetuneAssetsError, OSError):
 
 
 def shortage_of(error: BaseException | None) -> Shortage | None:
-    """Say what an error, or one that it was raised from, says is lacking; None if it is about something else."""
+    """Say what an error, one of its group or one that it was raised from, says is lacking; None if nothing is."""
     while error is not None:
         if lack := _told_by(error):
             return lack
+        if isinstance(error, BaseExceptionGroup):
+            return next(filter(None, map(shortage_of, error.exceptions)), None)
         error = error.__cause__
     return None
 

@@ -49,7 +49,8 @@ class Receiver:
     async def receive(self, request: Request) -> Response:
         """Answer a webhook: 204 where it is the provider's, whatever it is about, so that it is not sent again."""
         try:
-            body = await asyncio.wait_for(_body(request), BODY_SECONDS)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(request)
             ended = self._verifier.read(body, request.headers)
         except (TimeoutError, ClientDisconnect):
             return PlainTextResponse(f"The body did not come within {BODY_SECONDS} seconds.", 408)

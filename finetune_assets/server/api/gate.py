@@ -193,7 +193,8 @@ class _Body:
         try:
             # A byte a minute is as bad as silence: what has come buys time for what is to come.
             deadline = self._began + self._patience + self._received / SLOWEST_BYTES_PER_SECOND
-            message = await asyncio.wait_for(self._receive(), min(self._patience, deadline - time.monotonic()))
+            async with asyncio.timeout(min(self._patience, deadline - time.monotonic())):
+                message = await self._receive()
         except TimeoutError:
             self.complete = True
             text = f"The request's body did not come, or too slowly, within {self._patience:g} seconds."

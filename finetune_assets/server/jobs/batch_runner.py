@@ -53,7 +53,7 @@ MAX_LINES_IN_FLIGHT = 16
 MAX_TRIES = 3
 """How often work that meets an unforeseen error is taken up again."""
 REST_SECONDS = 5.0
-"""How long a batch rests after it met a shortage."""
+"""How long a batch rests after it met a shortage, and all of them after an error that kept them from being seen."""
 LOOK_SECONDS = 30.0
 LOOK_SECONDS_OF_MANY = 2.0
 """How often one of several servers looks for batches that came in, or are cancelled, elsewhere."""
@@ -109,32 +109,45 @@ class BatchRunner:
         await self._let_go(claims)
 
     async def _run(self) -> None:
-        await asyncio.to_thread(self._remove_leftovers)
+        tidy = False
         while True:
             self._woken.clear()
-            for batch in await self._mine():
-                task = self._working.get(batch.id)
-                if task is not None and batch.status == CANCELLING and task.get_name() != CANCELLING:
-                    if not task.cancelling():
-                        task.cancel()  # it is taken up again, as cancelled, when this one is done
-                elif task is None and (batch.status == CANCELLING or self._has_turn(batch)):
-                    if not await self._claimed(batch):
-                        continue
-                    self._owners[batch.id] = batch.owner
-                    task = asyncio.create_task(self._work(batch), name=batch.status)
-                    self._working[batch.id] = task
+            pause = self._look_seconds
+            try:
+                if not tidy:
+                    await asyncio.to_thread(self._remove_leftovers)
+                    tidy = True
+                await self._look()
+            except Exception as error:  # whatever it is, batches that nobody works on would wait for ever
+                pause = REST_SECONDS
+                if lack := shortage_of(error):
+                    logger.warning("No batch is taken up: %s. %s.", lack.words, lack.remedy)
+                else:
+                    logger.exception("The batches met an error and are looked at again")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._look_seconds)
+                # Not `wait_for`, which goes on if it is cancelled at the moment at which what it waits for comes.
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
+
+    async def _look(self) -> None:
+        """Take up the batches whose turn it is, and leave those that are no longer wanted."""
+        for batch in await self._mine():
+            task = self._working.get(batch.id)
+            if task is not None and batch.status == CANCELLING and task.get_name() != CANCELLING:
+                if not task.cancelling():
+                    task.cancel()  # it is taken up again, as cancelled, when this one is done
+            elif task is None and (batch.status == CANCELLING or self._has_turn(batch)):
+                if not await self._claimed(batch):
+                    continue
+                self._owners[batch.id] = batch.owner
+                task = asyncio.create_task(self._work(batch), name=batch.status)
+                self._working[batch.id] = task
 
     async def _mine(self) -> Sequence[Batch]:
         """List the batches that are this server's, or may be."""
-        try:
-            if self._claims:
-                await asyncio.to_thread(self._store.renew, self._claims, LEASE_SECONDS)
-            found = await asyncio.to_thread(self._store.open, self._claims)
-        except ShortageError as error:
-            logger.warning("No batch is taken up: %s", error)
-            return []
+        if self._claims:
+            await asyncio.to_thread(self._store.renew, self._claims, LEASE_SECONDS)
+        found = await asyncio.to_thread(self._store.open, self._claims)
         self._claims = {batch.id: self._claims[batch.id] for batch in found if batch.id in self._claims}
         return found
 
@@ -185,7 +198,7 @@ class BatchRunner:
                 return
             self._tries[batch.id] += 1
             logger.exception("Work on the batch %s met an error (%d of %d)", batch.id, self._tries[batch.id], MAX_TRIES)
-            if self._tries[batch.id] == MAX_TRIES:
+            if self._tries[batch.id] >= MAX_TRIES:
                 await self._give_up(batch)
         finally:
             del self._working[batch.id], self._owners[batch.id]
