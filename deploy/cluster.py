@@ -1,6 +1,6 @@
 """A whole cluster on this machine, and the demo on it: `make cluster`.
 
-PostgreSQL, an object store that speaks S3 (moto's), two nodes of Ray, two fine-tuning servers behind a balancer, and
+PostgreSQL, an object store that speaks S3 (moto's), two nodes of Ray, two fine-tuning servers behind a router, and
 workers as jobs of Ray. On them `finetune-assets demo` runs with `deploy/dagster.yaml`: its runs are jobs of Ray too,
 and nothing but logs lies in a folder. The variables of `settings` are all that tells it from the demo on a laptop.
 
@@ -10,17 +10,14 @@ and nothing but logs lies in a folder. The variables of `settings` are all that 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import itertools
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ BUCKET = "finetune"
 DATABASES = ("dagster", "feedback", "server")
 NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
 """What each node of Ray says that it has: a run and a worker take one CPU each."""
+OURS = (sys.executable, "-m", "finetune_assets.cli")
 START_SECONDS = 300
 STOP_SECONDS = 30
 
@@ -47,8 +45,7 @@ def main() -> int:
     began = time.monotonic()
     with cluster(asked.workers) as environment:
         print(f"The cluster stands after {time.monotonic() - began:.0f} s; logs are in {FOLDER}.", flush=True)
-        demo = [sys.executable, "-m", "finetune_assets.cli", "demo", "--task", asked.task]
-        code = subprocess.run(demo, env=environment, check=False).returncode
+        code = subprocess.run([*OURS, "demo", "--task", asked.task], env=environment, check=False).returncode
     print(f"{asked.task} on PostgreSQL, S3 and Ray took {time.monotonic() - began:.0f} s.")
     return code
 
@@ -60,24 +57,26 @@ def cluster(workers: int) -> Iterator[dict[str, str]]:
     (FOLDER / "dagster").mkdir(parents=True)
     shutil.copyfile(Path(__file__).with_name("dagster.yaml"), FOLDER / "dagster" / "dagster.yaml")
     with ExitStack() as ending:
-        ports = _ports("s3", "ray", "agent", "balancer", "a", "b")
+        ports = _ports("s3", "ray", "agent", "router", "a", "b")
         databases = ending.enter_context(_databases())
         environment = dict(os.environ) | settings(databases, ports)
         _start(ending, "s3", [str(_beside("moto_server")), "-H", "127.0.0.1", "-p", str(ports["s3"])], environment)
         _await(f"http://127.0.0.1:{ports['s3']}/moto-api/")
         httpx2.put(f"http://127.0.0.1:{ports['s3']}/{BUCKET}").raise_for_status()
         ray = ending.enter_context(_ray(ports["ray"], ports["agent"], environment))
+        servers = [f"http://127.0.0.1:{ports[name]}" for name in ("a", "b")]
         for name in ("a", "b"):
             serve = ["serve", "--home", str(FOLDER / name), "--port", str(ports[name]), "--jobs", "0"]
-            _start(ending, name, [sys.executable, "-m", "finetune_assets.cli", *serve], environment)
+            _start(ending, name, [*OURS, *serve], environment)
+        _start(ending, "router", [*OURS, "route", *servers, "--port", str(ports["router"])], environment)
         for number in range(workers):
             name = f"worker-{number}"
-            pull = [sys.executable, "-m", "finetune_assets.cli", "worker", "--home", str(FOLDER / name), "--jobs", "1"]
+            pull = [*OURS, "worker", "--home", str(FOLDER / name), "--jobs", "1"]
             ray.submit_job(entrypoint=" ".join(pull), submission_id=name, entrypoint_num_cpus=1)
             ending.callback(_stop, ray, name)
-        for name in ("a", "b"):
-            _await(f"http://127.0.0.1:{ports[name]}/healthz")
-        ending.enter_context(_balancer(ports["balancer"], [ports["a"], ports["b"]]))
+        for server in servers:
+            _await(f"{server}/healthz")
+        _await(f"http://127.0.0.1:{ports['router']}/healthz")
         yield environment
 
 
@@ -88,7 +87,7 @@ def settings(databases: Mapping[str, str], ports: Mapping[str, int]) -> dict[str
         "FINETUNE_ASSETS_FEEDBACK_DB": databases["feedback"],
         "FINETUNE_ASSETS_DATABASE": databases["server"],
         "FINETUNE_ASSETS_STORE": f"s3://{BUCKET}/server",
-        "FINETUNE_ASSETS_BASE_URL": f"http://127.0.0.1:{ports['balancer']}/v1",
+        "FINETUNE_ASSETS_BASE_URL": f"http://127.0.0.1:{ports['router']}/v1",
         "FINETUNE_ASSETS_API_KEY": f"sk-{secrets.token_hex(16)}",
         "DAGSTER_HOME": str(FOLDER / "dagster"),
         "DAGSTER_PG_URL": databases["dagster"].replace("postgresql+psycopg:", "postgresql+psycopg2:"),
@@ -137,37 +136,6 @@ def _ray(port: int, agent: int, environment: Mapping[str, str]) -> Iterator[Any]
         yield JobSubmissionClient(f"http://127.0.0.1:{port}")
     finally:
         nodes.shutdown()
-
-
-@contextmanager
-def _balancer(port: int, servers: Sequence[int]) -> Iterator[None]:
-    """Hand each connection to the next of several servers, and to another where one does not take it."""
-    turns, loop = itertools.cycle(servers), asyncio.new_event_loop()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in servers:
-            with suppress(OSError):
-                above = await asyncio.open_connection("127.0.0.1", next(turns))
-                await asyncio.gather(pass_on(reader, above[1]), pass_on(above[0], writer))
-                return
-        writer.close()
-
-    listening = loop.run_until_complete(asyncio.start_server(take, "127.0.0.1", port))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(listening.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
 
 
 def _start(ending: ExitStack, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -31,7 +31,9 @@ app = typer.Typer(
 
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(keeping.keys, name="keys")
-for _command in (keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue, scaling.worker):
+for _command in (
+    keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue, scaling.worker, scaling.route,
+):  # fmt: skip
     app.command()(_command)
 
 
@@ -165,6 +167,10 @@ def serve(
         str | None,
         typer.Option(help="A vLLM server that answers for the base models it has, e.g. http://127.0.0.1:8000."),
     ] = None,
+    drain: Annotated[
+        float,
+        typer.Option(min=0, max=3600, help="Seconds that answers under way may take to end when the server is ended."),
+    ] = 3.0,
     database: scaling.Database = None,
     store: scaling.Store = None,
 ) -> None:
@@ -183,7 +189,7 @@ def serve(
         base_models.install()
     with proofs.proving(home, lambda line: print(line, flush=True)):
         server.serve(
-            home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url,
+            home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url, drain=drain,
             shared=scaling.shared(database, store),
         )  # fmt: skip
 

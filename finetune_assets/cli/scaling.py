@@ -1,4 +1,4 @@
-"""`worker`, and what servers and workers on several machines have in common."""
+"""`worker`, `route`, and what servers and workers on several machines have in common."""
 
 from __future__ import annotations
 
@@ -54,3 +54,21 @@ def worker(
     from finetune_assets.server.jobs import pulling
 
     pulling.pull(home, shared(database, store), jobs)
+
+
+def route(
+    servers: Annotated[
+        list[str],
+        typer.Argument(help="Servers to lead to, such as http://server:8321; a name stands for all its addresses."),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8321,
+) -> None:
+    """Lead to several servers that share a database and a store, by one address.
+
+    A fine-tuned model is asked of one server, and of more where it is asked often. A question whose server dies before
+    the first byte of the answer goes to another. A server that is ended gets no more, and answers what it has.
+    """
+    from finetune_assets.server.routing import router
+
+    router.route(servers, host, port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -56,9 +57,9 @@ from finetune_assets.server.services import Services
 from finetune_assets.server.shared import Shared
 from finetune_assets.server.shortage import telling_of_shortages
 
-ANSWER_SECONDS = 3.0
+DRAIN_SECONDS = 3.0
 """How long answers may take to come to their end when the server stops."""
-_STOP_SECONDS = 5
+_BREAKING_OFF_SECONDS = 2
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer, "description": "The request is refused."},
     "5XX": {"model": ErrorAnswer, "description": "The server cannot answer."},
@@ -132,6 +133,7 @@ def serve(
     jobs: int | None = None,
     fetch_images: bool = False,
     vllm_url: str | None = None,
+    drain: float = DRAIN_SECONDS,
     shared: Shared | None = None,
 ) -> None:
     """Serve `home` until SIGINT or SIGTERM; port 0 takes a free one, which the start message tells.
@@ -167,11 +169,11 @@ def serve(
             http=connections.protocol(),
             server_header=False,
             timeout_keep_alive=60,
-            timeout_graceful_shutdown=_STOP_SECONDS,
+            timeout_graceful_shutdown=math.ceil(drain) + _BREAKING_OFF_SECONDS,
         )
         with announced(home, _reached_at(*address), {"key": api_key(home).kept, PRECISION: precision}):
             print(_greeting(home, *address), flush=True)
-            _Server(config, app).run(sockets=[listener])
+            _Server(config, app, drain).run(sockets=[listener])
     # The interpreter's last collection would look at every object of torch and transformers, which takes seconds.
     gc.freeze()
 
@@ -179,8 +181,9 @@ def serve(
 class _Server(uvicorn.Server):
     """Ends in good order at the first signal, and sooner at the second."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain: float) -> None:
         super().__init__(config)
+        self._drain = drain
         self._state = app.state
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -197,7 +200,7 @@ class _Server(uvicorn.Server):
         """Let answers come to their end for a moment, and end what is left: a stream with an error event."""
         self._loop = asyncio.get_running_loop()
         await self._state.batch_runner.stop()
-        self._loop.call_later(ANSWER_SECONDS, self._state.completions.stop)
+        self._loop.call_later(self._drain, self._state.completions.stop)
         await super().shutdown(sockets)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -89,9 +90,9 @@ class Cluster:
         (home / "models.yaml").write_text(yaml.safe_dump(self._models))
         return home
 
-    def server(self, name: str) -> ServerProcess:
+    def server(self, name: str, **options: Any) -> ServerProcess:
         """A server that leaves jobs to workers."""
-        self._servers.append(ServerProcess(self.home(name), jobs=0))
+        self._servers.append(ServerProcess(self.home(name), jobs=0, **options))
         return self._servers[-1]
 
     def worker(self, name: str) -> WorkerProcess:

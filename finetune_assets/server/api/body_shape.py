@@ -62,6 +62,16 @@ OTHER = BodyLimits(bytes=1 << 20, values=10_000, members=100, depth=32)
 _LIMITS = dict.fromkeys(ASKING, CHAT) | {"/v1/decisions": DECISIONS, "/v1/systemone": DECISIONS}
 
 
+_AZURE = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?")
+"""How Azure's addresses begin: those of its v1 API, and the older ones of the SDK's `AzureOpenAI`."""
+
+
+def openai_path(path: str) -> str:
+    """Return OpenAI's path for one that may be Azure's."""
+    azure = _AZURE.match(path)
+    return f"/v1/{path[azure.end() :]}" if azure else path
+
+
 def limits_of(path: str) -> BodyLimits:
     """Say what a route takes."""
     return _LIMITS.get(path, OTHER)

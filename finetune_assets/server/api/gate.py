@@ -11,7 +11,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from finetune_assets.server.api.body_shape import ASKING, limits_of
+from finetune_assets.server.api.body_shape import ASKING, limits_of, openai_path
 from finetune_assets.server.api.places import Kind, Places, weight
 from finetune_assets.server.api.wire import ASKER, ApiError, quota_refusal
 from finetune_assets.server.database.usage import Account, QuotaError, Usage, What, seconds_left_of_day
@@ -31,8 +31,6 @@ SLOWEST_BYTES_PER_SECOND = 8 << 10
 _FORM_OVERHEAD = 64 << 10
 _MAX_DISCARDED_BYTES = 1 << 30
 _PARTS = re.compile(r"/v1/uploads/[^/]+/parts")
-_AZURE = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?")
-"""How Azure's addresses begin: those of its v1 API, and the older ones of the SDK's `AzureOpenAI`."""
 
 
 class Gate:
@@ -53,8 +51,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         scope[REQUEST_ID] = f"req_{uuid.uuid4().hex}"
-        if azure := _AZURE.match(scope["path"]):
-            scope["path"] = f"/v1/{scope['path'][azure.end() :]}"
+        scope["path"] = openai_path(scope["path"])
 
         key: Key | None = None
         told = {"x-request-id": scope[REQUEST_ID]}

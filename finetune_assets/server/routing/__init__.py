@@ -1,0 +1,1 @@
+"""One address for several servers over one database and one store: `finetune-assets route`."""
