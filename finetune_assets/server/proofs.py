@@ -1,8 +1,9 @@
 """Which models of `models.yaml` this machine trains and serves as their makers meant, tried before one is asked for.
 
-`finetune-assets serve` loads each of them that lies on this machine, with the self-test of a load (see `model.proof`):
-one after the other, in processes that give way to the server and give their memory back. What is found is kept in
-`<home>/proofs.json` as long as neither the model's files nor what computes with them change.
+`finetune-assets serve` loads each of them that lies on this machine, with the self-test of a load (see `model.proof`)
+and a rehearsal of training (see `training.rehearsal`): one after the other, in processes that give way to the server
+and give their memory back. What is found is kept in `<home>/proofs.json` as long as neither the model's files nor what
+computes with them change.
 """
 
 from __future__ import annotations
@@ -180,8 +181,9 @@ def _identity(folder: Path, revision: str | None) -> str:
 @lru_cache(maxsize=1)
 def _computing() -> str:
     said = hashlib.sha256()
-    for file in sorted((Path(__file__).parent / "model").glob("*.py")):
-        said.update(file.read_bytes())
+    for room in ("generation", "model", "training"):
+        for file in sorted((Path(__file__).parent / room).glob("*.py")):
+            said.update(file.read_bytes())
     for name in _COMPUTING:
         try:
             said.update(f"{name} {version(name)}\n".encode())
@@ -198,17 +200,19 @@ def _kept(home: Path) -> dict[str, dict[str, str]]:
 
 
 def _prove(name: str, home: Path) -> None:
-    """Load a model as a job or a request would, and keep what comes of it."""
+    """Load a model as a job or a request would, rehearse a job, and keep what comes of it."""
     canonical, model, revision = base_models.follow(name, home)
     folder = _folder(model, revision)
     if folder is None:
         return
     identity = _identity(folder, revision)
     from finetune_assets.server.model.network import load
+    from finetune_assets.server.training import rehearsal
 
     try:
-        load(base_models.resolve(canonical, home))
-        problem = ""
+        network = load(base_models.resolve(canonical, home))
+        found = rehearsal.fails(network)
+        problem = f"the base model {canonical!r} cannot be used here: {found}" if found else ""
     except BaseModelError as error:
         if _of_the_machine(error.__cause__):
             raise

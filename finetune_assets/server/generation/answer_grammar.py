@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_assets.server.model.answer_form import AnswerForm, CallForm, Marks
+from finetune_assets.server.generation.tagged_arguments import argument, is_text, options, values
+from finetune_assets.server.model.answer_form import AnswerForm, CallForm, Marks, TaggedArguments
 from finetune_assets.server.model.control_tokens import Signs
 
 LAYOUT: Any = {"whitespace_flexible": True, "whitespace_pattern": r" |\n {0,32}"}
@@ -92,7 +93,7 @@ class _Writer:
     def called(self, form: CallForm, calling: Calling, *, says: bool) -> list[str]:
         """Calls; where `says`, with something said before them if the template writes that."""
         calls = [
-            f"{json.dumps(function.name)} {self._mark(form.named)} {json_grammar(function.schema)}"
+            f"{json.dumps(function.name)} {self._mark(form.named)} {self._arguments(function.schema, form.tagged)}"
             for function in calling.functions
         ]
         self.rules.append(f"call: {' | '.join(calls)}")
@@ -104,6 +105,35 @@ class _Writer:
             return [f"{self._lazily('calling', begin)} calls"]
         trigger = _trigger(begin, self._signs)
         return [f"{self._after_text('calling', trigger)} {self._mark(begin[len(trigger) :])} calls"]
+
+    def _arguments(self, schema: dict[str, Any], tagged: TaggedArguments | None) -> str:
+        """What stands between a function's name and the end of its call."""
+        if tagged is None:
+            return json_grammar(schema)
+        named, must = list(schema.get("properties", {})), schema.get("required", ())
+        parts = [
+            self._argument(json.dumps(name), argument(schema, name), tagged) + ("" if name in must else "?")
+            for name in named
+        ]
+        if schema.get("additionalProperties", True) is not False:
+            key = self._new("KEY")
+            others = f" & ~/({'|'.join(map(_escaped, named))})/" if named else ""
+            self.rules.append(rf"{key}: /[\w.-]+/{others}")
+            parts.append(self._argument(key, argument(schema, ""), tagged) + "*")
+        return " ".join(parts)
+
+    def _argument(self, key: str, schema: dict[str, Any], tagged: TaggedArguments) -> str:
+        """An argument between its marks."""
+        rule, found = self._new("argument"), options(schema)
+        if any(map(is_text, found)):
+            written = self._after_text(f"{rule}_text", tagged.end)
+        else:
+            written = f"({' | '.join(_plain(option, tagged) for option in found)}) {self._mark(tagged.end)}"
+        self.rules.append(f"{rule}: {self._mark(tagged.begin)} {key} {self._mark(tagged.named)} {written}")
+        return rule
+
+    def _new(self, name: str) -> str:
+        return f"{name}_{len(self.rules)}"
 
     def _text_without(self, calls: CallForm) -> str:
         trigger = _trigger(calls.begin.lstrip(), self._signs)
@@ -134,6 +164,12 @@ class _Writer:
     @staticmethod
     def _part(part: str | int) -> str:
         return f"<[{part}]>" if isinstance(part, int) else json.dumps(part)
+
+
+def _plain(option: dict[str, Any], tagged: TaggedArguments) -> str:
+    """A value that is not any text."""
+    found = values(option)
+    return json_grammar(option) if found is None else " | ".join(json.dumps(tagged.value(value)) for value in found)
 
 
 def _trigger(mark: str, signs: Signs) -> str:

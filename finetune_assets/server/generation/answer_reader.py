@@ -5,14 +5,18 @@ Between the marks of the model's form (see `answer_form`) blanks mean nothing: m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
-from finetune_assets.server.model.answer_form import AnswerForm, CallForm
+from finetune_assets.server.generation.tagged_arguments import Schema, argument, value
+from finetune_assets.server.model.answer_form import AnswerForm, CallForm, TaggedArguments
 from finetune_assets.server.model.control_tokens import SIGNS
 
 _NO_SIGNS = dict.fromkeys(SIGNS)
+_NO_FUNCTIONS: Mapping[str, Schema] = MappingProxyType({})
 Kind = Literal["mark", "thought", "content", "name", "arguments"]
 
 
@@ -32,9 +36,12 @@ class AnswerReader:
         form: how the model writes; its control tokens as they stand in the text (see `control_tokens.Signs`).
         calling: whether functions may be called.
         thinking: whether the model was asked to think first.
+        functions: schemas of the arguments of those that are known, by name.
     """
 
-    def __init__(self, form: AnswerForm, *, calling: bool, thinking: bool) -> None:
+    def __init__(
+        self, form: AnswerForm, *, calling: bool, thinking: bool, functions: Mapping[str, Schema] = _NO_FUNCTIONS
+    ) -> None:
         thought = form.thought if thinking else None
         self._thought_end = thought.end if thought else ""
         """Empty: there is no thought, or none any more."""
@@ -45,6 +52,9 @@ class AnswerReader:
         self._held = ""
         self._begun = False
         self._scan = _JsonScan()
+        self._functions = functions
+        self._called: Schema = {}
+        self._argued = False
         self._read: Callable[[], Iterator[Piece]] = self._open
         if self._thought_end and not self._thought_begin:
             self._read = self._think
@@ -81,6 +91,8 @@ class AnswerReader:
             yield Piece("content", self._held if self._read == self._say else self._held.lstrip())
         elif self.thinks and self._held.strip():
             yield Piece("thought", self._held.rstrip() if self._begun else self._held.strip())
+        elif self._read == self._argue_in_tags and not self._calls.end.strip() and not self._held.strip():
+            yield Piece("arguments", self._closing())
         self._held = ""
 
     def _open(self) -> Iterator[Piece]:
@@ -136,8 +148,28 @@ class AnswerReader:
     def _name(self) -> Iterator[Piece]:
         name, found, rest = self._held.partition(self._calls.named)
         if found:
-            self._held, self._read, self._scan = rest, self._argue, _JsonScan()
+            self._held, self._scan, self._called = rest, _JsonScan(), self._functions.get(name, {})
+            self._read, self._argued = self._argue if self._calls.tagged is None else self._argue_in_tags, False
             yield Piece("name", name)
+
+    def _argue_in_tags(self) -> Iterator[Piece]:
+        """The next of arguments that stand one by one, or what comes after the last one."""
+        tagged = self._calls.tagged or TaggedArguments("", "", "")
+        text, begin = self._held.lstrip(), tagged.begin.lstrip()
+        if text.startswith(begin):
+            name, named, rest = text[len(begin) :].partition(tagged.named)
+            written, ended, rest = rest.partition(tagged.end)
+            if named and ended:
+                self._held = rest
+                held = json.dumps(value(written, argument(self._called, name), tagged), ensure_ascii=False)
+                opening, self._argued = ", " if self._argued else "{", True
+                yield Piece("arguments", f"{opening}{json.dumps(name, ensure_ascii=False)}: {held}")
+        elif text and not begin.startswith(text):
+            self._read = self._go_on
+            yield Piece("arguments", self._closing())
+
+    def _closing(self) -> str:
+        return "}" if self._argued else "{}"
 
     def _argue(self) -> Iterator[Piece]:
         end = self._scan.end(self._held)
@@ -150,8 +182,10 @@ class AnswerReader:
     def _go_on(self) -> Iterator[Piece]:
         """After a call: another one, or what ends the answer."""
         between = self._calls.between
-        if between is not None and self._held.startswith(between):
-            self._held, self._read = self._held[len(between) :], self._name
+        held = self._held if self._calls.tagged is None else self._held.lstrip()
+        between = between if between is None or self._calls.tagged is None else between.lstrip()
+        if between is not None and held.startswith(between):
+            self._held, self._read = held[len(between) :], self._name
         yield from ()
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from llguidance import LLMatcher
 
+from finetune_assets.server.generation import tagged_arguments
 from finetune_assets.server.generation.answer import Answer
 from finetune_assets.server.generation.answer_grammar import Calling, Function, answer_grammar
 from finetune_assets.server.generation.answer_reader import AnswerReader
@@ -65,7 +66,8 @@ class AnswerShape:
             return Answer(request, index, limit, TextStream(self._network.tokenizer, self._lead), matcher, listen)
         stream = TextStream(self._network.tokenizer, signs=self._signs.by_id)
         calling = request.calling or Calling()
-        reader = AnswerReader(self._form, calling=bool(calling.functions), thinking=thinking)
+        functions = {function.name: function.schema for function in calling.functions}
+        reader = AnswerReader(self._form, calling=bool(functions), thinking=thinking, functions=functions)
         return Answer(request, index, limit, stream, self._matcher(request, calling), listen, reader)
 
     def _matcher(self, request: GenerationRequest, calling: Calling) -> LLMatcher | None:
@@ -80,8 +82,11 @@ class AnswerShape:
         )
 
     def _enforceable(self, function: Function) -> Function:
+        calls = self._network.form.calls
         try:
             self.grammars.matcher(function.schema)
+            if function.strict and calls and calls.tagged and (problem := tagged_arguments.unkept(function.schema)):
+                raise PromptError(f"Invalid schema for response_format: {problem}", "invalid_json_schema")
         except PromptError as error:
             if not function.strict:
                 return replace(function, schema=_ANY_ARGUMENTS)

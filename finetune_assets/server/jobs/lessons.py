@@ -18,6 +18,7 @@ from finetune_assets.server.model.front import Front
 from finetune_assets.server.model.plain_text import Fence
 
 Messages = list[dict[str, Any]]
+Tools = list[dict[str, Any]] | None
 Call = tuple[str, Any]
 """Name and arguments."""
 
@@ -38,7 +39,7 @@ class Lessons:
     def _form(self) -> AnswerForm:
         return answer_form(self._template)
 
-    def check(self, messages: Messages, tools: list[dict[str, Any]] | None) -> None:
+    def check(self, messages: Messages, tools: Tools) -> None:
         """See whether the template writes everything in a conversation, and its calls so that they are read.
 
         Raises:
@@ -52,20 +53,21 @@ class Lessons:
             for turn in self._template.turns(self._template.plain(messages, fence)[0], fence.hide(tools)):
                 fence.tokens(turn.prompt + turn.answer)
                 if _calls(messages[turn.place]):
-                    self._check_calls(messages[turn.place], turn, fence)
+                    self._check_calls(messages[turn.place], turn, fence, tools)
 
-    def _check_calls(self, message: dict[str, Any], turn: Turn, fence: Fence) -> None:
+    def _check_calls(self, message: dict[str, Any], turn: Turn, fence: Fence, tools: Tools) -> None:
         text = "".join(piece for piece, _ in fence.pieces(turn.answer))
-        said, calls = read(self._form, text, thinking=bool(message.get("reasoning_content")))
+        said, calls = read(self._form, text, tools, thinking=bool(message.get("reasoning_content")))
         parts = [part.get("text", "") for part in content_parts(message.get("content"))]
         if calls != _calls(message) or said.strip() != "".join(parts).strip():
             told = f"the calls of the assistant's turn {turn.place + 1} are written by the chat template of the model"
             raise PromptError(f"{told} {self._model!r} so that they would not be read as these", "unsupported_message")
 
 
-def read(form: AnswerForm, answer: str, *, thinking: bool) -> tuple[str, list[Call]]:
+def read(form: AnswerForm, answer: str, tools: Tools, *, thinking: bool) -> tuple[str, list[Call]]:
     """Read what a template wrote for an answer: what is said in it, and what is called."""
-    reader = AnswerReader(form, calling=True, thinking=thinking)
+    functions = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools or ()}
+    reader = AnswerReader(form, calling=True, thinking=thinking, functions=functions)
     said, calls = "", []
     for piece in (*reader.feed(answer), *reader.end()):
         match piece.kind:

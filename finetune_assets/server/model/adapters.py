@@ -24,6 +24,8 @@ from finetune_assets.server.model.network import Network
 LORA_RANK = 16
 PROJECTOR = "projector.safetensors"
 _TOWER, _DROPOUT = "tower.", ".lora_dropout."
+_EXPERTS = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
+_COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 Part = Literal["lora", "projector", "tower"]
 Trained = Mapping[Part, list[nn.Parameter]]
@@ -127,13 +129,26 @@ def _targets(network: Network) -> dict[str, Any]:
     """
     names = dict(network.model.named_modules())
     own = next(name for name, module in names.items() if module is network.decoder)
-    inside = {name.removeprefix(f"{own}."): names[name] for name in names if name.startswith(f"{own}.")}
-    linear = [name for name, module in inside.items() if isinstance(module, nn.Linear)]
-    mixture = any(weight.ndim == 3 and "expert" in name for name, weight in network.decoder.named_parameters())
+    inside = [(name.removeprefix(own), module) for name, module in names.items() if name.startswith(own)]
+    linear = [(name, module) for name, module in inside if isinstance(module, nn.Linear)]
+    mixture = _is_mixture(network)
     where = r"\b(self_attn|attention|attn)\." if mixture else r"\b(self_attn|attention|attn|mlp|feed_forward)\."
-    chosen = sorted({name.rpartition(".")[2] for name in linear if re.search(where, name)})
+    # Layers of a class of their own take other shapes than LoRA does, and PEFT takes those names of a mixture's
+    # attention for its experts'.
+    left_out = {_leaf(name) for name, module in linear if type(module) is not nn.Linear} | (
+        _EXPERTS if mixture else set()
+    )
+    chosen = sorted({_leaf(name) for name, _ in linear if re.search(where, name)} - left_out)
     if network.base.bundled or not chosen:
-        chosen = (
-            ["q_proj", "v_proj"] if {"q_proj", "v_proj"} <= {n.rpartition(".")[2] for n in linear} else "all-linear"
-        )
-    return {"target_modules": chosen, "exclude_modules": rf"(?!{re.escape(own)}\.).*"}
+        chosen = ["q_proj", "v_proj"] if {"q_proj", "v_proj"} <= {_leaf(name) for name, _ in linear} else "all-linear"
+    return {"target_modules": chosen} | ({"exclude_modules": rf"(?!{re.escape(own)}\.).*"} if own else {})
+
+
+def _is_mixture(network: Network) -> bool:
+    config = network.model.config.get_text_config(decoder=True)
+    counted = any(getattr(config, name, None) for name in _COUNTS_OF_EXPERTS)
+    return counted or any(p.ndim == 3 and "expert" in name for name, p in network.decoder.named_parameters())
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from finetune_assets.server.model.chat_template import ChatTemplate, Message, PromptError
@@ -20,6 +20,7 @@ _USUAL_DEGREES, _NO_DEGREE = ("low", "medium", "high"), "degree0"
 _SAID, _THOUGHT = "Answer3", "Thinking4"
 _NAMES = ("function5", "function6")
 _ARGUMENTS: tuple[dict[str, Any], ...] = ({"key7": 'a "quoted" ü', "key8": {"x": [1, True, None]}}, {"key9": "b"})
+_LITERALS: dict[str, Any] = {"key7": True, "key8": False, "key9": None}
 _THINK, _THINK_END = "<think>", "</think>"
 
 
@@ -33,8 +34,46 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class TaggedArguments:
+    """How arguments are written one by one: texts as they are, everything else as JSON."""
+
+    begin: str
+    """Before a key."""
+    named: str
+    """Between a key and its value."""
+    end: str
+    """After a value."""
+    literals: tuple[str, str, str] = ("true", "false", "null")
+    """Some templates write those of Python, but not within other values."""
+
+    def written(self, arguments: Mapping[str, Any]) -> str:
+        """Arguments as the template writes them."""
+        return "".join(
+            f"{self.begin}{key}{self.named}{self.value(value)}{self.end}" for key, value in arguments.items()
+        )
+
+    def read(self, written: str) -> Any:
+        """A value that is no text; a text where there is none."""
+        for literal, meant in zip(self.literals, (True, False, None), strict=True):
+            if written == literal:
+                return meant
+        try:
+            found = json.loads(written, parse_constant=_no_json)
+        except ValueError:
+            return written
+        return written if isinstance(found, str) else found
+
+    def value(self, value: Any) -> str:
+        """A value as the template writes it."""
+        for literal, meant in zip(self.literals, (True, False, None), strict=True):
+            if value is meant:
+                return literal
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CallForm:
-    """How functions are called, with arguments in JSON."""
+    """How functions are called."""
 
     begin: str
     """Before the name of the first function."""
@@ -46,6 +85,8 @@ class CallForm:
     """After the arguments of a call and before the next name; None: the template writes one call only."""
     after_content: str | None
     """In the place of `begin` after something said; None: the template writes nothing before a call."""
+    tagged: TaggedArguments | None = None
+    """None: arguments are one JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +106,28 @@ class AnswerForm:
     @property
     def marks(self) -> list[str]:
         """All of them."""
-        parts = [part for part in (self.thought, self.calls) if part is not None]
+        tagged = self.calls and self.calls.tagged
+        parts = [part for part in (self.thought, self.calls, tagged) if part is not None]
         found = [getattr(part, field.name) for part in parts for field in fields(part)]
-        return [mark for mark in (self.content, *found) if mark]
+        return [mark for mark in (self.content, *found) if isinstance(mark, str) and mark]
 
     def written(self, write: Callable[[str], str]) -> AnswerForm:
         """The same with its marks written in another way."""
-        thought, calls = (
-            part and replace(part, **{k: write(v) for k, v in asdict(part).items() if v is not None})
-            for part in (self.thought, self.calls)
+        thought, calls, tagged = (
+            part and replace(part, **{mark: write(text) for mark, text in _texts(part).items()})
+            for part in (self.thought, self.calls, self.calls and self.calls.tagged)
         )
+        calls = calls and replace(calls, tagged=tagged)
         return replace(self, content=write(self.content), thought=thought, calls=calls)
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _texts(marks: Marks | CallForm | TaggedArguments) -> dict[str, str]:
+    named = {field.name: getattr(marks, field.name) for field in fields(marks)}
+    return {name: text for name, text in named.items() if isinstance(text, str)}
 
 
 def answer_form(template: ChatTemplate) -> AnswerForm:
@@ -123,29 +175,58 @@ def _calls(template: ChatTemplate) -> CallForm:
         raise _UnreadableError(f"takes no calls of tools as this server writes them ({error})") from error
     if _NAMES[0] not in one or "key7" not in one:
         raise _UnreadableError("leaves out calls of tools")
-    begin, named, end = _around_call(one, 0)
+    tagged = _tagged(template, one)
+    begin, named, end = _around_call(one, 0, tagged)
     between = after_content = None
     two = _tried(template, _turn("", 2))
     if two.startswith(begin) and _NAMES[1] in two:
-        _, _, rest = _around_call(two, 0)
-        between, named_again, end_again = _around_call(rest, 1)
+        _, _, rest = _around_call(two, 0, tagged)
+        between, named_again, end_again = _around_call(rest, 1, tagged)
         if (named_again, end_again) != (named, end):
             raise _UnreadableError("writes each of several calls in another way")
     opening, said, behind = _tried(template, _turn(_SAID, 1)).partition(_SAID)
     if said and _NAMES[0] in behind and opening == _written(template, _turn(_SAID), tools=True).partition(_SAID)[0]:
-        joined = _around_call(behind, 0)[0]
+        joined = _around_call(behind, 0, tagged)[0]
         after_content = joined if joined.strip() == begin.strip() else None
-    return CallForm(begin, named, end, between, after_content)
+    return CallForm(begin, named, end, between, after_content, tagged)
 
 
-def _around_call(text: str, which: int) -> tuple[str, str, str]:
+def _around_call(text: str, which: int, tagged: TaggedArguments | None) -> tuple[str, str, str]:
     """What stands before the name of a call, between it and its arguments, and behind them."""
     begin, found, rest = text.partition(_NAMES[which])
-    for written in (json.dumps(_ARGUMENTS[which], ensure_ascii=False), json.dumps(_ARGUMENTS[which])):
+    as_json = (json.dumps(_ARGUMENTS[which], ensure_ascii=False), json.dumps(_ARGUMENTS[which]))
+    for written in as_json if tagged is None else (tagged.written(_ARGUMENTS[which]),):
         named, arguments, end = rest.partition(written)
-        if found and arguments:
+        if found and arguments and _NAMES[which] not in named:
             return begin, named, end
-    raise _UnreadableError("writes the arguments of calls in another way than as JSON, which this server does not read")
+    raise _UnreadableError("writes calls in another way than this server reads: neither their arguments as JSON, nor "
+                           "one by one between marks")  # fmt: skip
+
+
+def _tagged(template: ChatTemplate, call: str) -> TaggedArguments | None:
+    """The marks around arguments that stand one by one; None where they do not."""
+    (first, text), (second, held) = _ARGUMENTS[0].items()
+    before, found, rest = call.partition(first)
+    named, said, rest = rest.partition(text)
+    between, again, rest = rest.partition(second)
+    named_again, value, behind = rest.partition(json.dumps(held))
+    if not (found and said and again and value and named and named == named_again):
+        return None
+    end = _whole_marks(between, behind)
+    begin = between[len(end) :]
+    if not (end.strip() and begin.strip() and before.endswith(begin)) or behind[len(end) :].startswith(begin):
+        return None
+    tagged = TaggedArguments(begin, named, end)
+    literals = _tried(template, _turn("") | {"tool_calls": [_call(_NAMES[0], _LITERALS)]})
+    python = replace(tagged, literals=("True", "False", "None"))
+    return python if python.written(_LITERALS) in literals else tagged
+
+
+def _whole_marks(first: str, second: str) -> str:
+    """What both texts begin with, without the piece of a mark at its end."""
+    pairs = enumerate(zip(first, second, strict=False))
+    same = first[: next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))]
+    return same[: max(map(same.rfind, ">\n")) + 1]
 
 
 def _thoughts(template: ChatTemplate) -> tuple[Marks | None, str]:
@@ -206,11 +287,14 @@ def _asked(template: ChatTemplate) -> list[Message]:
 def _turn(said: str, n_calls: int = 0, thought: str = "") -> Message:
     turn: Message = {"role": "assistant", "content": said}
     if n_calls:
-        called = zip(_NAMES[:n_calls], _ARGUMENTS, strict=False)
-        turn["tool_calls"] = [{"type": "function", "function": {"name": n, "arguments": a}} for n, a in called]
+        turn["tool_calls"] = [_call(*called) for called in zip(_NAMES[:n_calls], _ARGUMENTS, strict=False)]
     if thought:
         turn["reasoning_content"] = thought
     return turn
+
+
+def _call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _text(text: str) -> dict[str, Any]:

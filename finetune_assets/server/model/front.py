@@ -11,6 +11,9 @@ from finetune_assets.errors import UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model.bundled_template import with_tools
 
+_UNFIT = (AttributeError, LookupError, TypeError, ValueError)
+"""What code of transformers raises where files lack what it looks for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Front:
@@ -49,12 +52,12 @@ def _processor(base: BaseModel) -> Any:
 
     try:
         return AutoProcessor.from_pretrained(base.path, revision=base.revision)
-    except (ImportError, ValueError) as error:
+    except (ImportError, *_UNFIT) as error:
         if "torchvision" not in str(error).lower():
             raise UnfitModelError(f"{base.name!r}: its processor cannot be loaded: {error}") from error
     try:
         return _for_images(base)
-    except (ImportError, KeyError, TypeError, ValueError) as error:
+    except (ImportError, *_UNFIT) as error:
         needed = "the package torchvision, in the release that belongs to the torch that is installed"
         raise UnfitModelError(f"{base.name!r}: its processor needs {needed} ({error})") from error
 

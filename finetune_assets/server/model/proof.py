@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +33,8 @@ _QUESTION, _WRITTEN = "What is it?", 3
 _PICTURES = (("red", (64, 48)), ("blue", (40, 56)))
 _CHANGING = ("longrope", "dynamic")
 """Kinds of rotary positions that change with the longest row: neighbours would change each other's answers."""
+_SELECTING = "index_topk"
+"""Settings of attention that looks at a selection of what was said before; no trial of a few tokens tells about it."""
 
 
 @torch.no_grad()
@@ -39,6 +42,8 @@ def differs(network: Network) -> str | None:
     """Why a model may not be taken apart; None where it may."""
     if network.front.processor is not None:
         return "its images go through its own forward"
+    if any(_SELECTING in name for name, _ in _settings(network.model.config.to_dict())):
+        return "its attention selects what it looks at"
     if kinds := [kind for kind in _rope_types(network.model.config) if kind in _CHANGING]:
         return f"its positions ({kinds[0]}) depend on the longest row of a batch"
     try:
@@ -175,12 +180,17 @@ def _all_logits(network: Network, row: Tensor) -> Tensor:
 
 def _rows(network: Network) -> list[Tensor]:
     """Two rows of ordinary tokens that begin alike and are not of the same length."""
-    special = _special(network)
-    usual = [token for token in range(min(len(network.tokenizer), network.vocabulary)) if token not in special]
-    draw = torch.Generator().manual_seed(0)
-    first, second = (torch.tensor(usual)[torch.randint(len(usual), (n,), generator=draw)] for n in _LENGTHS)
+    drawn = ordinary_tokens(network, sum(_LENGTHS))
+    first, second = drawn[: _LENGTHS[0]], drawn[_LENGTHS[0] :]
     second[:_SHARED] = first[:_SHARED]
     return [first, second]
+
+
+def ordinary_tokens(network: Network, n: int) -> Tensor:
+    """Draw n tokens `[n]` that are text, always the same."""
+    special = _special(network)
+    usual = [token for token in range(min(len(network.tokenizer), network.vocabulary)) if token not in special]
+    return torch.tensor(usual)[torch.randint(len(usual), (n,), generator=torch.Generator().manual_seed(0))]
 
 
 def _special(network: Network) -> set[int]:
@@ -192,13 +202,12 @@ def _linears(network: Network) -> list[Any]:
 
 
 def _rope_types(config: Any) -> set[str]:
-    found: set[str] = set()
+    return {str(value) for name, value in _settings(config.to_dict()) if name in ("rope_type", "type") and value}
 
-    def look(value: Any) -> None:
-        if isinstance(value, dict):
-            found.update(str(v) for k, v in value.items() if k in ("rope_type", "type") and v)
-            for part in value.values():
-                look(part)
 
-    look(config.to_dict())
-    return found
+def _settings(value: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of any depth."""
+    if isinstance(value, dict):
+        for name, held in value.items():
+            yield str(name), held
+            yield from _settings(held)

@@ -19,6 +19,7 @@ from finetune_assets_tests.server.families.building import (
     sight,
     text_config,
 )
+from finetune_assets_tests.server.families.newer_images import NEWER
 
 
 def image_model(name: str, folder: Path) -> BaseModel:
@@ -52,7 +53,10 @@ def _qwen_vl(kind: str, template: str, size: int, sight: dict[str, Any], **rope:
             "video_processor_type": "Qwen2VLVideoProcessor" if kind.startswith("qwen2") else "Qwen3VLVideoProcessor"
         }
         (target / "video_preprocessor_config.json").write_text(json.dumps(videos))
-        text = text_config(tokenizer, rope_parameters=positions) | (LINEAR if kind == "qwen3_5" else {})
+        text = text_config(tokenizer, rope_parameters=positions) | (LINEAR if kind.startswith("qwen3_5") else {})
+        if kind.endswith("_moe"):
+            text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+                     "shared_expert_intermediate_size": 32}  # fmt: skip
         config = AutoConfig.for_model(kind, text_config=text, vision_config=sight | {"patch_size": size}, **ids)
         return AutoModelForImageTextToText.from_config(config)
 
@@ -307,28 +311,32 @@ def _gemma4(folder: Path, target: Path) -> Any:
     return Gemma4ForConditionalGeneration(Gemma4Config(text_config=text, vision_config=tower, **ids, **ends))
 
 
-def _glm_4v(folder: Path, target: Path) -> Any:
-    from transformers import Glm4vConfig, Glm4vForConditionalGeneration
-    from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+def _glm_4v(kind: str) -> Callable[[Path, Path], Any]:
+    def build(folder: Path, target: Path) -> Any:
+        from transformers import AutoConfig, AutoModelForImageTextToText
 
-    tokens = ("<|image|>", "<|video|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>",
-              "<|end_of_video|>")  # fmt: skip
-    names = ("image_token_id", "video_token_id", "image_start_token_id", "image_end_token_id", "video_start_token_id",
-             "video_end_token_id")  # fmt: skip
-    every = (*tokens, "[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|system|>", "<think>", "</think>", "<|end|>")
-    tokenizer = make_tokenizer(folder, every, templates.GLM_4V)
-    tokenizer.save_pretrained(target)
-    sides = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
-    Glm4vImageProcessorPil(size=sides).save_pretrained(target)
-    _write(target, "processor_config", processor_class="Glm4vProcessor")
-    _write(target, "video_preprocessor_config", video_processor_type="Glm4vVideoProcessor")
-    rope = {"rope_type": "default", "mrope_section": [1, 0, 1], "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
-    tower = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
-             "image_size": 56, "patch_size": 14}  # fmt: skip
-    ids = dict(zip(names, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
-    return Glm4vForConditionalGeneration(
-        Glm4vConfig(text_config=text_config(tokenizer, rope_parameters=rope), vision_config=tower, **ids)
-    )
+        tokens = ("<|image|>", "<|video|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>",
+                  "<|end_of_video|>")  # fmt: skip
+        names = ("image_token_id", "video_token_id", "image_start_token_id", "image_end_token_id",
+                 "video_start_token_id", "video_end_token_id")  # fmt: skip
+        every = (*tokens, "[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|system|>", "<think>", "</think>")
+        tokenizer = make_tokenizer(folder, (*every, "<|end|>"), templates.GLM_4V)
+        tokenizer.save_pretrained(target)
+        family = "Glm46V" if kind == "glm46v" else "Glm4v"
+        sides = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
+        _write(target, "preprocessor_config", image_processor_type=f"{family}ImageProcessor", size=sides)
+        _write(target, "processor_config", processor_class=f"{family}Processor")
+        _write(target, "video_preprocessor_config", video_processor_type=f"{family}VideoProcessor")
+        rope = {"rope_type": "default", "mrope_section": [1, 0, 1], "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+        tower = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
+                 "image_size": 56, "patch_size": 14}  # fmt: skip
+        ids = dict(zip(names, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
+        experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+        text = text_config(tokenizer, rope_parameters=rope) | (experts if kind == "glm4v_moe" else {})
+        config = AutoConfig.for_model(kind, text_config=text, vision_config=tower, **ids)
+        return AutoModelForImageTextToText.from_config(config)
+
+    return build
 
 
 def _write(target: Path, name: str, **settings: Any) -> None:
@@ -360,7 +368,7 @@ IMAGES: dict[str, Callable[[Path, Path], Any]] = {
     "Llama 3.2 Vision": _mllama,
     "Idefics2": _idefics2,
     "Gemma 4": _gemma4,
-    "GLM-4V": _glm_4v,
+    "GLM-4V": _glm_4v("glm4v"),
     "Qwen3.5": _qwen_vl(
         "qwen3_5", "qwen3_5_nothink", 16,
         {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
@@ -368,4 +376,17 @@ IMAGES: dict[str, Callable[[Path, Path], Any]] = {
     ),
     "PaliGemma": _paligemma(None),
     "PaliGemma with a template": _paligemma(templates.PALIGEMMA),
+    "Qwen3-VL MoE": _qwen_vl(
+        "qwen3_vl_moe", "qwen3_vl", 16,
+        {"depth": 3, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
+         "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}, mrope_interleaved=True,
+    ),
+    "Qwen3.6 MoE": _qwen_vl(
+        "qwen3_5_moe", "qwen3_6", 16,
+        {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32,
+         "num_position_embeddings": 64}, mrope_interleaved=True,
+    ),
+    "GLM-4.5V": _glm_4v("glm4v_moe"),
+    "GLM-4.6V": _glm_4v("glm46v"),
+    **NEWER,
 }  # fmt: skip

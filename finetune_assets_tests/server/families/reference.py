@@ -63,4 +63,5 @@ class Reference:
         bos = tokenizer.bos_token
         how = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
         images = [picture(colour)] if colour else None
-        return dict(processor(text=[text], images=images, return_tensors="pt", **how))
+        made = processor(text=[text], images=images, return_tensors="pt", **how)
+        return dict(made.to(torch.float32))  # some make images in bfloat16

@@ -39,6 +39,9 @@ _LONG = {
     "original_max_position_embeddings": 64,
 }  # fmt: skip
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 16}
+_MAMBA_3 = {
+    "mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 1, "chunk_size": 16, "mamba_d_conv": 4,
+}  # fmt: skip
 _GRANITE = ("<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>", "<|end_of_text|>")
 
 
@@ -57,6 +60,8 @@ class Family:
     """Whether its parts give what the whole gives."""
     pieces: bool = False
     """Whether its tokenizer is like SentencePiece's."""
+    unfit: str = ""
+    """Why it cannot be fine-tuned."""
 
 
 TEXT = {
@@ -140,6 +145,121 @@ TEXT = {
     "Hunyuan": Family("hunyuan_v1_dense", CHAT_TEMPLATE),
     "MiniMax M2": Family(
         "minimax_m2", CHAT_TEMPLATE, CHATML, {"num_local_experts": 4, "num_experts_per_tok": 2}
+    ),
+    "Llama 4": Family(
+        "llama4_text", CHAT_TEMPLATE, CHATML,
+        {"num_local_experts": 4, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 64,
+         "attention_chunk_size": 16, "layer_types": ["chunked_attention", "full_attention"]}, taken_apart=False,
+    ),
+    "Nemotron": Family("nemotron", CHAT_TEMPLATE),
+    "Nemotron 3": Family(
+        "nemotron_h", "nemotron_3_nano", _THINKING,
+        _MAMBA_3 | {"layers_block_type": ["mamba", "attention", "mlp"], "num_hidden_layers": 3}, taken_apart=False,
+    ),
+    "Gemma 3n": Family(
+        "gemma3n_text", "gemma3", GEMMA,
+        {"sliding_window": 16, "hidden_size_per_layer_input": 8, "laurel_rank": 4, "num_kv_shared_layers": 0,
+         "layer_types": ["sliding_attention", "full_attention"], "activation_sparsity_pattern": [0.0, 0.0]},
+    ),
+    "Apertus": Family("apertus", CHAT_TEMPLATE),
+    "Arcee": Family("arcee", CHAT_TEMPLATE),
+    "Trinity": Family(
+        "afmoe", CHAT_TEMPLATE, CHATML,
+        _EXPERTS | {"num_experts": 4, "num_shared_experts": 1, "num_dense_layers": 1, "n_group": 1, "topk_group": 1,
+                    "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}, taken_apart=False,
+    ),
+    "Bamba": Family(
+        "bamba", CHAT_TEMPLATE, CHATML, _MAMBA | {"attn_layer_indices": [1], "mamba_expand": 2}, taken_apart=False
+    ),
+    "Jamba": Family(
+        "jamba", CHAT_TEMPLATE, CHATML,
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
+         "num_experts": 4, "num_experts_per_tok": 2, "mamba_d_state": 8, "use_mamba_kernels": False}, taken_apart=False,
+    ),
+    "Command A MoE": Family(
+        "cohere2_moe", "cohere", _COHERE, {"num_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16}
+
+    ),
+    "dots.llm1": Family("dots1", CHAT_TEMPLATE, CHATML, _SHARED_EXPERTS),
+    "Ernie 4.5 MoE": Family(
+        "ernie4_5_moe", CHAT_TEMPLATE, CHATML,
+        {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1, "moe_intermediate_size": 32}, taken_apart=False,
+    ),
+    "K-EXAONE": Family(
+        "exaone_moe", CHAT_TEMPLATE, CHATML,
+        _EXPERTS | {"num_experts": 4, "num_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1,
+                    "topk_group": 1, "sliding_window": 16, "sliding_window_pattern": 2},
+    ),
+    "GLM-4 9B": Family("glm", templates.GLM, _GLM, {"partial_rotary_factor": 0.5}),
+    "Granite 3 MoE": Family(
+        "granitemoe", templates.GRANITE, _GRANITE,
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "logits_scaling": 6.0},
+    ),
+    "Granite with windows": Family(
+        "granite_swa", templates.GRANITE, _GRANITE, {"logits_scaling": 6.0, "sliding_window": 16}
+    ),
+    "Helium": Family("helium", CHAT_TEMPLATE),
+    "Hunyuan MoE": Family(
+        "hunyuan_v1_moe", CHAT_TEMPLATE, CHATML, {"num_experts": 4, "moe_topk": 2}, taken_apart=False
+    ),
+    "InternLM3": Family("internlm3", CHAT_TEMPLATE),
+    "LFM2 MoE": Family(
+        "lfm2_moe", "lfm2_v2", ("<|startoftext|>", *CHATML),
+        _EXPERTS | {"layer_types": ["conv", "full_attention"], "num_experts": 4, "num_dense_layers": 1},
+        taken_apart=False,
+    ),
+    "OLMoE": Family("olmoe", templates.OLMO, ("<|user|>", "<|assistant|>", "<|endoftext|>"),
+                    {"num_experts": 4, "num_experts_per_tok": 2}),
+    "OLMo Hybrid": Family("olmo_hybrid", CHAT_TEMPLATE, CHATML, LINEAR, taken_apart=False),
+    "Phi-3.5 MoE": Family(
+        "phimoe", "phi3_5", _PHI, {"num_local_experts": 4, "num_experts_per_tok": 2}, taken_apart=False
+    ),
+    "Qwen1.5 MoE": Family(
+        "qwen2_moe", CHAT_TEMPLATE, CHATML, _EXPERTS | {"num_experts": 4, "shared_expert_intermediate_size": 32},
+        taken_apart=False,
+    ),
+    "Qwen3.6 MoE": Family(
+        "qwen3_5_moe_text", "qwen3_6", _THINKING,
+        LINEAR | _EXPERTS | {"num_experts": 4, "shared_expert_intermediate_size": 32}, taken_apart=False,
+    ),
+    "Solar Open": Family("solar_open", CHAT_TEMPLATE, CHATML, _SHARED_EXPERTS),
+    "StarCoder2": Family("starcoder2", CHAT_TEMPLATE),
+    "StableLM": Family("stablelm", CHAT_TEMPLATE),
+    "MiniMax": Family(
+        "minimax", CHAT_TEMPLATE, CHATML,
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": ["linear_attention", "full_attention"]},
+        taken_apart=False,
+    ),
+    "DeepSeek-V3.2": Family(
+        "deepseek_v32", "deepseekv3", _DEEPSEEK,
+        _SHARED_EXPERTS | _LATENT | {"index_head_dim": 16, "index_n_heads": 2, "index_topk": 512}, taken_apart=False,
+    ),
+    "Kimi K2": Family("deepseek_v3", CHAT_TEMPLATE, CHATML, _SHARED_EXPERTS | _LATENT),
+    "Kimi Linear": Family(
+        "kimi_linear", CHAT_TEMPLATE, CHATML,
+        _EXPERTS | _LATENT | {"num_experts": 4, "q_lora_rank": None, "linear_head_dim": 8, "linear_num_heads": 4,
+                              "layer_types": ["linear_attention", "full_attention"]}, taken_apart=False,
+    ),
+    "LongCat Flash": Family(
+        "longcat_flash", CHAT_TEMPLATE, CHATML,
+        _LATENT | {"num_layers": 2, "ffn_hidden_size": 64, "expert_ffn_hidden_size": 32, "moe_topk": 2,
+                   "n_routed_experts": 4, "zero_expert_num": 2},
+    ),
+    "LFM3": Family(
+        "lfm3", CHAT_TEMPLATE, CHATML,
+        {"layer_types": ["conv", "full_attention", "sliding_attention"], "num_hidden_layers": 3, "sliding_window": 16},
+        taken_apart=False,
+    ),
+    "Jais 2": Family("jais2", CHAT_TEMPLATE),
+    "MiniCPM3": Family("minicpm3", CHAT_TEMPLATE, CHATML, _LATENT),
+    "Mamba": Family(
+        "mamba", CHAT_TEMPLATE, CHATML, {"state_size": 8, "time_step_rank": 4}, taken_apart=False,
+        unfit=r"it cannot be fine-tuned \(ValueError: .*out_proj",
+    ),
+    "Inkling 2": Family(
+        "inkling2_text", CHAT_TEMPLATE, CHATML,
+        _EXPERTS | {"n_routed_experts": 4, "layer_types": ["hybrid_sliding", "hybrid"]}, taken_apart=False,
+        unfit="what it has learned is something else when it is loaded by PEFT",
     ),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_assets.server.jobs.lessons import Lessons, read
@@ -53,17 +53,16 @@ PYTHONIC = (
 KNOWN = {
     **{name: published(name) for name in ("qwen2_5", "qwen3", "qwen3_instruct_2507", "llama3_1", "llama3_2", "gptoss")},
     "Mistral Small 3.2": MISTRAL_SMALL_3_2, "DeepSeek-V3.1": DEEPSEEK_3_1, "Hermes": TOOLS_TEMPLATE,
+    **{name: published(name) for name in ("qwen3_5_nothink", "qwen3_6", "qwen3_8", "glm4moe", "nemotron_3_nano")},
 }  # fmt: skip
 REFUSED = {
     "gemma3": (published("gemma3"), "knows no tools"),
-    "gemma4": (published("gemma4"), "in another way than as JSON"),
-    "glm4moe": (published("glm4moe"), "in another way than as JSON"),
-    "qwen3_8": (published("qwen3_8"), "in another way than as JSON"),
-    "lfm2_2_5": (published("lfm2_2_5"), "in another way than as JSON"),
+    "gemma4": (published("gemma4"), "calls in another way than"),
+    "lfm2_2_5": (published("lfm2_2_5"), "calls in another way than"),
     "without": (CHAT_TEMPLATE, "knows no tools"),
     "Mistral Nemo": (MISTRAL_NEMO, "takes no calls of tools as this server writes them .*length 9"),
     "Kimi K2": (KIMI, "leaves out calls of tools"),
-    "Llama 4": (PYTHONIC, "in another way than as JSON"),
+    "Llama 4": (PYTHONIC, "calls in another way than"),
 }
 
 
@@ -144,4 +143,45 @@ def test_whatever_is_called_is_read_as_it_was_written(tokenizer: Any, name: str,
     turn = {"role": "assistant", "content": "", "tool_calls": [call]}
     prompt = template.render(asked, TOOLS, add_generation_prompt=True)
     written = template.render([*asked, turn], TOOLS)
-    assert read(form, written[len(prompt) :], thinking=False) == ("", [("judge", arguments)])
+    assert read(form, written[len(prompt) :], TOOLS, thinking=False) == ("", [("judge", arguments)])
+
+
+PLAIN = {
+    "text": {"type": "string"}, "n": {"type": "integer"}, "x": {"type": "number"}, "sure": {"type": "boolean"},
+    "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "list": {"type": "array"}, "held": {"type": "object"},
+    "of": {"$ref": "#/$defs/Kind"}, "either": {"type": ["integer", "null"]},
+}  # fmt: skip
+TYPED = {"type": "object", "properties": PLAIN, "$defs": {"Kind": {"enum": ["1", "true", "null"]}}}
+OBJECT = st.dictionaries(st.text(min_size=1, max_size=5), JSON, max_size=2)
+ARGUMENTS = st.fixed_dictionaries({}, optional={
+    "text": st.sampled_from(["7", "true", "None", "", " a\n", '"b"']) | st.text(max_size=5), "n": st.integers(),
+    "x": st.integers() | st.floats(allow_nan=False, allow_infinity=False), "sure": st.booleans(),
+    "maybe": st.none() | st.sampled_from(["7", "True", "[1]"]), "list": st.lists(JSON, max_size=3), "held": OBJECT,
+    "of": st.sampled_from(["1", "true", "null"]), "either": st.none() | st.integers(),
+})  # fmt: skip
+
+
+@settings(max_examples=25)
+@given(name=st.sampled_from(["qwen3_5_nothink", "qwen3_6", "glm4moe", "nemotron_3_nano"]), arguments=ARGUMENTS)
+def test_arguments_without_quotes_are_read_as_the_schema_says(
+    tokenizer: Any, name: str, arguments: dict[str, Any]
+) -> None:
+    tools = [{"type": "function", "function": {"name": "judge", "description": "It does.", "parameters": TYPED}}]
+    lessons(tokenizer, KNOWN[name]).check(calling(("judge", arguments)), tools)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        ({"a": "7"}, {}),
+        ({"a": "null"}, {"type": ["string", "null"]}),
+        ({"a": "x\n</parameter>\ny"}, {"type": "string"}),
+    ],
+)
+def test_arguments_that_would_be_taken_for_others_are_not_taught(
+    tokenizer: Any, arguments: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    parameters = {"type": "object", "properties": {"a": schema}}
+    tools = [{"type": "function", "function": {"name": "judge", "description": "It does.", "parameters": parameters}}]
+    with pytest.raises(PromptError, match="would not be read as these"):
+        lessons(tokenizer, KNOWN["qwen3_6"]).check(calling(("judge", arguments)), tools)

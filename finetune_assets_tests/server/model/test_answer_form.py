@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finetune_assets.server.model.answer_form import AnswerForm, Marks, answer_form, ended
+from finetune_assets.server.model.answer_form import AnswerForm, Marks, TaggedArguments, answer_form, ended
 from finetune_assets.server.model.bundled_template import with_tools
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import Signs, control_tokens
@@ -68,9 +68,19 @@ def test_a_template_that_writes_one_call_only_is_known_by_it(tokenizer: Any) -> 
     )  # fmt: skip
 
 
+def test_arguments_that_stand_one_by_one_are_found(tokenizer: Any) -> None:
+    glm, qwen = (form_of(tokenizer, published(name)).calls for name in ("glm4moe", "qwen3_5_nothink"))
+    assert glm is not None
+    assert (glm.begin, glm.named, glm.end) == ("\n<tool_call>", "\n", "</tool_call>")
+    assert glm.tagged == TaggedArguments("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n")
+    assert qwen is not None
+    assert qwen.between == "</function>\n</tool_call>\n<tool_call>\n<function="
+    assert qwen.tagged == TaggedArguments("<parameter=", ">\n", "\n</parameter>\n", ("True", "False", "None"))
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("gemma3", "knows no tools"), ("lfm2", "leaves out calls"), ("gemma4", "in another way than as JSON")],
+    [("gemma3", "knows no tools"), ("lfm2", "leaves out calls"), ("gemma4", "calls in another way")],
 )
 def test_a_template_that_cannot_call_says_why(tokenizer: Any, name: str, why: str) -> None:
     form = form_of(tokenizer, published(name))

@@ -1,0 +1,86 @@
+"""Whether a model learns, and is served as it has learned: tried at the server's start, not after hours of a job.
+
+LoRA layers with weights of their own must change what the model says, have gradients, and mean the same three times: as
+they are trained, as this server serves them from their folder, and as plain PEFT loads them from there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from finetune_assets.server import checksums
+from finetune_assets.server.generation.lora import AdapterShelf, RowLora
+from finetune_assets.server.model import adapters
+from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.own_forward import logits_at
+from finetune_assets.server.model.proof import close, ordinary_tokens
+
+_LENGTH = 16
+_SIZE = 0.3
+"""Of the weights that are tried, so that what they change is far above what rounding does."""
+
+
+def fails(network: Network) -> str | None:
+    """What keeps a model from being fine-tuned; None where nothing does. The network is of no use afterwards."""
+    try:
+        return _fails(network)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever PEFT or a family's code cannot do
+        return f"it cannot be fine-tuned ({type(error).__name__}: {str(error)[:300]})"
+
+
+def _fails(network: Network) -> str | None:
+    ids = ordinary_tokens(network, _LENGTH)
+    before = _logits(network, ids)
+    trained = adapters.add_trainable(network, None, with_images=False)["lora"]
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for weight in trained:
+            weight.normal_(std=_SIZE * weight.shape[-1] ** -0.5)
+    logits = _logits(network, ids)
+    loss = torch.nn.functional.cross_entropy(logits[:-1], ids[1:].to(logits.device))
+    loss.backward()
+    if close(logits.detach(), before) or not _moved(trained):
+        return "what it would learn changes none of its answers"
+    with tempfile.TemporaryDirectory() as made:
+        adapters.save(network, Path(made))
+        checksums.write(Path(made))
+        network.model = network.model.unload()
+        for how, found in (
+            ("served", _served(network, Path(made), ids)),
+            ("loaded by PEFT", _loaded(network, made, ids)),
+        ):
+            if not close(found, logits.detach()):
+                return f"what it has learned is something else when it is {how}"
+    return None
+
+
+def _moved(trained: list[torch.nn.Parameter]) -> bool:
+    gradients = [weight.grad for weight in trained if weight.grad is not None]
+    return any(bool(g.any()) for g in gradients) and all(bool(g.isfinite().all()) for g in gradients)
+
+
+@torch.no_grad()
+def _served(network: Network, folder: Path, ids: Tensor) -> Tensor:
+    adapter, rows = AdapterShelf(network, 0).acquire(folder), RowLora(network)
+    rows.select([adapter])
+    found = _logits(network, ids)
+    rows.select([None])
+    return found
+
+
+@torch.no_grad()
+def _loaded(network: Network, folder: str, ids: Tensor) -> Tensor:
+    from peft import PeftModel
+
+    network.model = PeftModel.from_pretrained(network.model, folder).eval()
+    return _logits(network, ids)
+
+
+def _logits(network: Network, ids: Tensor) -> Tensor:
+    return logits_at(network.model, ids, {}, torch.arange(len(ids)))
