@@ -1,10 +1,11 @@
 """A whole cluster on this machine, and the demo on it: `make cluster`.
 
-PostgreSQL, an object store that speaks S3 (moto's), two nodes of Ray, two fine-tuning servers behind a router, and
-workers as jobs of Ray. On them `finetune-assets demo` runs with `deploy/dagster.yaml`: its runs are jobs of Ray too,
-and nothing but logs lies in a folder. The variables of `settings` are all that tells it from the demo on a laptop.
+PostgreSQL, an object store that speaks S3 (moto's), two nodes of Ray, two fine-tuning servers behind a router, and a
+worker for each job, as a job of Ray. On them `finetune-assets demo` runs with `deploy/dagster.yaml`: its runs are jobs
+of Ray too, and nothing but logs lies in a folder. The variables of `settings` are all that tells it from the demo on a
+laptop.
 
-    python -m deploy.cluster [--task solar_cells] [--workers 2]
+    python -m deploy.cluster [--task solar_cells]
 """
 
 from __future__ import annotations
@@ -40,10 +41,9 @@ def main() -> int:
     """Start everything, run the demo, and end everything; the demo's exit code."""
     parser = argparse.ArgumentParser(description="A whole cluster on this machine, and the demo on it.")
     parser.add_argument("--task", default="solar_cells")
-    parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     began = time.monotonic()
-    with cluster(asked.workers) as environment:
+    with cluster() as environment:
         print(f"The cluster stands after {time.monotonic() - began:.0f} s; logs are in {FOLDER}.", flush=True)
         code = subprocess.run([*OURS, "demo", "--task", asked.task], env=environment, check=False).returncode
     print(f"{asked.task} on PostgreSQL, S3 and Ray took {time.monotonic() - began:.0f} s.")
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 @contextmanager
-def cluster(workers: int) -> Iterator[dict[str, str]]:
+def cluster() -> Iterator[dict[str, str]]:
     """Everything that a demo needs, for the duration; yields the environment in which it finds it."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     (FOLDER / "dagster").mkdir(parents=True)
@@ -63,17 +63,13 @@ def cluster(workers: int) -> Iterator[dict[str, str]]:
         _start(ending, "s3", [str(_beside("moto_server")), "-H", "127.0.0.1", "-p", str(ports["s3"])], environment)
         _await(f"http://127.0.0.1:{ports['s3']}/moto-api/")
         httpx2.put(f"http://127.0.0.1:{ports['s3']}/{BUCKET}").raise_for_status()
-        ray = ending.enter_context(_ray(ports["ray"], ports["agent"], environment))
+        ending.enter_context(_ray(ports["ray"], ports["agent"], environment))
         servers = [f"http://127.0.0.1:{ports[name]}" for name in ("a", "b")]
         for name in ("a", "b"):
             serve = ["serve", "--home", str(FOLDER / name), "--port", str(ports[name]), "--jobs", "0"]
             _start(ending, name, [*OURS, *serve], environment)
         _start(ending, "router", [*OURS, "route", *servers, "--port", str(ports["router"])], environment)
-        for number in range(workers):
-            name = f"worker-{number}"
-            pull = [*OURS, "worker", "--home", str(FOLDER / name), "--jobs", "1"]
-            ray.submit_job(entrypoint=" ".join(pull), submission_id=name, entrypoint_num_cpus=1)
-            ending.callback(_stop, ray, name)
+        _start(ending, "launcher", [*OURS, "launch", *_ray_job(environment)], environment)
         for server in servers:
             _await(f"{server}/healthz")
         _await(f"http://127.0.0.1:{ports['router']}/healthz")
@@ -101,6 +97,13 @@ def settings(databases: Mapping[str, str], ports: Mapping[str, int]) -> dict[str
     }
 
 
+def _ray_job(environment: Mapping[str, str]) -> list[str]:
+    """Return the command that hands a worker of one job to Ray."""
+    submit = ["job", "submit", "--no-wait", "--submission-id", "{name}", "--entrypoint-num-cpus", "1"]
+    work = ["worker", "--job", "{job}", "--home", str(FOLDER / "workers" / "{name}"), "--jobs", "1"]
+    return [str(_beside("ray")), *submit, "--address", environment["RAY_API_SERVER_ADDRESS"], "--", *OURS, *work]
+
+
 @contextmanager
 def _databases() -> Iterator[dict[str, str]]:
     """A PostgreSQL server with a database for each part; their URLs by name."""
@@ -117,8 +120,8 @@ def _databases() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _ray(port: int, agent: int, environment: Mapping[str, str]) -> Iterator[Any]:
-    """Two nodes of Ray, whose dashboard listens on a port; the client that submits jobs to them.
+def _ray(port: int, agent: int, environment: Mapping[str, str]) -> Iterator[None]:
+    """Two nodes of Ray, whose dashboard listens on a port.
 
     On one machine the second node's agent needs a port of its own.
     """
@@ -133,7 +136,8 @@ def _ray(port: int, agent: int, environment: Mapping[str, str]) -> Iterator[Any]
     try:
         nodes.add_node(**NODE, dashboard_agent_listen_port=agent)
         _await(f"http://127.0.0.1:{port}/api/version")
-        yield JobSubmissionClient(f"http://127.0.0.1:{port}")
+        yield
+        _stop(JobSubmissionClient(f"http://127.0.0.1:{port}"))
     finally:
         nodes.shutdown()
 
@@ -149,10 +153,13 @@ def _start(ending: ExitStack, name: str, command: Sequence[str], environment: Ma
     ending.callback(end)
 
 
-def _stop(ray: Any, job: str) -> None:
-    ray.stop_job(job)
+def _stop(ray: Any) -> None:
+    """End all jobs in good order."""
+    for job in ray.list_jobs():
+        if not job.status.is_terminal():
+            ray.stop_job(job.submission_id)
     until = time.monotonic() + STOP_SECONDS
-    while not ray.get_job_status(job).is_terminal() and time.monotonic() < until:
+    while not all(job.status.is_terminal() for job in ray.list_jobs()) and time.monotonic() < until:
         time.sleep(0.3)
 
 

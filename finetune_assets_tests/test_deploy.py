@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from finetune_assets.cli import app
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = "1.33"
-MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+WORKER = yaml.safe_load((DEPLOY / "worker-job.yaml").read_text())
+MANIFESTS = [*yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()), WORKER]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 ENVIRONMENT = dict(
     line.split("=", 1) for line in (DEPLOY / "environment").read_text().splitlines() if line and line[0] != "#"
@@ -32,7 +34,7 @@ ENVIRONMENT = dict(
 def started(program: str) -> list[list[str]]:
     """The words that follow a program in every command of a manifest that starts it."""
     services = [one["command"] for one in COMPOSE["services"].values() if one.get("image") == "finetune-assets"]
-    pods = [one["spec"]["template"]["spec"]["containers"] for one in MANIFESTS if one["kind"] == "Deployment"]
+    pods = [one["spec"]["template"]["spec"]["containers"] for one in MANIFESTS if one["kind"] in ("Deployment", "Job")]
     words = services + [container["args"] for containers in pods for container in containers]
     return [one[1:] for one in words if one[0] == program]
 
@@ -46,6 +48,16 @@ def options(command: Any) -> set[str]:
 )
 def test_kubernetes_knows_every_field_of_a_manifest(manifest: dict[str, Any]) -> None:
     kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_the_documented_command_fills_in_the_job_and_a_name_that_kubernetes_takes() -> None:
+    [command] = re.findall(r"sh -c '(sed .*) \| kubectl apply", (ROOT / "docs" / "cluster.md").read_text())
+    filled = command.replace("{name}", "ftjob-AbC-1").replace("{job}", "ftjob-AbC")
+    made = subprocess.run(["sh", "-c", filled], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    job = yaml.safe_load(made)
+    assert job["metadata"]["name"] == "ftjob-abc-1"
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[:4] == ["finetune-assets", "worker", "--job", "ftjob-AbC"]
 
 
 def test_a_service_leads_to_the_pods_and_the_port_of_its_deployment() -> None:

@@ -86,7 +86,7 @@ def command_lines() -> list[Any]:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_a_command_line_names_a_command_and_options_that_exist(line: str) -> None:
-    words = shlex.split(re.sub(r"[\[\].,;:]", " ", line))
+    words = shlex.split(re.sub(r"[\[\].,;:\\]", " ", line))
     command: Any = typer.main.get_command(app)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]

@@ -35,6 +35,8 @@ for _command in (
     keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue, scaling.worker, scaling.route,
 ):  # fmt: skip
     app.command()(_command)
+# What follows the first word is all of another program's.
+app.command(context_settings={"allow_interspersed_args": False})(scaling.launch)
 
 
 class Arms(StrEnum):

@@ -1,4 +1,4 @@
-"""`worker`, `route`, and what servers and workers on several machines have in common."""
+"""`worker`, `launch`, `route`, and what servers and workers on several machines have in common."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def worker(
         int | None,
         typer.Option(min=1, help="How many jobs train at once on each device. By default 1 on a GPU, 2 on a CPU."),
     ] = None,
+    job: Annotated[str | None, typer.Option(help="Work on this job alone (its id), and end with it.")] = None,
 ) -> None:
     """Take jobs of servers that share a database and a store, and train them, until SIGTERM or Ctrl-C.
 
@@ -53,7 +54,23 @@ def worker(
     """
     from finetune_assets.server.jobs import pulling
 
-    pulling.pull(home, shared(database, store), jobs)
+    pulling.pull(home, shared(database, store), jobs, job)
+
+
+def launch(
+    command: Annotated[
+        list[str],
+        typer.Argument(help="What starts a worker: {job} stands for the job's id, {name} for a name of each worker."),
+    ],
+    database: Database = None,
+) -> None:
+    """Run a command for each job that waits, such as one that hands a worker to Ray, Slurm or Kubernetes.
+
+    The worker is `finetune-assets worker --job {job}`, wherever it runs. A job whose worker is lost gets another.
+    """
+    from finetune_assets.server.jobs import launching
+
+    launching.launch(shared(database, None), command)
 
 
 def route(

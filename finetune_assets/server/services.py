@@ -33,7 +33,9 @@ class Services(Stores):
         SealBrokenError: the database and the folders do not belong together.
     """
 
-    def __init__(self, home: Path, *, jobs: int | None = None, shared: Shared | None = None) -> None:
+    def __init__(
+        self, home: Path, *, jobs: int | None = None, shared: Shared | None = None, only: str | None = None
+    ) -> None:
         if shared is None or shared.database is None:
             seal.check(home)
         elif shared.store is None:
@@ -43,7 +45,7 @@ class Services(Stores):
             )
         super().__init__(home, shared)
         base_models.ensure_config(home)
-        self.supervisor = Supervisor(self, jobs)
+        self.supervisor = Supervisor(self, jobs, only)
         self._threads = threads_per_process(jobs)
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()

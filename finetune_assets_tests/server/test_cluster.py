@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +19,7 @@ from typing import Any
 
 import openai
 import orjson
+import psutil
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import text
@@ -145,6 +148,34 @@ def test_nine_jobs_of_two_servers_are_made_once_each_by_four_workers_the_oldest_
     assert [job.id for job in clients[0].fine_tuning.jobs.list(limit=20)] == asked[::-1]
 
 
+@pytest.mark.timeout(6 * PATIENCE_S)
+def test_a_worker_for_each_job_is_started_by_a_command_ends_with_it_and_is_replaced_when_lost(
+    shared: Cluster, tmp_path: Path
+) -> None:
+    client, stores = shared.server("one").client(), shared.stores()
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    shared.home("all")  # every worker's home names the models
+    homes = f"mkdir -p {tmp_path}/{{name}} && cp {tmp_path}/all/models.yaml {tmp_path}/{{name}}/"
+    ours = f"{sys.executable} -m finetune_assets.cli"
+    worker = f"{ours} worker --job {{job}} --home {tmp_path}/{{name}} --jobs 1 > {tmp_path}/{{name}}/log 2>&1"
+    command = [*ours.split(), "launch", "sh", "-c", f"{homes}; {worker} & echo $! > {pids}/{{name}}"]
+    with subprocess.Popen(command) as launcher:
+        file = upload(client, training_lines(12))
+        asked = [train(client, file).id for _ in range(3)]
+        wait_until(lambda: len(steps(stores, asked[0])) > 4, lambda: told(stores, asked[0]))
+        lost = psutil.Process(int((pids / asked[0]).read_text()))
+        for process in (*lost.children(recursive=True), lost):
+            process.kill()
+        done = [wait(client, job_id) for job_id in asked]
+        assert [(job.status, job.error) for job in done] == [("succeeded", None)] * 3
+        wait_until(lambda: not any(runs(int(pid.read_text())) for pid in pids.iterdir()))
+        assert {pid.name for pid in pids.iterdir()} > set(asked), "the lost one was replaced, by another name"
+        assert len({weights(stores, job.fine_tuned_model or "") for job in done}) == 1
+        launcher.terminate()
+        assert launcher.wait() == 0
+
+
 @pytest.mark.timeout(6 * PATIENCE_S + 120 * KILLS)
 def test_kills_of_workers_servers_and_connections_lose_nothing_and_change_no_model(shared: Cluster) -> None:
     dice, stores = random.Random(11), shared.stores()
@@ -201,6 +232,12 @@ def test_a_store_that_often_fails_costs_time_and_nothing_else(shared: Cluster) -
         assert weights(stores, job.fine_tuned_model or "") == weights(stores, done[0].fine_tuned_model or "")
         [checkpoint, *_] = client.fine_tuning.jobs.checkpoints.list(job.id).data
         assert weights(stores, checkpoint.fine_tuned_model_checkpoint)
+
+
+def runs(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def kill_connections(stores: Stores) -> None:

@@ -109,10 +109,20 @@ class JobStore:
         query = having(self._database, query, Job.meta, metadata or {})
         return self._database.page(query, Job.id, after=after, limit=limit)
 
-    def oldest(self, status: str, besides: Collection[str] = ()) -> list[Job]:
-        """Find each owner's oldest job in this state that nobody works on, besides these (ids), the oldest first."""
+    def oldest(self, status: str, besides: Collection[str] = (), only: str | None = None) -> list[Job]:
+        """Find each owner's oldest job in this state that nobody works on, besides these (ids), the oldest first.
+
+        `only` is the one job (id) that is looked for.
+        """
         free = select(func.min(Job.number)).where(Job.status == status, Job.id.not_in(besides), self._is_free)
+        if only is not None:
+            free = free.where(Job.id == only)
         return self._database.read(records(Job).where(Job.number.in_(free.group_by(Job.owner))).order_by(Job.number))
+
+    def waiting(self) -> list[Job]:
+        """Find all jobs that nobody works on and somebody should, the oldest first."""
+        query = records(Job).where(Job.status.in_((VALIDATING, QUEUED)), self._is_free)
+        return self._database.read(query.order_by(Job.number))
 
     def at_work(self, status: str) -> dict[str, int]:
         """Count by owner the jobs that are worked on, validated (`VALIDATING`) or trained (any other state)."""

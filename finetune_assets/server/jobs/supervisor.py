@@ -90,11 +90,12 @@ class Supervisor:
     """Starts worker processes for each owner in turn, ends those of cancelled jobs, and notices those that died.
 
     `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`, 0 leaves all of the queue
-    to others.
+    to others. `only` is the one job (id) to work on.
     """
 
-    def __init__(self, stores: Stores, jobs: int | None = None) -> None:
+    def __init__(self, stores: Stores, jobs: int | None = None, only: str | None = None) -> None:
         self._stores = stores
+        self._only = only
         self._devices: list[str | None] = [*cuda_devices()] or [None]
         self._slots = jobs_per_device() if jobs is None else jobs
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -254,7 +255,7 @@ class Supervisor:
         now = time.monotonic()
         self._resting = {job_id: until for job_id, until in self._resting.items() if until > now}
         busy = [*(worker.job_id for worker in self._workers), *self._resting]
-        waiting = self._stores.jobs.oldest(status, besides=busy)
+        waiting = self._stores.jobs.oldest(status, busy, self._only)
         at_work = self._stores.jobs.at_work(status) if len(waiting) > 1 else {}
         waiting.sort(key=lambda job: (at_work.get(job.owner, 0), self._served.get((status, job.owner), 0)))
         for job in waiting:

@@ -8,7 +8,7 @@ import pytest
 
 from finetune_assets.server.database.batches import BatchRequest, BatchStateError
 from finetune_assets.server.database.job_life import ClaimLostError
-from finetune_assets.server.database.jobs import PAUSED, QUEUED, RUNNING
+from finetune_assets.server.database.jobs import PAUSED, QUEUED, RUNNING, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets_tests.server.database.conftest import Change
@@ -45,6 +45,21 @@ def test_of_many_who_come_together_each_gets_another_job_and_nobody_none(stores:
         taken = [job_id for jobs_of_one in workers.map(take, range(8)) for job_id in jobs_of_one]
     assert sorted(taken) == sorted(job.id for job in jobs)
     assert stores.jobs.oldest(QUEUED) == []
+
+
+def test_a_job_can_be_looked_for_alone_and_all_that_wait_are_known(stores: Stores) -> None:
+    first, second, third = (make_job(stores) for _ in range(3))
+    stores.job_life.validated(third.id)
+    assert [job.id for job in stores.jobs.oldest(VALIDATING)] == [first.id]
+    assert [job.id for job in stores.jobs.oldest(VALIDATING, only=second.id)] == [second.id]
+    assert stores.jobs.oldest(QUEUED, only=second.id) == []
+    assert [job.id for job in stores.jobs.waiting()] == [first.id, second.id, third.id]
+    claim = claimed(stores, third)
+    assert [(job.id, job.claim) for job in stores.jobs.waiting()] == [(first.id, 0), (second.id, 0)]
+    stores.jobs.release(third.id, claim)
+    assert [(job.id, job.claim) for job in stores.jobs.waiting()][2:] == [(third.id, claim)]
+    stores.job_life.cancelled(second.id)
+    assert [job.id for job in stores.jobs.waiting()] == [first.id, third.id]
 
 
 def test_a_job_is_offered_again_when_its_lease_is_over(stores: Stores, job: Job) -> None:
