@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -34,17 +35,22 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """Start a server on a free port; it ends with the block."""
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", "0", "--home", home]
+def running_server(*options: str, home: Path | None = None) -> Iterator[Server]:
+    """Start a server on a free port, with more options of `serve`, by default on a new home; it ends with the block."""
+    with tempfile.TemporaryDirectory() as made:
+        home = home or Path(made)
+        command = [sys.executable, "-m", "finetune_assets.cli", "serve", "--port", "0", "--home", str(home), *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             greeting = "".join(itertools.islice(process.stdout or (), 4))
             port = re.search(r"http://[^:]+:(\d+)", greeting)
             if port is None:
                 raise SystemExit(f"the server did not start:\n{greeting}")
-            yield Server(psutil.Process(process.pid), int(port[1]), (Path(home) / "api_key").read_text().strip())
+            yield Server(psutil.Process(process.pid), int(port[1]), _key(home))
         finally:
             process.terminate()
             process.wait()
+
+
+def _key(home: Path) -> str:
+    return os.environ.get("FINETUNE_ASSETS_API_KEY") or (home / "api_key").read_text().strip()

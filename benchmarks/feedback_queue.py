@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from statistics import median
 from typing import Any, get_args
 
+from _databases import postgresql, sqlite
 from sqlalchemy import insert, select, text
 
 from finetune_assets.feedback.store.database import FeedbackDatabase
@@ -39,25 +36,6 @@ SHARES = (0.5, 0.2, 0.1, 0.1, 0.1)
 DONE = "fay"
 """Has judged everything."""
 KINDS: tuple[Kind, ...] = ("accept", "correct", "reject", "skip", "comment")
-
-
-@contextlib.contextmanager
-def sqlite() -> Iterator[str]:
-    """Make a place for a SQLite file; its URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield f"sqlite:///{folder}/feedback.sqlite"
-
-
-@contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """Start a PostgreSQL server; its URL."""
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "finetune_assets_tests.postgres_server"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
-        try:
-            yield next(iter(process.stdout or ())).strip()
-        finally:
-            process.terminate()
 
 
 DATABASES: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
