@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 import openai
@@ -23,6 +23,7 @@ from finetune_assets.errors import ProviderError
 from finetune_assets.provider import incoming, local_server
 from finetune_assets.provider.local_server import is_loopback
 from finetune_assets.running import server_at
+from finetune_assets.task.provider import address_of
 
 AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
 """Environment variable with the address of an Azure resource, such as https://RESOURCE.openai.azure.com."""
@@ -80,7 +81,8 @@ def find_provider(name: str) -> Provider:
     """Return the provider that a task's `provider` names.
 
     Raises:
-        ProviderError: the name is none of `local`, `openai`, `azure` and an http(s) URL, or Azure has no endpoint.
+        ProviderError: the name is none of `local`, `openai`, `azure`, those of the environment and an http(s) URL, or
+            Azure has no endpoint.
     """
     if name == "local":
         return Provider(name, local_server.local_url(), *local_server.local_keys(), concurrency=16)
@@ -88,15 +90,17 @@ def find_provider(name: str) -> Provider:
         return Provider(name, None, ("OPENAI_API_KEY",))
     if name == "azure":
         return Provider(name, _azure_url(), ("AZURE_OPENAI_API_KEY",), key_header="api-key", suffix_length=18)
+    name = address_of(name) or name
     url = urlsplit(name)
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ProviderError(
-            f"provider must be local, openai, azure or a base URL such as https://host/v1, got {name!r}"
+            "provider must be local, openai, azure, a base URL such as https://host/v1, or a name whose base URL is in "
+            f"the environment (TOGETHER_BASE_URL for together), got {name!r}"
         )
     if (keys := local_server.keys_at(name)) is not None:
         return Provider(name, name, *keys)
     here = (local_server.KEY_VARIABLE,) if is_loopback(url.hostname) else ()
-    return Provider(name, name, (*here, *_variables_of(url.hostname)))
+    return Provider(name, name, (*_named_at(url), *here, *_variables_of(url.hostname)))
 
 
 def _variables_of(host: str) -> tuple[str, ...]:
@@ -105,6 +109,16 @@ def _variables_of(host: str) -> tuple[str, ...]:
     if is_loopback(host) or host == theirs or host == "openai.com" or host.endswith(".openai.com"):
         return ("OPENAI_API_KEY",)
     return (f"{re.sub(r'[^A-Z0-9]', '_', host.upper())}_API_KEY",)
+
+
+def _named_at(url: SplitResult) -> Iterator[str]:
+    """Name the variables of keys whose owner's base URL is, by the environment itself, at the same host and port."""
+    for variable, address in sorted(os.environ.items()):
+        name = variable.removesuffix("_BASE_URL").lower().replace("_", "-")
+        if variable.endswith("_BASE_URL") and address_of(name) == address:
+            there = urlsplit(address)
+            if (there.hostname, there.port) == (url.hostname, url.port):
+                yield f"{variable.removesuffix('_BASE_URL')}_API_KEY"
 
 
 def connect(provider: str) -> Client:

@@ -192,7 +192,9 @@ class Task(Strict):
     benchmark: Benchmark = Benchmark()
     """How models are judged, and how their answers are used."""
     provider: ProviderName = Field(
-        default="local", description="local, openai, azure, or the base URL of a compatible provider."
+        default="local",
+        description="local, openai, azure, the base URL of a compatible provider, or a name whose base URL is in the "
+        "environment: team-vllm is TEAM_VLLM_BASE_URL.",
     )
     budget_usd: Budget | None = Field(
         None,

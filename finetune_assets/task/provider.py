@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from difflib import get_close_matches
 from typing import Annotated, Literal
@@ -18,20 +19,41 @@ _ACCOUNT = re.compile(
 
 
 PROVIDERS = ("local", "openai", "azure")
+_OURS = ("finetune-assets", "finetune_assets")
+"""What FINETUNE_ASSETS_BASE_URL would name, which is `local`."""
+_ADDRESS = re.compile(r"https?://[^/\s]+.*")
+
+
+def address_of(name: str) -> str | None:
+    """Return the base URL of a provider that only the environment knows by name: `together`, by TOGETHER_BASE_URL.
+
+    Its key is in TOGETHER_API_KEY then. None where the environment does not know it.
+    """
+    known = name not in (*PROVIDERS, *_OURS) and re.fullmatch(r"[a-z][a-z0-9_-]*", name)
+    address = os.environ.get(f"{_variable(name)}_BASE_URL", "") if known else ""
+    return address if _ADDRESS.fullmatch(address) else None
+
+
+def _variable(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def _a_provider(name: str) -> str:
-    if name in PROVIDERS or re.fullmatch(r"https?://[^/\s]+.*", name):
+    if name in PROVIDERS or _ADDRESS.fullmatch(name):
         return name
+    if (address := address_of(name)) is not None:
+        return address
     near = get_close_matches(name.lower(), PROVIDERS, 1)
     meant = f" (did you mean {near[0]}?)" if near else ""
     if re.fullmatch(r"(?:localhost|[\w-]+(?:\.[\w-]+)+)(?::\d+)?(?:/\S*)?", name, re.ASCII):
         meant = f" (did you mean http{'' if ':' in name else 's'}://{name}?)"
-    raise ValueError(f"must be {', '.join(PROVIDERS)} or a base URL such as https://host/v1, got {name!r}{meant}")
+    known = f"{', '.join(PROVIDERS)}, a base URL such as https://host/v1"
+    raise ValueError(f"must be {known} or a name whose base URL is in {_variable(name)}_BASE_URL, got {name!r}{meant}")
 
 
 ProviderName = Annotated[str, AfterValidator(_a_provider)]
-"""Who trains: one that is known by name, or whoever speaks OpenAI's protocol at an address."""
+"""Who trains: one that is known by name, or whoever speaks OpenAI's protocol at an address, by which a name of the
+environment's is known from here on."""
 
 
 OPENAI_HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")

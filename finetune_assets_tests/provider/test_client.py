@@ -13,6 +13,7 @@ import pytest
 from finetune_assets.errors import ProviderError
 from finetune_assets.provider.client import HOOKS, asked_as, connect, explained
 from finetune_assets.running import announced
+from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.server_process import ServerProcess
 
 KEYS = ("FINETUNE_ASSETS_API_KEY", "OPENAI_API_KEY")
@@ -199,6 +200,24 @@ def test_openai_s_key_goes_to_openai_and_where_its_user_sends_it(url: str, monke
     monkeypatch.setenv("OPENAI_API_KEY", "openai's")
     monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy.example/other")
     assert connect(url).api_key == "openai's"
+
+
+def test_a_name_of_the_environment_is_a_provider_with_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_VLLM_BASE_URL", "http://127.0.0.1:8000/v1")
+    monkeypatch.setenv("TEAM_VLLM_API_KEY", "the team's")
+    for name in KEYS:
+        monkeypatch.setenv(name, name)
+    named = make_task(provider="team-vllm").provider
+    assert named == "http://127.0.0.1:8000/v1"
+    for provider in (named, "team-vllm", "team_vllm"):
+        client = connect(provider)
+        assert (str(client.base_url), client.api_key) == ("http://127.0.0.1:8000/v1/", "the team's")
+    assert connect("http://127.0.0.1:8001/v1").api_key == "FINETUNE_ASSETS_API_KEY"
+    monkeypatch.setenv("TEAM_VLLM_BASE_URL", "team.example")
+    with pytest.raises(ValueError, match="TEAM_VLLM_BASE_URL, got 'team-vllm'"):
+        make_task(provider="team-vllm")
+    with pytest.raises(ProviderError, match="got 'team-vllm'"):
+        connect("team-vllm")
 
 
 @pytest.mark.parametrize("name", ["azzure", "ftp://host/v1", "https://", ""])
