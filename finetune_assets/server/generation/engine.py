@@ -6,9 +6,11 @@ values), and its `answer`s grow in a `batch` with those of others. One thread co
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,7 +19,7 @@ import torch
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.generation.batch import Growing
+from finetune_assets.server.generation.batch import Growing, explained
 from finetune_assets.server.generation.decision_requests import Decided, DecisionRequest
 from finetune_assets.server.generation.memory import weights_limit
 from finetune_assets.server.generation.reader import Arrival, Asked, Reader, ServedModel, ToDecide
@@ -27,6 +29,8 @@ from finetune_assets.server.generation.residence import Residence
 _CLOSE_SECONDS = 10
 _GATHERING, _LONGEST_GATHERING = 0.003, 0.03
 """Seconds that an idle engine waits for the next request, and for all: those sent together are read together."""
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -113,11 +117,21 @@ class Engine:
             self._welcome()
             for batch in list(self._batches):
                 if batch.busy and not self._closed:
-                    batch.step(self._set_threads)
+                    self._advance(batch)
             # A batch that rests is not held on to: its model may have to make room.
             self._batches = [batch for batch in self._batches if batch.busy]
         for batch in self._batches:
             batch.fail_all(BaseModelError("the server is stopping"))
+
+    def _advance(self, batch: Growing) -> None:
+        """Take a batch a step further. If that fails beside what a batch guards itself, so do its requests alone."""
+        try:
+            batch.step(self._set_threads)
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it; the engine must live on
+            # Without the error's message, which may quote a prompt.
+            trace = "".join(traceback.format_tb(error.__traceback__))
+            logger.warning("a step of generation failed: %s\n%s", type(error).__name__, trace)
+            batch.fail_all(explained(error))
 
     def _set_threads(self, tokens: int) -> None:
         if (threads := self._threads(tokens)) != torch.get_num_threads():

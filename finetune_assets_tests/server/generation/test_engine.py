@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.generation.answer import Answer
 from finetune_assets.server.generation.engine import Engine
 from finetune_assets.server.generation.requests import Delta
 from finetune_assets.server.model.chat_encoding import PromptError
@@ -79,6 +80,19 @@ def test_a_listener_that_fails_ends_its_own_request_only(engine: Engine, base: B
     with pytest.raises(ConnectionError):
         failing.result(PATIENCE_S)
     assert other.result(PATIENCE_S).choices[0].text
+
+
+def test_an_answer_that_cannot_be_handed_over_fails_and_those_after_it_are_given(
+    engine: Engine, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_memory(_answer: Answer) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Answer, "choice", without_memory)
+        with pytest.raises(MemoryError):
+            engine.submit(request(base, chat("a?"))).result(PATIENCE_S)
+    assert engine.submit(request(base, chat("a?"))).result(PATIENCE_S).choices[0].text
 
 
 def test_logit_bias_bans_and_forces_tokens(engine: Engine, base: BaseModel) -> None:
