@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from finetune_assets.server import keys
+
 
 @dataclass(frozen=True)
 class Server:
@@ -23,11 +26,16 @@ class Server:
     process: psutil.Process
     port: int
     key: str
+    home: Path
 
     @property
     def base_url(self) -> str:
         """What clients are told."""
         return f"http://127.0.0.1:{self.port}/v1"
+
+    def add_key(self) -> str:
+        """Make a key of another client."""
+        return keys.add(self.home, f"key-{secrets.token_hex(4)}", ["read", "chat", "train"])
 
     def memory_mb(self) -> float:
         """Resident memory of the server itself, without its workers."""
@@ -46,7 +54,7 @@ def running_server(*options: str, home: Path | None = None) -> Iterator[Server]:
             port = re.search(r"http://[^:]+:(\d+)", greeting)
             if port is None:
                 raise SystemExit(f"the server did not start:\n{greeting}")
-            yield Server(psutil.Process(process.pid), int(port[1]), _key(home))
+            yield Server(psutil.Process(process.pid), int(port[1]), _key(home), home)
         finally:
             process.terminate()
             process.wait()
