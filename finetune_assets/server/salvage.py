@@ -67,7 +67,7 @@ def _replace(home: Path, fault: seal.Fault) -> Iterator[str]:
     path = home / seal.DATABASE
     wanted = seal.read(home)
     for part in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        if part.exists():
+        if part.exists() or part.is_symlink():
             kept = home / LOST / f"{part.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
             kept.parent.mkdir(exist_ok=True)
             part.rename(kept)

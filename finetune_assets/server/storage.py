@@ -26,7 +26,7 @@ class Storage:
 
     def keep(self, scratch: Path, name: str) -> None:
         """Give a complete file its name, in place of what has it. It is no longer at `scratch` then."""
-        publish(scratch, self._home / name)
+        publish(scratch, self._path(name))
 
     def publish(self, folder: Path, name: str) -> str:
         """Keep a complete folder for a row to speak of, `name` being one that no earlier attempt has used.
@@ -43,11 +43,19 @@ class Storage:
             FileNotFoundError: it is nowhere.
             StoreUnreachableError: it could not be brought here.
         """
-        return self._home / name
+        return self._path(name)
+
+    def written_at(self, name: str) -> float:
+        """Say when a file was stored, in Unix seconds; 0 where that is not known."""
+        try:
+            return self._path(name).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def remove(self, name: str) -> None:
         """Remove a file or folder whose record says that it is deleted."""
-        self._removal.remove(self._home / name)
+        with self.or_later():
+            self._removal.remove(self._path(name))
 
     def or_later(self) -> AbstractContextManager[None]:
         """Leave to the next sweep what cannot be removed now."""
@@ -55,7 +63,7 @@ class Storage:
 
     def set_aside(self, name: str) -> None:
         """Move what no record speaks of out of the way."""
-        self._removal.set_aside(self._home / name)
+        self._removal.set_aside(self._path(name))
 
     def names(self, folder: str) -> list[str]:
         """Name what is in a folder."""
@@ -63,3 +71,9 @@ class Storage:
 
     def tidy(self) -> None:
         """Remove what can be brought here again."""
+
+    def _path(self, name: str) -> Path:
+        # Names come from the database, which may be somebody else's by a backup: nothing outside is read or removed.
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise FileNotFoundError(f"{name!r} leads out of the server's folder")
+        return self._home / name

@@ -43,6 +43,10 @@ class DatabaseUnreachableError(ShortageError, ConnectionError):
         super().__init__(DATABASE, message)
 
 
+class UnwritableError(FinetuneAssetsError, OSError):
+    """The system lets nobody write to the database's file."""
+
+
 class UnstorableError(FinetuneAssetsError, ValueError):
     """The database has no place for a value."""
 
@@ -60,6 +64,7 @@ class Database:
 
     Raises:
         DatabaseTooNewError: a later version of this package has written it.
+        UnwritableError: it cannot be written.
         DatabaseAddressError: the address is no URL of a PostgreSQL database.
         DatabaseUnreachableError: nobody answers there.
     """
@@ -204,6 +209,11 @@ def _telling_of_trouble() -> Iterator[None]:
         except DataError as error:
             raise UnstorableError("a character that cannot be stored, such as NUL, or a number too large") from error
         except DBAPIError as error:
+            if sqlite_file.is_unwritable(error.orig):
+                raise UnwritableError(
+                    f"the database cannot be written ({error.orig}): look who may write to the folder that it is in, "
+                    "to server.db, and to server.db-wal and server.db-shm beside it, which are files"
+                ) from error
             if not postgres.is_unreachable(error):
                 raise
             raise DatabaseUnreachableError(f"the database does not answer: {error.orig}") from error

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from finetune_assets.errors import FinetuneAssetsError
@@ -30,6 +30,8 @@ from finetune_assets.server.storage import Storage
 CHUNK_BYTES = 1 << 20
 KEPT_SECONDS = {"batch": 30 * 86_400, "batch_output": 30 * 86_400}
 """How long files of these purposes are kept where nothing else is asked for; others stay until they are deleted."""
+_ROW_AFTER_BYTES_SECONDS = 2.0
+"""A row comes as long after its bytes at most, as full seconds tell it."""
 
 _NOW = bindparam("now", callable_=lambda: int(time.time()), type_=StoredFile.expires_at.type)
 _ALIVE = StoredFile.deleted.is_(False) & or_(StoredFile.expires_at.is_(None), StoredFile.expires_at > _NOW)
@@ -247,15 +249,23 @@ class FileStore:
             path.unlink(missing_ok=True)
 
     def _drop(self, contents: Collection[str], *, sweeping: bool = False) -> None:
-        """Remove these bytes from the disk unless a file has them; what never had a row is only set aside."""
+        """Remove these bytes from the disk unless a file has them.
+
+        Sweeping, those are only set aside that came after every row that speaks of them: a database that was rolled
+        back may call equal bytes deleted.
+        """
         waiting, at_once = sorted(set(contents)), self._storage.removed_at_once
         while waiting:
             some, waiting = waiting[:at_once], waiting[at_once:]
             with self._database.writing() as session:
-                query = select(StoredFile.content).where(StoredFile.content.in_(some))
-                known, alive = set(session.scalars(query)), set(session.scalars(query.where(_ALIVE)))
+                of_these = StoredFile.content.in_(some)
+                alive = set(session.scalars(select(StoredFile.content).where(of_these, _ALIVE)))
+                newest = select(StoredFile.content, func.max(StoredFile.created_at)).where(of_these)
+                told = {row[0]: row[1] for row in session.execute(newest.group_by(StoredFile.content))}
                 for content in set(some) - alive:
-                    if content in known or not sweeping:
-                        self._storage.remove(f"files/{content}")
+                    name = f"files/{content}"
+                    known_until = told.get(content, -_ROW_AFTER_BYTES_SECONDS) + _ROW_AFTER_BYTES_SECONDS
+                    if sweeping and self._storage.written_at(name) >= known_until:
+                        self._storage.set_aside(name)
                     else:
-                        self._storage.set_aside(f"files/{content}")
+                        self._storage.remove(name)

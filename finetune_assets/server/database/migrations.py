@@ -7,6 +7,8 @@ as they are; its table `home` holds the number, and from there on the same steps
 from __future__ import annotations
 
 import secrets
+import sqlite3
+from contextlib import closing
 
 from sqlalchemy import Connection, inspect, text
 
@@ -125,6 +127,46 @@ def migrate(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
     elif done < len(MIGRATIONS):
         connection.execute(text("UPDATE home SET version = :done"), {"done": len(MIGRATIONS)})
+
+
+def differs(connection: sqlite3.Connection) -> str | None:
+    """Say in what the tables of a SQLite database are not those of the version that it says it has; None if they are.
+
+    A later version's are not known.
+    """
+    [[version]] = connection.execute("PRAGMA user_version")
+    if version > len(MIGRATIONS):
+        return None
+    if version < 0:
+        return f"it says that it is of version {version}"
+    for kind, name in connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"):
+        return f"it has a {kind} {name}, which no version makes"
+    tables = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+    with closing(sqlite3.connect(":memory:")) as wanted, closing(sqlite3.connect(":memory:")) as trial:
+        try:
+            for (statement,) in connection.execute(tables).fetchall():
+                trial.execute(statement)
+            _take_steps(trial, version)
+        except sqlite3.Error as error:
+            return f"its tables are not those of version {version}: {error}"
+        _take_steps(wanted, 0)
+        lacking = sorted(_columns(wanted) - _columns(trial))
+    return f"it has no {lacking[0]}" if lacking else None
+
+
+def _take_steps(connection: sqlite3.Connection, done: int) -> None:
+    for statements in MIGRATIONS[done:]:
+        for statement in statements:
+            connection.execute(_in_dialect(statement, is_sqlite=True))
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    """Name all columns with their tables."""
+    found = connection.execute(
+        "SELECT c.name || ' in its table ' || t.name FROM sqlite_master t, pragma_table_info(t.name) c "
+        "WHERE t.type = 'table'"
+    )
+    return {name for (name,) in found}
 
 
 def _in_dialect(statement: str, *, is_sqlite: bool) -> str:

@@ -16,12 +16,15 @@ from typing import Literal
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server import durable
+from finetune_assets.server.database import migrations
+from finetune_assets.server.removal import LOST
 from finetune_assets.server.shortage import ShortageError, shortage_of
 
 DATABASE = "server.db"
 SEAL = "seal.json"
 CONTENT = ("files", "uploads", "models", "training", "batches")
 """The folders that hold what the database speaks of."""
+_FOLDERS = (*CONTENT, "logs", "snapshots", LOST)
 
 Fault = Literal["missing", "damaged", "another", "older", "newer"]
 _WORDS: dict[Fault, str] = {
@@ -46,6 +49,16 @@ class SealBrokenError(FinetuneAssetsError, RuntimeError):
         self.fault: Fault = fault
 
 
+class LayoutError(FinetuneAssetsError, RuntimeError):
+    """Something else is where the server has a folder or a file."""
+
+    def __init__(self, path: Path, wanted: str) -> None:
+        super().__init__(
+            f"{path} must be {wanted}, and is something else: put what belongs there in its place, or move it away. "
+            "Nothing was deleted or changed"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Seal:
     """What belongs together."""
@@ -65,8 +78,9 @@ class Seal:
 def read(home: Path) -> Seal | None:
     """Read the folder's seal; None where there is none, or none that can be read, as it only adds to what is known."""
     try:
-        return Seal(**json.loads((home / SEAL).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        found = Seal(**json.loads((home / SEAL).read_bytes()))
+        return found if all(isinstance(number, int) for number in found.numbers.values()) else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
@@ -74,9 +88,11 @@ def check(home: Path) -> None:
     """See whether the database may be opened and the folders swept.
 
     Raises:
+        LayoutError: something else is where a folder has to be.
         SealBrokenError: not before a person has decided what is to become of them.
         ShortageError: it cannot be seen now.
     """
+    _check_layout(home)
     path, seal = home / DATABASE, read(home)
     if not path.exists():
         if seal is not None or held(home):
@@ -94,6 +110,14 @@ def check(home: Path) -> None:
         return
     if seal is not None:
         _compare(home, seal, found)
+
+
+def _check_layout(home: Path) -> None:
+    for folder in (home / name for name in _FOLDERS):
+        if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+            raise LayoutError(folder, "a folder")
+    if (home / SEAL).is_dir():
+        raise LayoutError(home / SEAL, "a file")
 
 
 def _compare(home: Path, seal: Seal, found: Seal) -> None:
@@ -124,7 +148,11 @@ def _read(connection: sqlite3.Connection) -> Seal | None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "files" not in tables:
         return None
+    if problem := migrations.differs(connection):
+        raise sqlite3.DatabaseError(problem)
     rows = connection.execute("SELECT id FROM home").fetchall() if "home" in tables else []
+    if len(rows) > 1:
+        raise sqlite3.DatabaseError(f"it has {len(rows)} ids")
     numbers = dict(connection.execute("SELECT name, seq FROM sqlite_sequence"))
     return Seal(rows[0][0] if rows else "", numbers, closed=False)
 

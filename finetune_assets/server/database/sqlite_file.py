@@ -26,6 +26,12 @@ def engines(path: Path) -> tuple[Engine, Engine]:
     return for_transactions, _engine(path, _POLLING_BUSY_SECONDS, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
 
+def is_unwritable(error: BaseException | None) -> bool:
+    """Whether SQLite says that the system does not let it write to a file or beside it."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, sqlite3.Error) and code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+
+
 def copy(database: Path, target: Path) -> None:
     """Write all that is committed by now to a new database file, while others go on reading and writing."""
     connected = closing(_connect(database, BUSY_SECONDS))
