@@ -5,7 +5,7 @@ worker for each job, as a job of Ray. On them `finetune-assets demo` runs with `
 of Ray too, and nothing but logs lies in a folder. The variables of `settings` are all that tells it from the demo on a
 laptop.
 
-    python -m deploy.cluster [--task solar_cells]
+    python -m deploy.cluster [what `finetune-assets demo` takes, such as --task labels or --region mono]
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ STOP_SECONDS = 30
 
 def main() -> int:
     """Start everything, run the demo, and end everything; the demo's exit code."""
-    parser = argparse.ArgumentParser(description="A whole cluster on this machine, and the demo on it.")
-    parser.add_argument("--task", default="solar_cells")
-    asked = parser.parse_args()
+    parser = argparse.ArgumentParser(
+        description="A whole cluster on this machine, and `finetune-assets demo` on it, with the options that it takes."
+    )
+    _, asked = parser.parse_known_args()
     began = time.monotonic()
     with cluster() as environment:
         print(f"The cluster stands after {time.monotonic() - began:.0f} s; logs are in {FOLDER}.", flush=True)
-        code = subprocess.run([*OURS, "demo", "--task", asked.task], env=environment, check=False).returncode
-    print(f"{asked.task} on PostgreSQL, S3 and Ray took {time.monotonic() - began:.0f} s.")
+        code = subprocess.run([*OURS, "demo", *asked], env=environment, check=False).returncode
+    print(f"The demo on PostgreSQL, S3 and Ray took {time.monotonic() - began:.0f} s.")
     return code
 
 
