@@ -4,7 +4,8 @@ vLLM is started by its owner, with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_U
 with it when they are first asked for, under names that change with their weights, and let go of when they have not
 been asked for lately or are deleted. Our own engine answers whatever vLLM cannot: models it does not serve, models with
 a trained projector (which vLLM does not know), images by https URL (which vLLM would fetch unchecked), tools and
-reasoning (whose form vLLM must be told when it is started), and everything while vLLM is away.
+reasoning (whose form vLLM must be told when it is started), texts that spell a control token (which vLLM would take for
+one), and everything while vLLM is away.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from finetune_assets.server.api.chat_messages import plain_messages
 from finetune_assets.server.api.chat_request import ChatBody
 from finetune_assets.server.api.wire import ApiError
 from finetune_assets.server.catalog import FoundModel
+from finetune_assets.server.model.front import spells_controls
 
 MAX_ADAPTERS = 16
 REFRESH_SECONDS = 30.0
@@ -149,6 +151,8 @@ class Vllm:
             return None
         base = self._served.get(model.base.path) or self._served.get(model.base.name)
         if base is None or _has_remote_images(body) or _asks_for_more(body, model):
+            return None
+        if await asyncio.to_thread(spells_controls, model.base, plain_messages(body.messages)):
             return None
         if model.adapter is None:
             return base

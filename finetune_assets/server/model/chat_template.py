@@ -148,12 +148,12 @@ class ChatTemplate:
         plain = []
         for message in _in_order_of_calls(messages):
             parts = []
-            for part in content_parts(message.get("content") or message.get("refusal")):
+            for part in fence.joined(content_parts(message.get("content") or message.get("refusal"))):
                 if part["type"] == "image_url":
                     urls.append(part["image_url"]["url"])
                     parts.append({"type": "image"})
                 else:
-                    parts.append({"type": "text", "text": fence.hide(part[part["type"]])})
+                    parts.append({"type": "text", "text": fence.hide(part["text"])})
             role = _TEMPLATE_ROLES.get(message["role"], message["role"])
             plain.append({"role": role, "content": self.content(parts)} | fence.hide(_tool_fields(message)))
         return plain, urls

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from finetune_assets.errors import UnfitModelError
+from finetune_assets.errors import FinetuneAssetsError, UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model.bundled_template import with_tools
+from finetune_assets.server.model.plain_text import Fence, looks_harmless
 
 _UNFIT = (AttributeError, LookupError, TypeError, ValueError)
 """What code of transformers raises where files lack what it looks for."""
@@ -45,6 +47,21 @@ def load_front(base: BaseModel) -> Front:
     if base.bundled:
         tokenizer.chat_template = with_tools(tokenizer.chat_template)
     return Front(tokenizer, processor)
+
+
+def spells_controls(base: BaseModel, contents: Any) -> bool:
+    """Whether texts hold a control token of a model, or may, as its tokenizer cannot be loaded here."""
+    if looks_harmless(contents):
+        return False
+    try:
+        return Fence.around(_kept_tokenizer(base), contents).controls is not None
+    except (FinetuneAssetsError, OSError):
+        return True
+
+
+@lru_cache(maxsize=4)
+def _kept_tokenizer(base: BaseModel) -> Any:
+    return load_front(base).tokenizer
 
 
 def _processor(base: BaseModel) -> Any:

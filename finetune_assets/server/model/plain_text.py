@@ -7,6 +7,7 @@ are fenced before the template renders them, by a character that stands nowhere 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ def unused(contents: Any, besides: str = "") -> str:
     if (mark := next(free, None)) is None:
         raise UnfencedError("the texts hold all of the characters U+FDD0 to U+FDEF, of which one is needed; remove one")
     return mark
+
+
+def looks_harmless(contents: Any) -> bool:
+    """Whether texts hold nothing that a control token of any model begins with, as far as models are known."""
+    return not any(mark in text for text in _strings(contents) for mark in "<[")
 
 
 class UnfencedError(FinetuneAssetsError, ValueError):
@@ -79,6 +85,31 @@ class Fence:
                 return [self.hide(item) for item in content]
             case _:
                 return content
+
+    def joined(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Put texts of a message together that stand beside each other: two may spell a control token.
+
+        Args:
+            parts: of a content; those that are no images become texts.
+
+        Raises:
+            UnfencedError: texts with an image between them spell one, which a template may put together.
+        """
+        made: list[dict[str, Any]] = []
+        for part in parts:
+            if part["type"] == "image_url":
+                made.append(part)
+                continue
+            text = part[part["type"]]
+            if self.controls is not None and made and made[-1]["type"] == "text":
+                text = made.pop()["text"] + text
+            made.append({"type": "text", "text": text})
+        texts = [part["text"] for part in made if part["type"] == "text"]
+        if self.controls is not None and len(self.controls.findall("".join(texts))) != sum(
+            len(self.controls.findall(text)) for text in texts
+        ):
+            raise UnfencedError("texts before and after an image spell a control token together; take it out")
+        return made
 
     def pieces(self, rendered: str) -> Iterator[tuple[str, bool]]:
         """Cut what the template has rendered into pieces; of each, whether it is a control token that is mere text.
@@ -137,6 +168,7 @@ def _controls(tokenizer: Any, also: str) -> re.Pattern[str] | None:
 
 
 def _strings(content: Any) -> Iterator[str]:
+    """All texts of any depth, and those that they become: parts put together, and arguments read as JSON."""
     match content:
         case str():
             yield content
@@ -145,6 +177,17 @@ def _strings(content: Any) -> Iterator[str]:
                 if key != "image_url":  # of megabytes, and never rendered
                     yield str(key)
                     yield from _strings(value)
+                if key == "arguments" and isinstance(value, str):
+                    yield from _strings(_read(value))
         case list():
             for item in content:
                 yield from _strings(item)
+            parts = [part for part in content if isinstance(part, dict)]
+            yield "".join(text for part in parts if isinstance(text := part.get(part.get("type")), str))
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
