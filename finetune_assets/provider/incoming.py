@@ -6,6 +6,7 @@ A provider may be broken or hostile. Whatever it sends is looked at here, before
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
@@ -15,12 +16,15 @@ MAX_ANSWER_BYTES = 64 << 20
 """Of one answer, unpacked."""
 MAX_FILE_BYTES = 2 << 30
 """Of the content of a file, packed as it comes."""
+MAX_VALUES = 4_000_000
+"""Of one answer, about: each takes a hundred times as much memory once it is read as it has bytes."""
+BODY_SECONDS = 600.0
+"""How long the body of one answer may take to come. Its pauses are limited by the client; many short ones are not."""
 REDIRECTED_TO = "x-redirected-to"
 """Header that we put into an answer that sends us to somebody else."""
 _PACKED = frozenset({"", "identity", "gzip", "deflate"})
 """Ways to pack an answer of which a little never becomes very much at once."""
 _MASK = b"[the API key]"
-_CHUNK_BYTES = 64 << 10
 
 
 def ask_plainly(request: httpx2.Request) -> None:
@@ -32,21 +36,19 @@ def check(response: httpx2.Response) -> None:
     """Look at an answer whose body has not been read, and read it, unless it is a stream or a file.
 
     Raises:
-        RemoteProtocolError: it is longer than an answer is, packed in a way that nobody asked for, or cut off.
+        RemoteProtocolError: it is longer than an answer is, takes too long to come, is packed in a way that nobody
+            asked for, or cut off.
     """
     if _begin(response):
-        _take(response, list(_counted(response, response.iter_bytes(_CHUNK_BYTES))))
+        arriving = _Arriving(response)
+        _take(response, [arriving.counted(chunk) for chunk in response.iter_bytes()])
 
 
 async def check_later(response: httpx2.Response) -> None:
     """As `check`, of an asynchronous client."""
     if _begin(response):
-        chunks, total = [], 0
-        async for chunk in response.aiter_bytes(_CHUNK_BYTES):
-            total += len(chunk)
-            _refuse_more(response, total, MAX_ANSWER_BYTES)
-            chunks.append(chunk)
-        _take(response, chunks)
+        arriving = _Arriving(response)
+        _take(response, [arriving.counted(chunk) async for chunk in response.aiter_bytes()])
 
 
 def _begin(response: httpx2.Response) -> bool:
@@ -70,24 +72,56 @@ def _begin(response: httpx2.Response) -> bool:
 def _take(response: httpx2.Response, chunks: list[bytes]) -> None:
     content = b"".join(chunks)
     kind = response.headers.get("content-type", "")
+    keys = [response.request.headers.get(name, "").removeprefix("Bearer ") for name in ("authorization", "api-key")]
+    keys = [key for key in keys if key]
     if kind.startswith("application/json") and not response.request.url.path.endswith("/content"):
-        try:
-            json.loads(content)
-        except ValueError as error:
-            # A proxy that cuts an answer may correct its length; the SDK would fail on what is left, and not ask again.
-            raise httpx2.RemoteProtocolError(f"the answer is not whole: {error}", request=response.request) from error
-    for name in ("authorization", "api-key"):
-        key = response.request.headers.get(name, "").removeprefix("Bearer ").encode()
-        content = content.replace(key, _MASK) if key else content
+        content = _without_spelt(keys, content, _read(response, content))
+    for key in keys:
+        content = content.replace(key.encode(), _MASK)
     response._content = content
 
 
-def _counted(response: httpx2.Response, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        _refuse_more(response, total, MAX_ANSWER_BYTES)
-        yield chunk
+def _read(response: httpx2.Response, content: bytes) -> Any:
+    """Read an answer as JSON, which must be whole: a proxy that cuts one may correct its length.
+
+    The SDK would fail on what is left, and not ask again.
+    """
+    if content.count(b",") > MAX_VALUES:
+        message = f"the answer holds more than {MAX_VALUES:,} values and was not read"
+        raise httpx2.RemoteProtocolError(message, request=response.request)
+    try:
+        return json.loads(content)
+    except RecursionError:
+        message = "the answer is nested deeper than any is"
+        raise httpx2.RemoteProtocolError(message, request=response.request) from None
+    except ValueError as error:
+        raise httpx2.RemoteProtocolError(f"the answer is not whole: {error}", request=response.request) from error
+
+
+def _without_spelt(keys: list[str], content: bytes, read: Any) -> bytes:
+    """Write an answer again in which a key is spelt with escapes of JSON, so that it is found."""
+    if b"\\" not in content:
+        return content
+    plain = json.dumps(read)
+    return plain.encode() if any(key in plain for key in keys) else content
+
+
+class _Arriving:
+    """The body of an answer on its way in."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self._size = 0
+        self._until = time.monotonic() + BODY_SECONDS
+
+    def counted(self, chunk: bytes) -> bytes:
+        """Return a chunk that came in time and is not too much."""
+        self._size += len(chunk)
+        _refuse_more(self._response, self._size, MAX_ANSWER_BYTES)
+        if time.monotonic() > self._until:
+            message = f"the answer did not come whole within {BODY_SECONDS:g} seconds"
+            raise httpx2.RemoteProtocolError(message, request=self._response.request)
+        return chunk
 
 
 def _refuse_more(response: httpx2.Response, total: int, limit: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +24,8 @@ class Hostile(BaseHTTPRequestHandler):
     """Answers as `say` has it, and notes who came."""
 
     protocol_version = "HTTP/1.1"
+    pauses = False
+    """Whether the body is sent again and again, with pauses, until nobody listens."""
 
     def do_GET(self) -> None:
         self.server.came.append(self.path)  # type: ignore[attr-defined]
@@ -32,6 +35,12 @@ class Hostile(BaseHTTPRequestHandler):
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
+        while self.pauses:
+            time.sleep(0.05)
+            try:
+                self.wfile.write(body)
+            except OSError:
+                return
 
     do_POST = do_GET  # noqa: N815
 
@@ -118,6 +127,41 @@ def test_a_key_that_the_provider_repeats_is_not_in_the_message(hostile: Server, 
     while chain is not None:
         assert KEY not in f"{chain} {chain!r} {vars(chain)}"
         chain = chain.__cause__
+
+
+def test_a_key_that_the_provider_spells_with_escapes_is_not_in_the_message(hostile: Server) -> None:
+    spelt = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    hostile.say = lambda: (400, {}, f'{{"error": {{"message": "the key {spelt} is bad"}}}}'.encode())
+    client = connect(hostile.url)
+    with pytest.raises(ProviderError, match=r"the key \[the API key\] is bad"), explained(client):
+        client.models.list()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [(b"[" * 5_000_000, "nested deeper"), (b"[" + b"[]," * 5_000_000 + b"0]", "more than 4,000,000 values")],
+    ids=["depth", "many values"],
+)
+def test_an_answer_that_takes_gigabytes_to_read_is_not_read(hostile: Server, way: str, body: bytes, told: str) -> None:
+    hostile.say = lambda: (200, {}, body)
+    before = psutil.Process().memory_info().rss
+    client = connect(hostile.url)
+    with pytest.raises(ProviderError, match=told), explained(client):
+        WAYS[way](client)
+    assert psutil.Process().memory_info().rss - before < 300 << 20
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_of_a_byte_now_and_then_is_given_up(
+    hostile: Server, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_assets.provider.incoming.BODY_SECONDS", 0.3)
+    hostile.say = lambda: (200, {"content-length": 10_000}, b" ")
+    monkeypatch.setattr(Hostile, "pauses", True)
+    client = connect(hostile.url)
+    with pytest.raises(ProviderError, match="did not come whole within 0.3 seconds"), explained(client):
+        WAYS[way](client)
 
 
 def test_an_answer_in_a_packing_that_nobody_asked_for_is_refused(hostile: Server) -> None:

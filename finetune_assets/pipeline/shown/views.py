@@ -231,8 +231,12 @@ def start(text: str | None, length: int = 200) -> str | None:
 
 
 def harmless(text: str) -> str:
-    """Show a text from outside in Markdown: whoever looks at it must not load what it names."""
-    return text.replace("<", "&lt;").replace("![", "!\\[").replace("](", "\\](")
+    """Show a text from outside in Markdown: whoever looks at it must not load what it names.
+
+    Its backslashes are doubled first, as one before a mark of ours would take its force.
+    """
+    text = text.replace("\\", "\\\\").replace("\r", " ")
+    return text.replace("<", "&lt;").replace("![", "!\\[").replace("](", "\\](").replace("]:", "\\]:")
 
 
 def _part(part: Part) -> dict[str, Any]:

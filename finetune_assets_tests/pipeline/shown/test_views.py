@@ -7,6 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.calibration import choice
@@ -29,6 +32,21 @@ def test_a_table_is_markdown_with_empty_cells_for_what_is_missing() -> None:
 def test_what_a_text_from_outside_names_is_loaded_by_nobody(text: str) -> None:
     shown = views.table(pd.DataFrame({"text": [text]})).value or ""
     assert not re.search(r"!\[|(?<!\\)\]\(|<", shown)
+
+
+_PIECES = (
+    "![", "](", "http://evil/x.png", ")", "[a]", "]:", "[", "]", "!", "(", " ", "\\", "\r", "\n", "<img src=x>", "<", "`",
+    "|", "&#91;", "&lt;", "\n\n", "[a]: http://evil",
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(text=st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
+def test_no_text_from_outside_becomes_an_image_a_link_or_html(text: str) -> None:
+    reader = MarkdownIt("commonmark").enable("table")
+    for shown in (f"**user**: {views.harmless(text)}\n\n[a]", views.table(pd.DataFrame({"a": [text]})).value or ""):
+        inline = [inner for token in reader.parse(shown) for inner in (token, *(token.children or ()))]
+        assert {"image", "link_open", "html_inline", "html_block"}.isdisjoint(token.type for token in inline), shown
 
 
 def test_a_long_table_says_how_long_it_is() -> None:
