@@ -24,6 +24,10 @@ class SourceError(FinetuneAssetsError, ValueError):
     """A task's labelled data cannot be read at all (a single bad row is quarantined instead)."""
 
 
+class CaseError(FinetuneAssetsError, ValueError):
+    """A case of somebody's evaluation cannot be taken over as it is meant (the others can)."""
+
+
 class ImageError(FinetuneAssetsError, ValueError):
     """An image is missing, unreadable or outside what a provider accepts. `reason` is a quarantine code."""
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from finetune_assets import __version__
-from finetune_assets.cli import feedback, keeping, rescuing, scaling
+from finetune_assets.cli import evals, feedback, keeping, rescuing, scaling
 from finetune_assets.cli.printing import Format, print_findings, print_jobs, print_report, say, tell
 from finetune_assets.errors import FinetuneAssetsError, TaskError
 from finetune_assets.training_file.target import Method
@@ -33,6 +33,7 @@ app.add_typer(feedback.app, name="feedback")
 app.add_typer(keeping.keys, name="keys")
 for _command in (
     keeping.backup, keeping.restore, keeping.salvage, keeping.export, rescuing.rescue, scaling.worker, scaling.route,
+    evals.import_evals, evals.export_evals,
 ):  # fmt: skip
     app.command()(_command)
 # What follows the first word is all of another program's.

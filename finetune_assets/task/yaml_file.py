@@ -68,8 +68,8 @@ def refusal(path: Path, faults: list[Fault]) -> TaskFileError:
     )
 
 
-def read(path: Path) -> YamlFile:
-    """Read a file.
+def read(path: Path, max_values: int = MAX_VALUES) -> YamlFile:
+    """Read a file with at most so many values, aliases followed.
 
     Raises:
         TaskError: it cannot be read, or is no YAML; the message names the line.
@@ -77,7 +77,7 @@ def read(path: Path) -> YamlFile:
     written = _text(path)
     try:
         _require_small(written)
-        return _read(path, _Loader(written))
+        return _read(path, _Loader(written), max_values)
     except yaml.MarkedYAMLError as error:
         raise refusal(path, [explained(error, written.splitlines())]) from error
     except yaml.reader.ReaderError as error:
@@ -86,7 +86,7 @@ def read(path: Path) -> YamlFile:
         raise refusal(path, [Fault(line, "", words)]) from error
 
 
-def _read(path: Path, loader: _Loader) -> YamlFile:
+def _read(path: Path, loader: _Loader, max_values: int) -> YamlFile:
     nodes = []
     while loader.check_node():
         nodes.append(loader.get_node())
@@ -96,7 +96,7 @@ def _read(path: Path, loader: _Loader) -> YamlFile:
         line = nodes[1].start_mark.line + 1 if nodes else 1
         advice = "one file is one task: take out the `---` between them" if nodes else "README shows what a task says"
         raise refusal(path, [Fault(line, "", f"{found}; {advice}")])
-    reader = _Reader(loader)
+    reader = _Reader(loader, max_values)
     return YamlFile(reader.value(nodes[0], (), ()), reader.faults, reader.lines, reader.words, reader.empty)
 
 
@@ -144,8 +144,9 @@ _IN_CURLY_QUOTES = re.compile(
 class _Reader:
     """Makes values of YAML's nodes and notes where they stand."""
 
-    def __init__(self, loader: _Loader) -> None:
+    def __init__(self, loader: _Loader, max_values: int) -> None:
         self._loader = loader
+        self._max_values = max_values
         self._n_values = 0
         self.faults: list[Fault] = []
         self.lines: dict[KeyPath, int] = {}
@@ -155,8 +156,9 @@ class _Reader:
     def value(self, node: yaml.Node, key: KeyPath, above: tuple[int, ...]) -> Any:
         """Return the value of a node, which stands inside of the nodes `above` (their ids)."""
         self._n_values += 1
-        if id(node) in above or self._n_values > MAX_VALUES:
-            what = "an alias stands inside of what it names" if id(node) in above else f"over {MAX_VALUES:,} values"
+        if id(node) in above or self._n_values > self._max_values:
+            many = f"over {self._max_values:,} values"
+            what = "an alias stands inside of what it names" if id(node) in above else many
             raise yaml.MarkedYAMLError(problem=what, problem_mark=node.start_mark)
         above = (*above, id(node))
         if isinstance(node, yaml.MappingNode):
