@@ -189,10 +189,9 @@ def options_of(question: Question, words: tuple[str, str]) -> list[str]:
             values = [option.value for option in question.choices]
             texts = [str(value).lower() if isinstance(value, bool) else value for value in values]
             twice = {text for text, n in Counter(texts).items() if n > 1}
-            return [
-                orjson.dumps(value).decode() if text in twice else text
-                for text, value in zip(texts, values, strict=True)
-            ]
+            written = [orjson.dumps(value).decode() for value in values]
+            some = [json if text in twice else text for json, text in zip(written, texts, strict=True)]
+            return some if len(set(some)) == len(some) else written
 
 
 def _check_unique(question: Choice | Score, place: str) -> None:

@@ -50,7 +50,11 @@ async def _not_routed(request: Request, error: HTTPException) -> JSONResponse:
             return ApiError(error.status_code, str(error.detail)).response()
 
 
-async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    if isinstance(error.body, bytes) and error.body:  # it was not even looked whether it is JSON
+        sent = request.headers.get("content-type", "")
+        message = f"Unsupported content type: '{sent[:100]}'. Send the body with 'Content-Type: application/json'."
+        return ApiError(415, message, code="unsupported_content_type").response()
     problem = explain(error.errors(), error.body)
     return ApiError(400, problem.message, param=problem.param, code=problem.code).response()
 

@@ -23,7 +23,7 @@ WIDTH = 16
 """Rows are padded to a multiple of it: products over fewer tokens are computed in other ways, and no faster."""
 ROWS = 16
 """Most rows of a run, and places at which the vocabulary is weighed at once."""
-_ROWS_OF_A_CORE = 4
+_TOKENS_OF_A_CORE = 4 * WIDTH
 """With fewer, a core computes them sooner than it is sent for."""
 
 
@@ -43,11 +43,13 @@ class Reading:
     """By the number of a token, which next tokens are weighed after it."""
     keep: bool = False
     """Whether their own keys and values are wanted."""
+    at_least: int = 0
+    """Tokens to which it is padded, so that those of one request may share a run."""
 
     @property
     def width(self) -> int:
         """Tokens with padding."""
-        return -(-len(self.parents) // WIDTH) * WIDTH
+        return -(-max(len(self.parents), self.at_least) // WIDTH) * WIDTH
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -78,7 +80,7 @@ class Readings:
 
         Their adapter, which all have in common, must be the one that is selected.
         """
-        n_parts = min(self._cores, len(readings) // _ROWS_OF_A_CORE)
+        n_parts = min(self._cores, len(readings), len(readings) * readings[0].width // _TOKENS_OF_A_CORE)
         if n_parts < 2:
             return self._run(readings)
         size = -(-len(readings) // n_parts)

@@ -1,7 +1,7 @@
 """What must be read for decisions: the input once, then what questions add, as branches that see it and not each other.
 
 What questions begin with alike is one branch, which forks where they differ. A request's answers are made by a
-generator, which yields the next `Reading` that it needs and is sent what that found.
+generator, which yields the readings that it needs next, which may be read side by side, and is sent what they found.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from finetune_assets.server.model.chat_encoding import Sequence
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.own_forward import logits_at
 
-Work: TypeAlias = "Generator[Reading | None, Read]"
-"""The way to a request's answers. Where it yields None, it goes on by a run of its own."""
-_Reads: TypeAlias = "Generator[Reading, Read, list[list[Tensor]]]"
+Work: TypeAlias = "Generator[list[Reading], list[Read]]"
+"""The way to a request's answers. Where it yields no readings, it goes on by a run of its own."""
+_Reads: TypeAlias = "Generator[list[Reading], list[Read], list[list[Tensor]]]"
+_PART = 96
+"""Tokens of a reading above which its questions are shared out among several, as cores read them side by side. It is
+the same on every machine, since what a token is read beside may change its last bits."""
 
 
 class SharedRuns:
@@ -80,19 +83,25 @@ class SharedRuns:
         for start in range(0, len(embedded), self._chunk):
             part = embedded[start : start + self._chunk]
             chain = list(range(-1, len(part) - 1))
-            read = yield Reading(pieces, n_before + start, part, chain, deciding.adapter, {}, keep=True)
+            [read] = yield [Reading(pieces, n_before + start, part, chain, deciding.adapter, {}, keep=True)]
             pieces = [*pieces, read.piece]
             deciding.n_tokens += len(part)
         return pieces
 
-    def _weigh(self, deciding: Deciding, run: _Run) -> Generator[Reading, Read]:
+    def _weigh(self, deciding: Deciding, run: _Run) -> Work:
         """Read the questions of a run side by side, and weigh their options."""
-        embedded = self._embed(Sequence(run.ids, images=run.images), deciding)
-        read = yield Reading(run.before, run.n_before, embedded, run.parents, deciding.adapter, run.asked)
-        for number, (trie, rows) in run.questions.items():
-            steps = {node: read.steps[row] for node, row in rows.items()}
-            deciding.found[number] = _finite(trie.log_probabilities(steps))
+        parts = run.parts()
+        width = max(len(part.ids) for part in parts)
+        reads = yield [self._reading(deciding, part, width) for part in parts]
+        for part, read in zip(parts, reads, strict=True):
+            for number, (_, trie, rows) in part.questions.items():
+                steps = {node: read.steps[row] for node, row in rows.items()}
+                deciding.found[number] = _finite(trie.log_probabilities(steps))
         deciding.n_tokens += len(run.ids)
+
+    def _reading(self, deciding: Deciding, run: _Run, width: int) -> Reading:
+        embedded = self._embed(Sequence(run.ids, images=run.images), deciding)
+        return Reading(run.before, run.n_before, embedded, run.parents, deciding.adapter, run.asked, at_least=width)
 
     def _embed(self, sequence: Sequence, deciding: Deciding) -> Tensor:
         """`[n, d]`; the projector sees the images of one request at a time, whatever its companions."""
@@ -107,7 +116,7 @@ def by_own_forward(network: Network, deciding: Deciding) -> Work:
         inner = set(trie.inner)
         steps: dict[int, dict[int, float]] = {}
         for end in (node for node in trie.inner if not any(child in inner for child in trie.children[node].values())):
-            yield None
+            yield []
             nodes = trie.path(end)
             ids = torch.tensor(prompt.ids + [trie.tokens[node] for node in nodes[1:]])
             places = torch.arange(len(prompt.ids) - 1, len(ids))
@@ -125,8 +134,8 @@ class _Run:
         self.ids: list[int] = []
         self.parents: list[int] = []
         self.images: list[Tensor] = []
-        self.questions: dict[int, tuple[OptionTrie, dict[int, int]]] = {}
-        """By number the options, and for each of their inner nodes its place among the ids."""
+        self.questions: dict[int, tuple[Sequence, OptionTrie, dict[int, int]]] = {}
+        """By number its own tokens, the options, and for each of their inner nodes its place among the ids."""
 
         self.asked: dict[int, list[int]] = {}
         """By a token's place among the ids, what is weighed after it."""
@@ -144,7 +153,25 @@ class _Run:
         for node, row in rows.items():
             asked = self.asked.setdefault(row, [])
             asked += [token for token in trie.children[node] if token not in asked]
-        self.questions[number] = trie, rows
+        self.questions[number] = tail, trie, rows
+
+    def parts(self) -> list[_Run]:
+        """Share out the questions, in their order, among a power of two of runs that are about as long."""
+        n = 1
+        while len(self.ids) > _PART * n and n < len(self.questions):
+            n *= 2
+        size = -(-len(self.questions) // n)
+        if n == 1:
+            return [self]
+        numbers = list(self.questions)
+        return [self._part(numbers[start : start + size]) for start in range(0, len(numbers), size)]
+
+    def _part(self, numbers: list[int]) -> _Run:
+        part = _Run(self.before, self.n_before)
+        for number in numbers:
+            tail, trie, _ = self.questions[number]
+            part.add(number, tail, trie)
+        return part
 
     def _after(self, previous: int, token: int) -> int:
         """The place of a token behind another one: that of a question which begins alike, if there is one."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 
@@ -31,11 +32,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Begun:
-    """A request, and what it needs next; None: a run of its own."""
+    """A request, and what it needs next; nothing: a run of its own."""
 
     deciding: Deciding
     work: Work
-    next: Reading | None = None
+    next: list[Reading] = field(default_factory=list)
+    read: list[Read] = field(default_factory=list)
+    """Of the first of these, what was found."""
+
+    @property
+    def left(self) -> list[Reading]:
+        """What is not read yet; all of one shape."""
+        return self.next[len(self.read) :]
+
+
+_Wanted: TypeAlias = "tuple[_Begun, Reading | None]"
 
 
 class Decisions:
@@ -90,9 +101,13 @@ class Decisions:
         torch.set_num_threads(1)
         self._begin()
         if group := self._group():
-            self._begun = [begun for begun in self._begun if begun not in group] + group
-            for begun, read in zip(group, self._read(group), strict=False):
-                self._go_on(begun, read)
+            requests = list(dict.fromkeys(begun for begun, _ in group))
+            self._begun = [begun for begun in self._begun if begun not in requests] + requests
+            for (begun, _), read in zip(group, self._read(group), strict=False):
+                begun.read += [read] if read else []
+            for begun in requests:
+                if begun in self._begun and (begun.deciding.future.done() or not begun.left):
+                    self._go_on(begun, begun.read)
 
     def _begin(self) -> None:
         """Begin with requests that wait: of an owner who has none begun, always."""
@@ -105,18 +120,20 @@ class Decisions:
             self._begun.append(begun := _Begun(deciding, work))
             self._go_on(begun, None)
 
-    def _group(self) -> list[_Begun]:
-        """The request whose turn it is, and others that may share its run."""
-        wanted = self._begun[0].next if self._begun else None
-        if wanted is None or not self._steady:
-            return self._begun[:1]
-        alike = [begun for begun in self._begun if begun.next is not None and begun.next.shape == wanted.shape]
-        return alike[: max(1, min(ROWS, self._chunk // wanted.width))]
+    def _group(self) -> list[_Wanted]:
+        """A reading of the request whose turn it is, and others, of whatever request, that may share its run."""
+        if not self._begun or not self._begun[0].left:
+            return [(begun, None) for begun in self._begun[:1]]
+        wanted = self._begun[0].left[0]
+        if not self._steady:
+            return [(self._begun[0], wanted)]
+        alike = [(begun, one) for begun in self._begun for one in begun.left if one.shape == wanted.shape]
+        return list(alike[: max(1, min(ROWS, self._chunk // wanted.width))])
 
-    def _read(self, group: list[_Begun]) -> list[Read | None]:
+    def _read(self, group: list[_Wanted]) -> list[Read | None]:
         """Run the model for a group, or for the first of it if that fails."""
-        readings = [begun.next for begun in group if begun.next is not None]
-        self._lora.select([group[0].deciding.adapter])  # one row stands for all, which have the same
+        readings = [one for _, one in group if one is not None]
+        self._lora.select([group[0][0].deciding.adapter])  # one row stands for all, which have the same
         if self._shared is None or not readings:
             return [None]
         try:
@@ -124,16 +141,16 @@ class Decisions:
         except Exception as error:  # noqa: BLE001 - whoever asked gets it; the engine must live on
             if len(group) > 1:
                 return self._read(group[:1])
-            self._fail(group[0], error)
+            self._fail(group[0][0], error)
             return []
 
-    def _go_on(self, begun: _Begun, read: Read | None) -> None:
+    def _go_on(self, begun: _Begun, read: list[Read] | None) -> None:
         """Hand a request what was read for it."""
         if begun.deciding.future.done():
             self._end(begun)
             return
         try:
-            begun.next = next(begun.work) if read is None else begun.work.send(read)
+            begun.next, begun.read = next(begun.work) if read is None else begun.work.send(read), []
         except StopIteration:
             begun.deciding.settle()
             self._end(begun)

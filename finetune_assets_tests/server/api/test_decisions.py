@@ -244,6 +244,13 @@ def test_every_limit_and_error_names_its_place(server: ServerProcess) -> None:
     assert otherwise == []
 
 
+def test_options_that_look_alike_in_json_are_told_apart(client: openai.OpenAI) -> None:
+    values: list[str | bool] = ['"true"', True, "true"]
+    asked: Any = {**CHOICE, "choices": [{"value": value} for value in values]}
+    [answer] = client.decisions.create(model="tiny-text", input="A text.", questions=[asked]).answers
+    assert answer.type == "choice" and [each.value for each in answer.probabilities] == values
+
+
 def test_the_largest_request_is_answered(client: openai.OpenAI) -> None:
     most: Any = {**CHOICE, "instructions": "?", "choices": [{"value": f"{n}"} for n in range(255)]}
     levels = [{"label": f"l{n}"} for n in range(10)]

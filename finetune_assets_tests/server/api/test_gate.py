@@ -105,6 +105,15 @@ def test_a_body_that_is_no_json_object_is_a_bad_request(http: httpx2.Client, bod
     assert error(response)["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("sent", [{}, {"content-type": "application/x-www-form-urlencoded"}])
+def test_json_that_is_not_said_to_be_json_is_told_so(http: httpx2.Client, sent: dict[str, str]) -> None:
+    body = b'{"model": "tiny-text", "input": "x", "questions": []}'
+    for path in ("/decisions", "/chat/completions"):
+        refused = http.post(path, content=body, headers=sent)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_content_type")
+        assert "'Content-Type: application/json'" in refused.json()["error"]["message"]
+
+
 def test_a_broken_form_is_a_bad_request(http: httpx2.Client) -> None:
     broken = http.post("/files", content=b"abc", headers={"Content-Type": "multipart/form-data; boundary=x"})
     without_file = http.post("/files", data={"purpose": "batch"})

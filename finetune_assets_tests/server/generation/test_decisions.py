@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as Several
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import torch
 from finetune_assets.server.base_models import TEXT_MODEL, VISION_MODEL, BaseModel, resolve
 from finetune_assets.server.generation import memory
 from finetune_assets.server.generation.decision_requests import Decided, DecisionRequest
+from finetune_assets.server.generation.decision_runs import _Run
 from finetune_assets.server.generation.engine import Engine
 from finetune_assets.server.generation.option_trie import OptionTrie, normalised
 from finetune_assets.server.generation.requests import ModelRef
-from finetune_assets.server.model.chat_encoding import PromptError
+from finetune_assets.server.model.chat_encoding import PromptError, Sequence
 from finetune_assets.server.model.decision_encoding import Question
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.generation.asking import a_lora, request, trained_at_random
@@ -48,7 +50,7 @@ def engine() -> Engine:
     return Engine()
 
 
-def asked(text: str, options: Sequence[str] = ("Yes", "No")) -> Question:
+def asked(text: str, options: Several[str] = ("Yes", "No")) -> Question:
     return Question([{"type": "text", "text": text}] if text else [], tuple(options))
 
 
@@ -60,7 +62,7 @@ def decide(
     return engine.decide(wanted).result(PATIENCE_S)
 
 
-def by_whole_forwards(base: BaseModel, prompt: str, options: Sequence[str], adapter: Path | None = None) -> list[float]:
+def by_whole_forwards(base: BaseModel, prompt: str, options: Several[str], adapter: Path | None = None) -> list[float]:
     """The sum of the log-probabilities of each option's tokens, from one forward each over prompt and option."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -195,6 +197,27 @@ def test_answers_are_the_same_bits_whatever_else_is_under_way(engine: Engine, ba
     assert all(each == found[0] for each in found[::2])
     assert found[0] != alone
     assert all(future.result(PATIENCE_S).choices[0].text for future in busy)
+
+
+def test_many_questions_are_shared_out_among_runs_and_stay_the_same_bits(engine: Engine, base: BaseModel) -> None:
+    questions = tuple(asked(f"Is it number {n}?", ALIKE) for n in range(11))
+    wanted = DecisionRequest(model=ModelRef(base, None), messages=chat("A thing."), questions=questions, keep=False)
+    alone = engine.decide(wanted).result(PATIENCE_S)
+    for future in [engine.decide(wanted) for _ in range(5)]:
+        assert future.result(PATIENCE_S) == alone
+    for n in (0, 5, 10):
+        (found,) = decide(engine, base, chat("A thing."), questions[n]).log_probabilities
+        assert alone.log_probabilities[n] == pytest.approx(found, abs=1e-4)
+
+
+def test_runs_are_parted_by_questions_and_as_many_as_a_power_of_two() -> None:
+    run = _Run([], 0)
+    for number in range(20):
+        run.add(number, Sequence([1, 2, 100 + number, 3, 4, 5, 6, 7]), OptionTrie([[8], [9]]))
+    parts = run.parts()
+    assert [list(part.questions) for part in parts] == [list(range(10)), list(range(10, 20))]
+    assert [len(part.ids) for part in parts] == [62, 62] and len(run.ids) == 122
+    assert [list(part.asked) for part in parts] == [[7 + 6 * n for n in range(10)]] * 2
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
