@@ -50,6 +50,8 @@ SURE = 0.9
 TABLES = "*.jsonl"
 """The labelled tables in the new task's folder, one for each region."""
 DOUBT = "{doubt}"
+SAMPLING = {"train": 0.7, "validation": 0.05, "calibration": 0.15, "test": 0.1}
+"""Of the new task: the old one's own test split judges both models, so most of the inputs are learned from."""
 _CHUNK = 500
 
 
@@ -155,7 +157,7 @@ def least_sure(chances: Sequence[float], people: float) -> set[int]:
 def successor(teacher: Teacher, name: str, folder: Path, to: str, inputs: Path) -> dict[str, Any]:
     """Return the new task's attributes: the old task's, with the labelled tables in `folder` as their source."""
     old = teacher.task.model_dump(mode="json", exclude_unset=True)
-    gone = ("deployment", "prices", "source", "in_use", "provider", "description", "task")
+    gone = ("deployment", "prices", "source", "sampling", "in_use", "provider", "description", "task")
     source: dict[str, Any] = {"kind": "table", "path": TABLES, "question": "{question}"}
     tables = sorted(folder.glob(TABLES))
     if any('"image": ' in table.read_text("utf-8").partition("\n")[0] for table in tables):
@@ -166,6 +168,7 @@ def successor(teacher: Teacher, name: str, folder: Path, to: str, inputs: Path) 
         "task": name,
         "description": f"Labels are answers of {teacher.model}, but for those that people gave.",
         "source": source | {"answer": "{answer}", "region": "{region}", "doubt": DOUBT},
+        "sampling": dict(SAMPLING),
         "provider": to,
         **{key: value for key, value in old.items() if key not in gone},
         "regions": [table.stem for table in tables],

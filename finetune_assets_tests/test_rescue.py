@@ -53,6 +53,7 @@ def test_pictures_that_nobody_has_labelled_become_a_task_that_can_be_trained(tea
     assert all(row["probability"] < SURE and teacher.model in row["doubt"] for row in rows if row["doubt"])
 
     attributes = successor(teacher, "new", folder, "local", tmp_path / "inputs")
+    assert attributes["sampling"]["train"] == 0.7, "the old task's test split judges both, so most are learned from"
     task = Task.model_validate(attributes, context={"folder": folder})
     examples = list(sources.read(task.source, "mono", task.answer))
     assert (task.task, task.provider, task.regions) == ("new", "local", ["mono"])

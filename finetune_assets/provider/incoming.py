@@ -25,6 +25,9 @@ REDIRECTED_TO = "x-redirected-to"
 _PACKED = frozenset({"", "identity", "gzip", "deflate"})
 """Ways to pack an answer of which a little never becomes very much at once."""
 _MASK = b"[the API key]"
+_SHORTEST_KEY = 8
+"""Characters of a key that is a secret; shorter ones are put where a server wants none, as `none` or `x`, and stand in
+answers by chance."""
 
 
 def ask_plainly(request: httpx2.Request) -> None:
@@ -73,7 +76,7 @@ def _take(response: httpx2.Response, chunks: list[bytes]) -> None:
     content = b"".join(chunks)
     kind = response.headers.get("content-type", "")
     keys = [response.request.headers.get(name, "").removeprefix("Bearer ") for name in ("authorization", "api-key")]
-    keys = [key for key in keys if key]
+    keys = [key for key in keys if len(key) >= _SHORTEST_KEY]
     if kind.startswith("application/json") and not response.request.url.path.endswith("/content"):
         content = _without_spelt(keys, content, _read(response, content))
     for key in keys:

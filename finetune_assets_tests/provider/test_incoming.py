@@ -115,6 +115,12 @@ def test_a_redirect_within_the_provider_is_followed(hostile: Server) -> None:
     assert hostile.came == ["/v1/models", "/v1/elsewhere"]
 
 
+def test_a_word_in_place_of_a_key_is_no_secret(hostile: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    hostile.say = lambda: (200, {}, b'{"id": "none", "object": "model", "created": 1, "owned_by": "us"}')
+    assert connect(hostile.url).models.retrieve("m").id == "none"
+
+
 @pytest.mark.parametrize("kind", ["application/json", "text/html"])
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
 def test_a_key_that_the_provider_repeats_is_not_in_the_message(hostile: Server, status: int, kind: str) -> None:
