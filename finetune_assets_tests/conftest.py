@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import openai
 import pytest
+from alembic.script import ScriptDirectory
 from hypothesis import settings
 
 from finetune_assets_tests.postgres_server import running_postgres
@@ -27,6 +29,14 @@ def no_reviewers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         file = tmp_path_factory.mktemp("reviewers") / "feedback.sqlite"
         environment.setenv("FINETUNE_ASSETS_FEEDBACK_DB", f"sqlite:///{file}")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Each Dagster instance that a test makes would read the ninety files of its storages' migrations three times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", cache(ScriptDirectory.from_config))
         yield
 
 

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +15,7 @@ import openai
 import psutil
 import yaml
 
+from finetune_assets_tests.forked import Forked
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.tiny_models import write_text_model
 
@@ -49,13 +48,8 @@ class ServerProcess:
             environment["FINETUNE_ASSETS_API_KEY"] = key
         self.errors = home / "server.stderr"
         with self.errors.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", self.script, str(home), json.dumps(options)],
-                env=environment | {"OMP_NUM_THREADS": "1"},
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+            arguments = [str(home), json.dumps(options)]
+            self.process = Forked(self.script, arguments, environment | {"OMP_NUM_THREADS": "1"}, errors.fileno())
         self.greeting = self._read_greeting()
         self.base_url = re.search(r"http://\S+", self.greeting)[0]  # pyright: ignore[reportOptionalSubscript]
         self.key = key or (home / "api_key").read_text().strip()
@@ -92,7 +86,6 @@ class ServerProcess:
             self.stop()
 
     def _read_greeting(self) -> str:
-        assert self.process.stdout is not None
         lines: list[str] = []
         for line in self.process.stdout:
             lines.append(line)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +16,7 @@ import yaml
 
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.shared import Shared
+from finetune_assets_tests.forked import Forked
 from finetune_assets_tests.object_store import Failing, object_store
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.postgres_server import new_schema
@@ -39,12 +38,8 @@ class WorkerProcess:
     def __init__(self, home: Path) -> None:
         self.home = home
         with (home / "worker.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _PULL, str(home)],
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=log,
-            )
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            self.process = Forked(_PULL, [str(home)], environment, stderr=log.fileno(), stdout=log.fileno())
 
     def all(self) -> list[psutil.Process]:
         """The process, and those that work on jobs."""
