@@ -38,6 +38,9 @@ def export(
     merged: Annotated[
         bool, typer.Option("--merged", help="The whole model with what it learned, not a PEFT folder beside its base.")
     ] = False,
+    gguf: Annotated[
+        bool, typer.Option("--gguf", help="The whole model in one file for llama.cpp and what is built on it.")
+    ] = False,
 ) -> None:
     """Write a fine-tuned model for other tools, and compare it with what the server answers.
 
@@ -47,8 +50,10 @@ def export(
     from finetune_assets.server.devices import PRECISION
     from finetune_assets.server.export import export as write
 
+    if merged and gguf:
+        raise typer.BadParameter("--merged and --gguf are two forms; name one of them")
     os.environ[PRECISION] = "float32"
-    parity = write(home, model, folder, merged=merged)
+    parity = write(home, model, folder, "gguf" if gguf else "merged" if merged else "adapter")
     told = f"{parity.same_answers} of {parity.prompts} answers are the same, log-probabilities differ by at most "
     print(f"{folder}: {told}{parity.largest_difference:.1e}.")
     if not parity.holds:

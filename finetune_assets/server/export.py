@@ -1,4 +1,4 @@
-"""A fine-tuned model for other tools: a PEFT folder or merged weights, with what shows that they answer the same.
+"""A fine-tuned model for other tools: a PEFT folder, merged weights or GGUF, with what shows that they answer the same.
 
 The parity check asks the model as this server serves it, and what was written as transformers and PEFT load it; its
 result lies beside the weights.
@@ -12,7 +12,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from finetune_assets.errors import ExportError
 from finetune_assets.server import catalog, checksums
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from finetune_assets.server.model.network import Network
 
 PARITY = "parity.json"
+GGUF = "model.gguf"
+Form = Literal["adapter", "merged", "gguf"]
+_LIBRARIES: dict[Form, str] = {"adapter": "peft", "merged": "transformers", "gguf": "gguf"}
 _QUESTIONS = ("Is it so?", "What is the answer?", "Say in one word: yes or no?")
 _TOP, _TOKENS = 5, 8
 _TOLERANCE = 1e-3
@@ -44,7 +47,7 @@ class Parity:
     """How what was written compares with what is served, in float32."""
 
     model: str
-    merged: bool
+    form: Form
     prompts: int
     same_answers: int
     """Greedy answers of 8 tokens that are equal."""
@@ -57,7 +60,7 @@ class Parity:
         return self.largest_difference <= _TOLERANCE and self.same_answers == self.prompts
 
 
-def export(home: Path, name: str, folder: Path, *, merged: bool = False) -> Parity:
+def export(home: Path, name: str, folder: Path, form: Form = "adapter") -> Parity:
     """Write a fine-tuned model to `folder`, which must be new, and compare it with what is served.
 
     Raises:
@@ -67,12 +70,14 @@ def export(home: Path, name: str, folder: Path, *, merged: bool = False) -> Pari
     if folder.exists() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty; name a new folder")
     found, adapter = _exportable(home, name)
+    if form == "gguf":
+        _check_gguf(found, name)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(found, adapter, folder, merged=merged)
-    card = _CARD.format(base=found.base.path, library="transformers" if merged else "peft", name=name, PARITY=PARITY)
+    _write(found, adapter, folder, form, name)
+    card = _CARD.format(base=found.base.path, library=_LIBRARIES[form], name=name, PARITY=PARITY)
     (folder / "README.md").write_text(card)
-    written = _plain(found, str(folder)) if merged else _with_adapter(found, folder)
-    parity = _compare(found, name, written, merged=merged)
+    written = _with_adapter(found, folder) if form == "adapter" else _plain(found, str(folder), form)
+    parity = _compare(found, name, written, form)
     (folder / PARITY).write_text(json.dumps(asdict(parity) | {"holds": parity.holds}, indent=1))
     return parity
 
@@ -92,11 +97,30 @@ def _exportable(home: Path, name: str) -> tuple[FoundModel, Path]:
     return found, found.adapter
 
 
-def _write(found: FoundModel, adapter: Path, folder: Path, *, merged: bool) -> None:
+def _check_gguf(found: FoundModel, name: str) -> None:
+    """Refuse what llama.cpp would read otherwise, before anything is written."""
+    from finetune_assets.server import gguf_file
     from finetune_assets.server.model.front import load_front
 
-    load_front(found.base).renderer.save_pretrained(str(folder))
-    if merged:
+    gguf_file.check(_config(found), load_front(found.base).tokenizer, name)
+
+
+def _config(found: FoundModel) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(found.base.path, revision=found.base.revision)
+
+
+def _write(found: FoundModel, adapter: Path, folder: Path, form: Form, name: str) -> None:
+    from finetune_assets.server import gguf_file
+    from finetune_assets.server.model.front import load_front
+
+    front = load_front(found.base)
+    if form == "gguf":
+        gguf_file.write(_with_adapter(found, adapter).merge_and_unload(), front.tokenizer, folder / GGUF, name)
+        return
+    front.renderer.save_pretrained(str(folder))
+    if form == "merged":
         _with_adapter(found, adapter).merge_and_unload().save_pretrained(str(folder))
         return
     checksums.check(adapter)
@@ -104,14 +128,16 @@ def _write(found: FoundModel, adapter: Path, folder: Path, *, merged: bool) -> N
         shutil.copyfile(adapter / name, folder / name)
 
 
-def _plain(found: FoundModel, path: str) -> Any:
+def _plain(found: FoundModel, path: str, form: Form = "merged") -> Any:
     """A model as transformers load it, in float32."""
     import torch
     import transformers
 
     kind = transformers.AutoModelForImageTextToText if found.base.vision else transformers.AutoModelForCausalLM
     revision = found.base.revision if path == found.base.path else None
-    return kind.from_pretrained(path, dtype=torch.float32, revision=revision).eval()
+    # Of a GGUF transformers read the weights and not all of its settings, which are the base model's.
+    file: dict[str, Any] = {"gguf_file": GGUF, "config": _config(found)} if form == "gguf" else {}
+    return kind.from_pretrained(path, dtype=torch.float32, revision=revision, **file).eval()
 
 
 def _with_adapter(found: FoundModel, folder: Path) -> Any:
@@ -120,7 +146,7 @@ def _with_adapter(found: FoundModel, folder: Path) -> Any:
     return PeftModel.from_pretrained(_plain(found, found.base.path), str(folder)).eval()
 
 
-def _compare(found: FoundModel, name: str, written: Any, *, merged: bool) -> Parity:
+def _compare(found: FoundModel, name: str, written: Any, form: Form) -> Parity:
     from finetune_assets.server.model.network import load
 
     network = load(found.base)
@@ -131,7 +157,7 @@ def _compare(found: FoundModel, name: str, written: Any, *, merged: bool) -> Par
         top = served.tokens[0].top if served.tokens else []
         differences += [abs(ours - its) for (_, ours, _), its in zip(top, likeliest, strict=False)]
         same += answer == served.text
-    return Parity(name, merged, len(conversations), same, max(differences, default=float("nan")))
+    return Parity(name, form, len(conversations), same, max(differences, default=float("nan")))
 
 
 def _conversation(question: str, *, shown: bool) -> list[dict[str, Any]]:

@@ -9,23 +9,28 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 
 from finetune_assets.errors import ExportError
-from finetune_assets.server.export import PARITY, export
+from finetune_assets.server.export import GGUF, PARITY, Form, export
 from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.usefixtures("in_float32")
 
 
-@pytest.mark.parametrize("merged", [False, True])
+FILES: dict[Form, set[str]] = {
+    "adapter": {"tokenizer.json", "adapter_model.safetensors"}, "merged": {"tokenizer.json", "model.safetensors"},
+    "gguf": {GGUF},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FILES)
 def test_an_exported_model_answers_as_the_served_one(
-    server: ServerProcess, finished: FineTuningJob, tmp_path: Path, merged: bool
+    server: ServerProcess, finished: FineTuningJob, tmp_path: Path, form: Form
 ) -> None:
-    parity = export(server.home, finished.fine_tuned_model or "", tmp_path / "out", merged=merged)
+    parity = export(server.home, finished.fine_tuned_model or "", tmp_path / "out", form)
     assert parity.holds
     assert parity.same_answers == parity.prompts == 3
     assert parity.largest_difference < 1e-4
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"README.md", "tokenizer.json", PARITY} <= written
-    assert ("model.safetensors" if merged else "adapter_model.safetensors") in written
+    assert {"README.md", PARITY} | FILES[form] <= written
     assert json.loads((tmp_path / "out" / PARITY).read_text())["holds"] is True
 
 
