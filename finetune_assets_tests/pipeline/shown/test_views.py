@@ -35,8 +35,8 @@ def test_what_a_text_from_outside_names_is_loaded_by_nobody(text: str) -> None:
 
 
 _PIECES = (
-    "![", "](", "http://evil/x.png", ")", "[a]", "]:", "[", "]", "!", "(", " ", "\\", "\r", "\n", "<img src=x>", "<", "`",
-    "|", "&#91;", "&lt;", "\n\n", "[a]: http://evil",
+    "![", "](", "http://evil/x.png", ")", "[a]", "]:", "[", "]", "!", "(", " ", "\\", "\r", "\n", "<", "`",
+    "<img src=x>", "|", "&#91;", "&lt;", "\n\n", "[a]: http://evil",
 )  # fmt: skip
 
 
