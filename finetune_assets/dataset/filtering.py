@@ -103,7 +103,10 @@ class _Judge:
     def _answer_fault(self, row: dict[str, Any]) -> Verdict | None:
         words, score = row["answer"], row["score"]
         if words is None or not words.strip():
-            return Reason.EMPTY_ANSWER, "there is no answer"
+            # Of votes that are tied no answer is left, in whatever split.
+            return (
+                (Reason.DOUBTFUL_LABEL, row["doubt"]) if row["doubt"] else (Reason.EMPTY_ANSWER, "there is no answer")
+            )
         match self._answer:
             case BinaryAnswer() | ChoiceAnswer() | ScoreAnswer() as answer:
                 allowed = [answer.positive, answer.negative] if isinstance(answer, BinaryAnswer) else answer.options

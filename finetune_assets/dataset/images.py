@@ -27,7 +27,7 @@ from PIL.ImageFile import ImageFile
 from upath import UPath
 
 from finetune_assets.dataset.image_ends import end_of
-from finetune_assets.dataset.impostors import N_BYTES, stands_instead
+from finetune_assets.dataset.impostors import N_BYTES, other_image
 from finetune_assets.dataset.pixels import decoding
 from finetune_assets.dataset.pixels.window import Scale, Window
 from finetune_assets.dataset.spelling import hint
@@ -302,7 +302,7 @@ def _opened(data: bytes) -> Iterator[ImageFile]:
         if isinstance(error, Image.UnidentifiedImageError):
             formats = ", ".join(_READABLE)
             detail = f"{len(data)} bytes beginning {data[:8]!r} are none of {formats}" if data else "the file is empty"
-            other = stands_instead(data[:N_BYTES])
+            other = other_image(data[:N_BYTES])
             raise ImageError("image_unreadable", f"it {other}" if other else detail) from error
         raise ImageError("image_unreadable", f"{type(error).__name__}: {error}") from error
 

@@ -31,6 +31,27 @@ _LEFT_INSTEAD = (
     ),
 )
 """How each begins, and what to do about it."""
+_OTHER_IMAGES = (
+    (rb".{4}ftyp(?:avif|avis)", "is an AVIF image; save it as PNG or JPEG"),
+    (rb".{4}ftyp(?:heic|heix|heim|heis|hevc|mif1|msf1)", "is a HEIC image, as telephones take them; save it as JPEG"),
+    (rb".{4}ftyp", "is a film; export the frame that is meant as PNG or JPEG"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "is a JPEG 2000 image; save it as PNG"),
+    (rb"\0\0\0\x0cJXL |\xff\x0a", "is a JPEG XL image; save it as PNG or JPEG"),
+    (rb"P[1-7]\s", "is a Netpbm image (PGM, PPM); save it as PNG, with 16 bits a value where it has more than 8"),
+    (rb".{128}DICM", "is a DICOM file; read it by `kind: dicom`"),
+    (rb".{344}n[+i]1\0|\x1f\x8b", "is compressed, or a NIfTI volume; export the slices that are meant as PNG"),
+    (rb"\x93NUMPY", "is an array of NumPy; save it as PNG or TIFF"),
+    (rb"SIMPLE  =", "is a FITS file; export the image as TIFF"),
+    (rb"8BPS", "is a Photoshop document; export it as PNG or JPEG"),
+    (rb"\s*(?:<\?xml.*?)?<svg\b", "is a drawing (SVG); export it as PNG"),
+    (rb"%PDF|%!PS", "is a document; export the page that is meant as PNG"),
+    (rb"PK\x03\x04", "is an archive (ZIP); unpack it"),
+    (
+        rb"II[*+]\0|MM\0[*+]",
+        "is a TIFF file of a kind that is not read, such as one of 64-bit numbers; save it with 8, 16 or 32 bits",
+    ),
+)
+"""How each begins, and what to do about it; the more general one after the special ones."""
 _WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")
 _FORMATS = (
     (b"PAR1", "a Parquet file", (".parquet",), "call it .parquet"),
@@ -47,6 +68,12 @@ def stands_instead(start: bytes) -> str | None:
     """Say what a file is by its first bytes, and what to do, where it cannot be data; None where it may be."""
     found = (words for begins, words in _LEFT_INSTEAD if re.match(begins, start, re.IGNORECASE | re.DOTALL))
     return next(found, None)
+
+
+def other_image(start: bytes) -> str | None:
+    """Say what a file is by its first bytes, and what to do, where it is no image that can be read; None if unknown."""
+    found = (words for begins, words in _OTHER_IMAGES if re.match(begins, start, re.DOTALL))
+    return stands_instead(start) or next(found, None)
 
 
 def require_data(path: UPath) -> None:

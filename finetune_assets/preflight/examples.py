@@ -1,8 +1,8 @@
 """A region's examples as the stages will see them: what is set aside, what each split gets, and whether that suffices.
 
 All rows are read, sampled and filtered by the stages' own functions; only the images are not all opened. Those of some
-examples are, and an image is otherwise known by its path, so that copies under other names are found by the stages
-alone.
+examples are. The bytes of the first `N_HASHED` are read, for the splits hang on them where no group is named; an image
+after these is known by its path, so that copies under other names are found by the stages alone.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median_low
 
 import pandas as pd
 from upath import UPath
 
-from finetune_assets.dataset import splits
+from finetune_assets.dataset import images, splits
 from finetune_assets.dataset.corrections import DTYPES as DECISIONS
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.filtering import Filtered, filter_examples
-from finetune_assets.dataset.image_addresses import ImageAddresses
+from finetune_assets.dataset.image_addresses import ImageAddresses, is_elsewhere
 from finetune_assets.dataset.image_looks import Looker
 from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.dataset.quarantine import Reason
@@ -31,7 +32,7 @@ from finetune_assets.dataset.sampling import sample
 from finetune_assets.dataset.sources import discover, read
 from finetune_assets.dataset.sources.noticed import notice
 from finetune_assets.dataset.table import records
-from finetune_assets.errors import SourceError
+from finetune_assets.errors import ImageError, SourceError
 from finetune_assets.pipeline.checks import data_checks
 from finetune_assets.pipeline.shown import data_views
 from finetune_assets.preflight import costs, seeds
@@ -47,6 +48,8 @@ MIN_LEFT = 0.1
 """Share of the examples; where fewer can be used, why the others cannot is all there is to say."""
 N_IMAGES = 40
 """Images of a region that are opened."""
+N_HASHED = 1_000
+"""Images of a region whose bytes are read; of more, every draw gives about the same."""
 Watch = Callable[[str], None]
 
 
@@ -133,8 +136,9 @@ class _Seen:
         randoms = random.Random(0)
         for example in examples:
             self.n += 1
+            name = self._image_name(example)
             if example.problem is None:
-                self.groups.append(example.group or _image_name(example) or example.id)
+                self.groups.append(_group_of(example, name) or example.id)
                 self.answers.append(example.answer or "" if words else "")
             if example.image is not None and example.problem is None:
                 self.n_pictured += 1
@@ -143,25 +147,47 @@ class _Seen:
                     self.pictured.append(example)
                 elif (place := randoms.randrange(self.n_pictured)) < N_IMAGES:
                     self.pictured[place] = example
-            yield _unpictured(example)
+            yield _unpictured(example, name)
+
+    def _image_name(self, example: Example) -> str | None:
+        """Name the image of an example by its bytes, as the stages do; several, or one that is not read, by path."""
+        if example.image is None:
+            return None
+        if not example.pictures and example.problem is None and self.n_images < N_HASHED:
+            with suppress(ImageError):
+                return hashlib.sha256(_bytes(example.image)).hexdigest()
+        seen = hashlib.sha256()
+        for image in [shown.image for shown in example.pictures] or [example.image]:
+            seen.update(image if isinstance(image, bytes) else image.encode("utf-8", "surrogatepass"))
+        return seen.hexdigest()
 
 
-def _unpictured(example: Example) -> Example:
-    """Return the example with a name for its image in the question, and no image."""
-    if (name := _image_name(example)) is None:
+def _bytes(image: str | bytes) -> bytes:
+    """Read an image that lies here.
+
+    Raises:
+        ImageError: it does not, or cannot be read.
+    """
+    if isinstance(image, str) and is_elsewhere(image):
+        raise ImageError("image_unreachable", "it is not fetched for this")
+    return image if isinstance(image, bytes) else images.read(image)
+
+
+def _group_of(example: Example, name: str | None) -> str | None:
+    """Return the group that the stages will see, but for look-alikes."""
+    return example.group or (example.id if example.pictures else None) or name
+
+
+def _unpictured(example: Example, name: str | None) -> Example:
+    """Return the example with a name for its image in the question, and no image.
+
+    The name is in letters, in which no rule about numbers or addresses sees anything.
+    """
+    if name is None:
         return example
-    unpictured = replace(example, image=None, pictures=(), question=f"{example.question}\n{name}")
-    return replace(unpictured, group=example.group or name)
-
-
-def _image_name(example: Example) -> str | None:
-    """Name an image by its path or bytes; in letters, in which no rule about numbers or addresses sees anything."""
-    if example.image is None:
-        return None
-    seen = hashlib.sha256()
-    for image in [shown.image for shown in example.pictures] or [example.image]:
-        seen.update(image if isinstance(image, bytes) else image.encode("utf-8", "surrogatepass"))
-    return seen.hexdigest()[:16].translate(str.maketrans("0123456789", "ghijklmnop"))
+    letters = name[:16].translate(str.maketrans("0123456789", "ghijklmnop"))
+    unpictured = replace(example, image=None, pictures=(), question=f"{example.question}\n{letters}")
+    return replace(unpictured, group=_group_of(example, name))
 
 
 def _watched(examples: Iterable[Example], what: str, watch: Watch) -> Iterator[Example]:
@@ -276,7 +302,8 @@ def _most_common(filtered: Filtered, source: object) -> str:
 _REMEDIES = {
     str(Reason.DOUBTFUL_LABEL): "let reviewers decide (`finetune-assets feedback`), or write "
     "`filtering: {doubtful: keep}`",
-    str(Reason.UNPARSEABLE_ANSWER): "look at `answer`, and at what `source` takes for the answer",
+    str(Reason.UNPARSEABLE_ANSWER): "look at `answer`, and at what `source` takes for the "
+    "answer; what cells mean is said by `values`, such as {0: intact, 1: crack}",
     str(Reason.EMPTY_ANSWER): "look at what `source` takes for the answer",
     str(Reason.MISSING_FIELD): "look at the columns or keys that `source` names",
     str(Reason.SCORE_OUT_OF_RANGE): "look at the bounds of `answer`, and at the scores' scale",

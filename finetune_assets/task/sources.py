@@ -90,6 +90,10 @@ GROUP_PATTERN: Any = Field(
 REGION_PATTERN: Any = Field(
     default=None, description="Regular expression on what region is; the first of its groups is meant instead of all."
 )
+SPLIT_FROM_PATH: Any = Field(
+    default=None,
+    description="Regular expression on each file's name; its group is the split that the file was published as.",
+)
 SPLIT_WORDS: Any = Field(default=None, description="What the data's own words for splits mean, such as {fold_9: test}.")
 
 
@@ -199,7 +203,10 @@ def _with_its_region(source: _M, region: str) -> _M:
 
 
 def _with_its_split(source: _M, split: str | None) -> _M:
-    if getattr(source, "splits", None) is not None and split is None:
+    by_file = getattr(source, "split_from_path", None)
+    if by_file is not None and split is not None:
+        raise ValueError("a split is named by the records or by split_from_path, not by both")
+    if getattr(source, "splits", None) is not None and split is None and by_file is None:
         raise ValueError("splits says what the data's words for splits mean: name also where they stand")
     return source
 
@@ -232,6 +239,7 @@ class ScoredImagesSource(Tables, OwnSplits, FileSource, Pictured):
     """A table with the columns `image_url`, `score` (0 to 1) and `region`, or others so named."""
 
     kind: Literal["scored_images"]
+    split_from_path: Pattern | None = SPLIT_FROM_PATH
     image: OfColumns = Field(default="{image_url}", description="Path of an image, relative to the table's folder.")
     score: OfColumns = "{score}"
     """Column of the score, from 0 to 1."""
@@ -294,6 +302,7 @@ class ImageQaSource(_OneWayToTheRegion, Pictured):
         description="Images of the same name in the folders of several files stay in one split, or need not.",
     )
     split_field: str | None = Field(default=None, description="Key of an entry: the split that it was published in.")
+    split_from_path: Pattern | None = SPLIT_FROM_PATH
     splits: dict[str, Split] | None = SPLIT_WORDS
 
     @model_validator(mode="after")
@@ -321,6 +330,7 @@ class ChatJsonlSource(_OneWayToTheRegion, Pictured):
     split_field: str | None = Field(
         default=None, description="Key of a line, or of its metadata: the split that it was published in."
     )
+    split_from_path: Pattern | None = SPLIT_FROM_PATH
     splits: dict[str, Split] | None = SPLIT_WORDS
 
     @model_validator(mode="after")
@@ -374,6 +384,7 @@ class TableSource(OwnSplits, FileSource, Columns, SeveralImages):
     """Any CSV, TSV, JSON, JSONL, Parquet or Excel table, or a folder of them, one example a row."""
 
     kind: Literal["table"]
+    split_from_path: Pattern | None = SPLIT_FROM_PATH
 
 
 class HuggingFaceSource(LocatedSource, Columns, SeveralImages):

@@ -98,6 +98,12 @@ def test_hard_cases_stay_in_what_judges_a_model() -> None:
     assert reasons(filtered(*rows)) == {"train": "doubtful_label", "validation": "doubtful_label"}
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "calibration", "test"])
+def test_votes_that_are_tied_are_doubtful_in_every_split(split: str) -> None:
+    result = filtered(row("a", split=split, answer=None, doubt="the 2 votes are tied: 1 Yes, 1 No"))
+    assert reasons(result) == {"a": "doubtful_label"}
+
+
 def test_a_task_may_keep_what_the_experts_doubted() -> None:
     result = filtered(row("a", doubt="unsure"), row("b", doubt="unsure", answer="Maybe"), doubtful="keep")
     assert result.clean["example_id"].tolist() == ["a"]

@@ -343,3 +343,23 @@ def test_a_small_image_for_a_table_keeps_its_shape() -> None:
 def test_a_broken_image_is_refused_before_a_browser_gets_it() -> None:
     with pytest.raises(ImageError):
         images.for_browser(picture()[:50])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\0\0\0 ftypavif....", "it is an AVIF image; save it as PNG or JPEG"),
+        (b"\0\0\0 ftypheic....", "it is a HEIC image"),
+        (b"\0\0\0 ftypqt  ....", "it is a film"),
+        (b"\0\0\0\x0cjP  \r\n", "it is a JPEG 2000 image"),
+        (b"P5\n8 8\n4095\n" + bytes(128), "it is a Netpbm image (PGM, PPM); save it as PNG, with 16 bits"),
+        (bytes(128) + b"DICM" + bytes(20), "it is a DICOM file; read it by `kind: dicom`"),
+        (b"\x93NUMPY\x01\0", "it is an array of NumPy"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="x">', "it is a drawing (SVG)"),
+        (b"II*\0\x08\0\0\0\0\0" + bytes(40), "it is a TIFF file of a kind that is not read"),
+    ],
+)
+def test_an_image_of_a_format_that_is_not_read_is_named_with_what_to_do(data: bytes, words: str) -> None:
+    with pytest.raises(ImageError) as error:
+        images.inspect(data)
+    assert reason(error) == "image_unreadable" and words in str(error.value)

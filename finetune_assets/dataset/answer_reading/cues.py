@@ -28,7 +28,8 @@ WEAK = re.compile(
 LETTER = re.compile(rf"(?:(?<!\w)(?:is|are|be|must be)|:|=|->|→){OPENING}$")
 """The same, before letters only."""
 AFFIRMED = re.compile(
-    r"[)\]*_\"'`]*\s+is\s+(?:clearly |definitely )?(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)(?!\w)"
+    r"[)\]*_\"'`]*\s+is\s+(?:(?:clearly|definitely|also|likewise|equally) )?(?:the\s+)?(?:most\s+)?"
+    r"(?:correct|right|best|true|answer)(?!\w)"
     r"(?:\s+(?:answer|option|choice|one))?\s*(?:[.,;:!]|$|because)"
 )
 """Right after it."""

@@ -50,7 +50,7 @@ def label(found: object, answer: Answer, numbers: NumberFormat | None = None) ->
             word = _binary(found, answer)
             return None if word is None else Label(word, float(word == answer.positive))
         case ChoiceAnswer() | ScoreAnswer():
-            option = _read(_written(found), answer)
+            option = _read(_as_option(found, options_of(answer)), answer)
             return Label(option, None) if isinstance(option, str) else None
         case NumberAnswer():
             value = _number(found, answer, numbers)
@@ -105,12 +105,20 @@ def render(value: float, answer: NumberAnswer) -> str:
 
 def _binary(found: object, answer: BinaryAnswer) -> str | None:
     """Return the task's word for one of its words, for yes or no, true or false, 1 or 0, or for a sentence with it."""
-    text, words = _written(found).strip(), options_of(answer)
+    words = options_of(answer)
+    text = _as_option(found, words).strip()
     alias = _alias(text, words) if len(text) <= _LONGEST_ALIAS else None
     if alias is not None:
         return words[0 if alias else 1]
     read = read_option(text, words)
     return None if read is None else str(read.value)
+
+
+def _as_option(found: object, options: tuple[str, ...]) -> str:
+    """Return a cell as text: `2.0`, as a column of numbers with gaps writes 2, is 2 where that is an option."""
+    text = _written(found)
+    whole = text.removesuffix(".0")
+    return whole if whole in options and text not in options else text
 
 
 @lru_cache(maxsize=4096)

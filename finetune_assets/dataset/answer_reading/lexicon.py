@@ -26,7 +26,9 @@ n['’]\w+ ne pas aucune? sans jamais rien faux fausse ni absente? exclu\w* [ée
 sin nunca jamás ning[uú]n[oa]? nada tampoco falso falsa ausencia ausente descart\w+ libre_de exent[oa] privo_di
 priva_di
 senza mai nessun[oa]? né não sem nenhuma? niet geen zonder nooit nie bez brak inte ingen inget inga ikke utan uden
-не нет без ни никогда değil yok ليس لا غير بدون नहीं
+не нет без ни никогда нельзя отсутству\w+ вряд немає навряд değil yok ليس لا غير بدون لم لن नहीं
+nem ei eivät ilman tidak bukan tanpa belum không chưa není nejsou nebyl\w* nu δεν όχι χωρίς לא אינו אינה אין ללא ไม่
+næppe neppe knappast bynajmniej allesbehalve affatto apenas
 """
 _CJK_NEGATIONS = "[不没沒無无未非否别別勿莫]|ない|なかった|ません|なし|じゃな|ではな|아니|아닙|않|없|못"
 _SIGNS_OF_NEGATION = r"[¬≠✗✘❌❎🚫⊄⊥]|!=|~~|<(?:s|del|strike)>|\\(?:neg|neq?|lnot|cancel|sout)\b"
@@ -66,10 +68,14 @@ peut-être peut_être possibles? probables? pourrait semble soit ou si
 sospech\w+ sospett\w+ suspeit\w+ casi quase parcial\w* parzial\w*
 quizás? tal_vez acaso posible\w* podría parece o u entre forse magari potrebbe sembra oppure
 talvez possível poderia provavelmente misschien mogelijk kanske kanskje måske chyba może lub
-возможно может наверное вероятно или если belki veya
+возможно может наверное вероятно вряд кажется похоже скорее или если можливо мабуть belki veya muhtemelen olabilir
+ehkä talán možná asi snad poate ίσως mungkin ربما قد אולי शायद waarschijnlijk lijkt förmodligen troligen verkar
+formentlig trolig prawdopodobnie raczej
+tempted arguably lean(?:s|ing|ed)? towards? approach\w* (?:was|were)_thought used_to stopped cleared
+prior last_(?:week|month|year|time) years?_ago months?_ago
 """
 _CJK_HEDGES = (
-    "疑|倾向|傾向|几乎|幾乎|基本|ほぼ|可能|也许|也許|或许|或許|大概|好像|似乎|如果|还是|還是|或|吗|嗎|かも|たぶん|多分|おそらく|でしょうか|ようだ|らしい|または"
+    "疑|似|看起来|看起來|倾向|傾向|几乎|幾乎|基本|ほぼ|可能|也许|也許|或许|或許|大概|好像|似乎|如果|还是|還是|或|吗|嗎|かも|たぶん|多分|おそらく|でしょうか|ようだ|らしい|または"
     "|아마|수도|혹은|또는|까요"
 )
 # A question, or a count of 0.
@@ -84,9 +90,11 @@ over under above below beyond up_to at_(?:least|most) (?:more|fewer|less)_than e
 between from range[sd]? ranging through out_of scale
 two three four five six seven eight nine ten eleven twelve thirteen fifteen twenty thirty forty fifty several few
 january february march april may june july august september october november december
-mindestens höchstens über unter bis zwischen plus_de moins_de entre jusqu más_de menos_de hasta
+mindestens höchstens über unter bis zwischen mehr_als weniger_als knapp plus_de moins_de au_moins au_plus entre jusqu
+más_de menos_de al_menos hasta più_di meno_di almeno mais_de pelo_menos meer_dan minder_dan minstens hoogstens
+mer_än mindre_än минимум более менее больше меньше
 """
-_SIGNS_OF_BOUNDS = r"[<>≤≥⩽⩾±∓]|\+/-|\\(?:leq?|geq?|lt|gt|pm)\b"
+_SIGNS_OF_BOUNDS = r"以[上下内內]|超|-?fold\b|-?fach\b|[<>≤≥⩽⩾±∓]|\+/-|\\(?:leq?|geq?|lt|gt|pm)\b"
 
 _RETRACTIONS = r"""
 (?:no|nope|nah|non|nein|nee|não|nej)\b\s*(?:$|[,.;:!—–-]) (?:not|never|nicht|pas)\b wait\b hmm+\b oh\b sorry\b

@@ -127,6 +127,11 @@ def is_assent(option: str) -> bool:
     return normal(option) in ASSENT | DISSENT
 
 
+def answer_ends(text: str, end: int) -> bool:
+    """Return whether an answer may end at a place: a stop, a bracket, a reason follows."""
+    return _ENDS.match(text, end) is not None
+
+
 def _mentions(text: str, options: tuple[str, ...]) -> Iterator[Mention]:
     for option, bare, pattern in _patterns(options):
         for match in pattern.finditer(text):
@@ -135,7 +140,7 @@ def _mentions(text: str, options: tuple[str, ...]) -> Iterator[Mention]:
             wordy = not _CJK_SIGN.search(text[start:end])
             compound = wordy and bool(_JOINED_BEFORE.fullmatch(before) or _JOINED_AFTER.fullmatch(after))
             begins = not bare or _BEGINS.search(text, max(0, start - 1), start) is not None
-            ended = begins and (_ENDS.match(text, end) is not None or _says_so(text, option, start, end))
+            ended = begins and (answer_ends(text, end) or _says_so(text, option, start, end))
             listed = begins and _OR_ANOTHER.match(text, end) is not None
             yield Mention(option, start, end, bare, compound, ended, listed)
 

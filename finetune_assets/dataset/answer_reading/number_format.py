@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from finetune_assets.dataset.answer_reading.lexicon import BOUND, DOUBT, HEDGE, NEGATION
+from finetune_assets.dataset.answer_reading.plain import is_plain_amount
 
 PLAIN_SIGNS = str.maketrans(
     dict.fromkeys("\u2212\u2013\ufe63\uff0d", "-")
@@ -103,9 +104,12 @@ def scaled_number(text: str, number_format: NumberFormat) -> ScaledNumber | None
     return ScaledNumber(-value if "-" in match["sign"] + match["sign_after"] else value, scale)
 
 
-def _is_open(*words: str) -> bool:
-    """Return whether what stands around the number negates it or makes it a limit: `not 5`, `over 5`."""
-    said = " \0 ".join(words).lower()
+def _is_open(before: str, unit: str) -> bool:
+    """Return whether what stands around the number negates it or makes it a limit, or may: `not 5`, `over 5`."""
+    # `CHF` and `No.` are written so; of any other word nobody knows what it does to the number.
+    if not before.strip().isupper() and not is_plain_amount(before.lower()):
+        return True
+    said = f"{before} \0 {unit}".lower()
     return any(pattern.search(said) for pattern in (NEGATION, DOUBT, HEDGE, BOUND))
 
 

@@ -18,6 +18,7 @@ from finetune_assets.dataset.answer_reading.answer_text import Span
 from finetune_assets.dataset.answer_reading.cues import SOMEBODY_ELSE_S, STRONG, announced
 from finetune_assets.dataset.answer_reading.lexicon import BOUND
 from finetune_assets.dataset.answer_reading.number_format import EXPONENT, PLAIN_SIGNS, SCALE, SCALES, ScaledNumber
+from finetune_assets.dataset.answer_reading.plain import is_plain_amount
 from finetune_assets.dataset.answer_reading.sentences import Sentence, blank, doubted, hedged, negated
 
 _SPACES = "['\u2019\u00a0\u2009\u202f]"
@@ -47,7 +48,7 @@ _SIGN = re.compile(
     rf"|(?i:(?<!\w)(?:minus|negative|moins|menos|meno)\s+){_CURRENCY}?\s?)$"
 )
 _NAME = re.compile(r"[^\W\d_\u3040-\u9fff\uac00-\ud7af][-_\u2010\u2011]?$|_$")
-_UNCLEAR_BEFORE = re.compile(r"(?:--|[-+/^]\s*|\d[.,:/])$")
+_UNCLEAR_BEFORE = re.compile(r"(?:--|[-+/^]\s*|\d[.,:/]?)$")
 _UNCLEAR_AFTER = re.compile(
     r"\s?(?:\^|\*\*|[⁰¹²³⁴-⁹]|\+(?!\w)|[-/:]\d|-\s*(?:$|[),;\]])|st\b|nd\b|rd\b|th\b)|[^\W\d_]+\d"
 )
@@ -190,7 +191,11 @@ def _only(blanked: str, found: list[Number]) -> Number | None:
         return None
     if Sentence.around(blanked, first.place).retracted or _open(blanked, everything, everything):
         return None
-    return first
+    return first if all(_is_plain(blanked, each) for each in found) else None
+
+
+def _is_plain(blanked: str, each: Number) -> bool:
+    return is_plain_amount(blanked[Sentence.around(blanked, each.place).clause.start : each.place.start])
 
 
 def _open(blanked: str, statement: Span, clause: Span) -> bool:

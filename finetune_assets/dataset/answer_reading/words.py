@@ -19,6 +19,7 @@ from finetune_assets.dataset.answer_reading.mentions import (
     leads,
     mentions,
 )
+from finetune_assets.dataset.answer_reading.plain import follows_plainly, is_plain
 from finetune_assets.dataset.answer_reading.sentences import Sentence, blank, doubted, graded, hedged, negated
 
 _CLOSING = re.compile(CLOSING)
@@ -92,7 +93,8 @@ def _is_cued(text: str, each: Mention) -> bool:
         return False
     if _affirmed(text, each):
         return True
-    return announced(text, each.start, STRONG) is not None and (each.ended or not each.bare)
+    ends = each.ended or (not each.bare and follows_plainly(text, each.end, noun=True))
+    return ends and announced(text, each.start, STRONG) is not None
 
 
 def _announced(text: str, blanked: str, found: list[Mention], cued: list[Mention]) -> Mention | None:
@@ -142,12 +144,18 @@ def _plain(text: str, blanked: str, found: list[Mention]) -> Mention | None:
         return first if says_no or not negated(blanked, sentence.statement) else None
     if not first.bare:
         until = sentence.statement.end if sentence.statement.end < sentence.span.end else len(blanked)
-        return None if negated(blanked, Span(0, until)) else first
+        turned = negated(blanked, Span(0, until)) or not all(_is_plain(text, blanked, each) for each in found)
+        return None if turned else first
     said = [each for each in found if _is_said(text, each)]
     if not said:
         return None
     clause = Sentence.around(blanked, Span(said[-1].start, said[-1].end)).clause
     return None if negated(blanked, clause) else said[-1]
+
+
+def _is_plain(text: str, blanked: str, each: Mention) -> bool:
+    place = Span(each.start, each.end)
+    return is_plain(text, Sentence.around(blanked, place).clause, place)
 
 
 def _is_said(text: str, each: Mention) -> bool:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
+from upath import UPath
+
 from finetune_assets.dataset.identity import folded, group_name, is_missing, matched
 from finetune_assets.errors import SourceError
 from finetune_assets.task import Split
@@ -98,6 +100,26 @@ def published(value: object, splits: Mapping[str, Split] | None, key: str) -> Sp
         known = f"{key} holds {str(value)[:40]!r}, which is none of {', '.join(words)}"
         raise SourceError(f"{known}; say under `source` what each of the data's words means, such as {example}")
     return found
+
+
+def split_of_file(path: UPath, pattern: str | None, splits: Mapping[str, Split] | None) -> Split | None:
+    """Return the split that a file's name says it was published as; None where the task has no pattern for it.
+
+    Raises:
+        SourceError: the name does not match, or it holds no known word.
+    """
+    if pattern is None:
+        return None
+    found = re.search(pattern, path.name)
+    word = matched(found) if found else ""
+    if not word:
+        raise SourceError(f"{path}: its name does not match source.split_from_path {pattern!r}; name such files too")
+    return published(word, splits, "source.split_from_path")
+
+
+def split_in(name: str) -> Split | None:
+    """Return the split that the first word of a file's or folder's name says: `train-00000-of-00002` is train."""
+    return split_called(re.split(r"[-_.0-9]", name, maxsplit=1)[0])
 
 
 def split_called(name: str) -> Split | None:

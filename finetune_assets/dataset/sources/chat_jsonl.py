@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetune_assets.dataset.belonging.named import Named, published
+from finetune_assets.dataset.belonging.named import Named, published, split_of_file
 from finetune_assets.dataset.example import Example, Picture, of_several
 from finetune_assets.dataset.identity import region_matched, region_name
 from finetune_assets.dataset.impostors import require_data
@@ -74,11 +74,12 @@ def regions(source: ChatJsonlSource) -> Iterator[str]:
 def _lines(source: ChatJsonlSource, region: str) -> Iterator[tuple[Origin, dict[str, Any] | JsonProblem]]:
     located = locate_all(source.path, source.folder)
     for path in (file for place in located for file in table_files(place, (".jsonl", ".ndjson"))):
+        split = split_of_file(path, source.split_from_path, source.splits)
         with opening(path):
             require_data(path)
             for number, line in lines(path):
                 if not isinstance(line, JsonProblem) or line.code != "blank_line":
-                    yield Origin(region, path, number), line
+                    yield Origin(region, path, number, published=split), line
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from upath import UPath
 
-from finetune_assets.dataset.belonging.named import split_called
+from finetune_assets.dataset.belonging.named import split_called, split_in
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.reading import table_files
 from finetune_assets.dataset.reading.cells import Cells, label_name
@@ -78,8 +78,7 @@ def _of_splits(
 
 def _published_as(path: str) -> Split | None:
     """Return the split that a file's path, from the dataset's folder on, names first."""
-    words = (re.split(r"[-_.0-9]", part, maxsplit=1)[0] for part in path.split("/"))
-    return next((split for word in words if (split := split_called(word))), None)
+    return next((split for part in path.split("/") if (split := split_in(part))), None)
 
 
 def _hub_tables(source: HuggingFaceSource, name: str) -> Iterator[Table]:

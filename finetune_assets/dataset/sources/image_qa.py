@@ -18,7 +18,7 @@ from typing import Any
 
 from upath import UPath
 
-from finetune_assets.dataset.belonging.named import Named, published
+from finetune_assets.dataset.belonging.named import Named, published, split_of_file
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.identity import folded, group_name, region_matched, region_name
 from finetune_assets.dataset.json_lines import kind
@@ -47,8 +47,9 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
             raise SourceError(
                 f"{images}: there is no such folder; source.images is relative to the folder of {path.name}"
             )
+        split = split_of_file(path, source.split_from_path, source.splits)
         for number, entry in enumerate(_entries(path), 1):
-            record = Origin(region, path, number, "entry")
+            record = Origin(region, path, number, "entry", split)
             for asked in _questions(source, path, entry):
                 if (origin := record.of(asked.region or "")) is None:
                     continue

@@ -17,9 +17,9 @@ from itertools import islice, product
 from upath import UPath
 
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
-from finetune_assets.dataset.belonging.named import split_called
+from finetune_assets.dataset.belonging.named import split_called, split_in
 from finetune_assets.dataset.identity import group_name, region_name
-from finetune_assets.dataset.reading import record_name, rows, table_files
+from finetune_assets.dataset.reading import ENDINGS, record_name, rows, table_files
 from finetune_assets.dataset.reading.cells import Cells, cell
 from finetune_assets.dataset.reading.delimited import layout_of
 from finetune_assets.dataset.reading.numbers import NumberColumn
@@ -31,7 +31,7 @@ from finetune_assets.errors import SourceError
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import ImageFolderSource, YoloSource
 from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer
-from finetune_assets.task.sources import ScoredImagesSource, TableSource, columns_in
+from finetune_assets.task.sources import ChatJsonlSource, ImageQaSource, ScoredImagesSource, TableSource, columns_in
 
 N_ROWS = 20_000
 """Of a source that are looked at: the whole of most, and a second of the largest."""
@@ -56,6 +56,11 @@ _WEIGHTS = frozenset(("weight", "voteweight", "annotatorweight", "raterweight", 
 _FIRST_ROWS = 100
 _MOST_SPLITS = 6
 """A column of more values holds something else."""
+_SERIES = r"(.*\d)(?:[-_ ]+[A-Za-z]*|[A-Za-z]+)\d+\.\w+$"
+"""The name of an image that is numbered within something that is numbered itself: `p3_s01.png` is of `p3`."""
+_DATE = re.compile(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d")
+_LONGEST_NAME = 200
+_FEWEST_SERIES, _MANY_IN_SERIES = 3, 3
 _MANY = 0.5
 """Share of names that many folders have; single ones are chance."""
 _IN_PARQUET = ["group", "annotator", "rater", "reader"] + [
@@ -82,10 +87,12 @@ def notice(source: Source, region: str, answer: Answer) -> Noticed:
     """
     if isinstance(source, ImageFolderSource | YoloSource):
         return Noticed((told,) if (told := _folders(source)) else ())
+    if isinstance(source, ChatJsonlSource | ImageQaSource):
+        return Noticed((told,) if (told := _files(source)) else ())
     if not isinstance(source, TableSource | ScoredImagesSource):
         return Noticed()
     found = [_spelled(source, region), _unused(source, region), _votes(source), _weighted(source), _published(source)]
-    found += [_passed_over(source), _same_names(source)]
+    found += [_files(source), _passed_over(source), _same_names(source), _numbered(source)]
     if isinstance(source, ScoredImagesSource) and isinstance(answer, BinaryAnswer) and source.values is None:
         found.append(_scale(source))
     written = "; ".join(filter(None, [_written(source), _numbers(source, answer)]))
@@ -215,6 +222,22 @@ def _folders(source: ImageFolderSource | YoloSource) -> str:
     return _not_as_published("the folders", found, "split") if len(found) > 1 else ""
 
 
+def _files(source: TableSource | ScoredImagesSource | ChatJsonlSource | ImageQaSource) -> str:
+    """Say which files seem to be published splits that the task does not use; "" for none."""
+    own = source.split if isinstance(source, TableSource | ScoredImagesSource) else source.split_field
+    if own is not None or source.split_from_path is not None:
+        return ""
+    endings = {ChatJsonlSource: (".jsonl", ".ndjson"), ImageQaSource: (".json",)}.get(type(source), ENDINGS)
+    names = [file.name for place in locate_all(source.path, source.folder) for file in table_files(place, endings)]
+    if len({split_in(name) for name in names} - {None}) < 2:
+        return ""
+    words = "|".join(sorted({re.split(r"[-_.0-9]", name, maxsplit=1)[0] for name in names if split_in(name)}))
+    return (
+        f"the files {', '.join(names[:_MAX_SHOWN])} seem to be published splits, which are mixed and cut anew unless "
+        f"they are used: write `split_from_path: '^({words})'` under source"
+    )
+
+
 def _not_as_published(where: str, found: Iterable[str], column: str) -> str:
     return (
         f"{where} {', '.join(sorted(found))} seem to be published splits, which are mixed and cut anew unless they are "
@@ -255,6 +278,26 @@ def _same_names(source: TableSource | ScoredImagesSource) -> str:
         f"{len(shared)} of {len(folders)} images are called as others in another folder ({one}/{shared[0]}, "
         f"{other}/{shared[0]}); if they show the same thing they may stand in several splits: write "
         f"`group: \"{source.image}\"` and `group_pattern: '([^/]+)$'` under source"
+    )
+
+
+def _numbered(source: TableSource | ScoredImagesSource) -> str:
+    """Say that images are numbered in several rows that no group ties (`p3_s01`, `p3_s02`, `p4_s01`); "" if not."""
+    if source.group is not None or source.image is None or len(columns_in(source.image)) != 1:
+        return ""
+    series: dict[str, set[str]] = {}
+    for row in _rows(source):
+        name = filled(source.image, row, ()).replace("\\", "/").rpartition("/")[2]
+        if len(name) < _LONGEST_NAME and not _DATE.search(name) and (found := re.match(_SERIES, name)):
+            series.setdefault(found[1], set()).add(name)
+    n = sum(map(len, series.values()))
+    if len(series) < _FEWEST_SERIES or n < _MANY_IN_SERIES * len(series):
+        return ""
+    one, other = list(series)[:2]
+    return (
+        f"{n} images are numbered in {len(series)} series ({one}, {other}, ...); if one shows the same patient, part "
+        f'or scene, its images may stand in several splits: write `group: "{source.image}"` and '
+        f"`group_pattern: '{_SERIES}'` under source"
     )
 
 

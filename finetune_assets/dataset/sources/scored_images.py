@@ -20,7 +20,7 @@ from finetune_assets.dataset.sources.filling import filled, region_of, words_of
 from finetune_assets.dataset.sources.origin import Origin
 from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.places import locate_all
-from finetune_assets.dataset.sources.tables import Table, tables_of
+from finetune_assets.dataset.sources.tables import Table, as_published, tables_of
 from finetune_assets.errors import ImageError
 from finetune_assets.task.answers import Answer, BinaryAnswer
 from finetune_assets.task.sources import ScoredImagesSource, columns_in
@@ -69,7 +69,8 @@ def _tables(source: ScoredImagesSource) -> Iterator[Table]:
     texts = (source.image, source.score, source.region, source.group, own_split(source))
     needed = [column for written in texts if written for column in columns_in(written)]
     paths = (file for place in locate_all(source.path, source.folder) for file in table_files(place))
-    return tables_of(paths, source.dialect, needed, [_GROUP, *columns_in(source.subgroup)])
+    tables = tables_of(paths, source.dialect, needed, [_GROUP, *columns_in(source.subgroup)])
+    return as_published(tables, source)
 
 
 def _has_a_group(table: Table) -> bool:

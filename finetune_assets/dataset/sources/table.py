@@ -8,7 +8,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.reading import table_files
 from finetune_assets.dataset.sources import columns
 from finetune_assets.dataset.sources.places import locate_all
-from finetune_assets.dataset.sources.tables import Table, tables_of
+from finetune_assets.dataset.sources.tables import Table, as_published, tables_of
 from finetune_assets.task.answers import Answer
 from finetune_assets.task.sources import TableSource
 
@@ -29,4 +29,4 @@ def regions(source: TableSource) -> Iterator[str]:
 
 def _tables(source: TableSource) -> Iterator[Table]:
     paths = (file for place in locate_all(source.path, source.folder) for file in table_files(place))
-    return tables_of(paths, source.dialect, columns.needed(source))
+    return as_published(tables_of(paths, source.dialect, columns.needed(source)), source)

@@ -125,7 +125,7 @@ def sampled_examples(region: Region, drawing: Drawing) -> Result:
             **data_views.first_examples(sampled.table, sampled.n_near_duplicates),
         },
         check_results=[
-            data_checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling),
+            data_checks.split_sizes(region.name, counts, sampled.n_usable, task.sampling, sampled.published),
             data_checks.whole_images(region.name, sampled.table),
             data_checks.same_range(region.name, sampled.table),
             data_checks.clear_names(region.name, noticed.doubts),

@@ -122,3 +122,14 @@ def test_what_is_wanted_is_said_in_words() -> None:
         "one number",
         "text",
     ]
+
+
+@pytest.mark.parametrize("found", [2, 2.0, "2", "2.0"])
+def test_a_whole_number_is_the_option_of_its_name_however_a_column_writes_it(found: object) -> None:
+    assert answer_of(found, ChoiceAnswer(kind="choice", options=["1", "2", "3"])) == "2"
+    assert answer_of(found, BinaryAnswer(kind="binary", positive="2", negative="1")) == "2"
+
+
+@pytest.mark.parametrize(("found", "read"), [("2.0", "2.0"), ("2", "2"), (2.5, None), ("2.00.0", None)])
+def test_an_option_with_a_decimal_is_its_own(found: object, read: str | None) -> None:
+    assert answer_of(found, ChoiceAnswer(kind="choice", options=["1", "2", "2.0"])) == read

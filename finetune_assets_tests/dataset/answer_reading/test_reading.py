@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.dataset.answer_reading import read_answer, render
+from finetune_assets.dataset.answer_reading import NumberFormat, label, read_answer, render
 from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 
@@ -28,6 +28,13 @@ READ = [
     ("a no and what is not", YES_NO, "No, it is not worn.", "No"),
     ("a full-width word", YES_NO, "\uff39es", "Yes"),
     ("a plain sentence", TYRE, "The tyre is worn.", "worn"),
+    ("a sentence with place and reason", TYRE, "The tyre is clearly worn on the left, with little tread.", "worn"),
+    ("a noun after its word", TYRE, "The image shows a worn car tyre.", "worn"),
+    ("a word before its noun", words("cat", "dog", "bird"), "A photo of a small bird on a wall.", "bird"),
+    ("a judgement", TYRE, "I would classify this as sound.", "sound"),
+    ("a field and its value", TYRE, "After inspection: worn", "worn"),
+    ("a plain sentence in Spanish", words("roto", "sano"), "El panel está roto por el borde.", "roto"),
+    ("a polite sentence in Japanese", words("異常", "正常"), "これは正常です。", "正常"),
     ("an announced word", GRADE, "Is it low? The answer is high.", "high"),
     ("in German", words("Ja", "Nein"), "Die Antwort lautet Nein.", "Nein"),
     ("in French", LETTERS, "La r\u00e9ponse est D.", "D"),
@@ -58,6 +65,8 @@ READ = [
     ("a word that ends in signs", words("C", "C++", "C#"), "It is C++.", "C++"),
     ("signs", words("+", "-"), " -", "-"),
     ("a number", NUMBER, "It weighs 12 kg.", 12),
+    ("a number that is estimated", NUMBER, "I would say about $12", 12),
+    ("a count", NUMBER, "I can see 3 cells on the left.", 3),
     ("after the last cue", NUMBER, "3 and 4 make this.\n#### 7", 7),
     ("a result", NUMBER, "3 times $4 = $12.00", 12),
     ("a boxed number", NUMBER, r"$\boxed{-3.5}$", -3.5),
@@ -118,6 +127,14 @@ def test_what_is_not_certain_is_none(answer: Answer, text: str) -> None:
     assert read_answer(text, answer) is None
 
 
+UNKNOWN = """
+apenas {a}|está a punto de ser {a}|Il serait {a}|Può darsi che sia {a}|affatto {a}|wydaje się {a}|{a} olabilir
+nem {a}|{a} sayılmaz|вряд ли {a}|похоже на {a}|{a} отсутствует|навряд чи {a}|排除{a}|看起来像{a}|{a}と思われる
+{a}を認めず|비{a}|{a}으로 보입니다|lijkt {a}|allesbehalve {a}|knappast {a}|næppe {a}|لم يكن {a}|אינו {a}|शायद {a}
+asi {a}|ei {a}|tuskin {a}|aligha {a}|nu este {a}|δεν είναι {a}|không {a}|bukan {a}|ไม่{a}|moderately {a}
+somewhere around {a}|leaning {a}|arguably {a}|close to {a}|tendenziell {a}|annähernd {a}|ich glaube {a}
+{a} zu sagen|das ist {a} zu beurteilen|stopped being {a}|used to be {a}|cleared of being {a}|was {a} last year
+{a} in the prior study|as {a} as the others|minimally {a}|too {a}|a nearly {a} one"""
 TURNED = """It is not {a}.|It isn't {a}|It is no longer {a}|non-{a}|It is never {a}|I would not call it {a}
 There is no evidence that it is {a}.|Nothing here is {a}.|without {a} parts|free of {a} parts
 {a} can be ruled out|negative for {a}|absence of {a} parts|He denies that it is {a}|neither {a} nor {b}
@@ -131,6 +148,10 @@ frei von {a}|Verdacht auf {a}|V. a. {a}|am ehesten {a}|überwiegend {a}|teilweis
 Ausschluss {a}|alles andere als {a}|exempt de {a}|plutôt {a}|sospecha de {a}|疑似{a}|mostly {a}|devoid of {a}
 all but {a}|{a} to be confirmed|unconfirmed: {a}|formerly {a}|at risk of {a}|will become {a}|unlike the {a} one
 suspicion of {a}|50 % {a}|half {a}|probability of {a}: 0.2|{a} with one exception|as good as {a}"""
+NO_NUMBERS = """
+weniger als {n}|meer dan {n}|più di {n}|mais de {n}|более {n}|{n}以上|{n}-fold|alespoň {n}|legalább {n}
+v1.2.{n}|fewer than {n}|en az {n}|enemmän kuin {n}|co najmniej {n}|ít nhất {n}|το πολύ {n}|لا يقل عن {n}
+cel puțin {n}"""
 PLAIN = ["{a}", "{a}.", "**{a}**", "The answer is {a}.", "Answer: {a}", "I see a crack, so the answer is {a}.", '"{a}"']
 BEFORE, AFTER = ["", "I have looked at it. ", "\n", "> "], ["", " Thank you.", "\n", " It was photographed in May."]
 SETS = [
@@ -150,6 +171,19 @@ def test_no_sentence_with_a_negation_a_hedge_or_two_candidates_is_read(
     one, other = data.draw(st.permutations(options))[:2]
     text = data.draw(st.sampled_from(BEFORE)) + form.format(a=one, b=other) + data.draw(st.sampled_from(AFTER))
     assert read_answer(text, words(*options)) is None
+
+
+@pytest.mark.parametrize("form", UNKNOWN.strip().replace("\n", "|").split("|"))
+@pytest.mark.parametrize("options", [("worn", "sound"), ("mild", "moderate", "severe"), ("裂纹", "正常")])
+def test_a_word_that_nobody_listed_may_turn_a_sentence_round(form: str, options: Sequence[str]) -> None:
+    assert read_answer(form.format(a=options[-1]), words(*options)) is None
+
+
+@pytest.mark.parametrize("form", NO_NUMBERS.strip().replace("\n", "|").split("|"))
+def test_a_word_that_nobody_listed_may_make_a_number_a_limit(form: str) -> None:
+    text = form.format(n=5)
+    assert read_answer(text, NUMBER) is None
+    assert label(text, NUMBER, NumberFormat(".")) is None
 
 
 @given(

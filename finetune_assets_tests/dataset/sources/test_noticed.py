@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from finetune_assets.dataset.sources import chat_jsonl, table
 from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
+from finetune_assets.errors import SourceError
 from finetune_assets.task.annotations import ImageFolderSource
 from finetune_assets.task.answers import BinaryAnswer, NumberAnswer
-from finetune_assets.task.sources import ScoredImagesSource, TableSource
+from finetune_assets.task.sources import ChatJsonlSource, ScoredImagesSource, TableSource
 from finetune_assets_tests.dataset.pictures import picture, put
 
 BINARY = BinaryAnswer(kind="binary")
@@ -177,3 +180,66 @@ def test_a_delimiter_that_ends_each_line_is_told(tmp_path: Path) -> None:
     assert look(tmp_path, "q,a\nx?,Yes,\ny?,No,\n").written == (
         "t.csv: utf-8, cells divided by ',', one more at the end of each line"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "series"),
+    [
+        ([f"p{patient}_s{n:02}.png" for patient in range(4) for n in range(5)], "p0, p1"),
+        ([f"case{patient}frame{n}.jpg" for patient in range(4) for n in range(5)], "case0, case1"),
+        ([f"img{n:03}.png" for n in range(40)], None),
+        ([f"cat_{n}.png" for n in range(40)], None),
+        ([f"2024-11-{day:02}_{n}.png" for day in range(1, 5) for n in range(5)], None),
+    ],
+)
+def test_images_that_are_numbered_in_series_are_told_where_no_group_is(
+    tmp_path: Path, names: list[str], series: str | None
+) -> None:
+    rows = "f,a\n" + "".join(f"{name},Yes\n" for name in names)
+    doubts = look(tmp_path, rows, image="{f}", question="Broken?").doubts
+    assert [doubt.split("(")[1].split(", ...")[0] for doubt in doubts] == ([series] if series else [])
+    if series:
+        [pattern] = re.findall(r"group_pattern: '(.*)'` under", doubts[0])
+        assert look(tmp_path, rows, image="{f}", question="Broken?", group="{f}", group_pattern=pattern).doubts == ()
+
+
+def split_files(folder: Path, ending: str, text: str) -> None:
+    for name in ("train-00", "train-01", "dev", "test"):
+        (folder / f"{name}{ending}").write_text(text.replace("NAME", name))
+
+
+def test_files_that_are_called_as_published_splits_are_told_where_the_task_does_not_use_them(tmp_path: Path) -> None:
+    split_files(tmp_path, ".csv", "q,a\nNAME?,Yes\n")
+    fields: dict[str, object] = {"kind": "table", "path": "*.csv", "question": "{q}", "answer": "{a}", "region": "all"}
+    source = TableSource.model_validate(fields, context={"folder": tmp_path})
+    [doubt] = notice(source, "all", BINARY).doubts
+    assert doubt.startswith("the files dev.csv, test.csv, train-00.csv, train-01.csv seem to be published splits")
+    [pattern] = re.findall(r"split_from_path: '(.*)'` under", doubt)
+    used = TableSource.model_validate(fields | {"split_from_path": pattern}, context={"folder": tmp_path})
+    assert notice(used, "all", BINARY).doubts == ()
+    published = [example.published for example in table.read(used, "all", BINARY)]
+    assert published == ["validation", "test", "train", "train"]
+
+
+def test_so_are_chat_files(tmp_path: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "NAME?"}, {"role": "assistant", "content": "Yes"}]}
+    split_files(tmp_path, ".jsonl", json.dumps(chat))
+    fields: dict[str, object] = {"kind": "chat_jsonl", "path": "*.jsonl", "region": "all"}
+    source = ChatJsonlSource.model_validate(fields, context={"folder": tmp_path})
+    [doubt] = notice(source, "all", BINARY).doubts
+    [pattern] = re.findall(r"split_from_path: '(.*)'` under", doubt)
+    used = ChatJsonlSource.model_validate(fields | {"split_from_path": pattern}, context={"folder": tmp_path})
+    assert [found.published for found in chat_jsonl.read(used, "all", BINARY)] == [
+        "validation",
+        "test",
+        "train",
+        "train",
+    ]
+    with pytest.raises(SourceError, match=r"dev\.jsonl: its name does not match source\.split_from_path"):
+        list(chat_jsonl.read(used.model_copy(update={"split_from_path": "^(train|test)"}), "all", BINARY))
+
+
+def test_a_split_is_named_by_the_records_or_by_the_files() -> None:
+    fields = {"kind": "table", "path": "*.csv", "question": "{q}", "region": "all", "split_from_path": "^([a-z]+)"}
+    with pytest.raises(ValueError, match="by the records or by split_from_path, not by both"):
+        TableSource.model_validate(fields | {"split": "{set}"})

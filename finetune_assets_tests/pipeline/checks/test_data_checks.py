@@ -119,6 +119,12 @@ def test_scarce_data_does_not_fill_the_counts() -> None:
     assert not data_checks.split_sizes("mono", clean(50, 10, 10, 10), 80, sampling).passed
 
 
+def test_published_splits_have_the_sizes_that_they_were_published_with() -> None:
+    sampling = Sampling(train=0.4, validation=0.2, calibration=0.2, test=0.2)
+    found = data_checks.split_sizes("mono", clean(100, 5, 5, 5), 115, sampling, "used as published: 100 train, 15 test")
+    assert found.passed and found.description == "Region mono: used as published: 100 train, 15 test."
+
+
 def test_one_broken_image_in_twenty_is_the_most_that_passes(tmp_path: Path) -> None:
     problems = ["image_missing", *[None] * 19, "missing_field"]
     frame = pd.DataFrame({"image": ["a.png"] * 20 + [None], "problem": problems})

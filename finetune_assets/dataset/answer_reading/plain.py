@@ -1,0 +1,140 @@
+"""Words that may stand around an option in a plain sentence: `The tyre is clearly worn on the left`, `正常です`.
+
+No list of negations and hedges is complete, in any language. So a sentence is plain only where known words lead to the
+option and known words, or none, follow it; in all others, as in `apenas roto` or `ei viallinen`, a word that nobody
+listed may turn it round.
+"""
+
+from __future__ import annotations
+
+import re
+
+from finetune_assets.dataset.answer_reading.answer_text import Span
+from finetune_assets.dataset.answer_reading.cues import LONGEST
+from finetune_assets.dataset.answer_reading.mentions import OPENING, answer_ends
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_COPULAS = _set(
+    """
+    is are was were remains remain it’s it's that’s that's ist sind war waren bleibt est sont était c’est c'est es está
+    están son fue é são foi è sono era jest są är er zijn blijft
+    called named heißt heisst это
+    """
+)
+_SHOWS = _set(
+    """
+    shows show showing shown see sees has have contains contain reveals displays depicts exhibits indicates confirms
+    found detected with zeigt zeigen sehe sieht hat haben mit montre montrent vois a avec muestra muestran veo tiene con
+    mostra ha tem com toont heeft met visar har med viser
+    """
+)
+_ARTICLES = _set(
+    """
+    a an the one this these ein eine einen einem einer der die das den dem un une le la les des du el los las una uno il
+    lo i gli um uma o os een het de en ett et den det
+    """
+)
+_DESCRIBING = _set("a an the this")
+"""Articles after which one more word may stand: of a language whose negations and hedges are listed best."""
+_ADVERBS = _set(
+    """
+    clearly definitely certainly obviously plainly evidently visibly undoubtedly surely indeed very really truly
+    absolutely completely also now here therefore thus then eindeutig deutlich klar sicher definitiv sehr wirklich auch
+    hier daher somit clairement manifestement certainement très bien claramente muy también chiaramente molto duidelijk
+    zeker tydligt mycket tydeligt
+    """
+)
+_AMOUNTS = _set(
+    """
+    about around approximately roughly approx circa ca cca etwa ungefähr rund zirka environ aproximadamente of at for
+    von zu de price weight length height width depth area volume age total number score value temperature distance size
+    amount sum preis gewicht länge höhe breite tiefe fläche volumen alter anzahl summe wert größe temperatur abstand
+    prix poids longueur hauteur âge nombre somme valeur precio peso altura edad número suma valor prezzo numero
+    usd eur gbp chf jpy cny inr cad aud kr rs fr zł kč
+    """
+)
+_MEASURES = _set(
+    """
+    weighs cost costs measures count counts equals totals reads makes say estimate wiegt kostet misst beträgt lautet
+    pèse coûte mesure
+    """
+)
+_FOLLOWING = _set(
+    """
+    in on at with along near across around over through throughout inside beside below above by from of for due here
+    there now today and so im am auf an mit bei durch entlang und hier dans sur avec à au aux et ici en con por y aquí
+    su nel nella e qui em com op aan met door på med
+    """
+)
+_NAMED_AS = re.compile(
+    r"(?:(?:classif(?:y|ied)|label(?:l?ed)?|rated?|graded?|categori[sz]ed?|marked|judged?|diagnosed?)"
+    r"(?: (?:it|this|them))? (?:as|with)|found to be|(?:photo|picture|image) of)$"
+)
+_CJK_LEADING = re.compile("(?:是|为|為|は|有|可见|可見|发现|發現|存在|出现|出現|显示|顯示|属于|屬於|[은는이가] ?)$")
+_CJK_FOLLOWING = re.compile("(?:です|でした|だ|である|입니다|이다|이에요|예요|임)")
+_TURNING = re.compile(r".*(?:ly|ment|mente|ish|like)|semi|pseudo|quasi|near|sub|pre|post|.{1,2}")
+"""What may stand between an article and the option and make it another, as `moderately`; `small` does not."""
+_TO_OPTION = re.compile(rf"{OPENING}$")
+_WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_NEXT = re.compile(r"\s+([^\W_]+(?:['’-][^\W_]+)*)")
+
+
+def is_plain(text: str, clause: Span, place: Span) -> bool:
+    """Return whether known words alone lead to a place of a folded text, from where its clause begins, and follow."""
+    before = _before(text, clause.start, place.start)
+    if _CJK_LEADING.search(before):
+        return follows_plainly(text, place.end, noun=False)
+    words, noun = _led_by(_WORDS.findall(before))
+    if words and not before.endswith(":"):
+        shows = words[-1] in _SHOWS
+        if not shows and words[-1] not in _COPULAS and not _NAMED_AS.search(" ".join(words[-3:])):
+            return False
+        noun |= shows
+    return follows_plainly(text, place.end, noun=noun)
+
+
+def _led_by(words: list[str]) -> tuple[list[str], bool]:
+    """Return the words before those that are known to say nothing, and whether these hold an article."""
+    described = len(words) > 1 and words[-2] in _DESCRIBING and not _TURNING.fullmatch(words[-1])
+    words = words[:-1] if described and words[-1] not in _COPULAS | _SHOWS else words
+    rest = len(words)
+    while rest and words[rest - 1] in _ADVERBS | _ARTICLES:
+        rest -= 1
+    return words[:rest], not _ARTICLES.isdisjoint(words[rest:])
+
+
+def is_plain_amount(before: str) -> bool:
+    """Return whether the words before a number, folded and from where their clause begins, say nothing else than it."""
+    before = _before(before, 0, len(before))
+    words = _WORDS.findall(before)
+    while words and words[-1] in _ADVERBS | _ARTICLES | _AMOUNTS:
+        words.pop()
+    if not words or before.endswith((":", "=")):
+        return True
+    return words[-1] in _COPULAS | _SHOWS | _MEASURES or _CJK_LEADING.search(before) is not None
+
+
+def follows_plainly(text: str, end: int, *, noun: bool) -> bool:
+    """Return whether what follows a place leaves what it says: nothing, or where it is; or first the noun it is of."""
+    copula = _CJK_FOLLOWING.match(text, end)
+    end = copula.end() if copula else end
+    for _ in range(3 if noun else 1):
+        following = _NEXT.match(text, end)
+        if answer_ends(text, end) or text[end : end + 2] == " (" or (following and following[1] in _FOLLOWING):
+            return True
+        if following is None or not following[1].isascii():
+            return False
+        end = following.end()
+    return False
+
+
+def _before(text: str, start: int, end: int) -> str:
+    """Return what stands before a place but for the signs that lead to it; it ends in a colon where there is one."""
+    opening = _TO_OPTION.search(text, max(start, end - LONGEST), end)
+    begin = opening.start() if opening else end
+    colon = ":" if ":" in text[begin:end] else ""
+    return text[start:begin].rstrip(" ,~≈€£¥₹-") + colon
