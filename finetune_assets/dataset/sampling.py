@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
@@ -26,7 +27,7 @@ from finetune_assets.dataset.drawing import Draw, Pairs, Rows, group_of, looks_o
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.identity import example_id
 from finetune_assets.dataset.image_addresses import ImageAddresses
-from finetune_assets.dataset.image_looks import Look, Looker
+from finetune_assets.dataset.image_looks import NOTHING, Look, Looker
 from finetune_assets.dataset.image_store import ImageStore
 from finetune_assets.dataset.images import ImageFacts
 from finetune_assets.dataset.pixels.window import Window
@@ -206,17 +207,20 @@ def _first_pass(
     return Rows.joined(parts).with_further(images.tying(references), references), references
 
 
-def _looked_at(rows: Sequence[Example], looker: Looker) -> tuple[list[Look], list[list[Look]]]:
+def _looked_at(rows: Sequence[Example], looker: Looker) -> tuple[list[Look], list[Sequence[Look]]]:
     """Look at the image in question of each row, and at all images of rows that show several.
 
     The first of them that cannot be used is the row's error.
     """
+    if not any(row.image is not None or row.pictures for row in rows):
+        return [NOTHING] * len(rows), [()] * len(rows)
     sound = [row.problem is None for row in rows]
     one = [row.image if fine and not row.pictures else None for row, fine in zip(rows, sound, strict=True)]
     several = [row.pictures if fine else () for row, fine in zip(rows, sound, strict=True)]
     seen = looker.looks([*one, *(picture.image for pictures in several for picture in pictures)])
     looks, rest = seen[: len(rows)], iter(seen[len(rows) :])
-    beside = [[next(rest) for _ in pictures] for pictures in several]
+    # No list of its own for each row without: millions of empty ones would be the garbage collector's work.
+    beside: list[Sequence[Look]] = [[next(rest) for _ in pictures] if pictures else () for pictures in several]
     for at, (row, of_row) in enumerate(zip(rows, beside, strict=True)):
         if of_row:
             looks[at] = _in_question(row, of_row)
@@ -313,20 +317,19 @@ def _pictures(row: Example, looks: Sequence[Look]) -> str | None:
 
 def _columns(rows: Sequence[Example], looks: Sequence[Look], beside: Sequence[Sequence[Look]]) -> dict[str, list[Any]]:
     facts = [look.facts for look in looks]
-    seen = list(zip(rows, looks, strict=True))
+    seen = partial(zip, rows, looks, strict=True)
     columns: dict[str, list[Any]] = {
         "example_id": [row.id for row in rows],
         "group": [group_of(row, fact) for row, fact in zip(rows, facts, strict=True)],
-        "image": [look.address or (row.image if isinstance(row.image, str) else None) for row, look in seen],
+        "image": [look.address or (row.image if isinstance(row.image, str) else None) for row, look in seen()],
         "image_bytes": [look.n_bytes for look in looks],
         "image_modified_ns": [look.modified_ns for look in looks],
         "image_original": [look.original for look in looks],
         "pictures": [_pictures(row, of_row) if of_row else None for row, of_row in zip(rows, beside, strict=True)],
-        "problem": [look.error.reason if look.error else row.problem for row, look in seen],
-        "detail": [look.error.detail if look.error else row.detail for row, look in seen],
+        "problem": [look.error.reason if look.error else row.problem for row, look in seen()],
+        "detail": [look.error.detail if look.error else row.detail for row, look in seen()],
     }
-    fields = zip(*map(attrgetter(*_OWN), rows), strict=True)
-    columns |= {name: list(values) for name, values in zip(_OWN, fields, strict=False)}
+    columns |= {name: list(map(attrgetter(name), rows)) for name in _OWN}
     if any(facts):
         columns |= _of_images(facts)
     return columns
