@@ -229,7 +229,8 @@ def _files(source: TableSource | ScoredImagesSource | ChatJsonlSource | ImageQaS
         return ""
     endings = {ChatJsonlSource: (".jsonl", ".ndjson"), ImageQaSource: (".json",)}.get(type(source), ENDINGS)
     names = [file.name for place in locate_all(source.path, source.folder) for file in table_files(place, endings)]
-    if len({split_in(name) for name in names} - {None}) < 2:
+    found = {split_in(name) for name in names} - {None}
+    if "test" not in found or len(found) < 2:  # without a test of their own they have to be cut anew
         return ""
     words = "|".join(sorted({re.split(r"[-_.0-9]", name, maxsplit=1)[0] for name in names if split_in(name)}))
     return (
