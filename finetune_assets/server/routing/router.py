@@ -166,8 +166,9 @@ class Router:
                             return
                         refusal = answer
                 except httpx2.TransportError as error:
+                    if replica.there:  # nobody is told the same by every request
+                        logger.warning("%s did not answer: %s", replica.url, error or type(error).__name__)
                     replica.doubt()
-                    logger.warning("%s did not answer: %s", replica.url, error or type(error).__name__)
                     if not asked.repeatable and not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
                         refusal = _refusal(502, "The server broke off. It is not known whether it did what was asked.")
                         break
