@@ -36,6 +36,8 @@ from finetune_assets.server.routing.replicas import CONNECT_SECONDS, Replica, Re
 
 KEPT_BYTES = 256 << 20
 """Of bodies that are kept to be asked again, together; beyond that, a question is sent on as it comes."""
+BODY_SECONDS = 60.0
+"""How long a client may pause while it sends a body, as at the servers."""
 END_SECONDS = 45
 """How long answers under way may take when the router is ended."""
 _SHORT_BODY = 16 << 10
@@ -94,7 +96,7 @@ class Answer:
 
 
 class ClientGoneError(FinetuneAssetsError, ConnectionError):
-    """A client hung up before all of his request had come."""
+    """A client hung up, or fell silent, before all of his request had come."""
 
 
 class Router:
@@ -314,7 +316,10 @@ async def _pass_on(answer: Answer, replica: Replica, send: Send) -> None:
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
-        message = await receive()
+        try:
+            message = await asyncio.wait_for(receive(), BODY_SECONDS)
+        except TimeoutError:
+            message = {"type": "http.disconnect"}
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         more = message.get("more_body", False)

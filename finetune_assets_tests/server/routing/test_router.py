@@ -6,6 +6,7 @@ The servers behind it end when a test says. Real ones are killed in `test_cluste
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -152,6 +153,14 @@ def test_a_question_there_is_no_room_to_keep_is_passed_on_all_the_same(
     assert answer.status_code == 200
     [got] = two.servers[0].asked + two.servers[1].asked
     assert json.loads(got["body"])["filler"] == "x" * 100_000
+
+
+def test_a_client_that_falls_silent_in_its_body_is_given_up(two: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_module, "BODY_SECONDS", 0.2)
+    with socket.create_connection((two.client.base_url.host, two.client.base_url.port or 0), timeout=60) as line:
+        line.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
+        assert line.recv(100).startswith(b"HTTP/1.1 500")
+    assert two.servers[0].asked == two.servers[1].asked == []
 
 
 def test_a_client_that_hangs_up_is_no_longer_answered(two: Routed) -> None:
