@@ -319,7 +319,7 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
         try:
             message = await asyncio.wait_for(receive(), BODY_SECONDS)
         except TimeoutError:
-            message = {"type": "http.disconnect"}
+            raise ClientGoneError from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         more = message.get("more_body", False)
