@@ -89,6 +89,8 @@ class Method(Strict):
     """Share of what goes into the LoRA layers that each step leaves out."""
     early_stopping_patience: Annotated[int, Field(ge=1, le=50)] | None = None
     """Epochs without a lower loss on `validation` after which training ends, with the best epoch's weights."""
+    packing: bool | None = None
+    """Whether `batch_size` counts packs of examples with `context_length` tokens at most, and not examples."""
 
     @property
     def beyond_openai(self) -> dict[str, int | float]:

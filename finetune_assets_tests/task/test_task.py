@@ -223,8 +223,8 @@ def test_only_azure_deploys() -> None:
 
 
 def test_hyperparameters_that_openai_does_not_know_are_for_others() -> None:
-    method = {"n_epochs": 9, "lora_r": 32, "early_stopping_patience": 2}
-    assert task(method=method).method.beyond_openai == {"lora_r": 32, "early_stopping_patience": 2}
+    method = {"n_epochs": 9, "lora_r": 32, "packing": True}
+    assert task(method=method).method.beyond_openai == {"lora_r": 32, "packing": True}
     assert "method.lora_r is nothing that openai knows: leave it out" in refused(provider="openai", method=method)
     assert "method.lora_dropout" in refused(method={"lora_dropout": 1})
 

@@ -182,6 +182,9 @@ def _base(served: Services, body: JobBody) -> str:
             "'early_stopping_patience' needs a 'validation_file', whose loss says when training has come far enough."
         )
         raise ApiError(400, message, param="hyperparameters", code="invalid_value")
+    if body.method_type == "dpo" and "packing" in hyperparameters(body):
+        message = "'packing' is not available for the method 'dpo', whose examples are pairs; leave it out."
+        raise ApiError(400, message, param="hyperparameters", code="unsupported_value")
     for param, file_id in (("training_file", body.training_file), ("validation_file", body.validation_file)):
         _check_file(served, param, file_id)
     try:

@@ -15,7 +15,6 @@ from finetune_assets.server.database.schema import Event, Job, TunedModel
 Auto = Literal["auto"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 _OPENAI = ("n_epochs", "batch_size", "learning_rate_multiplier")
-_ALWAYS_SO = ("lora", "packing")
 
 
 class Hyperparameters(RequestBody):
@@ -44,8 +43,9 @@ class Hyperparameters(RequestBody):
     early_stopping_patience: Annotated[int, Field(ge=1, le=50)] | None = None
     """Epochs without a lower loss on the validation file after which training ends; the model is then, as in the end,
     that of the epoch whose loss was lowest. By default all epochs are trained, and the last one is the model."""
-    packing: Literal[False] | None = None
-    """Only false: an example never sees another one."""
+    packing: bool | None = None
+    """Whether `batch_size` counts packs of examples that fill `context_length` tokens, and not examples. None of them
+    sees another one in its pack. Not for `dpo`."""
 
 
 class DpoHyperparameters(Hyperparameters):
@@ -124,7 +124,8 @@ def hyperparameters(body: JobBody) -> dict[str, Any]:
     rank = found.pop("lora_rank")
     found["lora_r"] = rank if found["lora_r"] is None else found["lora_r"]
     told = {name: found.pop(name) for name in _OPENAI}
-    given = {name: value for name, value in found.items() if value is not None and name not in _ALWAYS_SO}
+    del found["lora"]  # always so
+    given = {name: value for name, value in found.items() if value is not None and value is not False}
     return {name: "auto" if value is None else value for name, value in told.items()} | given
 
 

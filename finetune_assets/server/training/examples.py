@@ -6,6 +6,7 @@ A file is read line by line; of an example only its ids stay in memory, 5 bytes 
 from __future__ import annotations
 
 import random
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -157,6 +158,24 @@ def truncate(sequence: Sequence, max_length: int) -> Example:
         slots -= ids[end] < 0
     ids = torch.tensor(ids[:end], dtype=torch.int32)
     return Example(ids, torch.tensor(sequence.learned[:end], dtype=torch.bool), images[:kept])
+
+
+def packed(items: list[Item], length: Callable[[Item], int], most: int) -> list[list[Item]]:
+    """Items in packs of at most `most` tokens, unless one item alone has more.
+
+    The longest first, each into the pack that it leaves the least room in (best fit decreasing, which takes at most
+    11/9 of the packs that are needed, and a few: Johnson et al. 1974).
+    """
+    packs: list[list[Item]] = []
+    room: list[tuple[int, int]] = []
+    for item in sorted(items, key=length, reverse=True):
+        place = bisect_left(room, (length(item), -1))
+        left, pack = room.pop(place) if place < len(room) else (most, len(packs))
+        if pack == len(packs):
+            packs.append([])
+        packs[pack].append(item)
+        insort(room, (left - length(item), pack))
+    return packs
 
 
 def batches(

@@ -29,7 +29,7 @@ from finetune_assets.server.durable import publish
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training import first_look, hyperparameters, trial
-from finetune_assets.server.training.examples import Reader, batches
+from finetune_assets.server.training.examples import Reader, batches, packed
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser, for_width
 from finetune_assets.server.training.objectives import Objective, Preference, Supervised
@@ -45,7 +45,7 @@ On a CPU 1,024 keep what a layer makes in the caches: SmolLM2-135M learned a qua
 _VALIDATION_POINTS = 4
 _OWN = (
     "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "context_length", "lora_r", "lora_alpha",
-    "lora_dropout", "early_stopping_patience",
+    "lora_dropout", "early_stopping_patience", "packing",
 )  # fmt: skip
 
 Item = TypeVar("Item")
@@ -84,6 +84,7 @@ class TrainingRequest:
     lora_alpha: float | None = None
     lora_dropout: float | None = None
     early_stopping_patience: int | None = None
+    packing: bool | None = None
     """Each as in `api.job_format.Hyperparameters`; None is this server's own."""
     seed: int
 
@@ -161,16 +162,26 @@ class Run(Generic[Item]):
 
     network: Network
     objective: Objective[Item]
-    examples: list[Item]
+    packs: list[list[Item]]
+    """What counts as one of a batch: an example, or several where they are packed. Each learns alone all the same."""
     held_out: list[Item]
     settings: dict[str, int | float]
     optimiser: Optimiser
     seed: int
 
     @property
+    def examples(self) -> list[Item]:
+        """All that is learned from."""
+        return [item for pack in self.packs for item in pack]
+
+    @property
     def epoch_steps(self) -> int:
         """Steps of one epoch."""
-        return math.ceil(len(self.examples) / self.settings["batch_size"])
+        return math.ceil(len(self.packs) / self.settings["batch_size"])
+
+    def length(self, pack: list[Item]) -> int:
+        """Tokens of a pack."""
+        return sum(map(self.objective.length, pack))
 
     @property
     def total_steps(self) -> int:
@@ -194,10 +205,10 @@ class Run(Generic[Item]):
         """Number, epoch and batch of every step after `done`."""
         for epoch in range(done // self.epoch_steps + 1, int(self.settings["n_epochs"]) + 1):
             shuffler = random.Random(f"{self.seed}-{epoch}")
-            order = batches(self.examples, int(self.settings["batch_size"]), self.objective.length, shuffler)
+            order = batches(self.packs, int(self.settings["batch_size"]), self.length, shuffler)
             for step, batch in enumerate(order, (epoch - 1) * self.epoch_steps + 1):
                 if step > done:
-                    yield step, epoch, batch
+                    yield step, epoch, [item for pack in batch for item in pack]
 
 
 def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
@@ -266,8 +277,11 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     if reader.dropped:
         message = f"{reader.dropped} examples are left out: within the context of {network.max_length:,} tokens"
         watch.note(f"{message} they have no token to learn", "warn")
+    packs = [[example] for example in examples]
+    if request.packing:
+        packs = packed(examples, objective.length, network.max_length)
     settings = hyperparameters.resolve(
-        request.method, len(examples), n_epochs=request.n_epochs, batch_size=request.batch_size,
+        request.method, len(packs), n_epochs=request.n_epochs, batch_size=request.batch_size,
         learning_rate_multiplier=request.learning_rate_multiplier, beta=request.beta,
     ) | request.given  # fmt: skip
     if reader.cut:
@@ -281,9 +295,9 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     if request.method == "supervised" and request.adapter is None and trained["tower"]:
         trained = first_look.look(network, trained, examples, multiplier, request.seed, request.state, watch.note)
     objective.prepare([*examples, *held_out], request.state)
-    total_steps = math.ceil(len(examples) / settings["batch_size"]) * int(settings["n_epochs"])
+    total_steps = math.ceil(len(packs) / settings["batch_size"]) * int(settings["n_epochs"])
     optimiser = Optimiser(trained, request.method, multiplier * for_width(network), total_steps, settings)
-    return Run(network, objective, examples, held_out, settings, optimiser, request.seed)
+    return Run(network, objective, packs, held_out, settings, optimiser, request.seed)
 
 
 def _objective(request: TrainingRequest, network: Network) -> Objective[Any]:

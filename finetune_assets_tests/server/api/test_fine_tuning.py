@@ -331,7 +331,12 @@ def test_jobs_are_listed_by_their_metadata(client: openai.OpenAI, training_file:
         ({"hyperparameters": {"batch_size": 257}}, "hyperparameters.batch_size", "integer_above_max_value"),
         ({"hyperparameters": {"early_stopping_patience": 2}}, "hyperparameters", "invalid_value"),
         ({"hyperparameters": {"lora_dropout": 1}}, "hyperparameters.lora_dropout", "decimal_above_max_value"),
-        ({"hyperparameters": {"packing": "yes"}}, "hyperparameters.packing", "invalid_value"),
+        ({"hyperparameters": {"packing": "often"}}, "hyperparameters.packing", "invalid_type"),
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"packing": True}}}},
+            "hyperparameters",
+            "unsupported_value",
+        ),
         ({"suffix": "x" * 65}, "suffix", "string_above_max_length"),
         ({"seed": 2**31}, "seed", "integer_above_max_value"),
         ({"extra_body": {"colour": "red"}}, "colour", "unknown_parameter"),

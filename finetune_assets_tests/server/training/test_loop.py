@@ -7,6 +7,9 @@ from typing import Any
 import orjson
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from finetune_assets.errors import TrainingFileError
 from finetune_assets.server.base_models import BaseModel
@@ -14,7 +17,7 @@ from finetune_assets.server.devices import Precision
 from finetune_assets.server.model.chat_encoding import ImageFeatures
 from finetune_assets.server.model.network import load
 from finetune_assets.server.training import loop as training
-from finetune_assets.server.training.examples import truncate
+from finetune_assets.server.training.examples import packed, truncate
 from finetune_assets.server.training.loop import Progress, TrainingError, TrainingRequest, TrainingResult, train
 from finetune_assets.server.training.objectives import learned_logits
 from finetune_assets_tests.server.networks import (
@@ -114,6 +117,33 @@ def test_the_loss_is_transformers_own_over_the_answer_alone(base: BaseModel, tri
         labels = torch.where(example.learned[None], ids, -100)
         theirs += network.model(input_ids=ids, labels=labels).loss.item() * int(example.learned.sum())
     assert ours.item() == pytest.approx(theirs, rel=1e-4)
+
+
+def test_packed_examples_learn_together_and_see_nothing_of_each_other(tmp_path: Path, base: BaseModel) -> None:
+    made = {}
+    for name, how in {"packed": {"packing": True, "batch_size": 1}, "all at once": {"batch_size": 12}}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        result, said = run(training_request(folder, base, **how))
+        assert result.steps == len(said) == 2
+        made[name] = load_file(result.model_dir / "adapter_model.safetensors")
+    assert all(torch.allclose(made["packed"][key], value, atol=1e-3) for key, value in made["all at once"].items())
+
+
+def test_packs_fill_the_context_and_hold_every_example_once(tmp_path: Path, base: BaseModel) -> None:
+    packed_run, said = run(training_request(tmp_path, base, packing=True, batch_size=1, context_length=64))
+    assert 32 < said[0].trained_tokens <= 64
+    (tmp_path / "alone").mkdir()
+    assert packed_run.trained_tokens == run(training_request(tmp_path / "alone", base))[0].trained_tokens
+
+
+@given(st.lists(st.integers(1, 30), max_size=30))
+def test_no_pack_is_fuller_than_allowed_and_no_two_would_fit_into_one(lengths: list[int]) -> None:
+    packs = packed(lengths, lambda length: length, 30)
+    assert sorted(length for pack in packs for length in pack) == sorted(lengths)
+    full = sorted(sum(pack) for pack in packs)
+    assert all(sum(pack) <= 30 for pack in packs)
+    assert len(full) < 2 or full[0] + full[1] > 30
 
 
 def test_turns_of_weight_0_do_not_move_the_model(tmp_path: Path, base: BaseModel) -> None:
