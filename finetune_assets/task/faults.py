@@ -21,9 +21,10 @@ _MAX_SHOWN = 60
 
 
 def nearest(found: object, known: Sequence[str]) -> str:
-    """Return ` (did you mean x?)` where what was found is nearly one of the known, else an empty text."""
+    """Return ` (did you mean x?)` where what was found is nearly one of the known or names one, else an empty text."""
     by_lower = {name.lower(): name for name in known}
-    close = get_close_matches(str(found).lower(), by_lower, 1, 0.6)
+    words = re.split(r"[\W_]+", str(found).lower())
+    close = get_close_matches(str(found).lower(), by_lower, 1, 0.6) or [word for word in words if word in by_lower]
     return f" (did you mean {by_lower[close[0]]}?)" if close else ""
 
 

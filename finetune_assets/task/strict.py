@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -35,6 +35,12 @@ def _a_text(found: object) -> object:
     return found
 
 
+def _no_blanks_around(text: str) -> str:
+    if text != text.strip():
+        raise ValueError(f"begins or ends with a blank, which would be learned as part of it; write {text.strip()!r}")
+    return text
+
+
 Text = Annotated[str, BeforeValidator(_a_text)]
 """A text, where YAML might have made something else of it."""
-Word = Annotated[Text, Field(min_length=1)]
+Word = Annotated[Text, Field(min_length=1), AfterValidator(_no_blanks_around)]

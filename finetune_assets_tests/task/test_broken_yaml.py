@@ -268,6 +268,16 @@ EDITS = {
         "defs.yaml:18: budget_usd: must be a number, got '5 EUR'; write 5, the number alone",
     ),
     "typographic quotes": ('"Yes"', "\u201eJa\u201c", "answer.positive: stands in typographic quotes, which belong"),
+    "a blank behind a word": (
+        'positive: "Yes"',
+        'positive: "Yes "',
+        "answer.positive: begins or ends with a blank, which would be learned as part of it; write 'Yes'",
+    ),
+    "a key by another tool's name": (
+        "  source:\n",
+        "  source:\n    group_column: id\n",
+        "defs.yaml:7: source.group_column: there is no such key (did you mean group?); those there are: ",
+    ),
     "nothing behind a key": (
         BASE,
         f"{BASE}\n  wandb:",

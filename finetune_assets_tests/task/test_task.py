@@ -129,7 +129,7 @@ def test_a_prompt_must_ask_the_question() -> None:
 
 def test_the_two_answers_must_differ() -> None:
     assert "positive and negative must differ" in refused(
-        answer={"kind": "binary", "positive": "yes", "negative": " Yes"}
+        answer={"kind": "binary", "positive": "yes", "negative": "Yes"}
     )
 
 
