@@ -38,11 +38,21 @@ def picture(written: object, folder: UPath, roots: Sequence[str] = ()) -> str | 
         roots: Folders that the task names, relative to the table's or absolute: there images may lie as well.
 
     Raises:
-        ImageError: `image_outside`, `image_unreachable` (a scheme that is not read) or `image_unreadable` (no base64).
+        ImageError: `image_outside`, `image_unreachable` (a scheme that is not read) or `image_unreadable` (no base64,
+            or nothing that could be a path).
     """
     if isinstance(written, bytes):
         return written
     text = str(written)
+    try:
+        return _located(text, folder, roots)
+    except ImageError:
+        raise
+    except ValueError as error:  # a NUL, a lone surrogate, a bracket where a URL has its host
+        raise ImageError("image_unreadable", f"{text[:_LONGEST]!r} is neither a path nor a URL: {error}") from error
+
+
+def _located(text: str, folder: UPath, roots: Sequence[str]) -> str | bytes:
     if text[:5].lower() == "data:":
         return _data_url_bytes(text)
     scheme, found, rest = text.partition("://")

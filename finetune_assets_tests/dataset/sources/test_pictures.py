@@ -71,6 +71,11 @@ def test_other_schemes_and_chains_of_them_are_not_read(folder: UPath, written: s
     assert refused(written, folder) == "image_unreachable"
 
 
+@pytest.mark.parametrize("written", ["in/a.png\0/../../b.png", "file://[/in/a.png", "FILE://x]/a.png"])
+def test_what_is_no_path_is_refused_as_that_of_one_row(folder: UPath, written: str) -> None:
+    assert refused(written, folder) == "image_unreadable"
+
+
 def test_a_table_in_an_object_store_has_its_images_beside_it() -> None:
     there = UPath("memory://bucket/labels")
     assert picture("in/a.png", there) == "memory://bucket/labels/in/a.png"
