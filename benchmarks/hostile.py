@@ -1,8 +1,8 @@
 """What others notice of clients that mean no good: how long the innocent wait, and how much memory the server takes.
 
-Four things happen at once or one after the other: thousands of silent sockets; hundreds of images as large as they may
-be; requests of as many images as one may hold; and bodies of up to 60 MB that keep to every limit. Meanwhile `/healthz`
-is asked all the time, and an innocent client asks a text question again and again.
+One after the other come thousands of silent sockets; hundreds of images as large as they may be; requests of as many
+images as one may hold; texts of 60 MB, many at once; and requests to every route that keep to its limits and are as bad
+as these allow. Meanwhile `/healthz` is asked all the time, and an innocent client asks a text question again and again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,8 @@ import orjson
 from _server import Server, running_server
 from PIL import Image
 
+from finetune_assets_tests.server.hostile_bodies import Grammar
+
 MODEL = "smollm2-135m-vision"
 SOCKETS = 2000
 IMAGES = 500
@@ -37,6 +40,8 @@ COMMON = (505, 505)
 """Five hundred of these are the most of a request."""
 TEXTS = 60_000_000
 """Bytes of text in a body."""
+GRAMMAR = 300
+"""Requests of the grammar."""
 
 
 @cache
@@ -63,18 +68,18 @@ def showing(urls: list[str]) -> bytes:
 
 def flood(server: Server, bodies: Callable[[int], bytes], n: int, at_once: int) -> dict[int, int]:
     """Send so many bodies, some at once, and count the statuses of the answers."""
-    counts: dict[int, int] = {}
+    counts = Counter[int]()
     headers = {"Authorization": f"Bearer {server.add_key()}", "Content-Type": "application/json"}
 
     def send(number: int) -> None:
         answer = httpx2.post(
             f"{server.base_url}/chat/completions", content=bodies(number), headers=headers, timeout=900
         )
-        counts[answer.status_code] = counts.get(answer.status_code, 0) + 1
+        counts[answer.status_code] += 1
 
     with ThreadPoolExecutor(at_once) as many:
         list(many.map(send, range(n)))
-    return counts
+    return dict(counts)
 
 
 def silent_sockets(server: Server) -> str:
@@ -101,6 +106,18 @@ def long_bodies(server: Server) -> str:
     texts = [{"role": "user", "content": "a b" * (TEXTS // 18)}] * 6
     body = orjson.dumps({"model": MODEL, "max_tokens": 1, "messages": texts})
     return str(flood(server, lambda _n: body, 24, 12))
+
+
+def grammar(server: Server) -> str:
+    """Send requests to every route that keep to its limits, each with too much of something in one place."""
+    root, counts = f"http://127.0.0.1:{server.port}", Counter[int]()
+    headers = {"Authorization": f"Bearer {server.add_key()}"}
+    with httpx2.Client(base_url=root, headers=headers, timeout=600) as http:
+        made = Grammar(http.get("/openapi.json").json(), seed=1, largest=TEXTS, known={"model": MODEL})
+        for attack in made.attacks(GRAMMAR):
+            typed = {"Content-Type": attack.content_type}
+            counts[http.request(attack.method, attack.path, content=attack.body, headers=typed).status_code // 100] += 1
+    return ", ".join(f"{n} {status}xx" for status, n in sorted(counts.items()))
 
 
 @contextmanager
@@ -151,7 +168,8 @@ def told(what: str, came: str, seen: dict[str, list[float]]) -> str:
 def main() -> None:
     """Measure, and print a table."""
     attacks = {"nobody else": lambda _server: time.sleep(10) or "10 s", "silent sockets": silent_sockets,
-               "largest images": largest_images, "most images": most_images, "long bodies": long_bodies}  # fmt: skip
+               "largest images": largest_images, "most images": most_images, "long bodies": long_bodies,
+               "a grammar of all routes": grammar}  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("attacks", nargs="*", default=list(attacks), help=", ".join(attacks))
     with running_server() as server:
