@@ -35,22 +35,34 @@ _NAMES: dict[Part, str] = {
         bild datei bilddatei foto fichier imagen archivo ruta
         画像 ファイル 图像 图片 이미지 изображение файл снимок""",
     "question": """question prompt query instruction text input title description
-        frage aufgabe beschreibung pregunta texte texto 質問 問題 設問 本文 问题 提问 文本 질문 вопрос текст""",
+        frage aufgabe beschreibung pregunta texte texto opinion comment komment coment resena avis. domanda testo vraag
+        tekst pergunta pytanie opis. soru. metin fraga. 質問 問題 設問 本文 问题 提问 文本 질문 вопрос текст""",
     "answer": """answer label labels target class klass category diagnosis finding truth verdict result response output
         completion price score probability grade defect quality team intent topic sentiment priority rating y
         antwort klasse befund etikett ergebnis note preis miete reponse etiquette classe respuesta etiqueta clase
+        urteil bewertung einstufung schweregrad kategorie resultat categorie calificacion valoracion puntuacion
+        categoria risposta esito. voto. punteggio resposta rotulo antwoord uitslag oordeel odpowiedz etykieta wynik.
+        ocena. cevap. etiket sonuc. svar. betyg.
         回答 答え ラベル 正解 診断 判定 結果 価格 答案 标签 诊断 결과 답변 정답 라벨 ответ метка диагноз класс цена""",
     "region": """region site area bodypart body organ anatomy module location department country line plant sector view
-        producttype productcategory standort stadtteil ort bereich koerperregion zone
+        producttype productcategory standort stadtteil ort bereich koerperregion zone factory facility hospital clinic.
+        store. shop. city. branch. warehouse ward. werk. filiale halle. abteilung station. klinik stadt. tienda sucursal
+        planta. ciudad. pais. usine magasin ville. hopital loja. cidade reparto stabilimento negozio vestiging afdeling
+        oddzial miasto. sklep. bolge. sehir. avdelning
         部位 地域 部門 地区 부위 область отдел""",
     "group": """patient subject case study person panel serial video scene group series session family animal device
         batch lot sequence patientid customer user client author fall kunde gruppe probe sujet paciente cliente
+        charge. los. partie. akte. serie. aktenzeichen fallnummer lote. lotto. paziente dossier. expediente pacjent
+        partia. hasta. parti.
         患者 患者番号 症例 顧客 患者编号 病人 환자 пациент""",
     "split": "split fold subset partition phase",
     "annotator": """annotator rater reader labeler labeller grader inspector reviewer expert observer judge who
         pruefer gutachter leser annotateur anotador 評価者 読影者 标注者""",
 }
-"""What people call them, in several languages; letters only, the likeliest first."""
+"""What people call them, in several languages; letters only, the likeliest first.
+
+With a full stop behind it a word stands alone: `city.` is not in capacity.
+"""
 MAX_ANNOTATORS = 50
 
 
@@ -161,18 +173,28 @@ def _may_be(column: Column, part: Part) -> bool:
 def _place(column: Column, part: Part) -> tuple[int, int]:
     """Where a column stands among those that may be a part: named as people name it first, then the shorter values."""
     words = _NAMES[part].split()
-    letters = _letters(column.name)
-    at = next((place for place, word in enumerate(words) if letters == word), None)
+    letters, within = _letters(column.name), _words_within(column.name)
+    at = next((place for place, word in enumerate(words) if letters == word.rstrip(".")), None)
     if at is None:
-        at = next((len(words) + place for place, word in enumerate(words) if len(word) > 2 and word in letters), None)
+        found = (
+            place for place, word in enumerate(words) if len(word) > 2 and word in (within if "." in word else letters)
+        )
+        at = next((len(words) + place for place in found), None)
     return (2 * len(words) if at is None else at), -column.n_words if part == "question" else column.n_distinct
 
 
 def _is_named(column: Column, part: Part) -> bool:
-    letters = _letters(column.name)
+    letters, within = _letters(column.name), _words_within(column.name)
     # A sign of Chinese or Japanese says as much as several letters.
-    return any(letters == word or ((len(word) > 3 or not word.isascii()) and word in letters)
+    return any(word in within if "." in word
+               else letters == word or ((len(word) > 3 or not word.isascii()) and word in letters)
                for word in _NAMES[part].split())  # fmt: skip
+
+
+def _words_within(name: str) -> set[str]:
+    """The words that a name is made of (`Lfd. Nr.`, `lot_id`, `lotId`), each with a full stop behind it."""
+    parts = re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", name.rpartition(".")[2] or name)
+    return {f"{_letters(part)}." for part in parts}
 
 
 def _letters(name: str) -> str:

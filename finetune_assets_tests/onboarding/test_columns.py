@@ -73,6 +73,10 @@ def test_empty_cells_are_not_counted() -> None:
             "\u041e\u0431\u043b\u0430\u0441\u0442\u044c",
         ),
         ("Pregunta", "R\u00e9ponse", "Paciente", "K\u00f6rperregion Zone"),
+        ("Pr\u00fcftext", "Urteil", "Charge", "Werk"),
+        ("opini\u00f3n", "calificaci\u00f3n", "lote", "tienda"),
+        ("Vraag", "Uitslag", "dossier_nr", "Afdeling"),
+        ("domanda", "esito", "lottoId", "reparto"),
     ],
 )
 def test_columns_are_known_in_other_scripts(question: str, answer: str, group: str, region: str) -> None:
@@ -82,6 +86,13 @@ def test_columns_are_known_in_other_scripts(question: str, answer: str, group: s
     assert candidates(table, "answer")[0].name == answer
     assert named(candidates(table, "group")) == [group]
     assert named(candidates(table, "region")) == [region]
+
+
+def test_a_word_within_another_one_names_nothing() -> None:
+    table = profile(
+        rows(capacity=["1 l", "2 l"] * 4, charges=["a", "b"] * 4, network=["x", "y"] * 4, closed=["n", "y"] * 4)
+    )
+    assert candidates(table, "region") == candidates(table, "group") == []
 
 
 def test_who_answered_is_known_by_the_name_of_the_column() -> None:
