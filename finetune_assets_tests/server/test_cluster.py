@@ -178,14 +178,18 @@ def test_a_worker_for_each_job_is_started_by_a_command_ends_with_it_and_is_repla
 
 @pytest.mark.timeout(6 * PATIENCE_S + 120 * KILLS)
 def test_kills_of_workers_servers_and_connections_lose_nothing_and_change_no_model(shared: Cluster) -> None:
-    dice, stores = random.Random(11), shared.stores()
+    dice, stores = random.Random(KILLS), shared.stores()
     servers = {name: shared.server(name) for name in ("one", "other")}
     workers = {name: shared.worker(name) for name in ("first", "second")}
     keeping = servers["other"].client().with_options(max_retries=5)
     file = upload(keeping, training_lines(12))
     asked = [train(keeping, file).id for _ in range(2)]
+    states = saved(stores, asked)
     for kill in range(KILLS):
-        time.sleep(dice.uniform(0, 4))
+        # A job that is ended ten times without having saved anything is given up, as it should be.
+        wait_until(lambda before=states: all(saved(stores, [job]) != {job: before.get(job)} for job in asked))
+        states = saved(stores, asked)
+        time.sleep(dice.uniform(0, 2))
         match ("worker", "trainer", "connections", "server")[kill % 4]:
             case "worker":
                 name = dice.choice(sorted(workers))
@@ -232,6 +236,12 @@ def test_a_store_that_often_fails_costs_time_and_nothing_else(shared: Cluster) -
         assert weights(stores, job.fine_tuned_model or "") == weights(stores, done[0].fine_tuned_model or "")
         [checkpoint, *_] = client.fine_tuning.jobs.checkpoints.list(job.id).data
         assert weights(stores, checkpoint.fine_tuned_model_checkpoint)
+
+
+def saved(stores: Stores, asked: list[str]) -> dict[str, str | None]:
+    """From which state the training of each job would go on; one that has ended has always another."""
+    jobs = [stores.jobs.get(job_id) for job_id in asked]
+    return {job.id: str(time.monotonic()) if job.status == "succeeded" else job.state for job in jobs if job}
 
 
 def runs(pid: int) -> bool:

@@ -46,6 +46,8 @@ MAX_DEATHS = 3
 """A job whose process dies so often, without saving anything in between, is given up."""
 _FROM_OUTSIDE = tuple(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 """Exit codes of processes that somebody ended: no fault of the job, which is tried as often as if the server was."""
+_WITH_ITS_ORIGIN = 255
+"""What `multiprocessing` says of a fork whose origin is gone, with which it ends: somebody ended that too."""
 STOP_SECONDS = 20.0
 """How long processes may take to save their training when the server stops."""
 _RETRY_SECONDS = 5.0
@@ -227,7 +229,8 @@ class Supervisor:
         lack = by_exit(worker.exit_code) or (MEMORY if _killed_for_memory(worker) else None)
         life = self._stores.job_life.of(worker.claim)
         if lack is None:
-            at_most = MAX_INTERRUPTIONS if worker.exit_code in _FROM_OUTSIDE else MAX_DEATHS
+            from_outside = worker.exit_code in _FROM_OUTSIDE or self._lost_its_origin(worker)
+            at_most = MAX_INTERRUPTIONS if from_outside else MAX_DEATHS
             life.interrupted(job.id, self._obituary(worker), "server_error", at_most)
             return
         times = self._shortages[job.id] = self._shortages.get(job.id, 0) + 1
@@ -285,9 +288,14 @@ class Supervisor:
             Path(f"/proc/{process.pid}/oom_score_adj").write_text("500")
         return process
 
+    def _lost_its_origin(self, worker: Worker) -> bool:
+        return worker.exit_code == _WITH_ITS_ORIGIN and isinstance(self._processes, ForkServerContext)
+
     def _obituary(self, worker: Worker) -> str:
         code = worker.exit_code
         how = f"with exit code {code}" if code >= 0 else f"by the signal {signal.Signals(-code).name}"
+        if self._lost_its_origin(worker):
+            how = "with the process from which it was forked"
         hint = (
             " (sent by a person or a scheduler, or by a system that is short of memory)"
             if code == -signal.SIGKILL

@@ -151,6 +151,15 @@ def test_a_job_whose_process_somebody_ends_is_tried_as_often_as_one_whose_server
     assert states == ["queued"] * (MAX_INTERRUPTIONS - 1) + ["failed"]
 
 
+@pytest.mark.skipif(not multiprocessing.get_all_start_methods().count("forkserver"), reason="no forks here")
+def test_a_job_whose_process_ends_with_the_one_it_was_forked_from_is_tried_as_often(stores: Stores) -> None:
+    job, supervisor = make_queued_job(stores, "tiny-text"), Supervisor(stores)
+    supervisor._processes = multiprocessing.get_context("forkserver")
+    states = [settle(stores, supervisor, job, 255).status for _ in range(MAX_INTERRUPTIONS)]
+    assert states == ["queued"] * (MAX_INTERRUPTIONS - 1) + ["failed"]
+    assert "was ended with the process from which it was forked" in messages(stores, job)[-1]
+
+
 def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
     job, supervisor = make_queued_job(stores, "tiny-text"), Supervisor(stores)
     for _ in range(2 * MAX_DEATHS):
