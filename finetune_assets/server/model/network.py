@@ -14,7 +14,7 @@ see by a processor of their own, `whole` says so, and the model's own forward do
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import control_tokens
 from finetune_assets.server.model.front import Front, load_front
 from finetune_assets.server.model.one_pass import OnePass
+from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import BundledVision
 
@@ -60,6 +61,10 @@ class Network:
     """Of a network in training where it was found to give the same."""
     trimmed: bool = False
     """Whether, in training, tokens that no learned one follows are left out."""
+    packed: Packed | None = None
+    """Of a network in training where rows without padding were found to give the same."""
+    recomputes: bool = False
+    """Whether layers keep nothing of a forward pass but what goes into them, and run again in the backward pass."""
 
     @property
     def tokenizer(self) -> Any:
@@ -100,6 +105,21 @@ class Network:
                 module.weight.data = module.weight.data.t().contiguous().t()
             elif type(module).__name__.endswith("RMSNorm"):
                 _make_lean(module)
+
+    def recompute(self) -> None:
+        """Keep nothing of a forward pass but what goes into each layer; every layer runs again in the backward pass.
+
+        Gradients are the same, for a third more work, or half as much again where the weights are frozen.
+        """
+        from torch.utils.checkpoint import checkpoint
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        self.recomputes = True
+        drops = any(isinstance(module, nn.Dropout) and module.p for module in self.decoder.modules())
+        for layer in self.decoder.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=drops)
+                layer.forward = again  # pyright: ignore[reportAttributeAccessIssue]
 
     def embed(
         self, rows: list[list[int]], images: list[list[Tensor]], projector: dict[str, Tensor] | None = None

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from finetune_assets.server.model.packed import told_by_positions
+
 if TYPE_CHECKING:
     from finetune_assets.server.model.network import Network
 
@@ -53,12 +55,9 @@ class OnePass:
     @classmethod
     def of(cls, network: Network) -> OnePass | None:
         """Prepare a network; None for one whose tokens may be told where they are by more than their positions."""
-        config = network.decoder.config
-        plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-        told = getattr(config, "_attn_implementation", None) == "sdpa" and not getattr(config, "sliding_window", None)
         # What dropout leaves out is drawn pass by pass.
         drops = any(isinstance(m, nn.Dropout) for layer in _adapted(network) for m in layer.lora_dropout.values())
-        return cls(network) if plain and told and not drops and not network.whole else None
+        return cls(network) if told_by_positions(network) and not drops else None
 
     def states(self, embedded: Tensor, shared: int) -> Tensor:
         """Last hidden states `[b, s - shared, d]` of rows `[b, s, d]` that all begin with the same `shared` tokens."""

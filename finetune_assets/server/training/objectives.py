@@ -7,6 +7,7 @@ once, and those that no learned token follows not at all where the network is `t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,11 +15,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from finetune_assets.server.durable import publish
 from finetune_assets.server.model.network import Network, common_prefix
 from finetune_assets.server.model.own_forward import logits_at
 from finetune_assets.server.training.examples import Example, Pair, Reader, parts
+
+LOGITS_AT_ONCE = 2**28
+"""More (a gigabyte in float32) are computed piece by piece, in the backward pass again."""
 
 Item = TypeVar("Item")
 
@@ -87,9 +92,8 @@ class Supervised:
 
     def losses(self, items: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy, and the number of tokens predicted right."""
-        logits, targets, _rows = learned_logits(self._network, items)
-        right = (logits.detach().argmax(-1) == targets).sum()
-        return F.cross_entropy(logits, targets, reduction="sum"), right
+        losses, right, _rows = cross_entropies(self._network, items, "sum")
+        return losses, right
 
 
 class Preference:
@@ -152,27 +156,53 @@ class Preference:
     def _margins(self, items: Sequence[Pair]) -> Tensor:
         """`[b]`: log-probability of the preferred answer less that of the other one."""
         rows = [item.preferred for item in items] + [item.other for item in items]
-        logits, targets, row = learned_logits(self._network, rows)
-        logprobs = -F.cross_entropy(logits, targets, reduction="none")
-        sums = logprobs.new_zeros(len(rows)).index_add(0, row, logprobs)
+        losses, _right, row = cross_entropies(self._network, rows, "none")
+        sums = losses.new_zeros(len(rows)).index_add(0, row, -losses)
         return sums[: len(items)] - sums[len(items) :]
 
 
-def learned_logits(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits `[t, vocabulary]` in float32, targets `[t]` and rows `[t]` of the batch's t learned tokens."""
+def cross_entropies(network: Network, batch: Sequence[Example], reduction: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of the batch's t learned tokens (nats; `[t]`, or their sum), the number right, and rows `[t]`."""
     if network.whole:
-        return _one_by_one(network, batch)
+        logits, targets, row = _one_by_one(network, batch)
+        return (*_judged(logits, targets, reduction), row)
+    states, targets, row = learned_states(network, batch)
+    size = max(1, LOGITS_AT_ONCE // network.vocabulary)
+    if len(targets) <= size:
+        return (*_judged(network.logits(states), targets, reduction), row)
+
+    def judge(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return _judged(network.logits(states), targets, reduction)
+
+    pieces = zip(states.split(size), targets.split(size), strict=True)
+    judged = [checkpoint(judge, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    losses = [losses for losses, _ in judged]
+    right = torch.stack([right for _, right in judged]).sum()
+    return torch.stack(losses).sum() if reduction == "sum" else torch.cat(losses), right, row
+
+
+def _judged(logits: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+    right = (logits.detach().argmax(-1) == targets).sum()
+    return F.cross_entropy(logits, targets, reduction=reduction), right
+
+
+def learned_states(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
+    """Last hidden states `[t, d]` that the batch's t learned tokens are predicted from, these `[t]` and rows `[t]`."""
     seen = [example.trimmed() if network.trimmed else (example.ids, example.images) for example in batch]
-    rows = [ids.tolist() for ids, _ in seen]
+    rows, images = [ids.tolist() for ids, _ in seen], [images for _, images in seen]
     learned = torch.nn.utils.rnn.pad_sequence([example.learned for example in batch], batch_first=True)
     learned[:, 0] = False
     row, column = learned.nonzero(as_tuple=True)
-    shared = common_prefix(rows, at_most=int(column.min()) - 1) if len(batch) > 1 else 0
     targets = torch.cat([example.ids[mask[: len(example)]] for example, mask in zip(batch, learned, strict=True)])
-    states = network.states(network.embed(rows, [images for _, images in seen]), shared)
-    row, column = row.to(network.device), column.to(network.device)
-    logits = network.logits(states[row, column - 1 - shared])
-    return logits, targets.long().to(network.device), row
+    targets, row_of, lengths = targets.long().to(network.device), row.to(network.device), [len(ids) for ids in rows]
+    alone = len(batch) == 1 or network.recomputes  # a layer that runs again would meet what it left for the others
+    shared = 0 if alone else common_prefix(rows, at_most=int(column.min()) - 1)
+    if network.packed is not None and network.packed.pays(lengths, shared):
+        [embedded] = network.embed([list(chain(*rows))], [list(chain(*images))])
+        begin = torch.tensor([0, *accumulate(lengths)])
+        return network.packed.states(embedded, lengths)[(begin[row] + column - 1).to(network.device)], targets, row_of
+    states = network.states(network.embed(rows, images), shared)
+    return states[row_of, column.to(network.device) - 1 - shared], targets, row_of
 
 
 def _one_by_one(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finetune_assets.server.model.one_pass import OnePass
+from finetune_assets.server.model.packed import Packed
 
 if TYPE_CHECKING:
     from finetune_assets.server.training.loop import Run
 
 _WORTH_TRYING = 0.02
 """Share of a batch's tokens: to try what leaves out fewer would take longer than it saves."""
+
+_AS_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
+"""By how much, relatively, gradients may differ that different kernels have computed."""
 
 
 def sample_gradients(run: Run[Any]) -> list[torch.Tensor]:
@@ -33,16 +37,18 @@ def _gradients(run: Run[Any], items: list[Any]) -> list[torch.Tensor]:
 
 
 def take_savings(run: Run[Any]) -> None:
-    """Let less pass through the network, as far as that changes no bit of the gradients on a CPU.
+    """Let less pass through the network, on a CPU as far as that changes no bit of the gradients.
 
     What all rows of a part begin with passes beside what follows it, and what no learned token follows is left out.
+    On a GPU, which adds up in another order each time, rows are packed as well.
     """
     network = run.network
     if network.device.type != "cpu" or network.whole:
-        network.trimmed = not network.whole  # the same but for the order in which a GPU adds up
+        network.trimmed = not network.whole
+        take_packed(run)
         return
     batch = sorted(run.examples, key=run.objective.length)[: int(run.settings["batch_size"])]
-    one_pass = OnePass.of(network) if len(batch) > 1 else None
+    one_pass = OnePass.of(network) if len(batch) > 1 and not network.recomputes else None
     trims = (True, False) if _left_out(run, batch) >= _WORTH_TRYING else (False,)
     with _drawn(run.optimiser.parameters):
         before = _gradients(run, batch)
@@ -50,6 +56,29 @@ def take_savings(run: Run[Any]) -> None:
             network.one_pass, network.trimmed = taken, trimmed
             if not (taken or trimmed) or all(map(torch.equal, before, _gradients(run, batch))):
                 return
+
+
+def take_packed(run: Run[Any]) -> None:
+    """Let rows pass without padding, if that gives the gradients of padded ones as far as the precision tells."""
+    network, by_length = run.network, sorted(run.examples, key=run.objective.length)
+    size = int(run.settings["batch_size"])
+    batch = by_length[:: max(1, len(by_length) // size)][:size]  # of different lengths
+    packed = Packed.of(network)
+    if packed is None:
+        return
+    with _drawn(run.optimiser.parameters):
+        padded = torch.cat([gradient.flatten() for gradient in _gradients(run, batch)])
+        network.packed, packed.always = packed, True
+        try:
+            found = torch.cat([gradient.flatten() for gradient in _gradients(run, batch)])
+            fits = bool((found - padded).norm() <= _AS_CLOSE[network.dtype] * padded.norm())
+        except torch.OutOfMemoryError:
+            raise
+        except (NotImplementedError, RuntimeError, ValueError):  # no kernel for this GPU, or for heads so wide
+            run.optimiser.adamw.zero_grad()
+            fits = False
+    packed.always = False
+    network.packed = packed if fits else None
 
 
 def _left_out(run: Run[Any], batch: list[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.one_pass import OnePass
+from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training import trial
 from finetune_assets.server.training.examples import Example
 from finetune_assets.server.training.loop import Run, _prepare
@@ -82,3 +84,23 @@ def test_an_image_that_nothing_learned_follows_is_left_out_with_its_slots() -> N
     ids, shown = example.trimmed()
     assert ids.tolist() == [5, -1, -1, 6, 7]  # the last learned token is only predicted
     assert [image.tolist() for image in shown] == [images[0].tolist()]
+
+
+def test_rows_are_packed_where_that_gives_the_gradients_of_padded_ones(prepared: Run[Any]) -> None:
+    padded = trial.sample_gradients(prepared)
+    trial.take_packed(prepared)
+    assert prepared.network.packed is not None
+    prepared.network.packed.always = True
+    for packed, expected in zip(trial.sample_gradients(prepared), padded, strict=True):
+        assert (packed - expected).norm() <= 1e-4 * max(1.0, expected.norm().item())
+
+
+@pytest.mark.parametrize("fault", [lambda states: states * 1.01, lambda _states: torch.linalg.cholesky(-torch.eye(2))])
+def test_rows_are_not_packed_where_that_gives_others_or_does_not_run(
+    prepared: Run[Any], monkeypatch: pytest.MonkeyPatch, fault: Callable[[Tensor], Tensor]
+) -> None:
+    right = Packed.states
+    monkeypatch.setattr(Packed, "states", lambda *arguments: fault(right(*arguments)))
+    trial.take_packed(prepared)
+    assert prepared.network.packed is None
+    assert all(parameter.grad is None for parameter in prepared.optimiser.parameters)
