@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, get_args
 
 from finetune_assets.errors import PrecisionError
 
+_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 PRECISION = "FINETUNE_ASSETS_DTYPE"
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -42,6 +44,17 @@ def cuda_devices() -> list[str]:
         return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
     named = (name.strip() for name in visible.split(","))
     return list(takewhile(lambda name: name not in ("", "-1"), named))
+
+
+def ram_bytes() -> int:
+    """Return the memory that this process may use: the machine's, or what its control group allows of it."""
+    import psutil
+
+    limits = [psutil.virtual_memory().total]
+    for file in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # the second of "max", which is no number
+            limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def jobs_per_device() -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.devices import ram_bytes
 from finetune_assets.server.model.precision import device_and_dtype
 
 _SHARE_OF_WEIGHTS = 0.5
@@ -39,7 +39,7 @@ def weights_limit() -> int:
     device, _dtype = device_and_dtype()
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1] * _SHARE_OF_WEIGHTS)
-    return int(psutil.virtual_memory().total * _SHARE_OF_WEIGHTS)
+    return int(ram_bytes() * _SHARE_OF_WEIGHTS)
 
 
 def weight_bytes(base: BaseModel) -> int:
@@ -67,5 +67,5 @@ def budget(device: torch.device) -> Budget:
         return Budget(
             rows=128, rows_bytes=free // 2, prefixes=free // 8, adapters=free // 16, images=1024 * mb, chunk=8192
         )
-    rows_bytes = psutil.virtual_memory().total // 8
+    rows_bytes = ram_bytes() // 8
     return Budget(rows=32, rows_bytes=rows_bytes, prefixes=512 * mb, adapters=256 * mb, images=128 * mb, chunk=512)

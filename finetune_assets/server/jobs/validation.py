@@ -6,21 +6,30 @@ cannot learn from, as far as that shows without its weights.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from finetune_assets.dataset.json_lines import lines
-from finetune_assets.errors import UnfitModelError
+from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server import catalog
+from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.model.tools import tools_of
+from finetune_assets.server.shortage import MEMORY
 from finetune_assets.training_file.target import find_target
 from finetune_assets.training_file.validation import FileReport
 from finetune_assets.training_file.validation import validate as validate_files
 
 _ERRORS_TOLD = 5
+_AROUND = 256
+"""More tokens than a chat template writes around a message."""
+_OWN_SLOTS, _SLOTS = 16, 16_384
+"""More tokens than an image has, of the bundled model and of others."""
 
 
 def validate(stores: Stores, job: Job) -> None:
@@ -42,6 +51,9 @@ def validate(stores: Stores, job: Job) -> None:
         if told:
             stores.job_life.failed(job.id, _error_code(file, param), told, param)
             return
+    if told := _too_large(stores, job, paths["training_file"]):
+        stores.job_life.failed(job.id, MEMORY.code, told, "model")
+        return
     stores.job_life.validated(job.id)
 
 
@@ -81,6 +93,51 @@ def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None
     except UnfitModelError as error:
         return str(error)
     return None
+
+
+def _too_large(stores: Stores, job: Job, path: Path) -> str | None:
+    """Say that this machine cannot hold the training, and what it could; None where it can, or nobody knows."""
+    from finetune_assets.server.training.room import Room, TooLargeError, plan
+
+    model, room = catalog.find(stores, job.model), Room.here()
+    context, rank = (job.hyperparameters.get(name) for name in ("context_length", "lora_r"))
+    try:
+        with suppress(TooLargeError):
+            plan(model.base, _at_most(path, model.base, context), rank, room)
+            return None
+        plan(model.base, _longest(path, model.base, context), rank, room)
+    except TooLargeError as error:
+        return str(error)
+    except (OSError, ValueError, BaseModelError):  # its files are not here, or are wrong: the training says so
+        return None
+    return None
+
+
+def _at_most(path: Path, base: BaseModel, context: int | None) -> int:
+    """No example has more tokens than this: each is a byte at least, and templates and images add some."""
+    found = 0
+    for _, line in lines(path):
+        conversations = _conversations(line) if isinstance(line, dict) else []
+        for messages, tools in conversations:
+            urls = [url for message in messages for url in _urls(message)]
+            text = len(orjson.dumps([messages, tools])) - sum(map(len, urls))
+            around = _AROUND * len(messages) + (_OWN_SLOTS if base.bundled else _SLOTS) * len(urls)
+            found = max(found, len(conversations) * min(text + around, context or text + around))
+    return found
+
+
+def _urls(message: dict[str, Any]) -> list[str]:
+    parts = message.get("content")
+    return [part["image_url"]["url"] for part in parts if "image_url" in part] if isinstance(parts, list) else []
+
+
+def _longest(path: Path, base: BaseModel, context: int | None) -> int:
+    from finetune_assets.server.model.network import hollow
+    from finetune_assets.server.training.lengths import longest
+
+    network = hollow(base)
+    network.max_length = min(network.max_length, context or network.max_length)
+    return longest(network, (_conversations(line) for _, line in lines(path) if isinstance(line, dict)))
 
 
 def _conversations(line: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]]:

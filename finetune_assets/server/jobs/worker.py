@@ -26,8 +26,9 @@ from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs import validation as job_validation
 from finetune_assets.server.shared import Shared
-from finetune_assets.server.shortage import ShortageError, shortage_of
+from finetune_assets.server.shortage import MEMORY, ShortageError, shortage_of
 from finetune_assets.server.training import threads
+from finetune_assets.server.training.room import TooLargeError
 
 if TYPE_CHECKING:
     from finetune_assets.server.jobs.report import JobReport
@@ -36,6 +37,7 @@ _ERROR_CODES = {
     DamagedFileError: "damaged_file",
     BaseModelError: "base_model_unusable",
     TrainingFileError: "invalid_training_file",
+    TooLargeError: MEMORY.code,
 }
 
 

@@ -9,6 +9,7 @@ tools read as well, plus `projector.safetensors` where a projector was trained.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,11 @@ def add_trainable(
         "projector": [p for name, p in seeing if not name.startswith(_TOWER)],
         "tower": [p for name, p in seeing if name.startswith(_TOWER)],
     }
+
+
+def rank_of(adapter: Path) -> int:
+    """The rank of the LoRA layers saved in this folder."""
+    return json.loads((adapter / "adapter_config.json").read_text())["r"]
 
 
 @contextmanager

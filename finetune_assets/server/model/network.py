@@ -217,34 +217,60 @@ def load(base: BaseModel) -> Network:
 
 
 def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
-    import transformers
-
     front = load_front(base)
-    vision = None
-    kind = transformers.AutoModelForImageTextToText if front.processor else transformers.AutoModelForCausalLM
-    model: Any = kind.from_pretrained(base.path, dtype=dtype, revision=base.revision)
+    model = _kind(front).from_pretrained(base.path, dtype=dtype, revision=base.revision)
     checksums.check(_folder(base))
-    model.to(device).eval().requires_grad_(False)
-    config = model.config.get_text_config(decoder=True)
-    if base.name == VISION_MODEL:
-        vision = BundledVision(config.hidden_size)
+    model.to(device)
+    if vision := _vision(base, model):
         vision.tower.to(device)
         vision.projector.to(device).requires_grad_(False)
+    network = _taken_apart(base, model, front, vision)
+    if not base.bundled:  # those are proved by the tests
+        network.whole = proof.differs(network)
+        if problem := proof.fails(network) or (front.processor and proof.misreads(network)):
+            raise UnfitModelError(f"the base model {base.name!r} cannot be used here: {problem}")
+    return network
+
+
+def hollow(base: BaseModel) -> Network:
+    """A network without weights, on the `meta` device: its shapes are known, and none of its numbers.
+
+    Raises:
+        OSError: its files are missing.
+        UnfitModelError: its tokenizer or processor cannot be used.
+    """
+    from transformers import AutoConfig
+
+    front = load_front(base)
+    config = AutoConfig.from_pretrained(base.path, revision=base.revision)
+    with torch.device("meta"):
+        model = _kind(front).from_config(config, dtype=device_and_dtype()[1])
+    return _taken_apart(base, model, front, _vision(base, model))
+
+
+def _kind(front: Front) -> Any:
+    import transformers
+
+    return transformers.AutoModelForImageTextToText if front.processor else transformers.AutoModelForCausalLM
+
+
+def _vision(base: BaseModel, model: Any) -> BundledVision | None:
+    return BundledVision(model.config.hidden_size) if base.name == VISION_MODEL else None
+
+
+def _taken_apart(base: BaseModel, model: Any, front: Front, vision: BundledVision | None) -> Network:
+    model.eval().requires_grad_(False)
+    config = model.config.get_text_config(decoder=True)
     template = ChatTemplate.of(
         front.renderer, base.name, vision.marker if vision else "", sees=front.processor is not None
     )
     form, end_ids = ended(
         answer_form(template), control_tokens(front.tokenizer), _end_ids(model, front, template)
     )  # fmt: skip
-    network = Network(
+    return Network(
         base, model, front, template, end_ids, model.get_input_embeddings(), model.get_decoder(),
         model.get_output_embeddings(), vision, getattr(config, "max_position_embeddings", 4096), form,
     )  # fmt: skip
-    if not base.bundled:  # those are proved by the tests
-        network.whole = proof.differs(network)
-        if problem := proof.fails(network) or (front.processor and proof.misreads(network)):
-            raise UnfitModelError(f"the base model {base.name!r} cannot be used here: {problem}")
-    return network
 
 
 def _folder(base: BaseModel) -> Path:

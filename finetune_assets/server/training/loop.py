@@ -33,15 +33,12 @@ from finetune_assets.server.training.examples import Reader, batches, packed
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser, for_width
 from finetune_assets.server.training.objectives import Objective, Preference, Supervised
+from finetune_assets.server.training.room import Room
+from finetune_assets.server.training.room import plan as room_for
 from finetune_assets.server.training.state import Position, StateError, TrainingState
 
 SAVE_SECONDS = 20.0
 """A state is saved at least this often, and at every epoch's end."""
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 4096}
-"""Tokens that pass through the model together, padding included; a batch of more is added up from parts.
-
-On a CPU 1,024 keep what a layer makes in the caches: SmolLM2-135M learned a quarter more tokens a second than with
-2,048. It also bounds the memory, whatever batch size a client asks for."""
 _VALIDATION_POINTS = 4
 _OWN = (
     "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "context_length", "lora_r", "lora_alpha",
@@ -220,6 +217,7 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     Raises:
         TrainingFileError: the model cannot learn from the file.
         TrainingError: the loss is no longer a number.
+        TooLargeError: it cannot fit into this machine's memory.
         BaseModelError: the base model cannot be loaded.
     """
     torch.manual_seed(request.seed)
@@ -265,6 +263,7 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
 
 def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     """Load the model, read the files, and add what training moves."""
+    room = Room.here()
     network = load(request.base)
     network.max_length = min(network.max_length, request.context_length or network.max_length)
     watch.note(f"Training on {_place(network)}")
@@ -286,11 +285,18 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
     ) | request.given  # fmt: skip
     if reader.cut:
         watch.note(f"{reader.cut} examples are cut at their end, to {network.max_length:,} tokens", "warn")
+    rank = adapters.rank_of(request.adapter) if request.adapter else request.lora_r
+    plan = room_for(request.base, max(map(objective.length, examples)), rank, room)
+    objective.tokens_at_once = plan.tokens_at_once
     with_images = any(example.images for item in examples for example in objective.examples(item))
     trained = adapters.add_trainable(
         network, request.adapter, with_images=with_images, rank=request.lora_r, alpha=request.lora_alpha,
         dropout=request.lora_dropout or 0.0,
     )  # fmt: skip
+    if plan.recompute:
+        network.recompute()
+    if plan.recompute or room.device == "cuda":
+        watch.note(plan.told)
     multiplier = settings["learning_rate_multiplier"]
     if request.method == "supervised" and request.adapter is None and trained["tower"]:
         trained = first_look.look(network, trained, examples, multiplier, request.seed, request.state, watch.note)
@@ -301,10 +307,9 @@ def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
 
 
 def _objective(request: TrainingRequest, network: Network) -> Objective[Any]:
-    at_once = TOKENS_AT_ONCE[network.device.type]
     if request.method == "supervised":
-        return Supervised(network, at_once)
-    return Preference(network, at_once, DPO_BETA if request.beta in (None, "auto") else float(request.beta))
+        return Supervised(network)
+    return Preference(network, DPO_BETA if request.beta in (None, "auto") else float(request.beta))
 
 
 def _place(network: Network) -> str:

@@ -21,6 +21,7 @@ from finetune_assets.server.durable import publish
 from finetune_assets.server.model.network import Network, common_prefix
 from finetune_assets.server.model.own_forward import logits_at
 from finetune_assets.server.training.examples import Example, Pair, Reader, parts
+from finetune_assets.server.training.room import TOKENS_AT_ONCE
 
 LOGITS_AT_ONCE = 2**28
 """More (a gigabyte in float32) are computed piece by piece, in the backward pass again."""
@@ -30,6 +31,9 @@ Item = TypeVar("Item")
 
 class Objective(Protocol[Item]):
     """A loss over items of one kind."""
+
+    tokens_at_once: int
+    """That may pass through the model together, padding included."""
 
     def read(self, reader: Reader, path: Path) -> list[Item]:
         """Read a file in the format that this objective learns from."""
@@ -63,9 +67,9 @@ class Objective(Protocol[Item]):
 class Supervised:
     """Cross-entropy of the learned tokens; one is right where it was the most probable."""
 
-    def __init__(self, network: Network, tokens_at_once: int) -> None:
+    def __init__(self, network: Network) -> None:
         self._network = network
-        self._tokens_at_once = tokens_at_once
+        self.tokens_at_once = TOKENS_AT_ONCE["cpu"][0]
 
     def read(self, reader: Reader, path: Path) -> list[Example]:
         """Read a file in chat format."""
@@ -84,7 +88,7 @@ class Supervised:
 
     def parts(self, items: Iterable[Example]) -> Iterator[list[Example]]:
         """Examples of like length, up to the tokens allowed at once."""
-        return parts(items, self.length, self._tokens_at_once)
+        return parts(items, self.length, self.tokens_at_once)
 
     def count(self, item: Example) -> int:
         """Learned tokens."""
@@ -104,9 +108,9 @@ class Preference:
     margin has grown over the reference's.
     """
 
-    def __init__(self, network: Network, tokens_at_once: int, beta: float) -> None:
+    def __init__(self, network: Network, beta: float) -> None:
         self._network = network
-        self._tokens_at_once = tokens_at_once
+        self.tokens_at_once = TOKENS_AT_ONCE["cpu"][0]
         self._beta = beta
 
     def read(self, reader: Reader, path: Path) -> list[Pair]:
@@ -133,7 +137,7 @@ class Preference:
 
     def parts(self, items: Iterable[Pair]) -> Iterator[list[Pair]]:
         """Pairs of like length, up to the tokens allowed at once."""
-        return parts(items, self.length, self._tokens_at_once)
+        return parts(items, self.length, self.tokens_at_once)
 
     def count(self, item: Pair) -> int:  # noqa: ARG002
         """A pair is one term."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import threading
 import time
@@ -15,10 +16,13 @@ import orjson
 import pytest
 import torch
 
-from finetune_assets.server.database.jobs import JobRequest
+from finetune_assets.server import catalog
+from finetune_assets.server.database.jobs import QUEUED, JobRequest
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs.worker import work
+from finetune_assets.server.training import room
+from finetune_assets.server.training.footprint import footprint
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.networks import chat, picture
 
@@ -153,6 +157,36 @@ def test_images_for_a_blind_model_fail_in_validation(stores: Stores) -> None:
         "message": "The model gpt-4o-mini takes no images, but the file has 10; choose a model that sees.",
         "param": "training_file",
     }
+
+
+@pytest.fixture
+def little_memory(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for examples of 300 tokens one by one, where a process itself takes nothing."""
+    size = footprint(catalog.find(stores, "gpt-4o-mini").base, tokens=300, recompute=True).total
+    monkeypatch.setattr(room, "PROCESS", 0)
+    monkeypatch.setattr(room, "ram_bytes", lambda: int(size * (1 + room.ERROR)))
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_training_that_cannot_fit_fails_in_validation_with_the_context_that_does(stores: Stores) -> None:
+    lines = [{"messages": chat("How long?", "a" * (400 if number else 40))} for number in range(10)]
+    usual = {"n_epochs": 1, "batch_size": 4, "learning_rate_multiplier": 1.0}
+    job = make_job(stores, b"\n".join(map(orjson.dumps, lines)), hyperparameters=usual)
+    work(stores, job.id)
+    failed = now(stores, job)
+    assert failed.error is not None
+    assert (failed.error["code"], failed.error["param"]) == ("out_of_memory", "model")
+    told = re.search(r"with examples of (\d+) tokens: one by one.*set context_length to (\d+)", failed.error["message"])
+    assert told is not None
+    longest, context = map(int, told.groups())
+    assert 400 < longest < 512
+    assert 200 < context <= 300
+    again = make_job(stores, b"\n".join(map(orjson.dumps, lines)), hyperparameters=usual | {"context_length": context})
+    work(stores, again.id)
+    assert now(stores, again).status == QUEUED
+    work(stores, again.id)
+    assert now(stores, again).status == "succeeded"
+    assert any("with activations computed twice: there is no room" in message for message in messages(stores, again))
 
 
 def test_tool_calls_that_the_chat_template_does_not_know_fail_in_validation(stores: Stores) -> None:

@@ -32,7 +32,7 @@ BATCH = [
 
 def gradients(network: Network, moved: list[torch.nn.Parameter]) -> list[torch.Tensor]:
     """The batch's loss, and its gradients."""
-    loss, _ = Supervised(network, 1024).losses(BATCH)
+    loss, _ = Supervised(network).losses(BATCH)
     loss.backward()
     found = [parameter.grad for parameter in moved if parameter.grad is not None]
     for parameter in moved:

@@ -16,7 +16,7 @@ from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.devices import Precision
 from finetune_assets.server.model.chat_encoding import ImageFeatures
 from finetune_assets.server.model.network import load
-from finetune_assets.server.training import loop as training
+from finetune_assets.server.training import room
 from finetune_assets.server.training.examples import packed, truncate
 from finetune_assets.server.training.loop import Progress, TrainingError, TrainingRequest, TrainingResult, train
 from finetune_assets.server.training.objectives import cross_entropies
@@ -186,7 +186,7 @@ def test_a_batch_too_large_for_one_pass_gives_the_same_step(
 ) -> None:
     def losses(folder: str, tokens_at_once: int) -> list[float]:
         (tmp_path / folder).mkdir()
-        monkeypatch.setattr(training, "TOKENS_AT_ONCE", {"cpu": tokens_at_once, "cuda": tokens_at_once})
+        monkeypatch.setattr(room, "TOKENS_AT_ONCE", dict.fromkeys(("cpu", "cuda"), (tokens_at_once,)))
         return [p.train_loss for p in run(training_request(tmp_path / folder, base))[1]]
 
     assert losses("whole", 10_000) == pytest.approx(losses("parts", 40), rel=1e-4)

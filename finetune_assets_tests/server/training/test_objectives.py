@@ -61,7 +61,7 @@ def test_the_dpo_loss_is_equation_7_of_the_paper(tmp_path: Path, base: BaseModel
     pairs = reader.pairs(file)
     for pair, reference in zip(pairs, (0.5, -2.0, 1.0), strict=True):
         pair.reference = reference
-    loss, right = Preference(network, 1024, beta=0.3).losses(pairs)
+    loss, right = Preference(network, beta=0.3).losses(pairs)
     gains = [logprob(network, p.preferred) - logprob(network, p.other) - p.reference for p in pairs]
     expected = sum(-torch.nn.functional.logsigmoid(torch.tensor(0.3 * gain)).item() for gain in gains)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
