@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Route, expect
 
+from finetune_assets.dataset.shown import Shown, written
 from finetune_assets.feedback.app.review_api import AHEAD
 from finetune_assets.feedback.store.events import history
+from finetune_assets_tests.dataset.pictures import picture, put
 from finetune_assets_tests.feedback.app.feedback_process import (
     PASSWORD,
     READY,
@@ -22,6 +27,22 @@ from finetune_assets_tests.feedback.app.feedback_process import (
 
 pytestmark = pytest.mark.xdist_group("feedback_app")
 Arrive = Callable[..., Reviewer]
+
+
+def beside(app: FeedbackProcess, name: str) -> Shown:
+    """One of several images that an example shows."""
+    data = picture("PNG", "L", size=(8, 8))
+    path = put(app.folder / f"{name}.png", data)
+    hashed = hashlib.sha256(data).hexdigest()
+    known: dict[str, Any] = {
+        "sha256": hashed,
+        "bytes": len(data),
+        "modified_ns": None,
+        "width": 8,
+        "height": 8,
+        "format": "PNG",
+    }
+    return Shown(image=str(path), **known, fit=False, label=f"The {name}:")
 
 
 def test_twenty_examples_by_keyboard_one_undone_and_all_there_after_the_tab_is_closed(
@@ -280,6 +301,19 @@ def test_the_place_stays_when_the_page_is_loaded_again(app: FeedbackProcess, ann
     page.wait_for_selector(READY)
     assert shown(page).startswith("there-")
     expect(page.locator("#queues [aria-current]")).to_have_text("Uncertain 3")
+
+
+def test_of_several_images_the_point_under_the_pointer_stays_where_it_is(app: FeedbackProcess, ann: Reviewer) -> None:
+    app.offer("several", 2, pictures=written([beside(app, "golden"), beside(app, "part")]))
+    page = ann.opens("several")
+    box = page.locator("#stage img").nth(1).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.wheel(0, -200)
+    for number in (0, 1):
+        transform = page.locator("#stage img").nth(number).evaluate("image => image.style.transform")
+        # A pointer stands on whole pixels.
+        assert [float(found) for found in re.findall(r"-?[\d.]+", transform)] == pytest.approx([0, 0, 1.5625], abs=0.6)
 
 
 def test_zoom_and_light_are_in_reach_of_the_keys(app: FeedbackProcess, ann: Reviewer) -> None:

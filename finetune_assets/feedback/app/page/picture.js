@@ -87,7 +87,7 @@ export class Picture {
 
   zoom(factor, point) {
     // The point under the pointer stays where it is; without a pointer, the centre does.
-    const box = this.stage.getBoundingClientRect();
+    const box = this.#cell(point);
     const from = point ? [point.clientX - box.left - box.width / 2, point.clientY - box.top - box.height / 2] : [0, 0];
     const scale = Math.min(Math.max(this.scale * factor, 1), MOST);
     this.x = from[0] - ((from[0] - this.x) * scale) / this.scale;
@@ -100,8 +100,15 @@ export class Picture {
     this.zoom(STEP ** steps);
   }
 
+  #cell(point) {
+    // Where the image under a point is shown; all of several have as much room.
+    const boxes = [...this.stage.children].map((cell) => cell.getBoundingClientRect());
+    const under = (box) => point && box.left <= point.clientX && point.clientX <= box.right && box.top <= point.clientY && point.clientY <= box.bottom;
+    return boxes.find(under) ?? boxes[0] ?? this.stage.getBoundingClientRect();
+  }
+
   #place() {
-    const box = this.stage.getBoundingClientRect();
+    const box = this.#cell();
     const room = [(box.width * (this.scale - 1)) / 2, (box.height * (this.scale - 1)) / 2];
     this.x = Math.min(Math.max(this.x, -room[0]), room[0]);
     this.y = Math.min(Math.max(this.y, -room[1]), room[1]);
