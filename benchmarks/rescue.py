@@ -36,7 +36,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     ours("demo", "--task", TASK, "--region", REGION)
-    teacher = json.loads(output(TASK, "champion", ".json").read_text())["champion"]["model"]
+    teacher = json.loads(output(TASK, "champion", ".json").read_text())["history"][-1]["model"]
     truths = unlabelled(Path("unlabelled"))
     inputs = ("rescue", TASK, "--from", teacher, "--region", REGION)
     labelled = json.loads(ours(*inputs, "--inputs", "unlabelled", "--format", "json"))

@@ -66,8 +66,9 @@ def encode_questions(
             prompts = [_whole(network, messages, lead, question, features) for question in questions]
         else:
             prompts = _sharing(network, messages, lead, questions, features, fence)
+        options = _Options(network, fence)
         return [
-            EncodedQuestion(shared, tail, _options(network, question, number, fence))
+            EncodedQuestion(shared, tail, options.of(question, number))
             for number, (question, (shared, tail)) in enumerate(zip(questions, prompts, strict=True))
         ]
 
@@ -157,21 +158,44 @@ def _with_question(messages: list[Message], lead: str, parts: Several[dict[str, 
     return [*before, {**last, "content": content}]
 
 
-def _options(network: Network, question: Question, number: int, fence: Fence) -> list[list[int]]:
-    lead, _end = network.template.around()
-    before = network.template.shortest_prompt()
-    start = fence.tokens(before)
-    made = [_after(before, start, lead + fence.hide(option), fence) for option in question.options]
-    for place, (option, ids) in enumerate(zip(question.options, made, strict=True)):
-        first = made.index(ids)
-        if not ids or first < place:
-            other = repr(question.options[first][:100]) if ids else "none"
-            message = f"Invalid 'questions[{number}]': this model cannot tell the option {option[:100]!r} from {other}."
+class _Options:
+    """Encodes the options of questions, of those that have the same ones once."""
+
+    def __init__(self, network: Network, fence: Fence) -> None:
+        self._fence = fence
+        self._lead, _end = network.template.around()
+        self._before = network.template.shortest_prompt()
+        self._start = fence.tokens(self._before)
+        self._known: dict[tuple[str, ...], list[list[int]]] = {}
+
+    def of(self, question: Question, number: int) -> list[list[int]]:
+        """Return the tokens of each option.
+
+        Raises:
+            PromptError: one cannot be told from another, or they are too many.
+        """
+        key = tuple(question.options)
+        if key not in self._known:
+            self._known[key] = self._encoded(question, number)
+        return self._known[key]
+
+    def _encoded(self, question: Question, number: int) -> list[list[int]]:
+        hide = self._fence.hide
+        made = [_after(self._before, self._start, self._lead + hide(one), self._fence) for one in question.options]
+        for place, (option, ids) in enumerate(zip(question.options, made, strict=True)):
+            first = made.index(ids)
+            if not ids or first < place:
+                other = repr(question.options[first][:100]) if ids else "none"
+                message = (
+                    f"Invalid 'questions[{number}]': this model cannot tell the option {option[:100]!r} from {other}."
+                )
+                raise PromptError(message, "invalid_value", f"questions[{number}]")
+        if sum(map(len, made)) > MAX_OPTION_TOKENS:
+            message = (
+                f"Invalid 'questions[{number}]': its options have more than {MAX_OPTION_TOKENS:,} tokens together."
+            )
             raise PromptError(message, "invalid_value", f"questions[{number}]")
-    if sum(map(len, made)) > MAX_OPTION_TOKENS:
-        message = f"Invalid 'questions[{number}]': its options have more than {MAX_OPTION_TOKENS:,} tokens together."
-        raise PromptError(message, "invalid_value", f"questions[{number}]")
-    return made
+        return made
 
 
 def _after(before: str, start: list[int], text: str, fence: Fence) -> list[int]:
