@@ -32,6 +32,8 @@ from finetune_assets.task.places import FILE, OWN
 
 DATA = "cases.jsonl"
 """The chat file in the task's folder."""
+_LONGEST = 400
+"""Characters of a reason."""
 _SAMPLING = {"train": 0.6, "validation": 0.1, "calibration": 0.15, "test": 0.15, "seed": 42}
 
 
@@ -96,7 +98,13 @@ def import_evals(paths: Sequence[Path], stated: Stated) -> Imported:
     remarks = [*cases.remarks, *_of_labels(cases, attributes["answer"])]
     kind = attributes["answer"]["kind"]
     ordered = sorted([*cases.left, *left], key=lambda one: _in_order(one.where))
-    return Imported(stated.task, folder / FILE, len(kept), kind, tuple(ordered), tuple(remarks))
+    told = tuple(Left(_plainly(one.where), _plainly(one.reason)) for one in ordered)
+    return Imported(stated.task, folder / FILE, len(kept), kind, told, tuple(map(_plainly, remarks)))
+
+
+def _plainly(words: str) -> str:
+    """Words that quote a stranger's file as a terminal may show them."""
+    return "".join(char if char.isprintable() else "�" for char in words[:_LONGEST])
 
 
 def _in_order(where: str) -> list[tuple[int, str]]:

@@ -102,6 +102,16 @@ def test_a_conversation_of_several_turns_is_left(here: Path) -> None:
     assert "has 2 user messages; a task asks one question and reads one answer" in made.left[0].reason
 
 
+def test_what_a_stranger_wrote_is_told_shortly_and_without_control_characters(here: Path) -> None:
+    rows = [{"input": f"{n}?", "ideal": "abc"[n % 3]} for n in range(12)]
+    rows += [{"\x1b[2Jgone": "x" * 9}, {"input": [{"role": "r" * 9000, "content": "?"}], "ideal": "a"}]
+    (here / "strange.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = import_evals([here / "strange.jsonl"], Stated(task="strange"))
+    assert [left.where for left in made.left] == ["strange.jsonl:13", "strange.jsonl:14"]
+    assert "its keys are �[2Jgone" in made.left[0].reason
+    assert all(len(left.reason) <= 400 and left.reason.isprintable() for left in made.left)
+
+
 def test_nothing_is_written_over_and_nothing_is_made_of_nothing(here: Path) -> None:
     files = tickets(here)
     import_evals(files, Stated(task="tickets"))
