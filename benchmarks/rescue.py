@@ -27,7 +27,7 @@ from finetune_assets.task.sources import ElpvSource
 
 TASK, REGION, STUDENT = "solar_cells", "poly", "solar_cells_rescued"
 N_INPUTS = 300
-FIRST = ("sampled_examples", "human_feedback")
+FIRST = ("sampled_examples", "human_feedback", "filtered_qa")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.timeout(3600),
 ]
 N_INPUTS = 300
-FIRST = ("sampled_examples", "human_feedback")
+FIRST = ("sampled_examples", "human_feedback", "filtered_qa")
 TRAINED = {"n_epochs": 8, "batch_size": 1, "learning_rate_multiplier": 4}
 
 
