@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import openai
@@ -10,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from finetune_assets_tests.server.api.test_tools import QUESTION, calling
-from finetune_assets_tests.server.networks import data_url, picture
+from finetune_assets_tests.server.networks import chat, data_url, hub_vision_base, picture
+from finetune_assets_tests.server_process import ServerProcess
 
 __all__ = ["calling"]
 JUDGE: dict[str, Any] = {
@@ -80,11 +82,32 @@ def test_functions_are_called_and_answered(client: openai.OpenAI, calling: str) 
     assert [each.name for each in named.output] == ["count"]
 
 
-def test_an_image_is_shown_or_refused_by_a_model_that_sees_none(client: openai.OpenAI) -> None:
-    parts = [{"type": "input_text", "text": "a?"},
-             {"type": "input_image", "image_url": data_url(picture("red")), "detail": "auto"}]  # fmt: skip
+def shown(colour: str) -> list[dict[str, Any]]:
+    image = {"type": "input_image", "image_url": data_url(picture(colour)), "detail": "auto"}
+    return [{"role": "user", "content": [{"type": "input_text", "text": "a?"}, image]}]
+
+
+def test_an_image_is_refused_by_a_model_that_sees_none(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="takes no images"):
-        respond(client, input=[{"role": "user", "content": parts}])
+        respond(client, input=shown("red"))
+
+
+def test_an_image_is_seen_as_in_a_chat_completion(server: ServerProcess, tmp_path: Path) -> None:
+    base, client = hub_vision_base(tmp_path), server.client()
+    with (server.home / "models.yaml").open("a") as names:
+        names.write(f"seeing: {base.path}\n")
+    told = {}
+    for colour in ("red", "blue"):
+        asked = {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "max_output_tokens": 1}
+        response = respond(client, model="seeing", input=shown(colour), **asked)
+        messages: Any = chat("a?", image=picture(colour))
+        completion: Any = client.chat.completions.create(
+            model="seeing", messages=messages, max_tokens=1, temperature=0, logprobs=True
+        ).choices[0]  # fmt: skip
+        assert response.output_text == completion.message.content
+        told[colour] = response.output[0].content[0].logprobs[0].logprob
+        assert told[colour] == pytest.approx(completion.logprobs.content[0].logprob, abs=1e-6)
+    assert told["red"] != told["blue"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,21 @@ def test_postgresql_begins_with_the_same_tables_once(postgres: str) -> None:
     engine.dispose()
 
 
+def test_a_postgresql_of_an_earlier_version_is_brought_up_to_date(postgres: str) -> None:
+    address = new_schema(postgres)
+    Database(address).close()
+    engine = create_engine(make_url(address).set(drivername="postgresql+psycopg"))
+    whole = shape(engine)
+    with engine.begin() as connection:  # as it was before completions were kept
+        connection.execute(text("DROP TABLE completions"))
+        connection.execute(text("UPDATE home SET version = 5"))
+    Database(address).close()
+    assert shape(engine) == whole
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version FROM home")).scalar_one() == len(MIGRATIONS)
+    engine.dispose()
+
+
 @pytest.mark.parametrize("address", ["mysql://ann:secret@db/x", "postgresql+asyncpg://ann:secret@db/x", "secret"])
 def test_an_address_that_cannot_be_used_is_refused_without_repeating_a_password(address: str) -> None:
     with pytest.raises(DatabaseAddressError, match=r"postgresql\+psycopg://user") as refused:

@@ -23,6 +23,7 @@ _GLM = (
 )  # fmt: skip
 _PHI = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
 _GEMMA_4 = ("<|turn>", "<eos>", "<bos>", "<|channel>", "<channel|>", "<|think|>", "<turn|>")
+_SMALL_GEMMA_4 = {"sliding_window": 16, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 512}
 _MISTRAL = ("[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
             "<s>", "</s>")  # fmt: skip
 _GPT_OSS = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>", "<|constrain|>", "<|return|>")
@@ -98,8 +99,8 @@ TEXT = {
     "Gemma with pieces": Family("gemma", "gemma", GEMMA, pieces=True),
     "Gemma 2": Family("gemma2", "gemma", GEMMA, {"sliding_window": 16, "query_pre_attn_scalar": 8}),
     "Gemma 3": Family("gemma3_text", "gemma3", GEMMA, {"sliding_window": 16, "query_pre_attn_scalar": 8}),
-    "Gemma 4": Family("gemma4_text", "gemma4", _GEMMA_4, {"sliding_window": 16}),
-    "Gemma 4, newest template": Family("gemma4_text", "gemma4_v5", _GEMMA_4, {"sliding_window": 16}),
+    "Gemma 4": Family("gemma4_text", "gemma4", _GEMMA_4, _SMALL_GEMMA_4),
+    "Gemma 4, newest template": Family("gemma4_text", "gemma4_v5", _GEMMA_4, _SMALL_GEMMA_4),
     "Phi-3": Family("phi3", "phi3", _PHI),
     "Phi-3 with pieces": Family("phi3", "phi3", _PHI, pieces=True),
     "Phi-3.5": Family("phi3", "phi3_5", _PHI),
