@@ -63,9 +63,9 @@ def through(url: str) -> openai.OpenAI:
 @pytest.mark.timeout(4 * PATIENCE_S)
 def test_of_500_questions_none_is_lost_when_a_server_is_killed_among_them(shared: Cluster, models: list[str]) -> None:
     one, other = shared.server("one"), shared.server("other")
-    expected = [ask(other.client(), models[number % 4], number) for number in range(N)]
     with routed(one.base_url, other.base_url) as url, ThreadPoolExecutor(16) as pool:
-        client = through(url)
+        direct, client = other.client(), through(url)
+        expected = list(pool.map(lambda number: ask(direct, models[number % 4], number), range(N)))
         asking = [pool.submit(ask, client, models[number % 4], number) for number in range(N)]
         wait_until(lambda: sum(future.done() for future in asking) > N // 4)
         one.kill()
