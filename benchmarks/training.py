@@ -7,7 +7,7 @@ and without packing, and counts with the better one. It keeps its defaults but f
 cost it a third more work.
 
     python benchmarks/training.py [--text | --vision] [--threads N] [--examples N]
-    python benchmarks/training.py --gpu-model      a 2-billion-parameter vision-language architecture, random weights
+    python benchmarks/training.py --gpu-model SIZE       larger random weights, by `training_gpu.py`
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", action="store_true", help="only text")
     parser.add_argument("--vision", action="store_true", help="only images")
-    parser.add_argument("--gpu-model", action="store_true", help="only the large architecture, on CUDA")
+    parser.add_argument("--gpu-model", metavar="SIZE", help="only this size of training_gpu.py, with long chats")
     parser.add_argument("--threads", type=int, help="compute threads (torch's own choice otherwise)")
     parser.add_argument("--examples", type=int, default=24)
     arguments = parser.parse_args()
@@ -343,7 +343,7 @@ def main() -> None:
     if arguments.gpu_model:
         from training_gpu import measure
 
-        measure()
+        measure(arguments.gpu_model, "long", batch=8, steps=12)
         return
     n: int = arguments.examples
     if not arguments.vision:

@@ -3,7 +3,8 @@
 PyTorch's `meta` device knows shapes and computes none of the numbers, so a model of any size passes forward and
 backward in a second, and what would be in memory at each moment is added up. Whatever the family does, its kept
 activations are counted and not guessed. On an H200 a Llama of 7.4 billion weights took 37 and 107 GiB with 4,096 and
-16,384 tokens at once; 37 and 107 are found here (`test_footprint.py`).
+16,384 tokens at once; 37 and 101 are found here (`test_footprint.py`), where the loss is computed in pieces. On a CPU a
+process that trained SmolLM2-135M in float32 on examples of 1,834 tokens took 4.65 GB, and 4.50 are found.
 """
 
 from __future__ import annotations
