@@ -169,7 +169,7 @@ class Router:
                         refusal = answer
                 except httpx2.TransportError as error:
                     if replica.there:  # nobody is told the same by every request
-                        logger.warning("%s did not answer: %s", replica.url, error or type(error).__name__)
+                        logger.warning("%s did not answer: %s", replica.url, str(error) or type(error).__name__)
                     replica.doubt()
                     if not asked.repeatable and not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
                         refusal = _refusal(502, "The server broke off. It is not known whether it did what was asked.")
@@ -309,7 +309,7 @@ async def _pass_on(answer: Answer, replica: Replica, send: Send) -> None:
         await answer.send(send)
     except httpx2.TransportError as error:
         # uvicorn closes the connection of an answer without an end, which tells the client so.
-        logger.warning("%s broke off an answer: %s", replica.url, error or type(error).__name__)
+        logger.warning("%s broke off an answer: %s", replica.url, str(error) or type(error).__name__)
         replica.doubt()
 
 
