@@ -115,18 +115,19 @@ class Asking:
     """Clients that ask one or several addresses in turn, and repeat nothing."""
 
     def __init__(self, urls: Sequence[str], key: str, concurrency: int) -> None:
-        clients = [openai.AsyncOpenAI(base_url=url, api_key=key, timeout=600, max_retries=0) for url in urls]
-        self._clients = itertools.cycle(clients)
-        self._concurrency = concurrency
+        self._urls, self._key, self._concurrency = urls, key, concurrency
 
     async def ask(self, models: Sequence[str]) -> list[float]:
         """Ask each of these models something; the seconds that each answer took."""
         places = asyncio.Semaphore(self._concurrency)
+        # Of this event loop alone.
+        made = [openai.AsyncOpenAI(base_url=url, api_key=self._key, timeout=600, max_retries=0) for url in self._urls]
+        clients = itertools.cycle(made)
 
         async def one(number: int, model: str) -> float:
             async with places:
                 began = time.perf_counter()
-                await next(self._clients).chat.completions.create(
+                await next(clients).chat.completions.create(
                     model=model, max_tokens=1, temperature=0,
                     messages=[{"role": "user", "content": f"Is number {number} even? Answer Yes or No."}],
                 )  # fmt: skip
