@@ -133,7 +133,10 @@ class Asking:
                 )  # fmt: skip
                 return time.perf_counter() - began
 
-        return await asyncio.gather(*(one(number, model) for number, model in enumerate(models)))
+        seconds = await asyncio.gather(*(one(number, model) for number, model in enumerate(models)))
+        for client in made:
+            await client.close()
+        return seconds
 
 
 def told(what: str, seconds: Sequence[float], wall: float) -> None:
