@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ROOT / "locks"
-PIN = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==([^ ;\\]+)(.*)", re.MULTILINE)
+PIN = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)(.*)", re.MULTILINE)
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -33,6 +36,18 @@ def test_every_package_of_a_lock_has_hashes_and_no_address(lock: str) -> None:
         assert PIN.match(block), block
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
     assert not re.search(r"https?:|file:|--(extra-)?index-url|--find-links", text)
+
+
+@pytest.mark.parametrize("lock", ["users.txt", "dev.txt"])
+def test_what_a_package_needs_with_an_extra_is_locked_with_it(lock: str) -> None:
+    # pip takes a pin without the extra for none, and refuses the lock.
+    with_extras = re.compile(r"^([a-z0-9-]+)(?:\[([a-z0-9, -]+)\])?==", re.MULTILINE)
+    locked = {pin[1]: set(re.split(", *", pin[2] or "")) for pin in with_extras.finditer((LOCKS / lock).read_text())}
+    for name in locked:
+        with suppress(PackageNotFoundError):
+            for needed in map(Requirement, requires(name) or []):
+                if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                    assert needed.extras <= locked.get(plain(needed.name), needed.extras), f"{name} needs {needed}"
 
 
 @pytest.mark.parametrize("lock", ["users.txt", "dev.txt"])

@@ -24,7 +24,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-_PIN = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==([^ ;\\]+)", re.MULTILINE)
+_PIN = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9, -]+\])?==([^ ;\\]+)", re.MULTILINE)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _ELSEWHERE = {
     "cuda-": "NVIDIA Proprietary Software",
@@ -121,9 +121,17 @@ def main() -> None:
     for name, chosen in (("users", extras()), ("dev", [*extras(), "dev"])):
         wanted = [part for extra in chosen for part in ("--extra", extra)]
         how = ["--universal", "--python-version", "3.11.5", "--constraint", "constraints.txt", "--generate-hashes"]
-        quiet = ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
+        quiet = [
+            "--no-header",
+            "--no-annotate",
+            "--no-strip-extras",
+            "--no-emit-index-url",
+            "--no-emit-find-links",
+            "--quiet",
+        ]
         command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *wanted, *how, *quiet]
-        target = ["--output-file", f"locks/{name}.txt"]
+        # To pip a pin without the extra that something needs is none.
+        target = ["--no-strip-extras", "--output-file", f"locks/{name}.txt"]
         subprocess.run([*command, *target], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     locked = list(pins((HERE / "users.txt").read_text()))
     (HERE / "sbom.cdx.json").write_text(bill(locked))
