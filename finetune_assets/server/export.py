@@ -99,7 +99,7 @@ def _exportable(home: Path, name: str) -> tuple[FoundModel, Path]:
 
 def _check_gguf(found: FoundModel, name: str) -> None:
     """Refuse what llama.cpp would read otherwise, before anything is written."""
-    from finetune_assets.server import gguf_file
+    from finetune_assets.server.model import gguf_file
     from finetune_assets.server.model.front import load_front
 
     gguf_file.check(_config(found), load_front(found.base).tokenizer, name)
@@ -112,7 +112,7 @@ def _config(found: FoundModel) -> Any:
 
 
 def _write(found: FoundModel, adapter: Path, folder: Path, form: Form, name: str) -> None:
-    from finetune_assets.server import gguf_file
+    from finetune_assets.server.model import gguf_file
     from finetune_assets.server.model.front import load_front
 
     front = load_front(found.base)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from finetune_assets.errors import ExportError
-from finetune_assets.server import gguf_file
+from finetune_assets.server.model import gguf_file
 from finetune_assets_tests.server.families import text_model
 
 TEXTS = ("What is 3 plus four? Yes No", "Über 12345, isn't it?\n\n  Two  spaces\t<|im_start|>user")
