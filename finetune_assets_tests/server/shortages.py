@@ -72,14 +72,18 @@ def lacking(kind: str, server: ServerProcess) -> Iterator[Shortage]:
             yield KINDS[kind]
     elif kind == "memory":
         (server.home / "no-memory").touch()
-        yield KINDS[kind]
-        (server.home / "no-memory").unlink()
+        try:
+            yield KINDS[kind]
+        finally:
+            (server.home / "no-memory").unlink()
     else:
         process = psutil.Process(server.process.pid)
         soft, hard = process.rlimit(limits[kind])
         process.rlimit(limits[kind], (0, hard))
-        yield KINDS[kind]
-        process.rlimit(limits[kind], (soft, hard))
+        try:
+            yield KINDS[kind]
+        finally:
+            process.rlimit(limits[kind], (soft, hard))
 
 
 @contextmanager

@@ -101,6 +101,7 @@ def test_a_request_that_meets_a_shortage_is_answered_by_name_and_succeeds_later(
     scarce: ScarceServer, http: httpx2.Client, operation: str, kind: str
 ) -> None:
     ask = REQUESTS[operation](http)
+    http.get("/models").raise_for_status()  # without a descriptor no connection can be made: one is open now
     with lacking(kind, scarce) as lack:
         answer = ask()
     if (said := documented()[operation, kind]) == "answered":
