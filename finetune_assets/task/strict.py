@@ -36,8 +36,12 @@ def _a_text(found: object) -> object:
 
 
 def _no_blanks_around(text: str) -> str:
-    if text != text.strip():
-        raise ValueError(f"begins or ends with a blank, which would be learned as part of it; write {text.strip()!r}")
+    unseen = {sign for sign in text if sign.isspace() or not sign.isprintable()}
+    bare = text.strip("".join(unseen))
+    if text and not bare:
+        raise ValueError("is nothing but blanks; write the word that is answered")
+    if text != bare:
+        raise ValueError(f"begins or ends with a blank, which would be learned as part of it; write {bare!r}")
     return text
 
 

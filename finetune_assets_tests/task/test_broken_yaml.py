@@ -273,6 +273,16 @@ EDITS = {
         'positive: "Yes "',
         "answer.positive: begins or ends with a blank, which would be learned as part of it; write 'Yes'",
     ),
+    "a blank that nobody sees": (
+        'positive: "Yes"',
+        'positive: "Yes\u200b"',
+        "answer.positive: begins or ends with a blank, which would be learned as part of it; write 'Yes'",
+    ),
+    "nothing but blanks": (
+        'positive: "Yes"',
+        'positive: " "',
+        "answer.positive: is nothing but blanks; write the word",
+    ),
     "a key by another tool's name": (
         "  source:\n",
         "  source:\n    group_column: id\n",
