@@ -12,43 +12,19 @@ import re
 from finetune_assets.dataset.answer_reading.answer_text import Span
 from finetune_assets.dataset.answer_reading.cues import LONGEST
 from finetune_assets.dataset.answer_reading.mentions import OPENING, answer_ends
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_COPULAS = _set(
-    """
-    is are was were remains remain it’s it's that’s that's ist sind war waren bleibt est sont était c’est c'est es está
-    están son fue é são foi è sono era jest są är er zijn blijft
-    called named heißt heisst это
-    """
+from finetune_assets.dataset.answer_reading.spoken_of import (
+    ADVERBS,
+    ARTICLES,
+    COPULAS,
+    SHOWS,
+    WORDS,
+    speaks_of_it,
+    word_set,
 )
-_SHOWS = _set(
-    """
-    shows show showing shown see sees has have contains contain reveals displays depicts exhibits indicates confirms
-    found detected with zeigt zeigen sehe sieht hat haben mit montre montrent vois a avec muestra muestran veo tiene con
-    mostra ha tem com toont heeft met visar har med viser
-    """
-)
-_ARTICLES = _set(
-    """
-    a an the one this these ein eine einen einem einer der die das den dem un une le la les des du el los las una uno il
-    lo i gli um uma o os een het de en ett et den det
-    """
-)
-_DESCRIBING = _set("a an the this")
+
+_DESCRIBING = word_set("a an the this")
 """Articles after which one more word may stand: of a language whose negations and hedges are listed best."""
-_ADVERBS = _set(
-    """
-    clearly definitely certainly obviously plainly evidently visibly undoubtedly surely indeed very really truly
-    absolutely completely also now here therefore thus then eindeutig deutlich klar sicher definitiv sehr wirklich auch
-    hier daher somit clairement manifestement certainement très bien claramente muy también chiaramente molto duidelijk
-    zeker tydligt mycket tydeligt
-    """
-)
-_AMOUNTS = _set(
+_AMOUNTS = word_set(
     """
     about around approximately roughly approx circa ca cca etwa ungefähr rund zirka environ aproximadamente of at for
     von zu de price weight length height width depth area volume age total number score value temperature distance size
@@ -57,13 +33,13 @@ _AMOUNTS = _set(
     usd eur gbp chf jpy cny inr cad aud kr rs fr zł kč
     """
 )
-_MEASURES = _set(
+_MEASURES = word_set(
     """
     weighs cost costs measures count counts equals totals reads makes say estimate wiegt kostet misst beträgt lautet
     pèse coûte mesure
     """
 )
-_FOLLOWING = _set(
+_FOLLOWING = word_set(
     """
     in on at with along near across around over through throughout inside beside below above by from of for due here
     there now today and so im am auf an mit bei durch entlang und hier dans sur avec à au aux et ici en con por y aquí
@@ -79,7 +55,6 @@ _CJK_FOLLOWING = re.compile("(?:です|でした|だ|である|입니다|이다|
 _TURNING = re.compile(r".*(?:ly|ment|mente|ish|like)|semi|pseudo|quasi|near|sub|pre|post|.{1,2}")
 """What may stand between an article and the option and make it another, as `moderately`; `small` does not."""
 _TO_OPTION = re.compile(rf"{OPENING}$")
-_WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NEXT = re.compile(r"\s+([^\W_]+(?:['’-][^\W_]+)*)")
 
 
@@ -88,10 +63,13 @@ def is_plain(text: str, clause: Span, place: Span) -> bool:
     before = _before(text, clause.start, place.start)
     if _CJK_LEADING.search(before):
         return follows_plainly(text, place.end, noun=False)
-    words, noun = _led_by(_WORDS.findall(before))
+    words, noun = _led_by(WORDS.findall(before))
     if words and not before.endswith(":"):
-        shows = words[-1] in _SHOWS
-        if not shows and words[-1] not in _COPULAS and not _NAMED_AS.search(" ".join(words[-3:])):
+        shows = words[-1] in SHOWS
+        named = None if shows or words[-1] in COPULAS else _NAMED_AS.search(" ".join(words[-3:]))
+        if (not shows and words[-1] not in COPULAS and not named) or not speaks_of_it(
+            before, named[0] if named else ""
+        ):
             return False
         noun |= shows
     return follows_plainly(text, place.end, noun=noun)
@@ -100,22 +78,22 @@ def is_plain(text: str, clause: Span, place: Span) -> bool:
 def _led_by(words: list[str]) -> tuple[list[str], bool]:
     """Return the words before those that are known to say nothing, and whether these hold an article."""
     described = len(words) > 1 and words[-2] in _DESCRIBING and not _TURNING.fullmatch(words[-1])
-    words = words[:-1] if described and words[-1] not in _COPULAS | _SHOWS else words
+    words = words[:-1] if described and words[-1] not in COPULAS | SHOWS else words
     rest = len(words)
-    while rest and words[rest - 1] in _ADVERBS | _ARTICLES:
+    while rest and words[rest - 1] in ADVERBS | ARTICLES:
         rest -= 1
-    return words[:rest], not _ARTICLES.isdisjoint(words[rest:])
+    return words[:rest], not ARTICLES.isdisjoint(words[rest:])
 
 
 def is_plain_amount(before: str) -> bool:
     """Return whether the words before a number, folded and from where their clause begins, say nothing else than it."""
     before = _before(before, 0, len(before))
-    words = _WORDS.findall(before)
-    while words and words[-1] in _ADVERBS | _ARTICLES | _AMOUNTS:
+    words = WORDS.findall(before)
+    while words and words[-1] in ADVERBS | ARTICLES | _AMOUNTS:
         words.pop()
     if not words or before.endswith((":", "=")):
         return True
-    return words[-1] in _COPULAS | _SHOWS | _MEASURES or _CJK_LEADING.search(before) is not None
+    return words[-1] in COPULAS | SHOWS | _MEASURES or _CJK_LEADING.search(before) is not None
 
 
 def follows_plainly(text: str, end: int, *, noun: bool) -> bool:

@@ -179,6 +179,33 @@ def test_a_word_that_nobody_listed_may_turn_a_sentence_round(form: str, options:
     assert read_answer(form.format(a=options[-1]), words(*options)) is None
 
 
+SOMEBODY_ELSE = """
+I was told it is {a}|some say it is {a}|my colleague thinks it is {a}|according to the label it is {a}|I hear it is {a}
+they told me the cell is {a}|the manual states that the cell is {a}|the customer believes the cell is {a}
+it was written that this is {a}|the rumor is it is {a}|the previous reviewer labelled it as {a}
+model 1 classified it as {a}|is it true that the cell is {a}|I refuse to say it is {a}|were it cracked it is {a}
+imagine the cell is {a}|yesterday it was {a}|man sagt, die Zelle ist {a}|on dit que la cellule est {a}"""
+SOMETHING_ELSE = """
+the neighbouring cell is {a}|the other cell is {a}|the cell beside it is {a}|everything is {a}|only the frame is {a}
+half the cells are {a}|some cells are {a}|one in ten is {a}|part of the cell is {a}|answer choices are {a}"""
+IT = """
+the cell in this picture is {a}|the solar cell shown in the image is {a}|looking at the picture, the cell is {a}
+I would classify it as {a}|this can be classified as {a}|I see that the cell is {a}|the image shows the cell is {a}
+the cell has a crack and is {a}|in conclusion, the condition of the cell is {a}|die Zelle auf dem Bild ist {a}
+la celda de la imagen es {a}|these cells are {a}|Yes, it is {a}"""
+
+
+@pytest.mark.parametrize("form", (SOMEBODY_ELSE + SOMETHING_ELSE).strip().replace("\n", "|").split("|"))
+def test_what_others_say_or_what_is_said_of_another_thing_is_no_answer(form: str) -> None:
+    assert read_answer(f"{form.format(a='worn')}.", words("worn", "sound")) is None
+
+
+@pytest.mark.parametrize("form", IT.strip().replace("\n", "|").split("|"))
+def test_what_is_said_of_the_thing_in_question_is_read(form: str) -> None:
+    read = read_answer(f"{form.format(a='worn')}.", words("worn", "sound"))
+    assert read is not None and read.value == "worn"
+
+
 @pytest.mark.parametrize("form", NO_NUMBERS.strip().replace("\n", "|").split("|"))
 def test_a_word_that_nobody_listed_may_make_a_number_a_limit(form: str) -> None:
     text = form.format(n=5)
