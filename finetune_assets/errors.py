@@ -101,5 +101,16 @@ class ExportError(FinetuneAssetsError, ValueError):
     """A model cannot be written for other tools, or not there."""
 
 
+class GraderError(FinetuneAssetsError, ValueError):
+    """A grader cannot be used: a template, formula, metric or model in it is wrong, or not available.
+
+    `param` is the place in the grader (`graders.name.input`), `told` what is wrong there.
+    """
+
+    def __init__(self, told: str, param: str = "") -> None:
+        super().__init__(f"{param}: {told}" if param else told)
+        self.told, self.param = told, param
+
+
 class PrecisionError(FinetuneAssetsError, ValueError):
     """`FINETUNE_ASSETS_DTYPE` names no precision that models compute in."""

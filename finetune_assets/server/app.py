@@ -33,6 +33,7 @@ from finetune_assets.server.api import (
     error_answers,
     files,
     fine_tuning,
+    graders,
     models,
     responses,
     stored_completions,
@@ -205,9 +206,9 @@ class _Server(uvicorn.Server):
 
 
 _PARTS: dict[str, Any] = {
-    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Calibration": calibrations, "Models": models,
-    "Chat": chat, "Stored completions": stored_completions, "Completions": completions, "Decisions": decisions,
-    "System One": systemone, "Responses": responses, "Batches": batches,
+    "Files": files, "Uploads": uploads, "Fine-tuning": fine_tuning, "Graders": graders, "Calibration": calibrations,
+    "Models": models, "Chat": chat, "Stored completions": stored_completions, "Completions": completions,
+    "Decisions": decisions, "System One": systemone, "Responses": responses, "Batches": batches,
 }  # fmt: skip
 
 
