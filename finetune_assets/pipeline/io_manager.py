@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import isclass
 from typing import Any
 
 import dagster as dg
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
@@ -19,6 +22,19 @@ from finetune_assets.results.records import Record
 
 def _place(path: UPath) -> dict[str, str]:
     return {"dagster/uri": path.absolute().as_uri()}
+
+
+@contextmanager
+def _telling(context: dg.InputContext, path: UPath) -> Iterator[None]:
+    """Say of a file that is gone or damaged which stage makes it anew; trying again would not help."""
+    try:
+        yield
+    except (FileNotFoundError, pa.ArrowInvalid, orjson.JSONDecodeError) as error:
+        stage, found = context.asset_key.path[-1], f"cannot be read ({error})"
+        if isinstance(error, FileNotFoundError):
+            found = "is gone"
+        told = f"What {stage} made {found}: {path}. Materialise {stage} again."
+        raise dg.Failure(told, allow_retries=False) from error
 
 
 class ParquetIOManager(dg.UPathIOManager):
@@ -51,7 +67,12 @@ class ParquetIOManager(dg.UPathIOManager):
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | Table:
         """Read the table, or only point to it."""
         table = Table(path)
-        return table if context.dagster_type.typing_type is Table else table.frame()
+        with _telling(context, path):
+            if context.dagster_type.typing_type is not Table:
+                return table.frame()
+            # Its end is read, where all that it holds is listed: a file that is half of one has none.
+            len(table)
+            return table
 
 
 class JsonIOManager(dg.UPathIOManager):
@@ -70,4 +91,5 @@ class JsonIOManager(dg.UPathIOManager):
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Record | dict[str, Any]:
         """Read it."""
         kind = context.dagster_type.typing_type
-        return kind.read(path) if isclass(kind) and issubclass(kind, Record) else orjson.loads(path.read_bytes())
+        with _telling(context, path):
+            return kind.read(path) if isclass(kind) and issubclass(kind, Record) else orjson.loads(path.read_bytes())

@@ -86,6 +86,31 @@ def test_a_table_that_was_written_elsewhere_is_refused(tmp_path: Path) -> None:
         round_trip(ParquetIOManager(UPath(tmp_path)), elsewhere, "mono")
 
 
+@pytest.mark.parametrize("kept", [pd.DataFrame, Table, dict])
+@pytest.mark.parametrize("damage", ["gone", "half"])
+def test_a_file_that_is_gone_or_damaged_says_which_stage_makes_it_anew(tmp_path: Path, kept: type, damage: str) -> None:
+    @dg.asset(key=["cells", "made"], partitions_def=PARTITIONS)
+    def made() -> object:
+        return {"n": [1]} if kept is dict else pd.DataFrame({"n": [1]})
+
+    def take(made: object) -> None:
+        raise AssertionError(made)
+
+    take.__annotations__["made"] = kept
+    ins = {"made": dg.AssetIn(["cells", "made"])}
+    taken = dg.asset(key=["cells", "taken"], partitions_def=PARTITIONS, ins=ins)(take)
+    manager = JsonIOManager(UPath(tmp_path)) if kept is dict else ParquetIOManager(UPath(tmp_path))
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = {"partition_key": "mono", "instance": instance, "resources": {"io_manager": manager}}
+        dg.materialize([made], **asked)
+        [file] = tmp_path.rglob("mono.*")
+        file.unlink() if damage == "gone" else file.write_bytes(file.read_bytes()[:-4])
+        result = dg.materialize([made, taken], selection=["cells/taken"], raise_on_error=False, **asked)
+    [failed] = result.get_step_failure_events()
+    told = failed.step_failure_data.user_failure_data
+    assert told and str(file) in (told.description or "") and "Materialise made again" in (told.description or "")
+
+
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     record = {"job_id": "ftjob-1", "nested": {"loss": [1.5, None]}, "umlaut": "ä"}
     assert round_trip(JsonIOManager(UPath(tmp_path)), record, "mono") == record
