@@ -42,6 +42,8 @@ CANCEL_SECONDS = 2.0
 """How long the process of a cancelled job may take to end by itself."""
 STUCK_SECONDS = 300.0
 """How long the process of a paused job may take to save it and end, and any to begin."""
+UNSUSPICIOUS = 2
+"""Interruptions without progress in between after which a job is begun at once when the server starts."""
 MAX_DEATHS = 3
 """A job whose process dies so often, without saving anything in between, is given up."""
 _FROM_OUTSIDE = tuple(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
@@ -120,7 +122,20 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin with the queue as it is."""
+        self._let_rest()
         self._thread.start()
+
+    def _let_rest(self) -> None:
+        """Let each job rest during which the server ended again and again, twice as long each time.
+
+        It may be what ends the server, and others get their turn. Where somebody else ends it, in whatever haste, no
+        job is given up for that.
+        """
+        for job in self._stores.jobs.waiting() if self._slots else ():
+            if job.interruptions > UNSUSPICIOUS and self._only in (None, job.id):
+                rest = rest_seconds(job.interruptions - UNSUSPICIOUS)
+                self._resting[job.id] = time.monotonic() + rest
+                self._stores.job_life.note(job.id, f"The job is begun again in {rest:.0f} seconds")
 
     def wake(self) -> None:
         """Look at the queue now: a job was added, cancelled or resumed."""

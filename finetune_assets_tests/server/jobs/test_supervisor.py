@@ -19,7 +19,7 @@ from finetune_assets.server.database.jobs import QUEUED
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.database.usage import Account
-from finetune_assets.server.jobs.supervisor import MAX_DEATHS, Supervisor, Worker, last_error
+from finetune_assets.server.jobs.supervisor import MAX_DEATHS, UNSUSPICIOUS, Supervisor, Worker, last_error
 from finetune_assets.server.shortage import DESCRIPTORS, DISK, MEMORY, memory_kills, rest_seconds, shortage_of
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines
@@ -44,6 +44,25 @@ def make_queued_job(stores: Stores, model: str) -> Job:
 
 def wait_for(stores: Stores, job: Job, state: str) -> None:
     wait_until(lambda: status(stores, job) == state, lambda: messages(stores, job))
+
+
+def test_a_job_during_which_the_server_ended_again_and_again_rests_and_others_get_their_turn(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_assets.server.jobs.supervisor.rest_seconds", lambda times: 0.4 * times)
+    suspicious, other = (make_queued_job(stores, "ft:tiny-text:local::deleted") for _ in range(2))
+    for _ in range(UNSUSPICIOUS + 1):
+        stores.job_life.started(suspicious.id)
+        stores.job_life.recover()
+    supervisor = Supervisor(stores, jobs=1)
+    supervisor.start()
+    wait_for(stores, suspicious, "failed")
+    supervisor.hurry()
+    supervisor.stop()
+    assert "The job is begun again in 0 seconds" in messages(stores, suspicious)
+    ends, begins = (stores.events.page(job.id, after=None, limit=100).items for job in (other, suspicious))
+    last_beginning = next(event for event in begins if event.message == "Fine-tuning job started")
+    assert ends[0].number < last_beginning.number, "the newest event comes first"
 
 
 def test_jobs_train_one_after_the_other_and_fail_if_their_base_was_deleted(stores: Stores) -> None:
