@@ -29,6 +29,7 @@ from upath import UPath
 from finetune_assets.dataset.image_ends import end_of
 from finetune_assets.dataset.impostors import N_BYTES, other_image
 from finetune_assets.dataset.pixels import decoding
+from finetune_assets.dataset.pixels.bands import bands
 from finetune_assets.dataset.pixels.window import Scale, Window
 from finetune_assets.dataset.spelling import hint
 from finetune_assets.errors import ImageError
@@ -194,7 +195,9 @@ def decode(data: bytes) -> Image.Image:
         ImageError: as `inspect`, except for what only a person finds odd: frames, one colour, one pixel.
     """
     with _opened(data) as image:
-        return _on_white(decoding.shown(data, image).image)
+        pixels = decoding.shown(data, image).image
+    del image  # pixels that were copied, and what its decoder holds: with WEBP two more images
+    return _on_white(pixels)
 
 
 def for_training(data: bytes, detail: str = "low") -> tuple[bytes, str]:
@@ -354,7 +357,11 @@ def _on_white(image: Image.Image) -> Image.Image:
     """An RGB(A) image without transparency."""
     if image.mode == "RGB":
         return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    opaque = Image.new("RGB", image.size)
+    for box in bands(image):
+        band = image.crop(box)
+        opaque.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return opaque
 
 
 def encoded(image: Image.Image, image_format: str, **options: int) -> bytes:

@@ -31,7 +31,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _applied(transform, image)
     if image.mode not in _NAMED_ALIKE:
         raise ImageError("image_wrong_mode", f"its pixels are {image.mode}; export it as RGB or greyscale")
-    rgb = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    rgb = in_mode("RGBA" if image.has_transparency_data else "RGB", image)
     return rgb if image.mode in ("1", "L", "LA") else in_srgb(rgb, profile)
 
 
@@ -40,7 +40,7 @@ def in_srgb(rgb: Image.Image, profile: bytes | None) -> Image.Image:
     transform = _to_srgb(profile, "RGB")
     if transform is None:
         return rgb
-    made = _applied(transform, rgb.convert("RGB"))
+    made = _applied(transform, in_mode("RGB", rgb))
     if rgb.mode == "RGBA":
         made.putalpha(rgb.getchannel("A"))
     return made
@@ -49,6 +49,11 @@ def in_srgb(rgb: Image.Image, profile: bytes | None) -> Image.Image:
 def is_srgb(image: Image.Image) -> bool:
     """Whether the numbers of an RGB image are those of sRGB."""
     return _to_srgb(image.info.get("icc_profile"), "RGB") is None
+
+
+def in_mode(mode: str, image: Image.Image) -> Image.Image:
+    """Convert an image to a mode. Pillow copies also what has it: 256 MB of the largest images."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:

@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from finetune_assets.dataset.pixels.colours import in_srgb, is_srgb, to_rgb
+from finetune_assets.dataset.pixels.bands import bands
+from finetune_assets.dataset.pixels.colours import in_mode, in_srgb, is_srgb, to_rgb
 from finetune_assets.dataset.pixels.window import Shown, Window, to_eight_bits
 from finetune_assets.errors import ImageError
 
@@ -62,8 +63,10 @@ def shown(data: bytes, image: ImageFile, window: Window | None = None) -> Shown:
     white_is_low = _tag(image, _PHOTOMETRIC) == 0
     bits, declared = _declared(data, image)
     values, alpha = _stored(data, image)
+    profile = image.info.get("icc_profile") if values.ndim == 3 else None
     found = to_eight_bits(values, window, bits=bits, declared=declared, white_is_low=white_is_low)
-    pixels = in_srgb(found.image.convert("RGB"), image.info.get("icc_profile") if values.ndim == 3 else None)
+    del values  # of the largest images they are as much again as the pixels
+    pixels = in_srgb(in_mode("RGB", found.image), profile)
     if alpha is not None:
         pixels.putalpha(Image.fromarray(alpha))
     return Shown(_upright(pixels, image), found.scale)
@@ -154,25 +157,27 @@ def _deep_colours(data: bytes, image: ImageFile) -> tuple[np.ndarray, np.ndarray
     rawmode = min(kinds)
     if rawmode.startswith("LA"):
         # Read as four bytes: upper and lower one of grey and of alpha.
-        bytes_ = _decoded(data, {rawmode: "RGBA"})
+        bytes_ = np.asarray(_decoded(data, {rawmode: "RGBA"}))
         image.load()
         return bytes_[..., 0] * np.uint16(256) + bytes_[..., 1], bytes_[..., 2]
     if not rawmode.startswith(("RGB;16", "RGBA;16", "RGBX;16")) or _tag(image, _PLANES) == _APART:
         raise ImageError("image_wrong_mode", f"its pixels are {rawmode} in a layout that is not read; export it as RGB")
     image.load()
-    first = np.asarray(image)
     other = _decoded(data, {kind: kind[:-1] + _OTHER_BYTE[kind[-1]] for kind in kinds})
-    # Big-endian data read as little-endian gives the lower byte, and the other way round.
-    values = first * np.uint16(256) + other
-    return values[..., :3], first[..., 3] if first.shape[2] == 4 else None
+    values = np.empty((image.height, image.width, 3), np.uint16)
+    for box in bands(image):
+        # Big-endian data read as little-endian gives the lower byte, and the other way round.
+        upper, lower = (np.asarray(decoded.crop(box))[..., :3] for decoded in (image, other))
+        values[box[1] : box[3]] = upper * np.uint16(256) + lower
+    return values, np.asarray(image.getchannel("A")) if image.mode == "RGBA" else None
 
 
-def _decoded(data: bytes, rawmodes: dict[str, str]) -> np.ndarray:
+def _decoded(data: bytes, rawmodes: dict[str, str]) -> Image.Image:
     """Decode an image with its bytes understood otherwise."""
     again = Image.open(io.BytesIO(data))
     again.tile = [_retold(tile, rawmodes) for tile in again.tile]
     again.load()
-    return np.asarray(again)
+    return again
 
 
 def _retold(tile: Any, rawmodes: dict[str, str]) -> Any:

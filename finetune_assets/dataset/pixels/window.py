@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from finetune_assets.dataset.pixels.bands import row_bands
 from finetune_assets.errors import ImageError
 
 KEPT_GREYS = 200
@@ -34,7 +35,6 @@ _SEEN = 1_000_000
 """Pixels whose values are counted; of a larger image every second, third and so on."""
 _FEW = 16
 """So many greys or fewer are all told apart, as the classes of a mask have to be."""
-_ROWS = 256
 _CUT_OFF = (0.001, 0.01)
 
 
@@ -91,8 +91,7 @@ def to_eight_bits(
     if declared is None and values.dtype.kind == "u" and depth <= 16:
         declared = (0.0, 2.0**depth - 1)
     scale = _scale(values.reshape(-1), depth, window, declared)
-    shown = _shown(values, scale)
-    return Shown(Image.fromarray(255 - shown if white_is_low else shown), scale)
+    return Shown(_shown(values, scale, white_is_low), scale)
 
 
 def _scale(flat: np.ndarray, bits: int, window: Window | None, declared: Window | None) -> Scale:
@@ -142,12 +141,13 @@ def _mapped(values: np.ndarray, scale: Scale) -> np.ndarray:
     return np.rint(part.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _shown(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """All pixels in 8 bits, without a copy of them in floating-point numbers."""
-    if values.dtype.itemsize == 2 and values.dtype.kind in "ui":
-        greys = _mapped(np.arange(2**16, dtype=np.uint16).view(values.dtype), scale)
-        return greys[values.view(np.uint16)]
-    result = np.empty(values.shape, np.uint8)
-    for row in range(0, len(values), _ROWS):
-        result[row : row + _ROWS] = _mapped(values[row : row + _ROWS], scale)
-    return result
+def _shown(values: np.ndarray, scale: Scale, white_is_low: bool) -> Image.Image:
+    """All pixels in 8 bits, without a copy of them in floating-point numbers or as indices."""
+    made = Image.new("L" if values.ndim == 2 else "RGB", (values.shape[1], values.shape[0]))
+    small = values.dtype.itemsize == 2 and values.dtype.kind in "ui"
+    greys = _mapped(np.arange(2**16, dtype=np.uint16).view(values.dtype), scale) if small else None
+    for top, bottom in row_bands(len(values), math.prod(values.shape[1:])):
+        band = values[top:bottom]
+        shown = _mapped(band, scale) if greys is None else greys[band.view(np.uint16)]
+        made.paste(Image.fromarray(255 - shown if white_is_low else shown), (0, top))
+    return made

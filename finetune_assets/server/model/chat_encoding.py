@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from finetune_assets.server.model.network import Network
 
 IMAGE_SLOT = -1
+_LOOKING = threading.Lock()
+"""Held while pixels are in memory, whatever model looks at them: the largest images take up to a gigabyte each."""
 
 
 @dataclass
@@ -84,7 +86,8 @@ class ImageFeatures:
         with self._lock:
             if digest not in self._cached:
                 try:
-                    self._cached[digest] = vision.features(images.decode(data))
+                    with _LOOKING:
+                        self._cached[digest] = vision.features(images.decode(data))
                 except ImageError as error:
                     raise PromptError(f"an image cannot be used: {error}", "invalid_image") from error
                 self._bytes += self._cached[digest].nbytes
@@ -234,11 +237,12 @@ class Encoder:
         how: dict[str, Any] = {"return_tensors": "pt"}
         if tokenizer.bos_token and text.startswith(tokenizer.bos_token):
             how["add_special_tokens"] = False  # as transformers' own templates do
-        shown = [_picture(url) for url in self.urls[:n_images]]
+        shown = [_image_bytes(url) for url in self.urls[:n_images]]
         if self.fence.controls is not None:
             text, how["sanitize_control_tokens"] = _marked(self.fence, text), True
         try:
-            made = dict(processor(text=[text], images=shown or None, **how))
+            with _LOOKING if shown else nullcontext():
+                made = dict(processor(text=[text], images=_pictures(shown) or None, **how))
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             message = f"the processor of the model {self.network.base.name!r} does not take this conversation: {error}"
             raise PromptError(message, "unsupported_message") from error
@@ -300,9 +304,9 @@ def told_of_fences() -> Iterator[None]:
         raise PromptError(str(error), "unsupported_message") from error
 
 
-def _picture(url: str) -> Image:
+def _pictures(shown: list[bytes]) -> list[Image]:
     try:
-        return images.decode(_image_bytes(url))
+        return [images.decode(data) for data in shown]
     except ImageError as error:
         raise PromptError(f"an image cannot be used: {error}", "invalid_image") from error
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finetune_assets.dataset.pixels.bands import bands
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -59,14 +61,18 @@ class BundledVision:
 def shrunk(image: Image) -> Tensor:
     """Colours `[1, 3, PIXELS, PIXELS]` from 0 to 1, as the tower looks at an image of any size.
 
-    One colour after the other: the same bits as together, and for 64 million pixels a gigabyte less.
+    Made narrow a few rows at a time: the same bits as at once, and for 64 million pixels a gigabyte less.
     """
-    shown = torch.from_numpy(np.array(image))
-    planes = (shown[..., colour].float().div_(255)[None, None] for colour in range(3))
-    size = (PIXELS, PIXELS)
-    return torch.cat([F.interpolate(plane, size, mode="bicubic", antialias=True) for plane in planes], dim=1).clamp(
-        0, 1
-    )
+    narrow = torch.empty(1, 3, image.height, PIXELS)
+    for box in bands(image):
+        band = torch.from_numpy(np.array(image.crop(box))).permute(2, 0, 1)[None].float().div_(255)
+        narrow[:, :, box[1] : box[3]] = _resized(band, band.shape[2])
+    return _resized(narrow, PIXELS).clamp(0, 1)
+
+
+def _resized(colours: Tensor, height: int) -> Tensor:
+    """Torch makes them narrow first, and leaves a height as it is that is the one wanted."""
+    return F.interpolate(colours, (height, PIXELS), mode="bicubic", antialias=True)
 
 
 def patches(maps: Tensor) -> Tensor:

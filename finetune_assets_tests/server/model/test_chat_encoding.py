@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor
 
 from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
@@ -99,6 +106,23 @@ def test_an_image_passes_the_tower_once(seeing: Network) -> None:
     features = ImageFeatures(seeing)
     url = data_url(picture("red"))
     assert features.of(url) is features.of(url)
+
+
+def test_two_models_look_at_images_one_after_the_other() -> None:
+    # Without turns both look at once and meet; with them the one that looks waits for the other in vain.
+    meeting = threading.Barrier(2)
+
+    class Looking:
+        def features(self, _image: Image.Image) -> Tensor:
+            with suppress(threading.BrokenBarrierError):
+                meeting.wait(0.3)
+                raise AssertionError("two images were looked at together")
+            return torch.zeros(1, 1)
+
+    models: list[Any] = [SimpleNamespace(vision=Looking(), base=None) for _ in range(2)]
+    with ThreadPoolExecutor(2) as both:
+        looked = both.map(lambda model: ImageFeatures(model).of(data_url(picture("red"))), models)
+    assert [tuple(features.shape) for features in looked] == [(1, 1), (1, 1)]
 
 
 def test_the_feature_cache_keeps_to_its_budget(seeing: Network) -> None:
