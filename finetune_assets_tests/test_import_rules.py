@@ -34,6 +34,7 @@ def test_the_layers_hold() -> None:
             ),
         ),
         ("transformers", ("server/base_models.py", "server/export.py", "server/generation", "server/model")),
+        ("bitsandbytes", ("server/model/four_bit.py",)),
         ("fastapi", ("server/api", "server/app.py", "server/services.py")),
         (
             "starlette",

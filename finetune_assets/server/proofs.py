@@ -26,9 +26,10 @@ from typing import Literal
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import base_models, durable
+from finetune_assets.server.base_models import Meaning
 from finetune_assets.server.devices import PRECISION, cuda_devices
 
-_COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "peft", "num2words")
+_COMPUTING = ("torch", "torchvision", "transformers", "tokenizers", "peft", "num2words", "bitsandbytes")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _NICENESS = 10
 
@@ -99,7 +100,7 @@ class _Prover:
         tried: set[str] = set()
         with suppress(BaseModelError):  # the server itself says what is wrong with models.yaml
             for name in [proof.name for proof in proofs(self._home) if proof.state == "untried"]:
-                canonical, _, _ = base_models.follow(name, self._home)
+                canonical = base_models.follow(name, self._home).canonical
                 if canonical not in tried and not self._stopping:
                     tried.add(canonical)
                     self._try(canonical)
@@ -137,32 +138,33 @@ def _started(home: Path, name: str) -> subprocess.Popen[str]:
 
 def _is_bundled(name: str, home: Path) -> bool:
     try:
-        return base_models.follow(name, home)[1] in base_models.BUNDLED
+        return base_models.follow(name, home).model in base_models.BUNDLED
     except BaseModelError:
         return False
 
 
 def _proof(name: str, home: Path, kept: dict[str, dict[str, str]]) -> Proof:
     try:
-        canonical, model, revision = base_models.follow(name, home)
+        meaning = base_models.follow(name, home)
     except BaseModelError as error:
         return Proof(name, "refused", str(error))
-    if (folder := _folder(model, revision)) is None:
+    if (folder := _folder(meaning)) is None:
         return Proof(name, "absent")
-    found = kept.get(canonical, {})
-    if found.get("identity") != _identity(folder, revision):
+    found = kept.get(meaning.canonical, {})
+    if found.get("identity") != _identity(folder, meaning):
         return Proof(name, "untried")
     return Proof(name, "refused" if found["problem"] else "passed", found["problem"])
 
 
-def _folder(model: str, revision: str | None) -> Path | None:
+def _folder(meaning: Meaning) -> Path | None:
     """Where the files of a model are on this machine; None where its weights have yet to be fetched."""
+    model = meaning.model
     if Path(model).is_dir():
         return Path(model)
     try:
         from huggingface_hub import try_to_load_from_cache
 
-        config = try_to_load_from_cache(model, "config.json", revision=revision)
+        config = try_to_load_from_cache(model, "config.json", revision=meaning.revision)
     except (ImportError, ValueError):  # no id of the hub
         return None
     if not isinstance(config, str) or not any(any(Path(config).parent.glob(kind)) for kind in _WEIGHTS):
@@ -170,12 +172,14 @@ def _folder(model: str, revision: str | None) -> Path | None:
     return Path(config).parent
 
 
-def _identity(folder: Path, revision: str | None) -> str:
+def _identity(folder: Path, meaning: Meaning) -> str:
     """What a proof holds for: the model's files, the code and the libraries that compute, and in which precision."""
     stats = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     how = (os.environ.get(PRECISION), bool(cuda_devices()), _computing())
-    return hashlib.sha256(repr((str(folder.resolve()), revision, files, how)).encode()).hexdigest()
+    return hashlib.sha256(
+        repr((str(folder.resolve()), meaning.revision, meaning.four_bit, files, how)).encode()
+    ).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -201,11 +205,11 @@ def _kept(home: Path) -> dict[str, dict[str, str]]:
 
 def _prove(name: str, home: Path) -> None:
     """Load a model as a job or a request would, rehearse a job, and keep what comes of it."""
-    canonical, model, revision = base_models.follow(name, home)
-    folder = _folder(model, revision)
+    meaning = base_models.follow(name, home)
+    folder, canonical = _folder(meaning), meaning.canonical
     if folder is None:
         return
-    identity = _identity(folder, revision)
+    identity = _identity(folder, meaning)
     from finetune_assets.server.model.network import load
     from finetune_assets.server.training import rehearsal
 

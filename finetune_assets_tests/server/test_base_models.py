@@ -90,3 +90,31 @@ def test_a_revision_is_pinned_and_a_folder_of_other_models_needs_no_bundled_one(
     (tmp_path / "models.yaml").write_text(f"mine: {{model: {model}, revision: 3}}\n")
     with pytest.raises(BaseModelError, match="the revision of 'mine' must be a commit, tag or branch, not 3"):
         base_models.resolve("mine", tmp_path)
+
+
+def test_a_name_is_in_4_bit_where_models_yaml_says_so_and_is_then_a_model_of_its_own(tmp_path: Path) -> None:
+    model = write_text_model(tmp_path / "model")
+    (tmp_path / "models.yaml").write_text(
+        f"full: {model}\nsmall: {{model: full, load_in_4bit: true}}\nalias: small\n"
+        "again: {model: small, load_in_4bit: false}\n"
+    )
+    found = {name: base_models.resolve(name, tmp_path) for name in ("full", "small", "alias", "again")}
+    assert {name: base.four_bit for name, base in found.items()} == {
+        "full": False, "small": True, "alias": True, "again": False,
+    }  # fmt: skip
+    assert {name: base.name for name, base in found.items()} == {
+        "full": "full", "small": "small", "alias": "small", "again": "again",
+    }  # fmt: skip
+    assert found["full"].weights == found["again"].weights != found["small"].weights
+    assert [base_models.in_four_bit(name, tmp_path) for name in ("alias", "again", "gone")] == [True, False, False]
+
+
+def test_what_cannot_be_in_4_bit_is_refused_where_models_yaml_says_so(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text("mine: {model: smollm2-135m-instruct, load_in_4bit: true}\n")
+    with pytest.raises(
+        BaseModelError, match="'mine' stands for smollm2-135m-instruct, which is small and not loaded in 4"
+    ):
+        base_models.resolve("mine", tmp_path)
+    (tmp_path / "models.yaml").write_text("mine: {model: smollm2-135m-instruct, load_in_4bit: nf4}\n")
+    with pytest.raises(BaseModelError, match="the load_in_4bit of 'mine' must be true or false, not 'nf4'"):
+        base_models.names(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 from openai.types import Model, ModelDeleted
 
@@ -66,7 +68,10 @@ def _as_model(served: Services, name: str, base: str, created: int, owner: str) 
     day = None if announced is None else announced.isoformat()
     about = {"id": name, "object": "model", "created": created, "owned_by": owner, "shutdown_date": day}
     # Not of OpenAI's protocol: clients of ours ask for decisions where they find them named.
-    return Model.model_validate(about | {"endpoints": ["/v1/chat/completions", "/v1/decisions"]})
+    own: dict[str, Any] = {"endpoints": ["/v1/chat/completions", "/v1/decisions"]}
+    if base_models.in_four_bit(base, served.home):
+        own["load_in_4bit"] = True
+    return Model.model_validate(about | own)
 
 
 def _no_such_model(name: str) -> ApiError:

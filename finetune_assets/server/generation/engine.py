@@ -107,10 +107,9 @@ class Engine:
 
     def _reader_of(self, base: BaseModel) -> Reader:
         with self._lock:
-            weights = f"{base.path}@{base.revision} {base.vision}"  # all their names share them
-            if weights not in self._readers:
-                self._readers[weights] = Reader(base, self.residence, self._arrivals.put)
-            return self._readers[weights]
+            if base.weights not in self._readers:
+                self._readers[base.weights] = Reader(base, self.residence, self._arrivals.put)
+            return self._readers[base.weights]
 
     def _run(self) -> None:
         while not self._closed:

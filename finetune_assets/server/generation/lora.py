@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import checksums
-from finetune_assets.server.model.adapters import read_projector
+from finetune_assets.server.model.adapters import check_base, read_projector
 from finetune_assets.server.model.network import Network
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -152,6 +152,7 @@ def _read(folder: Path, key: str, network: Network, modules: dict[str, Any]) -> 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    check_base(network, folder)
     checksums.check(folder)
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
@@ -182,10 +183,18 @@ def _pairs(folder: Path, weights: dict[str, Tensor], modules: dict[str, Any]) ->
             continue
         module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
         up = weights.get(name.replace(".lora_A.", ".lora_B."))
-        own = getattr(modules.get(module), "weight", None)
-        if up is None or own is None or sorted(own.shape) != sorted((up.shape[0], down.shape[1])):
+        shape = _shape(modules.get(module))
+        if up is None or sorted(shape) != sorted((up.shape[0], down.shape[1])):
             raise BaseModelError(f"{folder}: {module} does not fit the base model; was its base replaced?")
         found[module] = down, up
     if 2 * len(found) != len(weights):
         raise BaseModelError(f"{folder}: it holds weights that are not LoRA matrices")
     return found
+
+
+def _shape(module: Any) -> tuple[int, ...]:
+    """Of a module's matrix; none where it has none."""
+    if isinstance(module, nn.Linear):  # whose weights may be packed
+        return (module.out_features, module.in_features)
+    weight = getattr(module, "weight", None)
+    return () if weight is None else tuple(weight.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.devices import ram_bytes
+from finetune_assets.server.model import four_bit
+from finetune_assets.server.model.network import hollow
 from finetune_assets.server.model.precision import device_and_dtype
 
 _SHARE_OF_WEIGHTS = 0.5
@@ -44,6 +47,10 @@ def weights_limit() -> int:
 
 def weight_bytes(base: BaseModel) -> int:
     """What a model's weights will take, as its files tell; 0 where they are not on this machine yet."""
+    if base.four_bit:
+        with suppress(OSError, ValueError):
+            return four_bit.n_bytes(hollow(base).model)
+        return 0
     from transformers import AutoConfig
     from transformers.utils.hub import cached_file
 

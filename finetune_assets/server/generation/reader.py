@@ -26,6 +26,7 @@ from finetune_assets.server.generation.own_batch import OwnBatch
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
 from finetune_assets.server.generation.residence import Residence
 from finetune_assets.server.generation.shape import AnswerShape
+from finetune_assets.server.model import four_bit
 from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
     PromptError,
@@ -81,7 +82,7 @@ class ServedModel:
 
     def n_bytes(self) -> int:
         """What its weights take."""
-        return sum(weight.nbytes for weight in self.network.model.parameters())
+        return four_bit.n_bytes(self.network.model)
 
     def prepare(self, asked: Asked) -> Completion:
         """Encode a request and load its adapter.

@@ -3,7 +3,8 @@
 The projector begins with the last blocks of the vision tower.
 
 On disk it is a folder in PEFT's own format (`adapter_config.json`, `adapter_model.safetensors`), which other
-tools read as well, plus `projector.safetensors` where a projector was trained.
+tools read as well, plus `projector.safetensors` where a projector was trained, and `base.json` where
+the base was in 4 bit.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import checksums
+from finetune_assets.server.model import four_bit
 from finetune_assets.server.model.network import Network
 
 LORA_RANK = 16
 PROJECTOR = "projector.safetensors"
+BASE = "base.json"
 _TOWER, _DROPOUT = "tower.", ".lora_dropout."
 _EXPERTS = {"gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 _COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -54,6 +57,7 @@ def add_trainable(
         config = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, lora_dropout=dropout, **_targets(network))  # pyright: ignore[reportArgumentType]
         network.model = get_peft_model(network.model, config)
     else:
+        check_base(network, start_from)
         checksums.check(start_from)
         config = PeftConfig.from_pretrained(str(start_from))
         config.lora_dropout = dropout
@@ -102,6 +106,26 @@ def save(network: Network, folder: Path) -> None:
     network.model.save_pretrained(str(folder))
     if network.vision is not None and (weights := network.vision.projector.state_dict()):
         save_file(weights, folder / PROJECTOR)
+    if (base := network.base).four_bit:
+        said = {"model": base.path, "revision": base.revision, "load_in_4bit": True}
+        (folder / BASE).write_text(json.dumps(said))
+
+
+def check_base(network: Network, folder: Path) -> None:
+    """Refuse a base that is in 4 bit beside what was trained on one that was not, or the other way round.
+
+    Raises:
+        BaseModelError: it is; answers would be others than those that were judged.
+    """
+    was, name = (folder / BASE).exists(), network.base.name
+    if was == network.base.four_bit:
+        return
+    trained, now = ("in 4 bit", "in full") if was else ("in full", "in 4 bit")
+    entry = f"{{model: {network.base.path}{', load_in_4bit: true' if was else ''}}}"
+    raise BaseModelError(
+        f"{folder}: it was trained on {name!r} {trained}, which models.yaml now has {now}; let {name!r} be {entry} "
+        "there, and give the other a name of its own"
+    )
 
 
 def read_projector(network: Network, folder: Path) -> dict[str, Tensor] | None:
@@ -141,7 +165,7 @@ def _targets(network: Network) -> dict[str, Any]:
     where = r"\b(self_attn|attention|attn)\." if mixture else r"\b(self_attn|attention|attn|mlp|feed_forward)\."
     # Layers of a class of their own take other shapes than LoRA does, and PEFT takes those names of a mixture's
     # attention for its experts'.
-    left_out = {_leaf(name) for name, module in linear if type(module) is not nn.Linear} | (
+    left_out = {_leaf(name) for name, module in linear if not four_bit.is_plain(module)} | (
         _EXPERTS if mixture else set()
     )
     chosen = sorted({_leaf(name) for name, _ in linear if re.search(where, name)} - left_out)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server import checksums
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
-from finetune_assets.server.model import proof
+from finetune_assets.server.model import four_bit, proof
 from finetune_assets.server.model.answer_form import AnswerForm, answer_form, ended
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import control_tokens
@@ -79,7 +79,7 @@ class Network:
     @property
     def dtype(self) -> torch.dtype:
         """In which the decoder computes."""
-        return next(self.decoder.parameters()).dtype
+        return next(p.dtype for p in self.decoder.parameters() if p.is_floating_point())
 
     @property
     def vocabulary(self) -> int:
@@ -101,7 +101,7 @@ class Network:
         if self.device.type != "cpu" or self.whole:
             return
         for module in self.decoder.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module.weight.is_floating_point():
                 module.weight.data = module.weight.data.t().contiguous().t()
             elif type(module).__name__.endswith("RMSNorm"):
                 _make_lean(module)
@@ -209,6 +209,8 @@ def load(base: BaseModel) -> Network:
     device, dtype = device_and_dtype()
     try:
         return _load(base, device, dtype)
+    except ImportError as error:
+        raise UnfitModelError(f"the base model {base.name!r} needs what is not installed here: {error}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise BaseModelError(
             f"the base model {base.name!r} cannot be loaded from {base.path}: {error}. "
@@ -218,7 +220,7 @@ def load(base: BaseModel) -> Network:
 
 def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
     front = load_front(base)
-    model = _kind(front).from_pretrained(base.path, dtype=dtype, revision=base.revision)
+    model = read(base, front, device, dtype)
     checksums.check(_folder(base))
     model.to(device)
     if vision := _vision(base, model):
@@ -232,6 +234,23 @@ def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
     return network
 
 
+def read(base: BaseModel, front: Front, device: torch.device, dtype: torch.dtype) -> Any:
+    """The whole model as transformers load it, in 4 bit where it is to be.
+
+    Raises:
+        UnfitModelError: it cannot be in 4 bit.
+        OSError: its files are missing.
+    """
+    config = _config(base)
+    four_bit.check(base, config)
+    how = four_bit.loading(base, config, lambda: _without_numbers(front, config, dtype), dtype)
+    if base.four_bit:  # put into 4 bit where it is to be
+        how["device_map"] = {"": device}
+    model = _kind(front).from_pretrained(base.path, dtype=dtype, revision=base.revision, **how)
+    four_bit.settle(model, dtype)
+    return model
+
+
 def hollow(base: BaseModel) -> Network:
     """A network without weights, on the `meta` device: its shapes are known, and none of its numbers.
 
@@ -239,13 +258,22 @@ def hollow(base: BaseModel) -> Network:
         OSError: its files are missing.
         UnfitModelError: its tokenizer or processor cannot be used.
     """
+    front = load_front(base)
+    model = _without_numbers(front, _config(base), device_and_dtype()[1])
+    if base.four_bit:
+        four_bit.hollow(model)
+    return _taken_apart(base, model, front, _vision(base, model))
+
+
+def _config(base: BaseModel) -> Any:
     from transformers import AutoConfig
 
-    front = load_front(base)
-    config = AutoConfig.from_pretrained(base.path, revision=base.revision)
+    return AutoConfig.from_pretrained(base.path, revision=base.revision)
+
+
+def _without_numbers(front: Front, config: Any, dtype: torch.dtype) -> Any:
     with torch.device("meta"):
-        model = _kind(front).from_config(config, dtype=device_and_dtype()[1])
-    return _taken_apart(base, model, front, _vision(base, model))
+        return _kind(front).from_config(config, dtype=dtype)
 
 
 def _kind(front: Front) -> Any:

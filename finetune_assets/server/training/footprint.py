@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from finetune_assets.server.base_models import BaseModel
-from finetune_assets.server.model import adapters
+from finetune_assets.server.model import adapters, four_bit
 from finetune_assets.server.model.network import Network, hollow
 from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training.examples import Example
@@ -99,7 +99,7 @@ def footprint(base: BaseModel, *, tokens: int, rank: int | None = None, recomput
         network.packed.always = True
     parameters = list(network.model.parameters())
     return Footprint(
-        base=sum(p.nbytes for p in parameters if not p.requires_grad),
+        base=four_bit.n_bytes(network.model),
         trained=_COPIES * sum(p.nbytes for p in trained),
         passes=passes(network, tokens, known=[*parameters, *network.model.buffers()]),
     )

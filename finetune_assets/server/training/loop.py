@@ -313,7 +313,7 @@ def _objective(request: TrainingRequest, network: Network) -> Objective[Any]:
 
 
 def _place(network: Network) -> str:
-    dtype = str(network.dtype).removeprefix("torch.")
+    dtype = str(network.dtype).removeprefix("torch.") + (", linear layers in 4 bit" if network.base.four_bit else "")
     if network.device.type == "cuda":
         return f"{torch.cuda.get_device_name(network.device)} in {dtype}"
     return f"the CPU in {dtype}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +139,14 @@ def _told(base: BaseModel, longest: int, rank: int | None, room: Room, n_bytes: 
     size = _footprint(base, longest, rank=1, recompute=True)
     if size and (size.total + PROCESS) * (1 + ERROR) <= room.total:
         remedies.append("lower lora_r")
+    if not (base.four_bit or base.bundled) and _fits_in_four_bit(base, longest, rank, room):
+        remedies.append("set load_in_4bit: true beside it in models.yaml")
     return f"{told}; {' or '.join([*remedies, 'choose a smaller model'])}"
+
+
+def _fits_in_four_bit(base: BaseModel, longest: int, rank: int | None, room: Room) -> bool:
+    size = _size(replace(base, four_bit=True), longest, rank, recompute=True)
+    return size is not None and size * (1 + ERROR) <= room.total
 
 
 def _context_that_fits(base: BaseModel, longest: int, rank: int | None, room: Room) -> int:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.errors import BaseModelError
+from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.network import Network, common_prefix, load
 from finetune_assets_tests.server.networks import computing_in, text_base
@@ -57,6 +61,39 @@ def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
 def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"(?s)cannot be loaded from .*finetune_assets.server.base_models"):
         load(BaseModel("absent", str(tmp_path), vision=False))
+
+
+def test_a_model_in_4_bit_needs_bitsandbytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(
+        UnfitModelError, match=r"4 bit, which needs bitsandbytes: pip install 'finetune_assets\[fourbit\]'"
+    ):
+        load(replace(text_base(tmp_path), four_bit=True))
+
+
+@pytest.mark.parametrize(
+    ("stored", "four_bit", "refused"),
+    [
+        (
+            {"quant_method": "bitsandbytes", "load_in_8bit": True},
+            False,
+            "its files hold it in 8 bit, .* name the model",
+        ),
+        (
+            {"quant_method": "awq", "bits": 4},
+            True,
+            r"its files are quantised already \(awq\); take its load_in_4bit away",
+        ),
+    ],
+)
+def test_files_that_are_quantised_otherwise_are_refused(
+    tmp_path: Path, stored: dict[str, Any], four_bit: bool, refused: str
+) -> None:
+    base = replace(text_base(tmp_path), four_bit=four_bit)
+    config = Path(base.path) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": stored}))
+    with pytest.raises(UnfitModelError, match=refused):
+        load(base)
 
 
 @given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,22 @@ def test_a_rank_that_is_too_high_is_named(base: BaseModel) -> None:
     total = int(1.2 * (PROCESS + footprint(base, tokens=LONGEST, rank=16, recompute=True).total))
     with pytest.raises(TooLargeError, match="lower lora_r"):
         plan(base, LONGEST, 500_000, Room("cpu", total, total))
+
+
+def test_4_bit_is_named_where_it_would_fit(tmp_path: Path) -> None:
+    base = text_base(tmp_path)
+    config = Path(base.path) / "config.json"
+    wide = {"hidden_size": 4096, "intermediate_size": 14_336, "num_attention_heads": 32, "num_key_value_heads": 8}
+    config.write_text(json.dumps(json.loads(config.read_text()) | wide))
+    in_4_bit = footprint(replace(base, four_bit=True), tokens=256, recompute=True)
+    in_full = footprint(base, tokens=256, recompute=True)
+    assert in_4_bit.base == pytest.approx(in_full.base * 4.13 / 32, rel=0.05)
+    total = int((in_4_bit.total + PROCESS) * (1 + ERROR)) + 1
+    with pytest.raises(
+        TooLargeError, match="set load_in_4bit: true beside it in models.yaml or choose a smaller model"
+    ):
+        plan(base, 256, None, Room("cpu", total, total))
+    assert plan(replace(base, four_bit=True), 256, None, Room("cpu", total, total)).recompute
 
 
 def test_what_only_others_leave_no_room_for_is_tried_in_the_smallest_way(base: BaseModel) -> None:
