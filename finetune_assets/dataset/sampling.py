@@ -81,7 +81,7 @@ shows several images, all of them (`shown.Shown`); `image_*` are then of the one
 `look`: hash of the first of the images that look the same, where there are several."""
 _OWN = ("region", "subgroup", "system", "question", "answer", "score", "doubt", "source", "line")
 """Columns that are an example's own fields."""
-_CHUNK_ROWS = 10_000
+_CHUNK_ROWS = 2_500
 _CHUNK_BYTES = 64 << 20
 """Of images that a source holds inside."""
 _BRIDGE = "belongs to examples that were drawn into several splits before; in any of them it would leak"

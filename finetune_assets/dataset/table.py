@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pandas.util import hash_pandas_object
 from upath import UPath
 
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 4_000
 """Rows of a chunk: some 5 MB of text examples, and several times that while they are looked at one by one."""
 _FIRST_ROWS = 1_000
 _ABANDONED_AFTER_S = 3600

@@ -49,11 +49,12 @@ _NAMES: dict[Part, str] = {
         store. shop. city. branch. warehouse ward. werk. filiale halle. abteilung station. klinik stadt. tienda sucursal
         planta. ciudad. pais. usine magasin ville. hopital loja. cidade reparto stabilimento negozio vestiging afdeling
         oddzial miasto. sklep. bolge. sehir. avdelning
+        regiao regione regio. obszar orgao. organo. local. seccion sezione setor
         部位 地域 部門 地区 부위 область отдел""",
     "group": """patient subject case study person panel serial video scene group series session family animal device
         batch lot sequence patientid customer user client author fall kunde gruppe probe sujet paciente cliente
         charge. los. partie. akte. serie. aktenzeichen fallnummer lote. lotto. paziente dossier. expediente pacjent
-        partia. hasta. parti.
+        partia. hasta. parti. seryjny seri. numeroserie matricola chassis
         患者 患者番号 症例 顧客 患者编号 病人 환자 пациент""",
     "split": "split fold subset partition phase",
     "annotator": """annotator rater reader labeler labeller grader inspector reviewer expert observer judge who
@@ -171,16 +172,21 @@ def _may_be(column: Column, part: Part) -> bool:
 
 
 def _place(column: Column, part: Part) -> tuple[int, int]:
-    """Where a column stands among those that may be a part: named as people name it first, then the shorter values."""
+    """Where a column stands among those that may be a part: named as people name it first, then the shorter values.
+
+    A likelier word within a name (`answerKey`) goes before a less likely one that is the whole name (`topic`).
+    """
     words = _NAMES[part].split()
     letters, within = _letters(column.name), _words_within(column.name)
-    at = next((place for place, word in enumerate(words) if letters == word.rstrip(".")), None)
-    if at is None:
-        found = (
-            place for place, word in enumerate(words) if len(word) > 2 and word in (within if "." in word else letters)
-        )
-        at = next((len(words) + place for place in found), None)
-    return (2 * len(words) if at is None else at), -column.n_words if part == "question" else column.n_distinct
+    ranks = [3 * len(words)]
+    for place, word in enumerate(words):
+        if letters == word.rstrip("."):
+            ranks.append(2 * place)
+        elif f"{word.rstrip('.')}." in within:
+            ranks.append(2 * place + 1)
+        elif len(word) > 2 and word in letters:
+            ranks.append(2 * len(words) + place)
+    return min(ranks), -column.n_words if part == "question" else column.n_distinct
 
 
 def _is_named(column: Column, part: Part) -> bool:

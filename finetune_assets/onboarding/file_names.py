@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from finetune_assets.dataset.belonging.named import split_called
 from finetune_assets.dataset.identity import matched
@@ -68,9 +68,33 @@ def region_pattern(pictured: Sequence[tuple[str, str]], least: int) -> str | Non
     return None
 
 
+def region_folder(pictured: Sequence[tuple[str, str]], folder: Path, least: int) -> str | None:
+    """Find the column of the folder between the source's and the classes' that is a region; None where none clearly is.
+
+    Args:
+        pictured: Path of the image of each example, and its answer.
+        folder: Of the source.
+        least: Examples that a region needs on average.
+    """
+    above = [PurePath(name).relative_to(folder.absolute()).parts[:-2] for name, _ in pictured]
+    for at in range(min(map(len, above), default=0)):
+        answers: dict[str, set[str]] = defaultdict(set)
+        for folders, (_, answer) in zip(above, pictured, strict=True):
+            answers[folders[at]].add(answer)
+        numbered = all(found and found[1].casefold() in _GROUPS for found in map(_NUMBERED.fullmatch, answers))
+        if not numbered and _divide(answers, len(above), least):
+            return f"folders.{at}"
+    return None
+
+
 def _are_regions(answers: dict[str, set[str]], n: int, least: int) -> bool:
-    words = all(_WORD.fullmatch(value) and split_called(value) is None for value in answers)
-    return words and 1 < len(answers) <= n / least and all(len(found) > 1 for found in answers.values())
+    return all(map(_WORD.fullmatch, answers)) and _divide(answers, n, least)
+
+
+def _divide(answers: dict[str, set[str]], n: int, least: int) -> bool:
+    """Whether names divide the examples as regions do: some of each answer in each, and none is a published split."""
+    several = 1 < len(answers) <= n / least and all(len(found) > 1 for found in answers.values())
+    return several and all(split_called(value) is None for value in answers)
 
 
 def _matches(pattern: str, names: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from finetune_assets.dataset.example import Example
 from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.answers import answer_of, plain_numbers
 from finetune_assets.onboarding.columns import Column, Part, candidates
-from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_pattern
+from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_folder, region_pattern
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.answers import TextAnswer
@@ -117,7 +117,10 @@ def _told_by_names(
         "group": group_pattern(name for name, _ in pictured),
         "region": region_pattern(pictured, MIN_EXAMPLES_OF_A_REGION),
     }
-    return {part: f"{column}{BY}{pattern}" for part, pattern in found.items() if pattern and part in wanted}
+    told = {part: f"{column}{BY}{pattern}" for part, pattern in found.items() if pattern}
+    if survey.kind == "image_folder" and (in_folders := region_folder(pictured, survey.path, MIN_EXAMPLES_OF_A_REGION)):
+        told["region"] = in_folders
+    return {part: said for part, said in told.items() if part in wanted}
 
 
 def task_name(path: Path) -> str:

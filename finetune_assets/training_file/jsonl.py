@@ -40,7 +40,7 @@ _COLUMNS = [
     *(f"image_{name}" for name in ("sha256", "bytes", "modified_ns", "width", "height", "format", "fit")),
     "pictures",
 ]
-_CHUNK_ROWS = 5_000
+_CHUNK_ROWS = 1_000
 
 Row = dict[str, Any]
 Url = tuple[bytes, ...]

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from finetune_assets.onboarding.columns import candidates, profile
+from finetune_assets.onboarding.columns import Part, candidates, profile
 
 
 def rows(**columns: list[Any]) -> list[dict[str, Any]]:
@@ -48,6 +48,16 @@ def test_columns_are_known_by_their_names_in_several_languages() -> None:
 def test_a_published_split_is_known_by_its_values() -> None:
     table = profile(rows(usage=["train", "val", "test", "train"], text=["a b c d", "b", "c", "d"]))
     assert named(candidates(table, "split")) == ["usage"]
+
+
+@pytest.mark.parametrize(("part", "name"), [("region", "regiao"), ("region", "regione"), ("group", "numer seryjny")])
+def test_names_without_their_accents_and_serial_numbers_are_known(part: Part, name: str) -> None:
+    assert named(candidates(profile(rows(**{name: ["a", "a", "b", "b"]})), part)) == [name]
+
+
+def test_a_likelier_word_within_a_name_goes_before_a_less_likely_whole_one() -> None:
+    table = profile(rows(topic=["a", "b"] * 4, answerKey=["A", "B", "C", "D"] * 2))
+    assert named(candidates(table, "answer"))[0] == "answerKey"
 
 
 def test_a_column_of_one_value_is_no_answer() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from finetune_assets.dataset.identity import matched
-from finetune_assets.onboarding.file_names import group_pattern, parted, region_pattern
+from finetune_assets.onboarding.file_names import group_pattern, parted, region_folder, region_pattern
 
 
 def found(pattern: str | None, name: str) -> str:
@@ -69,6 +70,27 @@ def test_a_word_at_one_place_of_all_names_is_a_region() -> None:
 )
 def test_words_that_may_be_something_else_are_no_region(pictured: list[tuple[str, str]], least: int) -> None:
     assert region_pattern(pictured, least) is None
+
+
+def in_folders(*regions: str, n: int = 50) -> list[tuple[str, str]]:
+    return [
+        (f"/data/{name}/{answer}/{k}.png", answer) for name in regions for answer in ("ok", "nok") for k in range(n)
+    ]
+
+
+def test_a_folder_above_those_of_the_classes_is_a_region() -> None:
+    assert region_folder(in_folders("front", "back"), Path("/data"), 40) == "folders.0"
+    assert region_folder(in_folders("train/line 1", "train/line 2"), Path("/data"), 40) == "folders.1"
+
+
+@pytest.mark.parametrize("folders", [("train", "test"), ("P001", "P002", "P003"), ("all",), (".",)])
+def test_folders_of_splits_and_patients_are_no_regions(folders: tuple[str, ...]) -> None:
+    assert region_folder(in_folders(*folders), Path("/data"), 40) is None
+
+
+def test_folders_that_hold_one_class_alone_are_no_regions() -> None:
+    one = [row for row in in_folders("front", "back") if ("front" in row[0]) == (row[1] == "ok")]
+    assert region_folder(one, Path("/data"), 40) is None
 
 
 def test_a_column_may_be_said_with_a_pattern() -> None:
