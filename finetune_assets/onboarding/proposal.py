@@ -118,8 +118,9 @@ def _told_by_names(
         "region": region_pattern(pictured, MIN_EXAMPLES_OF_A_REGION),
     }
     told = {part: f"{column}{BY}{pattern}" for part, pattern in found.items() if pattern}
-    if survey.kind == "image_folder" and (in_folders := region_folder(pictured, survey.path, MIN_EXAMPLES_OF_A_REGION)):
-        told["region"] = in_folders
+    if survey.kind == "image_folder":
+        in_folders = region_folder(pictured, Path(source["path"]), MIN_EXAMPLES_OF_A_REGION)
+        told |= {"region": in_folders} if in_folders else {}
     return {part: said for part, said in told.items() if part in wanted}
 
 
@@ -302,5 +303,6 @@ def _prompt(answer: Mapping[str, Any]) -> str:
 
 def _written(path: Path) -> str:
     """A path as the YAML file names it: relative to the working directory where it lies below, which may be moved."""
-    absolute, here = path.absolute(), Path.cwd()
+    # `here/../data` begins as what lies below does, and does not.
+    absolute, here = path.resolve() if ".." in path.parts else path.absolute(), Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

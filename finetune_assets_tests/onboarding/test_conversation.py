@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,17 @@ def test_a_table_of_images_becomes_a_task_without_a_question(tmp_path: Path) -> 
     assert task.source.model_dump()["image"] == "{Bild}"
     assert task.prompt.user == "{question} Answer defekt or intakt."
     assert "120 examples. Regions: nord 60, süd 60. Answers: intakt 80, defekt 40." in shown
+
+
+def test_a_folder_beside_the_working_one_is_found_again_though_its_task_has_its_name(empty_folder: Path) -> None:
+    folder = empty_folder / "data" / "cells"
+    for number in range(160):
+        put(folder / ("front", "back")[number % 2] / ("ok", "nok")[number // 2 % 2] / f"{number}.png", picture())
+    (empty_folder / "project").mkdir()
+    os.chdir(empty_folder / "project")
+    task, shown = begun(Path("../data/../data/cells"))
+    assert task.source.model_dump()["path"] == str(folder)
+    assert "160 examples. Regions: back 80, front 80. Answers: nok 80, ok 80." in shown
 
 
 def test_a_part_is_corrected_by_answering(tmp_path: Path) -> None:
