@@ -62,6 +62,11 @@ def jobs_per_device() -> int:
     return 1 if cuda_devices() else min(2, cores())
 
 
+def jobs_per_process() -> int:
+    """How many jobs of one base model a process trains together at most."""
+    return 8 if cuda_devices() else 1
+
+
 def threads_per_process(jobs: int | None = None) -> int:
     """Compute threads of each training process, and of the server itself; `jobs` per device, None for the usual number.
 

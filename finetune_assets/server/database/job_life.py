@@ -38,6 +38,9 @@ MAX_INTERRUPTIONS = 10
 """A job that a vanishing server interrupts this often, without saving anything in between, is given up: it may be what
 takes the server down."""
 
+MAX_DEATHS = 3
+"""A job whose process dies so often, without saving anything in between, is given up."""
+
 
 class JobStateError(FinetuneAssetsError, RuntimeError):
     """A job is not in a state that allows the step."""

@@ -119,6 +119,17 @@ class JobStore:
             free = free.where(Job.id == only)
         return self._database.read(records(Job).where(Job.number.in_(free.group_by(Job.owner))).order_by(Job.number))
 
+    def like(self, job: Job, besides: Collection[str], at_most: int) -> list[Job]:
+        """Find jobs that wait to be trained as this one is, on its base model, but these (ids), the oldest first."""
+        query = records(Job).where(Job.status == QUEUED, *_as(job), Job.id.not_in([*besides, job.id]), self._is_free)
+        return self._database.read(query.order_by(Job.number).limit(at_most))
+
+    def are_coming(self, job: Job, besides: Collection[str]) -> bool:
+        """Whether jobs will wait to be trained as this one is, on its base model, once they are validated."""
+        coming = select(Job.number).where(Job.status == VALIDATING, *_as(job), Job.id.not_in(besides)).limit(1)
+        with self._database.reading() as session:
+            return session.scalar(coming) is not None
+
     def waiting(self) -> list[Job]:
         """Find all jobs that nobody works on and somebody should, the oldest first."""
         query = records(Job).where(Job.status.in_((VALIDATING, QUEUED)), self._is_free)
@@ -169,6 +180,10 @@ class JobStore:
         """Count the jobs in this state."""
         with self._database.reading() as session:
             return session.scalar(select(func.count()).where(Job.status == status)) or 0
+
+
+def _as(job: Job) -> tuple[ColumnElement[bool], ...]:
+    return Job.base == job.base, Job.method == job.method
 
 
 def _new_job(request: JobRequest) -> Job:

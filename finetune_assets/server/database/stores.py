@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from collections.abc import Collection
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from finetune_assets.server import durable
 from finetune_assets.server.bucket import Bucket
-from finetune_assets.server.database import seal
+from finetune_assets.server.database import seal, sqlite_file
 from finetune_assets.server.database.batches import BatchStore
 from finetune_assets.server.database.completions import CompletionStore
 from finetune_assets.server.database.connection import Database
@@ -19,7 +20,6 @@ from finetune_assets.server.database.job_life import JobLife
 from finetune_assets.server.database.jobs import FINAL, JobStore
 from finetune_assets.server.database.models import ModelStore
 from finetune_assets.server.database.schema import Job
-from finetune_assets.server.database.sqlite_file import copy
 from finetune_assets.server.database.uploads import UploadStore
 from finetune_assets.server.database.usage import Usage
 from finetune_assets.server.removal import Removal
@@ -60,6 +60,12 @@ class Stores:
         self.batches = BatchStore(self.database, self.files)
         self.completions = CompletionStore(self.database)
         self.usage = Usage(self.database)
+
+    def of(self, claim: int) -> Stores:
+        """The same stores, for the worker with this claim."""
+        own = copy.copy(self)
+        own.job_life = self.job_life.of(claim)
+        return own
 
     def _open_storage(self) -> Storage:
         if self.shared.store is None:
@@ -135,7 +141,7 @@ class Stores:
         folder.mkdir(exist_ok=True)
         scratch = folder / "copying.partial"
         scratch.unlink(missing_ok=True)
-        copy(self.home / seal.DATABASE, scratch)
+        sqlite_file.copy(self.home / seal.DATABASE, scratch)
         durable.publish(scratch, folder / time.strftime("%Y%m%dT%H%M%SZ.db", time.gmtime()))
         for old in sorted(folder.glob("*.db"))[:-_KEPT_SNAPSHOTS]:
             old.unlink()

@@ -1,4 +1,4 @@
-"""How the process of a job begins, and that it ends with the server; what it does in between is `worker`'s."""
+"""How a process that works on jobs begins, and that it ends with the server; what it does in between is `worker`'s."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ PARENT_POLL_SECONDS = 0.5
 _NICENESS = 10
 
 
-def begin(home: Path, job_id: str, claim: int, log: Path, environment: Mapping[str, str]) -> None:
-    """Do the next step of the job's life, in a process of its own.
+def begin(home: Path, taken: Mapping[str, int], log: Path, environment: Mapping[str, str]) -> None:
+    """Do the next step of a job's life, or train several jobs together, in a process of its own.
 
     Args:
         home: The server's folder.
-        job_id: The job.
-        claim: The number with which it was taken up.
+        taken: The jobs (ids), each with the number with which it was taken up.
         log: Where what is printed goes.
         environment: Variables of this process beside those of the server.
     """
@@ -35,7 +34,7 @@ def begin(home: Path, job_id: str, claim: int, log: Path, environment: Mapping[s
     # The server, which starts this, has no use for what a job needs.
     from finetune_assets.server.jobs import worker
 
-    worker.run(home, job_id, claim)
+    worker.run(home, taken)
 
 
 def _end_with_server() -> None:

@@ -32,15 +32,18 @@ RESULT_COLUMNS = {
 
 
 class JobReport(Watcher):
-    """Publishes a job's training, and passes on to it that the job was paused or the server stops."""
+    """Publishes a job's training, and passes on to it that the job was paused or the server stops.
 
-    def __init__(self, stores: Stores, job: Job) -> None:
+    `together` is how many jobs this process trains.
+    """
+
+    def __init__(self, stores: Stores, job: Job, together: int = 1) -> None:
         self._stores = stores
         self._claim = job.claim
         self._job_id = job.id
         self._settings: dict[str, int | float] = {}
         self._wandb = WandbRuns(job, stores.home / "wandb", self.note)
-        self._threads = Threads(stores)
+        self._threads = Threads(stores, together)
         self._wish: Wish = "go on"
         self._first: tuple[int, float] | None = None
         """The first step of this process and when it ended; loading and looking at images come only once."""

@@ -1,4 +1,6 @@
-"""Runs the queue: processes that each work on one job, one that validates and as many that train as there are slots.
+"""Runs the queue: processes that each work on a job, one that validates and as many that train as there are slots.
+
+Where there is a GPU, a process trains several jobs that wait for the same base model together (`training.cotraining`).
 
 Several supervisors may run one queue, each with a home of its own (`Shared`): a job is claimed before it is begun, and
 one whose process, or whole machine, is not heard of for the length of its lease goes back to the queue.
@@ -19,17 +21,18 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS, JobStateError
+from finetune_assets.server.database.job_life import MAX_DEATHS, MAX_INTERRUPTIONS, JobStateError
 from finetune_assets.server.database.jobs import CANCELLED, PAUSED, QUEUED, RUNNING, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
-from finetune_assets.server.devices import cuda_devices, jobs_per_device
+from finetune_assets.server.devices import cuda_devices, jobs_per_device, jobs_per_process
 from finetune_assets.server.jobs.process import begin
 from finetune_assets.server.shortage import MEMORY, ShortageError, by_exit, memory_kills, rest_seconds, shortage_of
 
@@ -44,8 +47,10 @@ STUCK_SECONDS = 300.0
 """How long the process of a paused job may take to save it and end, and any to begin."""
 UNSUSPICIOUS = 2
 """Interruptions without progress in between after which a job is begun at once when the server starts."""
-MAX_DEATHS = 3
-"""A job whose process dies so often, without saving anything in between, is given up."""
+AWAIT_SECONDS = 60.0
+"""How long a job waits at most for those that came with it, to be trained together with them."""
+ALONE_AFTER = 2
+"""A job whose process has died so often since it saved anything trains alone: it may be what the process dies of."""
 _FROM_OUTSIDE = tuple(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 """Exit codes of processes that somebody ended: no fault of the job, which is tried as often as if the server was."""
 _WITH_ITS_ORIGIN = 255
@@ -61,7 +66,7 @@ _ABOUT_THE_MACHINE = ("OutOfMemoryError", "MemoryError", "OSError", "SafetensorE
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Worker:
     """A process that works on a job, which was in `status` when it began."""
 
@@ -77,6 +82,16 @@ class Worker:
     """When its lease was renewed here last (`time.monotonic`)."""
     kill_at: float = math.inf
     """When to end it (`time.monotonic`), once it has nothing to do."""
+    together: list[Worker] = field(default_factory=list)
+    """All on whose jobs the process works; the first one's log has what it prints."""
+
+    def __post_init__(self) -> None:
+        self.together.append(self)
+
+    @property
+    def job_log(self) -> str:
+        """The job (id) in whose log its process prints."""
+        return self.together[0].job_id
 
     @property
     def exit_code(self) -> int:
@@ -84,9 +99,12 @@ class Worker:
         return self.process.exitcode or 0
 
     def give_until(self, patience: float) -> None:
-        """End the process if it takes longer than these seconds, counted from when it was first given as few."""
+        """End the process if it takes longer than these seconds, counted from when it was first given as few.
+
+        It is not ended as long as another of its jobs has a use for it.
+        """
         self.kill_at = min(self.kill_at, time.monotonic() + patience) if math.isfinite(patience) else math.inf
-        if time.monotonic() >= self.kill_at:
+        if all(time.monotonic() >= worker.kill_at for worker in self.together):
             self.process.kill()
 
 
@@ -94,14 +112,18 @@ class Supervisor:
     """Starts worker processes for each owner in turn, ends those of cancelled jobs, and notices those that died.
 
     `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`, 0 leaves all of the queue
-    to others. `only` is the one job (id) to work on.
+    to others. `only` is the one job (id) to work on. `together` is how many jobs of one base model a process trains at
+    most; None leaves it to `jobs_per_process`.
     """
 
-    def __init__(self, stores: Stores, jobs: int | None = None, only: str | None = None) -> None:
+    def __init__(
+        self, stores: Stores, jobs: int | None = None, only: str | None = None, together: int | None = None
+    ) -> None:
         self._stores = stores
         self._only = only
         self._devices: list[str | None] = [*cuda_devices()] or [None]
         self._slots = jobs_per_device() if jobs is None else jobs
+        self._together = jobs_per_process() if together is None else together
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._processes = _processes(forked=self._devices == [None])
         self._workers: list[Worker] = []
@@ -112,6 +134,8 @@ class Supervisor:
         self._resting: dict[str, float] = {}
         """Jobs that met a shortage, and when they are tried again (`time.monotonic`)."""
         self._shortages: dict[str, int] = {}
+        self._awaiting: dict[str, float] = {}
+        """Jobs that wait for others to be trained together with, and until when (`time.monotonic`)."""
         self._starts = 0
         self._served: dict[tuple[str, str], int] = {}
         """When a job in this state of each owner was last begun, counted in starts."""
@@ -204,14 +228,15 @@ class Supervisor:
         """Settle the jobs whose process has ended, and end the processes of cancelled ones."""
         for worker in list(self._workers):
             job = self._stores.jobs.get(worker.job_id)
-            if job is None or job.claim != worker.claim:
-                worker.process.kill()  # it may have been stopped; others have the job now
             if worker.process.exitcode is not None:
                 if job is not None and job.claim == worker.claim:
                     self._settle(worker, job)
                     self._stores.jobs.release(job.id, worker.claim)
                 self._workers.remove(worker)
                 self._next_housekeeping = 0.0
+            elif job is not None and _left(worker, job):
+                worker.kill_at = -math.inf
+                self._workers.remove(worker)
             else:
                 worker.give_until(_patience(worker, job))
                 self._speak_for(worker, job)
@@ -251,7 +276,7 @@ class Supervisor:
         times = self._shortages[job.id] = self._shortages.get(job.id, 0) + 1
         rest = rest_seconds(times)
         self._resting[job.id] = time.monotonic() + rest
-        told = f"{lack.words}.{last_error(self._stores.log(job.id))} {lack.remedy}."
+        told = f"{lack.words}.{last_error(self._stores.log(worker.job_log))} {lack.remedy}."
         if lack.passes:
             life.waits(job.id, f"{told} The job is tried again in {rest:.0f} seconds.")
         else:
@@ -267,7 +292,7 @@ class Supervisor:
                 return
 
     def _load(self, device: str | None) -> int:
-        return sum(worker.status == QUEUED and worker.device == device for worker in self._workers)
+        return len({id(w.process) for w in self._workers if w.status == QUEUED and w.device == device})
 
     def _start_next(self, status: str, device: str | None) -> bool:
         now = time.monotonic()
@@ -277,25 +302,59 @@ class Supervisor:
         at_work = self._stores.jobs.at_work(status) if len(waiting) > 1 else {}
         waiting.sort(key=lambda job: (at_work.get(job.owner, 0), self._served.get((status, job.owner), 0)))
         for job in waiting:
+            if self._awaits_others(job):
+                continue
             claim = self._stores.jobs.claim(job.id, status, self._name, self._stores.shared.lease_seconds)
             if claim is None:
                 continue  # another supervisor was sooner
             self._starts += 1
             self._served[status, job.owner] = self._starts
+            self._awaiting.pop(job.id, None)
+            taken = {job.id: claim} | self._companions(job, busy)
             try:
-                process = self._spawn(job.id, claim, device)
+                process = self._spawn(taken, device)
             except (OSError, EOFError):
-                self._stores.jobs.release(job.id, claim)
+                for job_id, claim in taken.items():
+                    self._stores.jobs.release(job_id, claim)
                 raise
-            self._workers.append(Worker(job.id, claim, status, device, process, memory_kills()))
+            together: list[Worker] = []
+            for job_id, claim in taken.items():
+                Worker(job_id, claim, status, device, process, memory_kills(), together=together)
+            self._workers += together
             return True
         return False
 
-    def _spawn(self, job_id: str, claim: int, device: str | None) -> BaseProcess:
+    def _companions(self, job: Job, busy: Collection[str]) -> dict[str, int]:
+        """Take up jobs that can be trained together with this one, each with its claim."""
+        if not self._goes_with_others(job):
+            return {}
+        claims = {
+            other.id: self._stores.jobs.claim(other.id, QUEUED, self._name, self._stores.shared.lease_seconds)
+            for other in self._stores.jobs.like(job, busy, self._together - 1)
+            if self._goes_with_others(other)
+        }
+        return {job_id: claim for job_id, claim in claims.items() if claim is not None}
+
+    def _awaits_others(self, job: Job) -> bool:
+        """Whether to begin with a job only once others that came with it are validated, and can be trained with it."""
+        if not self._goes_with_others(job) or not self._stores.jobs.are_coming(job, list(self._resting)):
+            return False
+        if time.monotonic() >= self._awaiting.setdefault(job.id, time.monotonic() + AWAIT_SECONDS):
+            return False
+        return len(self._stores.jobs.like(job, list(self._resting), self._together)) < self._together - 1
+
+    def _goes_with_others(self, job: Job) -> bool:
+        """Whether a job can be trained together with others, in passes that they share."""
+        if self._together == 1 or self._only or job.status != QUEUED or job.method != "supervised":
+            return False
+        innocent = job.interruptions < ALONE_AFTER and job.id not in self._shortages
+        return innocent and not job.hyperparameters.get("lora_dropout")
+
+    def _spawn(self, taken: Mapping[str, int], device: str | None) -> BaseProcess:
         environment = self._stores.shared.environment()
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
-        arguments = (self._stores.home, job_id, claim, self._stores.log(job_id), environment)
+        arguments = (self._stores.home, taken, self._stores.log(next(iter(taken))), environment)
         process = self._processes.Process(target=begin, args=arguments, daemon=True)
         process.start()
         # When memory runs out, Linux is to end the training and not the server.
@@ -316,7 +375,7 @@ class Supervisor:
             if code == -signal.SIGKILL
             else ""
         )
-        log = self._stores.log(worker.job_id)
+        log = self._stores.log(worker.job_log)
         return f"The process that worked on the job was ended {how}{hint}.{last_error(log)} Its log says more: {log}"
 
 
@@ -333,8 +392,15 @@ def _processes(*, forked: bool) -> ForkServerContext | SpawnContext:
     return context
 
 
+def _left(worker: Worker, job: Job) -> bool:
+    """Whether a job waits again while the process goes on that trained it with others."""
+    return len(worker.together) > 1 and job.status == QUEUED and job.lease_until is None
+
+
 def _patience(worker: Worker, job: Job | None) -> float:
     """Say how many seconds a process may still take: one whose job does not run any more has nothing to do."""
+    if job is not None and job.claim != worker.claim:
+        return 0  # it may have been stopped; others have the job now
     if job is None or job.status == CANCELLED:
         return CANCEL_SECONDS
     # A paused job may have been resumed, which waits for this process; and one that never begins is stuck too.

@@ -13,8 +13,10 @@ see by a processor of their own, `whole` says so, and the model's own forward do
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,18 @@ class Network:
                 module.weight.data = module.weight.data.t().contiguous().t()
             elif type(module).__name__.endswith("RMSNorm"):
                 _make_lean(module)
+
+    def twin(self) -> Network:
+        """Another network over the same frozen weights, before any is trained: what it learns is its own."""
+        tower = self.vision.tower.parameters() if self.vision else ()
+        scales = (getattr(module, "quant_state", None) for module in self.model.modules())  # of weights in 4 bit
+        frozen = chain(self.model.parameters(), self.model.buffers(), tower, scales)
+        kept = {id(it): it for it in frozen if it is not None}
+        model, vision = copy.deepcopy((self.model, self.vision), kept)
+        return replace(
+            self, model=model, vision=vision, embedding=model.get_input_embeddings(), decoder=model.get_decoder(),
+            head=model.get_output_embeddings(),
+        )  # fmt: skip
 
     def recompute(self) -> None:
         """Keep nothing of a forward pass but what goes into each layer; every layer runs again in the backward pass.

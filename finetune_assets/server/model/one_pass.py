@@ -21,7 +21,8 @@ from finetune_assets.server.model.packed import told_by_positions
 if TYPE_CHECKING:
     from finetune_assets.server.model.network import Network
 
-_NAME = "finetune_assets_blocks"
+BLOCKS = "finetune_assets_blocks"
+"""Attention block by block, as transformers knows it once it is registered."""
 _ADAPTER = "default"
 
 
@@ -47,17 +48,15 @@ class OnePass:
     def __init__(self, network: Network) -> None:
         self._decoder = network.decoder
         self._blocks: Sequence[Block] = ()
-        _register()
-        self._decoder.config._attn_implementation = _NAME
-        for layer in _adapted(network):
+        register()
+        self._decoder.config._attn_implementation = BLOCKS
+        for layer in adapted(network).values():
             layer.forward = partial(self._by_blocks, layer)
 
     @classmethod
     def of(cls, network: Network) -> OnePass | None:
         """Prepare a network; None for one whose tokens may be told where they are by more than their positions."""
-        # What dropout leaves out is drawn pass by pass.
-        drops = any(isinstance(m, nn.Dropout) for layer in _adapted(network) for m in layer.lora_dropout.values())
-        return cls(network) if told_by_positions(network) and not drops else None
+        return cls(network) if told_by_positions(network) and not drops(network) else None
 
     def states(self, embedded: Tensor, shared: int) -> Tensor:
         """Last hidden states `[b, s - shared, d]` of rows `[b, s, d]` that all begin with the same `shared` tokens."""
@@ -82,26 +81,33 @@ class OnePass:
         if not self._blocks:
             return type(layer).forward(layer, x, *others, **named)
         given = layer.base_layer(x)  # first, as PEFT does: in this order gradients are added up
-        added = torch.cat([_added(layer, x[:, block.place]) for block in self._blocks], dim=1)
-        return (given + added).to(given.dtype)  # LoRA's own is float32 beside any base
+        more = torch.cat([added(layer, x[:, block.place]) for block in self._blocks], dim=1)
+        return (given + more).to(given.dtype)  # LoRA's own is float32 beside any base
 
 
-def _adapted(network: Network) -> list[Any]:
-    """PEFT's LoRA layers in the decoder."""
-    return [module for module in network.decoder.modules() if hasattr(module, "lora_A")]
+def adapted(network: Network) -> dict[str, Any]:
+    """PEFT's LoRA layers in the decoder, by their place in it."""
+    return {name: module for name, module in network.decoder.named_modules() if hasattr(module, "lora_A")}
 
 
-def _added(layer: Any, x: Tensor) -> Tensor:
+def drops(network: Network) -> bool:
+    """Whether dropout leaves out some of what LoRA layers see, which is drawn pass by pass."""
+    return any(isinstance(m, nn.Dropout) for layer in adapted(network).values() for m in layer.lora_dropout.values())
+
+
+def added(layer: Any, x: Tensor) -> Tensor:
+    """What a LoRA layer adds to the output of the layer that it stands around."""
     x = x.to(layer.lora_A[_ADAPTER].weight.dtype)
     return layer.lora_B[_ADAPTER](layer.lora_A[_ADAPTER](x)) * layer.scaling[_ADAPTER]
 
 
-def _register() -> None:
+def register() -> None:
+    """Make `BLOCKS` known to transformers."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)  # for what passes in no blocks
+    AttentionInterface.register(BLOCKS, _attend)
+    AttentionMaskInterface.register(BLOCKS, sdpa_mask)  # for what passes in no blocks
 
 
 def _attend(

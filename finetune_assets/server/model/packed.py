@@ -15,7 +15,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from finetune_assets.server.model.network import Network
 
-_NAME = "finetune_assets_packed"
+PACKED = "finetune_assets_packed"
+"""Attention of packed rows, as transformers knows it once it is registered."""
 
 
 class Packed:
@@ -25,8 +26,8 @@ class Packed:
         self.always = False
         """Whether to pack even what has fewer tokens otherwise: while it is tried."""
         self._decoder = network.decoder
-        _register()
-        self._decoder.config._attn_implementation = _NAME  # for good: layers may run again in the backward pass
+        register()
+        self._decoder.config._attn_implementation = PACKED  # for good: layers may run again in the backward pass
 
     @classmethod
     def of(cls, network: Network) -> Packed | None:
@@ -66,12 +67,13 @@ def told_by_positions(network: Network) -> bool:
     return plain and ours and not network.whole
 
 
-def _register() -> None:
+def register() -> None:
+    """Make `PACKED` known to transformers."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-    AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)  # for what is not packed
+    AttentionInterface.register(PACKED, _attend)
+    AttentionMaskInterface.register(PACKED, sdpa_mask)  # for what is not packed
 
 
 def _attend(

@@ -25,7 +25,7 @@ from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training.examples import Example
 from finetune_assets.server.training.objectives import Supervised
 
-_COPIES = 5
+COPIES = 5
 """Of what is trained, beside its gradients: weights, two moments, their mean and what was best."""
 
 
@@ -100,7 +100,7 @@ def footprint(base: BaseModel, *, tokens: int, rank: int | None = None, recomput
     parameters = list(network.model.parameters())
     return Footprint(
         base=four_bit.n_bytes(network.model),
-        trained=_COPIES * sum(p.nbytes for p in trained),
+        trained=COPIES * sum(p.nbytes for p in trained),
         passes=passes(network, tokens, known=[*parameters, *network.model.buffers()]),
     )
 

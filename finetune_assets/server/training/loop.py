@@ -15,7 +15,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -208,6 +208,10 @@ class Run(Generic[Item]):
                     yield step, epoch, [item for pack in batch for item in pack]
 
 
+Course = Generator[tuple[int, list[Any]], tuple[float, float], TrainingResult | None]
+"""A training: asks for a step (its number and batch), and is told the loss and accuracy of the batch before it."""
+
+
 def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     """Fine-tune `request.base` on the file's examples; None if the watcher wished to stop before the end.
 
@@ -220,8 +224,19 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
         TooLargeError: it cannot fit into this machine's memory.
         BaseModelError: the base model cannot be loaded.
     """
-    torch.manual_seed(request.seed)
-    run = _prepare(request, watch)
+    room = Room.here()
+    run = prepare(request, load(request.base), room, watch)
+    going = course(request, run, watch)
+    try:
+        step, batch = next(going)
+        while True:
+            step, batch = going.send(learn(run, batch, step))
+    except StopIteration as end:
+        return end.value
+
+
+def course(request: TrainingRequest, run: Run[Any], watch: Watcher) -> Course:
+    """Go through a prepared training, from its last saved state; whoever runs this makes the steps (`learn`)."""
     state = TrainingState(request.state, _work(request, run))
     position = _restore(state, run, watch)
     trial.take_savings(run)
@@ -229,7 +244,7 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     watch.begun(position.step, run.settings)
     last_saved = time.monotonic()
     for step, epoch, batch in () if run.is_over(position) else run.steps(position.step):
-        loss, accuracy = learn(run, batch, step)
+        loss, accuracy = yield step, batch
         tokens = sum(len(example) for item in batch for example in run.objective.examples(item))
         position = replace(position, step=step, trained_tokens=position.trained_tokens + tokens)
         ends_epoch = step % run.epoch_steps == 0
@@ -261,10 +276,9 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     return TrainingResult(model_dir, position.trained_tokens, run.settings, position.step)
 
 
-def _prepare(request: TrainingRequest, watch: Watcher) -> Run[Any]:
-    """Load the model, read the files, and add what training moves."""
-    room = Room.here()
-    network = load(request.base)
+def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watcher) -> Run[Any]:
+    """Read the files, and add what training moves to the network, before whose loading there was `room`."""
+    torch.manual_seed(request.seed)
     network.max_length = min(network.max_length, request.context_length or network.max_length)
     watch.note(f"Training on {_place(network)}")
     objective = _objective(request, network)
@@ -359,11 +373,20 @@ def learn(run: Run[Any], batch: list[Any], step: int) -> tuple[float, float]:
             loss, correct = run.objective.losses(part)
             (loss / terms).backward()
             total, right = total + loss.item(), right + int(correct)
-    norm = run.optimiser.step(step) if math.isfinite(total) else math.nan
+    return move(run, step, total / terms, right / terms)
+
+
+def move(run: Run[Any], step: int, loss: float, accuracy: float) -> tuple[float, float]:
+    """Move what is trained along the gradients of a batch, and return its loss and accuracy.
+
+    Raises:
+        TrainingError: they are no longer numbers.
+    """
+    norm = run.optimiser.step(step) if math.isfinite(loss) else math.nan
     if not math.isfinite(norm):
-        message = f"the training loss is {total / terms} at step {step}: the learning rate is too high"
+        message = f"the training loss is {loss} at step {step}: the learning rate is too high"
         raise TrainingError(f"{message} for this data; choose a smaller learning_rate_multiplier")
-    return total / terms, right / terms
+    return loss, accuracy
 
 
 @torch.no_grad()

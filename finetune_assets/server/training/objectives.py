@@ -7,6 +7,7 @@ once, and those that no learned token follows not at all where the network is `t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -171,18 +172,23 @@ def cross_entropies(network: Network, batch: Sequence[Example], reduction: str) 
         logits, targets, row = _one_by_one(network, batch)
         return (*_judged(logits, targets, reduction), row)
     states, targets, row = learned_states(network, batch)
+    return (*judged(network, states, targets, reduction), row)
+
+
+def judged(network: Network, states: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of t tokens predicted from these states `[t, d]` (`[t]`, or their sum), and the number right."""
     size = max(1, LOGITS_AT_ONCE // network.vocabulary)
     if len(targets) <= size:
-        return (*_judged(network.logits(states), targets, reduction), row)
+        return _judged(network.logits(states), targets, reduction)
 
     def judge(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return _judged(network.logits(states), targets, reduction)
 
     pieces = zip(states.split(size), targets.split(size), strict=True)
-    judged = [checkpoint(judge, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
-    losses = [losses for losses, _ in judged]
-    right = torch.stack([right for _, right in judged]).sum()
-    return torch.stack(losses).sum() if reduction == "sum" else torch.cat(losses), right, row
+    found = [checkpoint(judge, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    losses = [losses for losses, _ in found]
+    right = torch.stack([right for _, right in found]).sum()
+    return torch.stack(losses).sum() if reduction == "sum" else torch.cat(losses), right
 
 
 def _judged(logits: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
@@ -190,23 +196,71 @@ def _judged(logits: Tensor, targets: Tensor, reduction: str) -> tuple[Tensor, Te
     return F.cross_entropy(logits, targets, reduction=reduction), right
 
 
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """What of a batch passes through a network, and where the next token is learned."""
+
+    ids: list[list[int]]
+    images: list[list[Tensor]]
+    shared: int
+    """Tokens that all rows begin with, which pass once."""
+    row: Tensor
+    """`[t]`: of each learned token."""
+    column: Tensor
+    """`[t]`."""
+    targets: Tensor
+    """`[t]`: the learned tokens."""
+
+    @classmethod
+    def of(cls, network: Network, batch: Sequence[Example]) -> Passing:
+        """Of these examples, as far as the network has to see them."""
+        seen = [example.trimmed() if network.trimmed else (example.ids, example.images) for example in batch]
+        rows, images = [ids.tolist() for ids, _ in seen], [images for _, images in seen]
+        learned = torch.nn.utils.rnn.pad_sequence([example.learned for example in batch], batch_first=True)
+        learned[:, 0] = False
+        row, column = learned.nonzero(as_tuple=True)
+        targets = torch.cat([example.ids[mask[: len(example)]] for example, mask in zip(batch, learned, strict=True)])
+        alone = len(batch) == 1 or network.recomputes  # a layer that runs again would meet what it left for the others
+        shared = 0 if alone else common_prefix(rows, at_most=int(column.min()) - 1)
+        return cls(rows, images, shared, *(tensor.to(network.device) for tensor in (row, column, targets.long())))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(ids) for ids in self.ids]
+
+    @property
+    def n_tokens(self) -> int:
+        """That pass, padding included."""
+        return self.shared + len(self.ids) * (max(self.lengths) - self.shared)
+
+    def embedded(self, network: Network) -> Tensor:
+        """`[b, s, d]`."""
+        return network.embed(self.ids, self.images)
+
+    def embedded_packed(self, network: Network) -> Tensor:
+        """`[t, d]`, the rows behind one another."""
+        [embedded] = network.embed([list(chain(*self.ids))], [list(chain(*self.images))])
+        return embedded
+
+    def predicting(self, states: Tensor) -> Tensor:
+        """Those of the states `[b, s - shared, d]` that the learned tokens are predicted from, `[t, d]`."""
+        return states[self.row, self.column - 1 - self.shared]
+
+    def predicting_packed(self, states: Tensor) -> Tensor:
+        """The same of the states of packed rows, `[t, d]`."""
+        begin = torch.tensor([0, *accumulate(self.lengths)], device=states.device)
+        return states[begin[self.row] + self.column - 1]
+
+
 def learned_states(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
     """Last hidden states `[t, d]` that the batch's t learned tokens are predicted from, these `[t]` and rows `[t]`."""
-    seen = [example.trimmed() if network.trimmed else (example.ids, example.images) for example in batch]
-    rows, images = [ids.tolist() for ids, _ in seen], [images for _, images in seen]
-    learned = torch.nn.utils.rnn.pad_sequence([example.learned for example in batch], batch_first=True)
-    learned[:, 0] = False
-    row, column = learned.nonzero(as_tuple=True)
-    targets = torch.cat([example.ids[mask[: len(example)]] for example, mask in zip(batch, learned, strict=True)])
-    targets, row_of, lengths = targets.long().to(network.device), row.to(network.device), [len(ids) for ids in rows]
-    alone = len(batch) == 1 or network.recomputes  # a layer that runs again would meet what it left for the others
-    shared = 0 if alone else common_prefix(rows, at_most=int(column.min()) - 1)
-    if network.packed is not None and network.packed.pays(lengths, shared):
-        [embedded] = network.embed([list(chain(*rows))], [list(chain(*images))])
-        begin = torch.tensor([0, *accumulate(lengths)])
-        return network.packed.states(embedded, lengths)[(begin[row] + column - 1).to(network.device)], targets, row_of
-    states = network.states(network.embed(rows, images), shared)
-    return states[row_of, column.to(network.device) - 1 - shared], targets, row_of
+    passing = Passing.of(network, batch)
+    if network.packed is not None and network.packed.pays(passing.lengths, passing.shared):
+        states = network.packed.states(passing.embedded_packed(network), passing.lengths)
+        return passing.predicting_packed(states), passing.targets, passing.row
+    states = network.states(passing.embedded(network), passing.shared)
+    return passing.predicting(states), passing.targets, passing.row
 
 
 def _one_by_one(network: Network, batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:

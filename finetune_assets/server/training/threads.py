@@ -23,10 +23,14 @@ Gradients = Callable[[], list[Tensor]]
 
 
 class Threads:
-    """Sets the number of this process's compute threads; `stores` tell how many jobs are training."""
+    """Sets the number of this process's compute threads.
 
-    def __init__(self, stores: Stores) -> None:
+    `stores` tell how many jobs are training, `own` is how many of them at most are this process's.
+    """
+
+    def __init__(self, stores: Stores, own: int = 1) -> None:
         self._stores = stores
+        self._own = own
         self._share = threads_per_process()
         self._free = self._share
         self.adjust()
@@ -40,7 +44,7 @@ class Threads:
         """Take as many threads as are free now."""
         import torch
 
-        torch.set_num_threads(self._free if self._stores.jobs.count(RUNNING) == 1 else self._share)
+        torch.set_num_threads(self._free if self._stores.jobs.count(RUNNING) <= self._own else self._share)
 
 
 def same_bits(gradients: Gradients, few: int, many: int) -> bool:

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 _WORTH_TRYING = 0.02
 """Share of a batch's tokens: to try what leaves out fewer would take longer than it saves."""
 
-_AS_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
+AS_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
 """By how much, relatively, gradients may differ that different kernels have computed."""
 
 
 def sample_gradients(run: Run[Any]) -> list[torch.Tensor]:
     """Gradients of all that is trained, of the longest example and of a batch of the shortest."""
     by_length = sorted(run.examples, key=run.objective.length)
-    return [*_gradients(run, by_length[-1:]), *_gradients(run, by_length[: int(run.settings["batch_size"])])]
+    return [*gradients(run, by_length[-1:]), *gradients(run, by_length[: int(run.settings["batch_size"])])]
 
 
-def _gradients(run: Run[Any], items: list[Any]) -> list[torch.Tensor]:
+def gradients(run: Run[Any], items: list[Any]) -> list[torch.Tensor]:
+    """Those of all that is trained, of the sum of the items' terms; they are forgotten again."""
     for part in run.objective.parts(items):
         loss, _ = run.objective.losses(part)
         loss.backward()
@@ -50,11 +51,11 @@ def take_savings(run: Run[Any]) -> None:
     batch = sorted(run.examples, key=run.objective.length)[: int(run.settings["batch_size"])]
     one_pass = OnePass.of(network) if len(batch) > 1 and not network.recomputes else None
     trims = (True, False) if _left_out(run, batch) >= _WORTH_TRYING else (False,)
-    with _drawn(run.optimiser.parameters):
-        before = _gradients(run, batch)
+    with drawn(run.optimiser.parameters):
+        before = gradients(run, batch)
         for taken, trimmed in ((taken, trimmed) for taken in dict.fromkeys([one_pass, None]) for trimmed in trims):
             network.one_pass, network.trimmed = taken, trimmed
-            if not (taken or trimmed) or all(map(torch.equal, before, _gradients(run, batch))):
+            if not (taken or trimmed) or all(map(torch.equal, before, gradients(run, batch))):
                 return
 
 
@@ -66,12 +67,12 @@ def take_packed(run: Run[Any]) -> None:
     packed = Packed.of(network)
     if packed is None:
         return
-    with _drawn(run.optimiser.parameters):
-        padded = torch.cat([gradient.flatten() for gradient in _gradients(run, batch)])
+    with drawn(run.optimiser.parameters):
+        padded = torch.cat([gradient.flatten() for gradient in gradients(run, batch)])
         network.packed, packed.always = packed, True
         try:
-            found = torch.cat([gradient.flatten() for gradient in _gradients(run, batch)])
-            fits = bool((found - padded).norm() <= _AS_CLOSE[network.dtype] * padded.norm())
+            found = torch.cat([gradient.flatten() for gradient in gradients(run, batch)])
+            fits = bool((found - padded).norm() <= AS_CLOSE[network.dtype] * padded.norm())
         except torch.OutOfMemoryError:
             raise
         except (NotImplementedError, RuntimeError, ValueError):  # no kernel for this GPU, or for heads so wide
@@ -88,7 +89,7 @@ def _left_out(run: Run[Any], batch: list[Any]) -> float:
 
 
 @contextmanager
-def _drawn(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+def drawn(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
     """Let them be random meanwhile: half of a LoRA layer begins with zeros, and a resumed job must find the same."""
     kept, draw = [parameter.detach().clone() for parameter in parameters], torch.Generator().manual_seed(0)
     for parameter in parameters:

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from finetune_assets.server.database.job_life import MAX_INTERRUPTIONS
+from finetune_assets.server.database.job_life import MAX_DEATHS, MAX_INTERRUPTIONS
 from finetune_assets.server.database.jobs import QUEUED
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.database.usage import Account
-from finetune_assets.server.jobs.supervisor import MAX_DEATHS, UNSUSPICIOUS, Supervisor, Worker, last_error
+from finetune_assets.server.jobs import supervisor as supervisor_module
+from finetune_assets.server.jobs.supervisor import ALONE_AFTER, UNSUSPICIOUS, Supervisor, Worker, last_error
 from finetune_assets.server.shortage import DESCRIPTORS, DISK, MEMORY, memory_kills, rest_seconds, shortage_of
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines
@@ -190,9 +191,14 @@ def test_progress_between_two_deaths_counts_them_anew(stores: Stores) -> None:
     assert status(stores, job) == "queued"
 
 
-def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
+def sleeping() -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=[1000])
     process.start()
+    return process
+
+
+def test_the_process_of_a_paused_job_that_never_ends_loses_its_slot() -> None:
+    process = sleeping()
     worker = Worker("job", 1, "queued", None, process, 0)
     worker.give_until(1000)
     worker.give_until(float("inf"))  # it runs again
@@ -233,3 +239,102 @@ def test_jobs_of_several_owners_are_begun_in_turn(stores: Stores) -> None:
         if len(begun) > 1:  # one is still at work, the others are over
             stores.job_life.cancelled(supervisor._workers.pop(0).job_id)
     assert begun == ["ann", "ben", "cleo", "ann", "ben", "ann"]
+
+
+def queued(stores: Stores, **changes: Any) -> Job:
+    job = make_job(stores, **changes)
+    stores.job_life.validated(job.id)
+    return job
+
+
+def begun(supervisor: Supervisor) -> list[str]:
+    """The jobs that the next process works on, which is ended again."""
+    before = len(supervisor._workers)
+    if not supervisor._start_next(QUEUED, None):
+        return []
+    workers = supervisor._workers[before:]
+    assert len({id(worker.process) for worker in workers}) == 1
+    workers[0].process.kill()
+    return [worker.job_id for worker in workers]
+
+
+def test_jobs_that_wait_for_one_base_model_begin_in_one_process_the_oldest_first(stores: Stores) -> None:
+    first, other_base, *more = (queued(stores, base=base) for base in ("a", "b", "a", "a", "a"))
+    supervisor = Supervisor(stores, jobs=3, together=3)
+    assert begun(supervisor) == [first.id, more[0].id, more[1].id]
+    assert supervisor._load(None) == 1
+    assert begun(supervisor) == [other_base.id]
+    assert begun(supervisor) == [more[2].id]
+
+
+@pytest.mark.parametrize("changes", [{"method": "dpo"}, {"hyperparameters": {"lora_dropout": 0.1}}])
+def test_jobs_whose_steps_cannot_be_made_in_one_pass_train_alone(stores: Stores, changes: Any) -> None:
+    jobs = [queued(stores), queued(stores, **changes), queued(stores, **changes), queued(stores)]
+    supervisor = Supervisor(stores, jobs=4, together=4)
+    assert begun(supervisor) == [jobs[0].id, jobs[3].id]
+    assert [begun(supervisor), begun(supervisor)] == [[jobs[1].id], [jobs[2].id]]
+
+
+def test_a_job_that_its_process_may_have_died_of_trains_alone(stores: Stores) -> None:
+    deadly, hungry, *harmless = (queued(stores) for _ in range(4))
+    supervisor = Supervisor(stores, jobs=4, together=4)
+    for _ in range(ALONE_AFTER):
+        settle(stores, supervisor, deadly, 1)
+    settle(stores, supervisor, hungry, MEMORY.exit_code)
+    supervisor._resting.clear()
+    assert begun(supervisor) == [deadly.id]
+    assert begun(supervisor) == [hungry.id]
+    assert begun(supervisor) == [job.id for job in harmless]
+
+
+def test_where_jobs_train_together_one_waits_for_those_that_came_with_it(stores: Stores) -> None:
+    first, second, third = queued(stores), make_job(stores), make_job(stores, method="dpo")
+    supervisor = Supervisor(stores, jobs=1, together=8)
+    assert begun(supervisor) == []
+    stores.job_life.validated(second.id)
+    assert begun(supervisor) == [first.id, second.id]
+    assert not supervisor._awaiting
+    assert status(stores, third) == "validating_files"
+
+
+def test_no_job_waits_for_others_without_end(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _coming = queued(stores), make_job(stores)
+    monkeypatch.setattr(supervisor_module, "AWAIT_SECONDS", -1.0)
+    assert begun(Supervisor(stores, jobs=1, together=8)) == [first.id]
+
+
+def test_a_process_lives_as_long_as_one_of_its_jobs_has_a_use_for_it(stores: Stores) -> None:
+    cancelled, paused, trained = (queued(stores) for _ in range(3))
+    supervisor = Supervisor(stores, together=3)
+    process, together = sleeping(), []
+    for job in (cancelled, paused, trained):
+        claim = stores.jobs.claim(job.id, QUEUED, "this", 60)
+        assert claim is not None
+        supervisor._workers.append(Worker(job.id, claim, QUEUED, None, process, 0, together=together))
+        stores.job_life.of(claim).started(job.id)
+    stores.job_life.cancelled(cancelled.id)
+    stores.job_life.paused(paused.id)
+    stores.jobs.release(paused.id, together[1].claim)
+    stores.job_life.resumed(paused.id)
+    supervisor._clear_up()
+    assert [worker.job_id for worker in supervisor._workers] == [cancelled.id, trained.id], (
+        "one waits for another process"
+    )
+    together[0].give_until(0)
+    assert process.exitcode is None
+    together[2].give_until(0)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_each_job_goes_on_from_its_own_state_when_their_process_is_ended(stores: Stores) -> None:
+    over, running = queued(stores), queued(stores)
+    supervisor, together = Supervisor(stores, together=2), []
+    for job in (over, running):
+        supervisor._workers.append(Worker(job.id, 0, QUEUED, None, Ended(-signal.SIGKILL), 0, together=together))
+        stores.job_life.started(job.id)
+    stores.log(over.id).touch()
+    stores.job_life.succeeded(over.id, path="x", results=b"", trained_tokens=1)
+    supervisor._clear_up()
+    assert (status(stores, over), status(stores, running)) == ("succeeded", "queued")
+    assert str(stores.log(over.id)) in messages(stores, running)[-1], "where their process has printed"

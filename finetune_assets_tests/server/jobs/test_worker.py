@@ -20,9 +20,11 @@ from finetune_assets.server import catalog
 from finetune_assets.server.database.jobs import QUEUED, JobRequest
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
-from finetune_assets.server.jobs.worker import work
+from finetune_assets.server.jobs.report import JobReport
+from finetune_assets.server.jobs.worker import Held, work, work_together
 from finetune_assets.server.training import room
 from finetune_assets.server.training.footprint import footprint
+from finetune_assets.server.training.loop import Progress
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.networks import chat, picture
 
@@ -282,3 +284,63 @@ def test_a_wandb_that_fails_does_not_fail_the_job(stores: Stores, monkeypatch: p
     assert now(stores, job).status == "succeeded"
     [told] = [message for message in messages(stores, job) if message.startswith("Weights & Biases")]
     assert told.startswith("Weights & Biases could not be opened: FileExistsError")
+
+
+def hold(stores: Stores, jobs: list[Job]) -> dict[str, Held]:
+    """The jobs, validated and taken up."""
+    held = {}
+    for job in jobs:
+        stores.job_life.validated(job.id)
+        claim = stores.jobs.claim(job.id, QUEUED, "this", 60)
+        assert claim is not None
+        held[job.id] = Held(stores.of(claim), job.id, claim)
+    return held
+
+
+def test_jobs_trained_together_end_each_for_itself_and_once(stores: Stores) -> None:
+    kinds: list[tuple[int, dict[str, Any]]] = [(1, {}), (12, {}), (12, {}), (1, {"training_file": "file-gone"})]
+    short, cancelled, paused, broken = (
+        make_job(stores, hyperparameters={"n_epochs": n, "batch_size": 4, "learning_rate_multiplier": 1.0}, **changes)
+        for n, changes in kinds
+    )
+    held = hold(stores, [short, cancelled, paused, broken])
+
+    def end_two() -> None:
+        while now(stores, short).status != "succeeded" or len(stores.events.metrics(paused.id)) < 4:
+            time.sleep(0.01)
+        stores.job_life.cancelled(cancelled.id)
+        stores.job_life.paused(paused.id)
+
+    acting = threading.Thread(target=end_two)
+    acting.start()
+    work_together(held)
+    acting.join()
+    assert not held
+    states = [now(stores, job).status for job in (short, cancelled, paused, broken)]
+    assert states == ["succeeded", "cancelled", "paused", "failed"]
+    assert "3 jobs train on one copy of the base model; their steps pass together" in messages(stores, short)
+    assert len([m for m in messages(stores, short) if m.startswith("New fine-tuned model created")]) == 1
+    assert now(stores, paused).lease_until is None, "another process may take it up"
+    stores.job_life.resumed(paused.id)
+    work(stores, paused.id)
+    assert now(stores, paused).status == "succeeded"
+    assert [step["step"] for step in stores.events.metrics(paused.id)] == list(range(1, 37))
+
+
+def test_an_error_of_ours_in_one_of_several_jobs_sends_that_job_alone_back_to_the_queue(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_job(stores), make_job(stores)
+    held = hold(stores, [first, second])
+    stepped = JobReport.stepped
+
+    def fail(self: JobReport, progress: Progress) -> None:
+        if self._job_id == first.id and progress.step == 2:
+            raise KeyError("secret")
+        stepped(self, progress)
+
+    monkeypatch.setattr(JobReport, "stepped", fail)
+    work_together(held)
+    assert (now(stores, first).status, now(stores, second).status) == ("queued", "succeeded")
+    assert "Its training met an error (KeyError)" in messages(stores, first)[-1]
+    assert "secret" not in messages(stores, first)[-1]

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.model.one_pass import OnePass
 from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training import trial
 from finetune_assets.server.training.examples import Example
-from finetune_assets.server.training.loop import Run, _prepare
+from finetune_assets.server.training.loop import Run, prepare
+from finetune_assets.server.training.room import Room
 from finetune_assets_tests.server.networks import text_base
 from finetune_assets_tests.server.training.test_loop import training_request
 from finetune_assets_tests.server.watchers import Recorder
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("in_float32")
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Run[Any]:
-    return _prepare(training_request(tmp_path, text_base(tmp_path)), Recorder())
+    request = training_request(tmp_path, text_base(tmp_path))
+    return prepare(request, load(request.base), Room.here(), Recorder())
 
 
 def test_savings_change_no_bit_where_they_are_taken_and_leave_the_weights_as_they_were(prepared: Run[Any]) -> None:
