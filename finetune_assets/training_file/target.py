@@ -75,8 +75,7 @@ examples at least; "Vision fine-tuning": 64 images an example, 10 MB, 50,000 exa
 publicly accessible URLs or data URIs (read 2026-11-30). Files without a mark are taken as well: Microsoft's own samples
 have none."""
 
-LOCAL = replace(OPENAI, provider="local", max_tokens=None, plain_http=False, byte_order_mark=True,
-                methods=("supervised", "dpo"))  # fmt: skip
+LOCAL = replace(OPENAI, provider="local", max_tokens=None, plain_http=False, byte_order_mark=True)
 """The server of this package: its rules for files are these; the longest example depends on the model, and the job's
 events say what was cut off."""
 

@@ -18,7 +18,18 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import catalog, proofs
-from finetune_assets.server.api.job_format import JobBody, Method, as_checkpoint, as_event, as_job, hyperparameters
+from finetune_assets.server.api.chat_request import JsonSchemaFormat
+from finetune_assets.server.api.grader_format import usable
+from finetune_assets.server.api.job_format import (
+    JobBody,
+    Method,
+    Reinforcement,
+    as_checkpoint,
+    as_event,
+    as_job,
+    hyperparameters,
+    reinforced,
+)
 from finetune_assets.server.api.wire import (
     MAX_METADATA_PAIRS,
     ApiError,
@@ -33,6 +44,12 @@ from finetune_assets.server.database.job_life import JobStateError
 from finetune_assets.server.database.jobs import FINAL, PAUSED, IdempotencyKeyReusedError, JobRequest
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.services import Served, Services
+
+_NOT_FOR = {
+    "packing": {"dpo": "whose examples are pairs", "reinforcement": "whose examples are prompts"},
+    "early_stopping_patience": {"reinforcement": "which keeps the checkpoints of the highest reward"},
+}
+"""Hyperparameters that a method has no use for."""
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", route_class=WireRoute)
 
@@ -69,6 +86,7 @@ def create(
         suffix=body.suffix,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         method=body.method_type,
+        reinforcement=reinforced(body),
         hyperparameters=hyperparameters(body),
         metadata=body.metadata,
         integrations=[integration.model_dump(exclude_unset=True) for integration in body.integrations or []],
@@ -182,9 +200,13 @@ def _base(served: Services, body: JobBody) -> str:
             "'early_stopping_patience' needs a 'validation_file', whose loss says when training has come far enough."
         )
         raise ApiError(400, message, param="hyperparameters", code="invalid_value")
-    if body.method_type == "dpo" and "packing" in hyperparameters(body):
-        message = "'packing' is not available for the method 'dpo', whose examples are pairs; leave it out."
-        raise ApiError(400, message, param="hyperparameters", code="unsupported_value")
+    for name, methods in _NOT_FOR.items():
+        if body.method_type in methods and name in hyperparameters(body):
+            why = methods[body.method_type]
+            message = f"'{name}' is not available for the method '{body.method_type}', {why}; leave it out."
+            raise ApiError(400, message, param="hyperparameters", code="unsupported_value")
+    if body.method and body.method.reinforcement:
+        _check_reinforcement(served, body, body.method.reinforcement)
     for param, file_id in (("training_file", body.training_file), ("validation_file", body.validation_file)):
         _check_file(served, param, file_id)
     try:
@@ -204,18 +226,27 @@ def _base(served: Services, body: JobBody) -> str:
 def _check_method(method: Method | None) -> None:
     if method is None:
         return
-    if method.type == "reinforcement":
-        raise ApiError(
-            400,
-            "Unsupported value: 'method.type'. Training of the type 'reinforcement' is not available on this server; "
-            "it has 'supervised' and 'dpo'.",
-            param="method.type",
-            code="unsupported_value",
-        )
+    if method.type == "reinforcement" and method.reinforcement is None:
+        message = "Missing required parameter: 'method.reinforcement.grader'."
+        raise ApiError(400, message, param="method.reinforcement.grader", code="missing_required_parameter")
     for kind in ("supervised", "dpo", "reinforcement"):
         if kind != method.type and getattr(method, kind) is not None:
             message = f"Invalid 'method.{kind}': these are options of another type than 'method.type', '{method.type}'."
             raise ApiError(400, message, param=f"method.{kind}", code="invalid_value")
+
+
+def _check_reinforcement(served: Services, body: JobBody, asked: Reinforcement) -> None:
+    place = "method.reinforcement"
+    grader = usable(asked.grader, served, f"{place}.grader")
+    if any(name.path[0] == "output_json" for name in grader.names if name.space == "sample") and not isinstance(
+        asked.response_format, JsonSchemaFormat
+    ):
+        message = f"'{place}.grader' looks into 'sample.output_json', which needs a '{place}.response_format' of JSON."
+        raise ApiError(400, message, param=f"{place}.response_format", code="missing_required_parameter")
+    for name in ("eval_interval", "eval_samples"):
+        if body.validation_file is None and hyperparameters(body).get(name, "auto") != "auto":
+            message = f"'{name}' needs a 'validation_file', whose prompts are answered to see how training goes."
+            raise ApiError(400, message, param=f"{place}.hyperparameters.{name}", code="invalid_value")
 
 
 def _check_file(served: Served, param: str, file_id: str | None) -> None:

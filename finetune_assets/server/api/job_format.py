@@ -8,6 +8,8 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from pydantic import Field
 
+from finetune_assets.server.api.chat_request import JsonSchemaFormat, PlainFormat
+from finetune_assets.server.api.grader_format import GraderBody, described
 from finetune_assets.server.api.wire import Metadata, RequestBody
 from finetune_assets.server.database.jobs import ORGANIZATION, PAUSED, QUEUED, SUCCEEDED
 from finetune_assets.server.database.schema import Event, Job, TunedModel
@@ -54,6 +56,24 @@ class DpoHyperparameters(Hyperparameters):
     beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
 
 
+class ReinforcementHyperparameters(Hyperparameters):
+    """How to learn from graded answers. `packing` and `early_stopping_patience` are not among them."""
+
+    compute_multiplier: Auto | Annotated[float, Field(gt=1e-5, le=10)] | None = "auto"
+    """Times 8 answers to each prompt are compared; two at least."""
+    eval_interval: Auto | Annotated[int, Field(ge=1)] | None = "auto"
+    """Steps after which the validation file's prompts are answered and a checkpoint is made; by default those of an
+    epoch."""
+    eval_samples: Auto | Annotated[int, Field(ge=1, le=128)] | None = "auto"
+    """Answers to each of these prompts; by default one."""
+    reasoning_effort: Literal["default", "low", "medium", "high"] | None = "default"
+    """How much the model thinks first, where its chat template knows that; by default it answers at once."""
+    beta: Auto | Annotated[float, Field(ge=0, le=2)] | None = "auto"
+    """How dear it is to move away from the model's answers before training; by default it costs nothing."""
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of an answer at most; by default 256."""
+
+
 class Supervised(RequestBody):
     """Options of supervised training."""
 
@@ -66,13 +86,22 @@ class Dpo(RequestBody):
     hyperparameters: DpoHyperparameters | None = None
 
 
+class Reinforcement(RequestBody):
+    """Options of learning from graded answers."""
+
+    grader: GraderBody
+    response_format: Annotated[PlainFormat | JsonSchemaFormat, Field(discriminator="type")] | None = None
+    """What answers fit; `sample.output_json` of a grader's templates needs a JSON schema."""
+    hyperparameters: ReinforcementHyperparameters | None = None
+
+
 class Method(RequestBody):
-    """What kind of training, and its options under the name of the kind. `reinforcement` is refused."""
+    """What kind of training, and its options under the name of the kind."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: Supervised | None = None
     dpo: Dpo | None = None
-    reinforcement: dict[str, Any] | None = None
+    reinforcement: Reinforcement | None = None
 
 
 class Wandb(RequestBody):
@@ -119,20 +148,36 @@ def hyperparameters(body: JobBody) -> dict[str, Any]:
     options = getattr(body.method, body.method_type) if body.method else None
     if options and options.hyperparameters:
         asked = options.hyperparameters
-    complete = DpoHyperparameters if body.method_type == "dpo" else Hyperparameters
+    complete = {"dpo": DpoHyperparameters, "reinforcement": ReinforcementHyperparameters}.get(
+        body.method_type, Hyperparameters
+    )
     found = dict(complete(**dict(asked or ())))
     rank = found.pop("lora_rank")
     found["lora_r"] = rank if found["lora_r"] is None else found["lora_r"]
     told = {name: found.pop(name) for name in _OPENAI}
     del found["lora"]  # always so
+    found.pop("reasoning_effort", None)  # is no number
     given = {name: value for name, value in found.items() if value is not None and value is not False}
     return {name: "auto" if value is None else value for name, value in told.items()} | given
+
+
+def reinforced(body: JobBody) -> dict[str, Any] | None:
+    """What a job of reinforcement is told beside numbers."""
+    options = body.method.reinforcement if body.method else None
+    if options is None:
+        return None
+    told: dict[str, Any] = {"grader": described(options.grader)}
+    if options.response_format is not None:
+        told["response_format"] = options.response_format.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    effort = options.hyperparameters.reasoning_effort if options.hyperparameters else None
+    return told if effort in (None, "default") else told | {"reasoning_effort": effort}
 
 
 def as_job(job: Job) -> FineTuningJob:
     """Describe a job on the wire."""
     values: Any = {name: job.hyperparameters[name] for name in _OPENAI if name in job.hyperparameters}
-    method: Any = {"type": job.method, job.method: {"hyperparameters": job.hyperparameters}}
+    # Not looked at by the SDK's own type, which has no place for graders by name.
+    method: Any = _method(job) if job.reinforcement else None
     integrations: Any = job.integrations or []
     error: Any = job.error
     # OpenAI answers "paused" though its own type has no such value.
@@ -150,7 +195,7 @@ def as_job(job: Job) -> FineTuningJob:
         validation_file=job.validation_file,
         result_files=[job.result_file] if job.result_file else [],
         hyperparameters=values,
-        method=method,
+        method=None if method else _method(job),
         seed=job.seed,
         trained_tokens=job.trained_tokens,
         estimated_finish=job.estimated_finish,
@@ -160,7 +205,15 @@ def as_job(job: Job) -> FineTuningJob:
         metadata=job.meta,
         **extra,
     )
-    return answer.model_copy(update={"status": PAUSED}) if job.status == PAUSED else answer
+    changed: dict[str, Any] = {"method": method} if method else {}
+    changed |= {"status": PAUSED} if job.status == PAUSED else {}
+    return answer.model_copy(update=changed) if changed else answer
+
+
+def _method(job: Job) -> Any:
+    told = dict(job.reinforcement or {})
+    effort = {"reasoning_effort": told.pop("reasoning_effort", "default")} if job.reinforcement else {}
+    return {"type": job.method, job.method: told | {"hyperparameters": job.hyperparameters | effort}}
 
 
 def as_event(event: Event) -> FineTuningJobEvent:

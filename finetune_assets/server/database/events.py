@@ -52,7 +52,18 @@ def tell(
 
 def step_message(metrics: Mapping[str, Any]) -> str:
     """Put a step's metrics into a sentence: `Step 60/200: training loss=0.73, validation loss=1.46`."""
+    if "train_mean_reward" in metrics:
+        return _rewarded(metrics)
     told = [f"training loss={metrics.get('train_loss', math.nan):.2f}"]
     losses = {"validation loss": "valid_loss", "full validation loss": "full_valid_loss"}
     told += [f"{name}={metrics[key]:.2f}" for name, key in losses.items() if key in metrics]
     return f"Step {metrics['step']}/{metrics['total_steps']}: {', '.join(told)}"
+
+
+def _rewarded(metrics: Mapping[str, Any]) -> str:
+    """The same of reinforcement: `Step 10/20, train mean reward=0.42, full validation mean reward=0.68`."""
+    told = [f"train mean reward={metrics['train_mean_reward']:.2f}"]
+    if "full_valid_mean_reward" in metrics:
+        told.append(f"full validation mean reward={metrics['full_valid_mean_reward']:.2f}")
+        told.append(f"full validation mean parse error={metrics['full_valid_mean_parse_error']:.2f}")
+    return f"Step {metrics['step']}/{metrics['total_steps']}, {', '.join(told)}"

@@ -130,7 +130,11 @@ class JobLife:
                     path=path,
                     step=step,
                     checkpoint_id=new_id("ftckpt_"),
-                    metrics={key: value for key, value in metrics.items() if key != "total_steps"},
+                    metrics={
+                        key: value
+                        for key, value in metrics.items()
+                        if key != "total_steps" and not isinstance(value, dict)
+                    },
                 )
             )
             tell(session, job_id, f"Checkpoint created at step {step} with Snapshot ID: {name}")

@@ -53,6 +53,8 @@ class JobRequest:
     hyperparameters: dict[str, Any]
     metadata: dict[str, str] | None
     method: str = "supervised"
+    reinforcement: dict[str, Any] | None = None
+    """`grader`, and `response_format` and `reasoning_effort` where given."""
     integrations: list[Any] | None = None
     """As the client sent them."""
     request_hash: str | None = None
@@ -197,6 +199,7 @@ def _new_job(request: JobRequest) -> Job:
         suffix=request.suffix,
         seed=request.seed,
         method=request.method,
+        reinforcement=request.reinforcement,
         hyperparameters=request.hyperparameters,
         meta=request.metadata,
         integrations=request.integrations,

@@ -100,6 +100,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             bytes COUNTED NOT NULL, expires_at COUNTED NOT NULL, deleted BOOLEAN NOT NULL, owner VARCHAR NOT NULL)""",
         "CREATE INDEX completions_by_owner ON completions (owner)",
     ),
+    ("ALTER TABLE jobs ADD COLUMN reinforcement JSON",),
 )
 
 

@@ -106,8 +106,10 @@ class ModelStore:
         return True
 
     def retire_checkpoints(self, job_id: str) -> None:
-        """Delete all but the last `KEPT_CHECKPOINTS` checkpoints of a job."""
-        for old in self.checkpoints(job_id, after=None, limit=1000).items[KEPT_CHECKPOINTS:]:
+        """Delete all but the last `KEPT_CHECKPOINTS` checkpoints of a job; with rewards, those of the highest stay."""
+        newest_first = self.checkpoints(job_id, after=None, limit=1000).items
+        best_first = sorted(newest_first, key=lambda row: -(row.metrics or {}).get("full_valid_mean_reward", 0.0))
+        for old in best_first[KEPT_CHECKPOINTS:]:
             self.delete(old.id)
 
     def clear(self, job_id: str, paths: Sequence[str]) -> None:

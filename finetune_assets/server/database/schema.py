@@ -119,7 +119,9 @@ class Job(Row):
     suffix: Mapped[str | None]
     seed: Mapped[int]
     method: Mapped[str] = mapped_column(default="supervised")
-    """`supervised` or `dpo`."""
+    """`supervised`, `dpo` or `reinforcement`."""
+    reinforcement: Mapped[dict[str, Any] | None]
+    """What judges answers (`grader`), and how they come about (`response_format`, `reasoning_effort`), as asked for."""
     hyperparameters: Mapped[dict[str, Any]]
     """As asked for, `auto` included; numbers once the trainer has resolved them."""
     meta: Mapped[dict[str, Any] | None] = mapped_column("metadata")

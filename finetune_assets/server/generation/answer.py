@@ -53,6 +53,8 @@ class Answer:
         self.counts: Counter[int] = Counter()
         """How often each token occurs in `made`, for the penalties."""
         self.finish_reason: str | None = None
+        self.end: int | None = None
+        """The end token, where it came."""
         self.n_thought = 0
         """How many of the tokens were thought."""
         self._reader = reader
@@ -84,6 +86,7 @@ class Answer:
             ends: whether it is an end token, which is no part of the answer.
         """
         if ends:
+            self.end = token.id
             self._finish("stop")
             return
         self.made.append(token.id)

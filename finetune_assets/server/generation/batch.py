@@ -112,6 +112,10 @@ class Batch:
         for completion in self._open:
             completion.fail(error)
 
+    def forget(self) -> None:
+        """Keep no keys and values of prompts that were read before."""
+        self._prefill.forget()
+
     @torch.inference_mode()
     def step(self, set_threads: Callable[[int], None]) -> None:
         """Read a part of the prompts and decode one token of every row; drop who was cancelled, answer who is done.

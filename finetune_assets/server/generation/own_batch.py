@@ -78,6 +78,9 @@ class OwnBatch:
         for completion in self._open:
             completion.fail(error)
 
+    def forget(self) -> None:
+        """Nothing is kept."""
+
     @torch.inference_mode()
     def step(self, set_threads: Callable[[int], None]) -> None:
         """Read one prompt that waits, then make every answer longer by a token.

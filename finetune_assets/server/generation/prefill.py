@@ -124,6 +124,10 @@ class Prefill:
         """The requests that `advance` works on."""
         return [reading.completion for reading in self._groups[0].readings] if self._groups else []
 
+    def forget(self) -> None:
+        """Forget the blocks of prompts that were read before."""
+        self._prefixes.clear()
+
     def drop_cancelled(self) -> None:
         """Forget readings that nobody waits for any more."""
         self._waiting.keep(lambda reading: not reading.completion.over)

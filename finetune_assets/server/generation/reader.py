@@ -29,6 +29,7 @@ from finetune_assets.server.generation.shape import AnswerShape
 from finetune_assets.server.model import four_bit
 from finetune_assets.server.model.chat_encoding import (
     ImageFeatures,
+    ImageSource,
     PromptError,
     Sequence,
     encode_prompt,
@@ -41,48 +42,22 @@ from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.turns import TurnQueue
 
 
-class ServedModel:
-    """A base model in memory, with what is kept beside it."""
+class AnsweringModel:
+    """A model in memory that answers, with what is kept beside it.
 
-    def __init__(self, base: BaseModel) -> None:
-        self.network: Network = load(base)
-        self.network.whole = self.network.whole or cannot_batch(self.network)
-        self.network.lay_out_for_serving()
-        self._shape = AnswerShape(self.network)
-        limits: Budget = budget(self.network.device)
-        self.features = ImageFeatures(self.network, budget_bytes=limits.images)
-        self.adapters = AdapterShelf(self.network, limits.adapters)
-        if self.network.whole is None:
-            self.batch = Batch(self.network, limits, self._release)
-        else:
-            self.batch = OwnBatch(self.network, limits, self._release)
-        self.decisions = Decisions(self.network, limits, self.batch.lora, self.adapters.release)
+    Args:
+        network: the model.
+        features: where those of images come from; None: they are made and kept in memory.
+    """
 
-    def ready(self, asked: Asked | ToDecide) -> Arrival:
-        """Do all that a request needs before it can be computed. Raises as `prepare` does."""
-        if isinstance(asked, ToDecide):
-            return Arrival(self.decisions, partial(self.decisions.add, self.prepare_decision(asked)))
-        return Arrival(self.batch, partial(self.batch.add, self.prepare(asked)))
-
-    def prepare_decision(self, asked: ToDecide) -> Deciding:
-        """Encode an input and its questions, and load the adapter. Raises as `prepare` does."""
-        request = asked.request
-        images = WhileWanted(self.features, asked.future)
-        questions = encode_questions(self.network, request.messages, request.lead, request.questions, images)
-        for question in questions:
-            longest = len(question.shared.ids) + len(question.tail.ids) + max(map(len, question.options))
-            if longest > self.network.max_length:
-                message = (
-                    f"This model's maximum context length is {self.network.max_length} tokens. However, your input, "
-                    f"a question and an option of it have {longest} tokens."
-                )
-                raise PromptError(message, "context_length_exceeded", "input")
-        adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
-        return Deciding(request, asked.future, questions, adapter)
-
-    def n_bytes(self) -> int:
-        """What its weights take."""
-        return four_bit.n_bytes(self.network.model)
+    def __init__(self, network: Network, features: ImageSource | None = None) -> None:
+        self.network = network
+        self._shape = AnswerShape(network)
+        self._limits: Budget = budget(network.device)
+        self.features: ImageSource = features or ImageFeatures(network, budget_bytes=self._limits.images)
+        self.adapters = AdapterShelf(network, self._limits.adapters)
+        alone = network.whole or cannot_batch(network)
+        self.batch = (OwnBatch if alone else Batch)(network, self._limits, self._release)
 
     def prepare(self, asked: Asked) -> Completion:
         """Encode a request and load its adapter.
@@ -139,11 +114,48 @@ class ServedModel:
             self.adapters.release(completion.adapter)
 
 
+class ServedModel(AnsweringModel):
+    """A base model as it is served: it answers and decides, for itself and for the fine-tuned models of it."""
+
+    def __init__(self, base: BaseModel) -> None:
+        network = load(base)
+        network.whole = network.whole or cannot_batch(network)
+        network.lay_out_for_serving()
+        super().__init__(network)
+        self.decisions = Decisions(network, self._limits, self.batch.lora, self.adapters.release)
+
+    def ready(self, asked: Asked | ToDecide) -> Arrival:
+        """Do all that a request needs before it can be computed. Raises as `prepare` does."""
+        if isinstance(asked, ToDecide):
+            return Arrival(self.decisions, partial(self.decisions.add, self.prepare_decision(asked)))
+        return Arrival(self.batch, partial(self.batch.add, self.prepare(asked)))
+
+    def prepare_decision(self, asked: ToDecide) -> Deciding:
+        """Encode an input and its questions, and load the adapter. Raises as `prepare` does."""
+        request = asked.request
+        images = WhileWanted(self.features, asked.future)
+        questions = encode_questions(self.network, request.messages, request.lead, request.questions, images)
+        for question in questions:
+            longest = len(question.shared.ids) + len(question.tail.ids) + max(map(len, question.options))
+            if longest > self.network.max_length:
+                message = (
+                    f"This model's maximum context length is {self.network.max_length} tokens. However, your input, "
+                    f"a question and an option of it have {longest} tokens."
+                )
+                raise PromptError(message, "context_length_exceeded", "input")
+        adapter = self.adapters.acquire(request.model.adapter) if request.model.adapter else None
+        return Deciding(request, asked.future, questions, adapter)
+
+    def n_bytes(self) -> int:
+        """What its weights take."""
+        return four_bit.n_bytes(self.network.model)
+
+
 @dataclass(frozen=True)
 class WhileWanted:
     """Features of the images of a request, looked at one by one until nobody waits for the answer any more."""
 
-    features: ImageFeatures
+    features: ImageSource
     future: Future[Any]
 
     def of(self, data_url: str, /) -> Tensor:

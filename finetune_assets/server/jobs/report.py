@@ -6,9 +6,10 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +20,7 @@ from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs.weights_and_biases import WandbRuns
 from finetune_assets.server.training.loop import Progress, Watcher, Wish
+from finetune_assets.server.training.rewards import Rewards
 from finetune_assets.server.training.threads import Threads
 
 RESULT_COLUMNS = {
@@ -29,6 +31,14 @@ RESULT_COLUMNS = {
     "valid_mean_token_accuracy": "valid_mean_token_accuracy",
 }
 """The columns of a result file, and the published metrics that fill them."""
+REWARD_COLUMNS = {
+    "step": "step",
+    "train_reward_mean": "train_mean_reward",
+    "valid_reward_mean": "full_valid_mean_reward",
+}
+"""Those of reinforcement."""
+_PARSE_ERRORS = ("sample_parse_error", "invalid_variable_error")
+"""An answer was not such that the grader found in it what it compares."""
 
 
 class JobReport(Watcher):
@@ -41,6 +51,7 @@ class JobReport(Watcher):
         self._stores = stores
         self._claim = job.claim
         self._job_id = job.id
+        self._grader: dict[str, Any] = (job.reinforcement or {}).get("grader", {})
         self._settings: dict[str, int | float] = {}
         self._wandb = WandbRuns(job, stores.home / "wandb", self.note)
         self._threads = Threads(stores, together)
@@ -83,7 +94,7 @@ class JobReport(Watcher):
         Raises:
             JobStateError: the job was cancelled.
         """
-        metrics = published(progress)
+        metrics = published(progress, self._grader)
         try:
             self._stores.job_life.stepped(self._job_id, metrics, self._settings, self._finish(progress))
         except JobStateError:
@@ -105,7 +116,7 @@ class JobReport(Watcher):
     def stopped(self, progress: Progress, snapshot: Path | None) -> None:
         """Publish the checkpoint of a paused job, unless the step's own is out already."""
         if snapshot is not None and progress.checkpoint is None:
-            self._publish(published(progress), snapshot)
+            self._publish(published(progress, self._grader), snapshot)
         self.note(f"Training is saved and stops after step {progress.step} of {progress.total_steps}")
 
     def close(self) -> None:
@@ -131,15 +142,18 @@ def result_csv(metrics: list[dict[str, Any]]) -> bytes:
     """Make the result file: a line for each training step, empty where a step has no such number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(RESULT_COLUMNS)
+    columns = REWARD_COLUMNS if any("train_mean_reward" in step for step in metrics) else RESULT_COLUMNS
+    writer.writerow(columns)
     for step in metrics:
-        values = (step.get(key, "") for key in RESULT_COLUMNS.values())
+        values = (step.get(key, "") for key in columns.values())
         writer.writerow([round(value, 5) if isinstance(value, float) else value for value in values])
     return text.getvalue().encode()
 
 
-def published(progress: Progress) -> dict[str, Any]:
-    """The metrics of a step under OpenAI's names."""
+def published(progress: Progress, grader: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The metrics of a step under OpenAI's names; `grader` is that of the job, where it has one."""
+    if progress.train_rewards is not None:
+        return _rewarded(progress, progress.train_rewards, grader)
     values = {
         "step": progress.step,
         "total_steps": progress.total_steps,
@@ -152,3 +166,43 @@ def published(progress: Progress) -> dict[str, Any]:
     }
     # JSON has no word for a loss that is not a number: it is left out, like one that was not measured.
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+
+
+def _rewarded(progress: Progress, train: Rewards, grader: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of reinforcement, as OpenAI's guide on it shows them."""
+    told: dict[str, Any] = {
+        "step": progress.step,
+        "total_steps": progress.total_steps,
+        "train_loss": progress.train_loss,
+        "train_mean_reward": train.mean,
+        "completion_tokens_mean": train.completion_tokens,
+        "reasoning_tokens_mean": train.reasoning_tokens,
+        "train_cut_off_mean": train.cut,
+        "scores": {"train_reward_mean": train.mean},
+        "errors": {f"train_{name}_mean": share for name, share in train.errors.items()},
+    }
+    valid = progress.valid_rewards
+    if valid is not None:
+        parse_errors = sum(valid.errors.get(name, 0.0) for name in _PARSE_ERRORS)
+        told |= {
+            "full_valid_mean_reward": valid.mean,
+            "full_valid_mean_parse_error": min(1.0, parse_errors),
+            "valid_reasoning_tokens_mean": valid.reasoning_tokens,
+        }
+        told["scores"]["valid_reward_mean"] = valid.mean
+        told["errors"] |= {f"valid_{name}_mean": share for name, share in valid.errors.items()}
+    told["scores"]["graders"] = _by_grader(grader, train, valid)
+    return told
+
+
+def _by_grader(grader: Mapping[str, Any], train: Rewards, valid: Rewards | None) -> list[dict[str, Any]]:
+    """Mean rewards of each grader: of those of `multi`, or of the one there is."""
+    inner = grader.get("graders", {})
+    found = []
+    for name in train.by_grader or [grader.get("name", "")]:
+        described = inner.get(name, inner) if train.by_grader else grader
+        told = {"name": name, "type": described.get("type"), "train_reward_mean": train.by_grader.get(name, train.mean)}
+        if valid is not None:
+            told["valid_reward_mean"] = valid.by_grader.get(name, valid.mean)
+        found.append(told)
+    return found

@@ -19,6 +19,7 @@ from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.jobs import graded
 from finetune_assets.server.model.tools import tools_of
 from finetune_assets.server.shortage import MEMORY
 from finetune_assets.training_file.target import find_target
@@ -48,6 +49,8 @@ def validate(stores: Stores, job: Job) -> None:
     report = validate_files(paths["training_file"], paths.get("validation_file"), target, method)
     for param, file in zip(paths, report.files, strict=True):
         told = _describe(file, param) if file.errors else _unfit(stores, job, paths[param], file)
+        if not told and job.reinforcement is not None:
+            told = graded.problem(stores, job, paths[param])
         if told:
             stores.job_life.failed(job.id, _error_code(file, param), told, param)
             return
@@ -74,6 +77,8 @@ def _unfit(stores: Stores, job: Job, path: Path, file: FileReport) -> str | None
     base = catalog.find(stores, job.model).base
     if file.n_images and not base.vision:
         return f"The model {job.model} takes no images, but the file has {file.n_images}; choose a model that sees."
+    if job.method == "reinforcement":  # nothing in the file is learned
+        return None
     doubtful = [(number, line) for number, line in lines(path) if isinstance(line, dict) and _may_be_left_out(line)]
     if not doubtful and (base.bundled or not base.vision):
         return None
@@ -101,11 +106,12 @@ def _too_large(stores: Stores, job: Job, path: Path) -> str | None:
 
     model, room = catalog.find(stores, job.model), Room.here()
     context, rank = (job.hyperparameters.get(name) for name in ("context_length", "lora_r"))
+    answer = graded.answer_tokens(job)
     try:
         with suppress(TooLargeError):
-            plan(model.base, _at_most(path, model.base, context), rank, room)
+            plan(model.base, answer + _at_most(path, model.base, context), rank, room)
             return None
-        plan(model.base, _longest(path, model.base, context), rank, room)
+        plan(model.base, answer + _longest(path, model.base, context), rank, room)
     except TooLargeError as error:
         return str(error)
     except (OSError, ValueError, BaseModelError):  # its files are not here, or are wrong: the training says so
@@ -137,7 +143,13 @@ def _longest(path: Path, base: BaseModel, context: int | None) -> int:
 
     network = hollow(base)
     network.max_length = min(network.max_length, context or network.max_length)
-    return longest(network, (_conversations(line) for _, line in lines(path) if isinstance(line, dict)))
+    examples = (_conversations(line) for _, line in lines(path) if isinstance(line, dict))
+    return longest(network, ([(_answered(messages), tools) for messages, tools in example] for example in examples))
+
+
+def _answered(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A conversation with an answer, of which there is none where it is yet to be given."""
+    return messages if messages[-1]["role"] == "assistant" else [*messages, {"role": "assistant", "content": "."}]
 
 
 def _conversations(line: dict[str, Any]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]]:

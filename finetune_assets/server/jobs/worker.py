@@ -27,6 +27,7 @@ from finetune_assets.server.database.job_life import MAX_DEATHS, JobStateError
 from finetune_assets.server.database.jobs import QUEUED, RUNNING, VALIDATING
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
+from finetune_assets.server.grading.graders import read as read_grader
 from finetune_assets.server.jobs import validation as job_validation
 from finetune_assets.server.shared import Shared
 from finetune_assets.server.shortage import MEMORY, ShortageError, shortage_of
@@ -217,6 +218,7 @@ def _begin(stores: Stores, job: Job) -> TrainingRequest:
         state=stores.state(job.id),
         method=method,
         seed=job.seed,
+        **_reinforced(stores, job),
         **job.hyperparameters,
     )
 
@@ -227,6 +229,26 @@ def _publish(stores: Stores, job: Job, result: TrainingResult) -> None:
     path = stores.models.publish(result.model_dir, job.claim)
     results = result_csv(stores.events.metrics(job.id))
     stores.job_life.succeeded(job.id, path=path, results=results, trained_tokens=result.trained_tokens)
+
+
+def _reinforced(stores: Stores, job: Job) -> dict[str, Any]:
+    """What a request for reinforcement has beside numbers.
+
+    Raises:
+        BaseModelError: a model that its grader asks is no longer here.
+    """
+    if job.reinforcement is None:
+        return {}
+    from finetune_assets.server.generation.requests import ModelRef
+
+    found = {name: catalog.find(stores, name) for name, _ in read_grader(job.reinforcement["grader"]).models}
+    schema = (job.reinforcement.get("response_format") or {}).get("json_schema")
+    return {
+        "grader": job.reinforcement["grader"],
+        "models": {name: ModelRef(model.base, model.adapter) for name, model in found.items()},
+        "json_schema": schema and schema.get("schema", {"type": "object"}),
+        "reasoning_effort": job.reinforcement.get("reasoning_effort"),
+    }
 
 
 @contextmanager

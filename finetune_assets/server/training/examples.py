@@ -19,7 +19,7 @@ from torch import Tensor
 
 from finetune_assets.dataset.json_lines import JsonProblem, lines
 from finetune_assets.errors import TrainingFileError
-from finetune_assets.server.model.chat_encoding import PromptError, Sequence, encode_conversation
+from finetune_assets.server.model.chat_encoding import PromptError, Sequence, encode_conversation, encode_prompt
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.tools import tools_of
 from finetune_assets.server.training.feature_file import FeatureFile
@@ -66,6 +66,23 @@ class Pair:
     """How much more probable the model finds the preferred answer before training: difference of log-probabilities."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What a model is to answer, and a grader to judge."""
+
+    line: int
+    """Of its file."""
+    row: dict[str, Any]
+    """All of the line, which is the grader's `item`."""
+    prompt: Example
+    """Up to where the answer begins; nothing of it is learned."""
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation."""
+        return self.row["messages"]
+
+
 class Reader:
     """Reads a job's files.
 
@@ -83,7 +100,7 @@ class Reader:
         Raises:
             TrainingFileError: a line cannot be used by this model, or none can.
         """
-        return self._read(path, lambda line: self._examples(line["messages"], tools_of(line)))
+        return self._read(path, lambda _, line: self._examples(line["messages"], tools_of(line)))
 
     def pairs(self, path: Path) -> list[Pair]:
         """Read a file in preference format.
@@ -91,15 +108,23 @@ class Reader:
         Raises:
             TrainingFileError: as `chats`.
         """
-        return self._read(path, self._pair)
+        return self._read(path, lambda _, line: self._pair(line))
 
-    def _read(self, path: Path, encode: Callable[[dict[str, Any]], list[Item]]) -> list[Item]:
+    def tasks(self, path: Path, effort: str | None) -> list[Task]:
+        """Read a file in reinforcement format; `effort` is how much the model is asked to think.
+
+        Raises:
+            TrainingFileError: as `chats`.
+        """
+        return self._read(path, lambda number, line: self._task(number, line, effort))
+
+    def _read(self, path: Path, encode: Callable[[int, dict[str, Any]], list[Item]]) -> list[Item]:
         if self._network.vision is not None:
             self._see(path)
         read: list[Item] = []
         for number, line in _objects(path):
             with _naming(number):
-                items = encode(line)
+                items = encode(number, line)
             self.dropped += not items
             read += items
         if not read:
@@ -125,6 +150,17 @@ class Reader:
                 made.append(replace(example, extras_file=kept))
                 self.cut += len(example) < len(sequence.ids)
         return made
+
+    def _task(self, number: int, line: dict[str, Any], effort: str | None) -> list[Task]:
+        made = encode_prompt(self._network, line["messages"], self._features, None, effort)
+        if made.extras:
+            name = self._network.base.name
+            told = f"the model {name!r}, which sees by a processor of its own, cannot be trained by reinforcement here"
+            raise PromptError(f"{told}; choose another model, or the method 'supervised'", "unsupported_value")
+        if len(made.ids) >= self._network.max_length:
+            return []  # no room for an answer
+        ids = torch.tensor(made.ids, dtype=torch.int32)
+        return [Task(number, line, Example(ids, torch.zeros(len(ids), dtype=torch.bool), made.images))]
 
     def _pair(self, line: dict[str, Any]) -> list[Pair]:
         asked = line["input"]

@@ -17,6 +17,7 @@ LEARNING_RATES: dict[str, dict[Part, float]] = {
     "supervised": {"lora": 5e-4, "projector": 1e-3, "tower": 1e-4},
     "first look": {"projector": 1e-4, "tower": 3e-4},
     "dpo": {"lora": 1e-4, "projector": 2e-4, "tower": 2e-5},
+    "reinforcement": {"lora": 1e-4, "projector": 2e-4, "tower": 2e-5},
 }
 """Of each method and part, at `learning_rate_multiplier` 1; in the first look, where the tower learns alone, the part
 after it is a layer that is thrown away.
@@ -26,6 +27,8 @@ better (ROC AUC 0.86, 0.89 and 0.91).
 """
 DPO_BETA = 0.1
 """As in the experiments of Rafailov et al. (2023)."""
+GROUP = 8
+"""Answers to each prompt that reinforcement compares, at `compute_multiplier` 1."""
 _GRADIENT_NORM = 1.0
 _MEASURED_WIDTH = 576
 _AVERAGED = 1 / 3
@@ -47,7 +50,7 @@ def resolve(
 
     `batch_size` grows with the data (a 30th of it, 1 to 8: more steps teach more than larger batches save);
     `n_epochs` is 3, or as many as make 60 steps of little data (12 at most), or fewer for much data; the multiplier is
-    1, and `beta`, which only DPO has, 0.1.
+    1, and `beta` 0.1 with DPO and 0 with reinforcement.
     """
     if batch_size == "auto":
         batch_size = min(8, max(1, n_examples // 30))
@@ -56,9 +59,30 @@ def resolve(
         n_epochs = max(usual, min(12, math.ceil(60 * batch_size / n_examples)))
     multiplier = 1.0 if learning_rate_multiplier == "auto" else learning_rate_multiplier
     settings = {"n_epochs": n_epochs, "batch_size": batch_size, "learning_rate_multiplier": multiplier}
-    if method == "dpo":
-        settings["beta"] = DPO_BETA if beta is None or beta == "auto" else beta
+    if method != "supervised":
+        usual = DPO_BETA if method == "dpo" else 0.0
+        settings["beta"] = usual if beta is None or beta == "auto" else beta
     return settings
+
+
+def answers(compute_multiplier: float | Auto | None) -> int:
+    """How many answers to a prompt are compared in reinforcement: 8 times the multiplier, two at least."""
+    return max(2, round(GROUP * (1.0 if compute_multiplier in (None, "auto") else float(compute_multiplier))))
+
+
+def explored(
+    epoch_steps: int,
+    *,
+    compute_multiplier: float | Auto | None,
+    eval_interval: int | Auto | None,
+    eval_samples: int | Auto | None,
+) -> dict[str, int | float]:
+    """Numbers for what is `auto` in reinforcement alone: held-out prompts are answered once, after each epoch."""
+    return {
+        "compute_multiplier": 1.0 if compute_multiplier in (None, "auto") else float(compute_multiplier),
+        "eval_interval": epoch_steps if eval_interval in (None, "auto") else int(eval_interval),
+        "eval_samples": 1 if eval_samples in (None, "auto") else int(eval_samples),
+    }
 
 
 class Optimiser:
@@ -153,4 +177,4 @@ def _gradient_norm(parameters: list[nn.Parameter]) -> float:
     Row by row: torch splits the sum over a whole large matrix among its threads, whose number would change the bits.
     """
     rows = [parameter.grad.float().square().sum(-1).sum() for parameter in parameters if parameter.grad is not None]
-    return math.sqrt(torch.stack(rows).sum().item())
+    return math.sqrt(torch.stack(rows).sum().item()) if rows else 0.0  # none where all answers were worth the same

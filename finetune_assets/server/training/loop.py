@@ -15,8 +15,8 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -26,6 +26,8 @@ from finetune_assets.errors import FinetuneAssetsError, TrainingFileError
 from finetune_assets.server import checksums
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.durable import publish
+from finetune_assets.server.generation.requests import ModelRef
+from finetune_assets.server.grading.graders import read as read_grader
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training import first_look, hyperparameters, trial
@@ -33,6 +35,8 @@ from finetune_assets.server.training.examples import Reader, batches, packed
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Auto, Optimiser, for_width
 from finetune_assets.server.training.objectives import Objective, Preference, Supervised
+from finetune_assets.server.training.reinforcement import ANSWER_TOKENS, Reinforcement, Sampling
+from finetune_assets.server.training.rewards import Judge, Rewards
 from finetune_assets.server.training.room import Room
 from finetune_assets.server.training.room import plan as room_for
 from finetune_assets.server.training.state import Position, StateError, TrainingState
@@ -42,7 +46,7 @@ SAVE_SECONDS = 20.0
 _VALIDATION_POINTS = 4
 _OWN = (
     "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "context_length", "lora_r", "lora_alpha",
-    "lora_dropout", "early_stopping_patience", "packing",
+    "lora_dropout", "early_stopping_patience", "packing", "max_completion_tokens",
 )  # fmt: skip
 
 Item = TypeVar("Item")
@@ -66,12 +70,23 @@ class TrainingRequest:
     """Folder that will hold `model/` and `checkpoint-<step>/`."""
     state: Path
     """Folder of what a later process needs to go on."""
-    method: Literal["supervised", "dpo"] = "supervised"
+    method: Literal["supervised", "dpo", "reinforcement"] = "supervised"
     n_epochs: int | Auto
     batch_size: int | Auto
     learning_rate_multiplier: float | Auto
     beta: float | Auto | None = None
-    """Only for DPO."""
+    """Not for supervised training."""
+    grader: dict[str, Any] | None = None
+    """Only for reinforcement, as what follows: what judges answers, as a client describes it."""
+    models: Mapping[str, ModelRef] = field(default_factory=dict)
+    """Those that the grader asks, by the names it has for them."""
+    json_schema: dict[str, Any] | None = None
+    """What answers fit."""
+    compute_multiplier: float | Auto | None = None
+    eval_interval: int | Auto | None = None
+    eval_samples: int | Auto | None = None
+    reasoning_effort: str | None = None
+    max_completion_tokens: int | None = None
     learning_rate: float | None = None
     warmup_ratio: float | None = None
     weight_decay: float | None = None
@@ -100,7 +115,8 @@ class Progress:
     total_steps: int
     epoch: int
     train_loss: float
-    """Mean of the objective's terms in this step's batch, nats: over learned tokens, or over pairs (DPO)."""
+    """Mean of the objective's terms in this step's batch, nats: over learned tokens, or over pairs (DPO). With
+    reinforcement it is about 0 whatever is learned."""
     train_accuracy: float
     """Share of the learned tokens that were the most probable one; with DPO, of the pairs whose preferred answer has
     gained on the other one since training began."""
@@ -112,6 +128,10 @@ class Progress:
     full_valid_accuracy: float | None = None
     checkpoint: Path | None = None
     """Folder of the checkpoint made at this step."""
+    train_rewards: Rewards | None = None
+    """Of the answers that the step learned from (reinforcement)."""
+    valid_rewards: Rewards | None = None
+    """Of answers to all held-out prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +200,17 @@ class Run(Generic[Item]):
         """Tokens of a pack."""
         return sum(map(self.objective.length, pack))
 
+    def rests(self, step: int) -> bool:
+        """Whether everything is measured and kept after this step: an epoch's last, or as often as the job says."""
+        interval = int(self.settings.get("eval_interval", self.epoch_steps))
+        return step % interval == 0 or step == self.total_steps
+
     @property
     def total_steps(self) -> int:
         """Steps of all epochs."""
         return self.epoch_steps * int(self.settings["n_epochs"])
 
-    def judged(self, position: Position, measured: dict[str, float]) -> Position:
+    def judged(self, position: Position, measured: dict[str, Any]) -> Position:
         """Where training stands after an epoch; the weights are kept where they are the best so far."""
         loss = measured.get("full_valid_loss", math.inf)
         if "early_stopping_patience" not in self.settings or not loss < position.best_loss:
@@ -244,20 +269,21 @@ def course(request: TrainingRequest, run: Run[Any], watch: Watcher) -> Course:
     watch.begun(position.step, run.settings)
     last_saved = time.monotonic()
     for step, epoch, batch in () if run.is_over(position) else run.steps(position.step):
+        rewards = run.objective.answer(batch, f"{run.seed}-{step}")
         loss, accuracy = yield step, batch
         tokens = sum(len(example) for item in batch for example in run.objective.examples(item))
         position = replace(position, step=step, trained_tokens=position.trained_tokens + tokens)
-        ends_epoch = step % run.epoch_steps == 0
-        measured = _validate(run, step, len(batch), full=ends_epoch)
-        position = run.judged(position, measured) if ends_epoch else position
-        checkpoint = _save(run.network, request.output / f"checkpoint-{step}") if ends_epoch else None
+        rests = run.rests(step)
+        measured = _validate(run, step, len(batch), full=rests)
+        position = run.judged(position, measured) if rests else position
+        checkpoint = _save(run.network, request.output / f"checkpoint-{step}") if rests else None
         progress = Progress(
             step=step, total_steps=run.total_steps, epoch=epoch, train_loss=loss, train_accuracy=accuracy,
-            trained_tokens=position.trained_tokens, checkpoint=checkpoint, **measured,
+            trained_tokens=position.trained_tokens, checkpoint=checkpoint, train_rewards=rewards, **measured,
         )  # fmt: skip
         watch.stepped(progress)
         wish = watch.wish()
-        if ends_epoch or wish != "go on" or time.monotonic() - last_saved >= SAVE_SECONDS:
+        if rests or wish != "go on" or time.monotonic() - last_saved >= SAVE_SECONDS:
             state.save(position, run.optimiser.adamw)
             watch.saved()
             last_saved = time.monotonic()
@@ -281,15 +307,17 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
     torch.manual_seed(request.seed)
     network.max_length = min(network.max_length, request.context_length or network.max_length)
     watch.note(f"Training on {_place(network)}")
-    objective = _objective(request, network)
-    reader = Reader(network, FeatureFile(network, request.state / "features"))
+    features = FeatureFile(network, request.state / "features")
+    objective = _objective(request, network, features)
+    reader = Reader(network, features)
     examples = objective.read(reader, request.training_file)
     held_out = objective.read(reader, request.validation_file) if request.validation_file else []
     if request.early_stopping_patience and not held_out:
         raise TrainingFileError("the validation file has no example that tells when training has come far enough")
     if reader.dropped:
         message = f"{reader.dropped} examples are left out: within the context of {network.max_length:,} tokens"
-        watch.note(f"{message} they have no token to learn", "warn")
+        told = "there is no room for an answer" if request.method == "reinforcement" else "they have no token to learn"
+        watch.note(f"{message} {told}", "warn")
     packs = [[example] for example in examples]
     if request.packing:
         packs = packed(examples, objective.length, network.max_length)
@@ -297,6 +325,11 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
         request.method, len(packs), n_epochs=request.n_epochs, batch_size=request.batch_size,
         learning_rate_multiplier=request.learning_rate_multiplier, beta=request.beta,
     ) | request.given  # fmt: skip
+    if request.method == "reinforcement":
+        settings |= hyperparameters.explored(
+            math.ceil(len(packs) / settings["batch_size"]), compute_multiplier=request.compute_multiplier,
+            eval_interval=request.eval_interval, eval_samples=request.eval_samples,
+        )  # fmt: skip
     if reader.cut:
         watch.note(f"{reader.cut} examples are cut at their end, to {network.max_length:,} tokens", "warn")
     rank = adapters.rank_of(request.adapter) if request.adapter else request.lora_r
@@ -320,9 +353,18 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
     return Run(network, objective, packs, held_out, settings, optimiser, request.seed)
 
 
-def _objective(request: TrainingRequest, network: Network) -> Objective[Any]:
+def _objective(request: TrainingRequest, network: Network, features: FeatureFile) -> Objective[Any]:
     if request.method == "supervised":
         return Supervised(network)
+    if request.grader is not None:
+        sampling = Sampling(
+            n=hyperparameters.answers(request.compute_multiplier),
+            n_judged=1 if request.eval_samples in (None, "auto") else int(request.eval_samples),
+            max_tokens=request.max_completion_tokens or ANSWER_TOKENS,
+            json_schema=request.json_schema, effort=request.reasoning_effort,
+        )  # fmt: skip
+        beta = 0.0 if request.beta in (None, "auto") else float(request.beta)
+        return Reinforcement(network, features, Judge(read_grader(request.grader), request.models), sampling, beta)
     return Preference(network, DPO_BETA if request.beta in (None, "auto") else float(request.beta))
 
 
@@ -345,7 +387,12 @@ def _work(request: TrainingRequest, run: Run[Any]) -> dict[str, Any]:
         "settings": run.settings,
         "seed": request.seed,
         "place": _place(run.network),
-    }
+    } | ({"reinforcement": _reinforced(request)} if request.grader else {})
+
+
+def _reinforced(request: TrainingRequest) -> list[Any]:
+    models = {name: [model.base.path, model.adapter and model.adapter.name] for name, model in request.models.items()}
+    return [request.grader, models, request.json_schema, request.reasoning_effort]
 
 
 def _digest(path: Path) -> str:
@@ -390,10 +437,15 @@ def move(run: Run[Any], step: int, loss: float, accuracy: float) -> tuple[float,
 
 
 @torch.no_grad()
-def _validate(run: Run[Any], step: int, n_drawn: int, *, full: bool) -> dict[str, float]:
-    """Measure on held-out items: all of them at an epoch's end, and a few drawn ones there and a few times between."""
+def _validate(run: Run[Any], step: int, n_drawn: int, *, full: bool) -> dict[str, Any]:
+    """Measure on held-out items: all of them where training rests, and a few drawn ones there and a few times between.
+
+    Answers to held-out prompts are drawn alike each time, and all of them.
+    """
     if not run.held_out:
         return {}
+    if isinstance(run.objective, Reinforcement):
+        return {"valid_rewards": run.objective.judge(run.held_out, f"{run.seed}-held out")} if full else {}
     measured = _measure(run, run.held_out, "full_valid") if full else {}
     if full or step % max(1, run.total_steps // _VALIDATION_POINTS) == 0:
         drawn = random.Random(f"{run.seed}-{step}").sample(run.held_out, min(len(run.held_out), n_drawn))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from finetune_assets.server.model.network import Network, common_prefix
 from finetune_assets.server.model.own_forward import logits_at
 from finetune_assets.server.training.examples import Example, Pair, Reader, parts
 from finetune_assets.server.training.room import TOKENS_AT_ONCE
+
+if TYPE_CHECKING:
+    from finetune_assets.server.training.rewards import Rewards
 
 LOGITS_AT_ONCE = 2**28
 """More (a gigabyte in float32) are computed piece by piece, in the backward pass again."""
@@ -42,6 +45,14 @@ class Objective(Protocol[Item]):
 
     def prepare(self, items: list[Item], folder: Path) -> None:
         """Compute what is needed of the model before it is trained; `folder` keeps it for a resumed job."""
+        ...
+
+    def answer(self, items: Sequence[Item], seed: str) -> Rewards | None:
+        """Let the model answer before a step, where it learns from its own answers; say what these are worth."""
+        ...
+
+    def rehearse(self, items: Sequence[Item]) -> None:
+        """Give items something to be learned from before the first step."""
         ...
 
     def examples(self, item: Item) -> list[Example]:
@@ -78,6 +89,12 @@ class Supervised:
 
     def prepare(self, items: list[Example], folder: Path) -> None:
         """Nothing: the loss speaks only of the model as it is."""
+
+    def answer(self, items: Sequence[Example], seed: str) -> None:
+        """Nothing: what is learned stands in the file."""
+
+    def rehearse(self, items: Sequence[Example]) -> None:
+        """Nothing: it stands in the file."""
 
     def examples(self, item: Example) -> list[Example]:
         """The one conversation."""
@@ -127,6 +144,12 @@ class Preference:
             publish(scratch, kept)
         for pair, margin in zip(items, load_file(kept)["margins"].tolist(), strict=True):
             pair.reference = margin
+
+    def answer(self, items: Sequence[Pair], seed: str) -> None:
+        """Nothing: what is learned stands in the file."""
+
+    def rehearse(self, items: Sequence[Pair]) -> None:
+        """Nothing: it stands in the file."""
 
     def examples(self, item: Pair) -> list[Example]:
         """The conversation with the preferred answer, and that with the other one."""

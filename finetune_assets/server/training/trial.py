@@ -24,6 +24,8 @@ AS_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
 def sample_gradients(run: Run[Any]) -> list[torch.Tensor]:
     """Gradients of all that is trained, of the longest example and of a batch of the shortest."""
     by_length = sorted(run.examples, key=run.objective.length)
+    for items in (by_length[-1:], by_length[: int(run.settings["batch_size"])]):
+        run.objective.rehearse(items)
     return [*gradients(run, by_length[-1:]), *gradients(run, by_length[: int(run.settings["batch_size"])])]
 
 
@@ -49,6 +51,7 @@ def take_savings(run: Run[Any]) -> None:
         take_packed(run)
         return
     batch = sorted(run.examples, key=run.objective.length)[: int(run.settings["batch_size"])]
+    run.objective.rehearse(batch)
     one_pass = OnePass.of(network) if len(batch) > 1 and not network.recomputes else None
     trims = (True, False) if _left_out(run, batch) >= _WORTH_TRYING else (False,)
     with drawn(run.optimiser.parameters):
@@ -64,6 +67,7 @@ def take_packed(run: Run[Any]) -> None:
     network, by_length = run.network, sorted(run.examples, key=run.objective.length)
     size = int(run.settings["batch_size"])
     batch = by_length[:: max(1, len(by_length) // size)][:size]  # of different lengths
+    run.objective.rehearse(batch)
     packed = Packed.of(network)
     if packed is None:
         return

@@ -303,7 +303,6 @@ def test_jobs_are_listed_by_their_metadata(client: openai.OpenAI, training_file:
         ({"model": "gpt-99"}, "model", "model_not_available"),
         ({"training_file": "file-none"}, "training_file", "file_not_found"),
         ({"validation_file": "file-none"}, "validation_file", "file_not_found"),
-        ({"method": {"type": "reinforcement", "reinforcement": {"grader": {}}}}, "method.type", "unsupported_value"),
         ({"method": {"type": "dpo", "supervised": {}}}, "method.supervised", "invalid_value"),
         (
             {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}},

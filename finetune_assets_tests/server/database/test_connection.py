@@ -61,8 +61,9 @@ def test_a_postgresql_of_an_earlier_version_is_brought_up_to_date(postgres: str)
     Database(address).close()
     engine = create_engine(make_url(address).set(drivername="postgresql+psycopg"))
     whole = shape(engine)
-    with engine.begin() as connection:  # as it was before completions were kept
+    with engine.begin() as connection:  # as it was before completions were kept, and answers graded
         connection.execute(text("DROP TABLE completions"))
+        connection.execute(text("ALTER TABLE jobs DROP COLUMN reinforcement"))
         connection.execute(text("UPDATE home SET version = 5"))
     Database(address).close()
     assert shape(engine) == whole
