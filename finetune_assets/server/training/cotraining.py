@@ -58,6 +58,8 @@ class Trainee:
     step: int = 0
     batch: list[Any] = field(default_factory=list)
     """What it asks for."""
+    news: str = ""
+    """What its watcher has yet to hear."""
 
     def go_on(self, found: Measured | None) -> None:
         """Tell it what its step has found, and hear what it asks for next.
@@ -68,6 +70,9 @@ class Trainee:
         """
         if isinstance(found, Exception):
             raise found
+        if self.news:
+            self.watch.note(self.news)
+            self.news = ""
         self.step, self.batch = next(self.course) if found is None else self.course.send(found)
 
 
@@ -146,7 +151,7 @@ class Joint:
         joint = joint if joint is not None and joint._fits(trainees) else None
         how = "their steps pass together" if joint else "they make their steps in turn"
         for trainee in trainees:
-            trainee.watch.note(f"{len(trainees)} jobs train on one copy of the base model; {how}")
+            trainee.news = f"{len(trainees)} jobs train on one copy of the base model; {how}"
         return joint
 
     def learn(self, trainees: Sequence[Trainee]) -> dict[int, tuple[float, float]]:
