@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from finetune_assets.task.several_images import SeveralImages
-from finetune_assets.task.sources import Columns, FileSource, LocatedSource, OfColumns, OwnSplits
+from finetune_assets.task.sources import Columns, FileSource, LocatedSource, OfColumns, OwnSplits, SeveralAnswers
 
 _IS_THERE_ONE = "Is there a {category} in this image?"
 IMAGE = Field(default="{image}", description="The image; the source's own column `image` usually is it.")
@@ -113,7 +113,7 @@ class DicomSource(OwnSplits, FileSource, Columns):
     )
 
 
-class SqlSource(OwnSplits, LocatedSource, Columns, SeveralImages):
+class SqlSource(OwnSplits, LocatedSource, Columns, SeveralImages, SeveralAnswers):
     """The rows of a query, from any database that SQLAlchemy speaks to. Columns: those that the query gives."""
 
     kind: Literal["sql"]

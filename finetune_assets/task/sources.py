@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from annotated_types import Len
 from pydantic import (
     AfterValidator,
     Field,
@@ -78,6 +79,8 @@ def _a_column_or_a_name(text: str) -> str:
     return text
 
 
+MAX_PEOPLE = 50
+"""Whose answers to one question may stand in columns of their own."""
 OfColumns = Annotated[str, AfterValidator(_holds_a_column)]
 """A text in which `{column}` stands for a row's cell of that column."""
 RegionOfColumns = Annotated[str, AfterValidator(_a_column_or_a_name)]
@@ -224,6 +227,24 @@ class OwnSplits(Strict):
     @model_validator(mode="after")
     def _words_of_a_split(self) -> OwnSplits:
         return _with_its_split(self, self.split)
+
+
+class SeveralAnswers(Strict):
+    """A source whose rows hold the answers of several people, each in a column of its own."""
+
+    answers: Annotated[list[OfColumns], Len(2, MAX_PEOPLE)] | None = Field(
+        default=None,
+        description="Columns that hold one person's answer each, instead of `answer`: the majority is the label.",
+    )
+
+    @model_validator(mode="after")
+    def _each_is_one_person_s(self) -> SeveralAnswers:
+        if self.answers is not None:
+            if beside := sorted({"answer", "annotator"} & self.model_fields_set):
+                raise ValueError(f"{beside[0]} and answers exclude each other: each of the answers is one person's")
+            if len(set(self.answers)) < len(self.answers):
+                raise ValueError(f"answers must be different columns, got {', '.join(self.answers)}")
+        return self
 
 
 class Tables(Strict):
@@ -380,14 +401,14 @@ class Columns(Tables, Parts):
     """A source of tables whose rows are examples."""
 
 
-class TableSource(OwnSplits, FileSource, Columns, SeveralImages):
+class TableSource(OwnSplits, FileSource, Columns, SeveralImages, SeveralAnswers):
     """Any CSV, TSV, JSON, JSONL, Parquet or Excel table, or a folder of them, one example a row."""
 
     kind: Literal["table"]
     split_from_path: Pattern | None = SPLIT_FROM_PATH
 
 
-class HuggingFaceSource(LocatedSource, Columns, SeveralImages):
+class HuggingFaceSource(LocatedSource, Columns, SeveralImages, SeveralAnswers):
     """A dataset of the Hugging Face hub by name, or a local folder in the hub's layout."""
 
     kind: Literal["huggingface"]
@@ -407,6 +428,11 @@ class HuggingFaceSource(LocatedSource, Columns, SeveralImages):
         if self.path is not None and self.config is not None:
             raise ValueError("config goes with name; a path names the configuration's own folder")
         return self
+
+
+def answers_of(source: Parts) -> list[str]:
+    """List the texts of columns that hold an answer of each row: one, or one of each person."""
+    return (source.answers if isinstance(source, SeveralAnswers) else None) or [source.answer]
 
 
 def window_of(source: object) -> tuple[float, float] | None:

@@ -57,13 +57,13 @@ EDITS = {
     "a key misspelt": (
         'answer: "{answer}"',
         'anwser: "{answer}"',
-        "defs.yaml:10: source.anwser: there is no such key (did you mean answer?); those there are: images, window",
+        "defs.yaml:10: source.anwser: there is no such key (did you mean answer?)",
     ),
     "a key of the task misspelt": (BASE, "base_modell: x", "defs.yaml:17: base_modell: there is no such key (did you"),
     "a key in the wrong place": (
         "    path: cells.csv\n",
         "    path: cells.csv\n    seed: 4\n",
-        "defs.yaml:9: source.seed: there is no such key; those there are: images, window, image_root",
+        "defs.yaml:9: source.seed: there is no such key; those there are: answers, images, window, image_root",
     ),
     "a kind of source misspelt": (
         "kind: table",

@@ -22,7 +22,7 @@ from finetune_assets.task import Split
 from finetune_assets.task.answers import Answer, TextAnswer
 from finetune_assets.task.faults import nearest
 from finetune_assets.task.several_images import images_of
-from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, columns_in
+from finetune_assets.task.sources import Columns, OwnSplits, ScoredImagesSource, answers_of, columns_in
 
 MAX_NAMED = 50
 """Columns that a row's problem lists."""
@@ -34,7 +34,7 @@ _SHOWN = 80
 def needed(source: Columns) -> list[str]:
     """List the columns that the source's texts name, each once."""
     texts = (
-        *(source.region, source.question, source.answer, source.support),
+        *(source.region, source.question, *answers_of(source), source.support),
         *(source.group, source.image, source.subgroup, own_split(source), source.annotator),
         source.doubt,
         *(shown.image for shown in images_of(source)),
@@ -45,11 +45,13 @@ def needed(source: Columns) -> list[str]:
 def read_tables(source: Columns, tables: Iterable[Table], region: str, answer: Answer) -> Iterator[Example]:
     """Stream the examples of one region ("" for all); a row without a readable region is reported in every region."""
     belongs = Belongs(source)
-    found = _rows(source, tables, region, answer, belongs)
-    if (annotator := source.annotator) is None:
-        for _, _, example in found:
+    if len(answers_of(source)) > 1:
+        yield from counted(_of_each(source, tables, region, answer, belongs), answer, source.min_agreement)
+    elif (annotator := source.annotator) is None:
+        for _, _, example in _rows(source, tables, region, answer, belongs):
             yield example
     else:
+        found = _rows(source, tables, region, answer, belongs)
         yield from counted((_vote(annotator, *read) for read in found), answer, source.min_agreement)
     belongs.require(getattr(source, "path", None) or getattr(source, "name", ""))
 
@@ -63,6 +65,24 @@ def _rows(
         for origin, row in table.records(region):
             if (example := reader.read(origin, row)) is not None:
                 yield origin, row, example
+
+
+def _of_each(source: Columns, tables: Iterable[Table], region: str, answer: Answer, belongs: Belongs) -> Iterator[Vote]:
+    """Stream the answers of each person, whose names are those of the columns; an empty cell is none.
+
+    A row without any, or with one that cannot be read, is set aside as a whole: nobody's answer is dropped.
+    """
+    for table in tables:
+        readers = {
+            written: _RowReader(source.model_copy(update={"answer": written, "answers": None}), table, answer, belongs)
+            for written in answers_of(source)
+        }
+        for origin, row in table.records(region):
+            read = {written: reader.read(origin, row) for written, reader in readers.items()}
+            found = {words_of(written): example for written, example in read.items() if example is not None}
+            given = {who: one for who, one in found.items() if one.problem != Reason.EMPTY_ANSWER}
+            faults = [one for one in (given or found).values() if one.problem is not None]
+            yield from [Vote(one, "") for one in faults[:1]] or [Vote(one, who) for who, one in given.items()]
 
 
 def _vote(annotator: str, origin: Origin, row: Cells | str, example: Example) -> Vote:

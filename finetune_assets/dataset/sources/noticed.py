@@ -20,7 +20,7 @@ from finetune_assets.dataset.answer_reading.number_format import NumberFormat, p
 from finetune_assets.dataset.belonging.named import split_called, split_in
 from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.reading import ENDINGS, record_name, rows, table_files
-from finetune_assets.dataset.reading.cells import Cells, cell
+from finetune_assets.dataset.reading.cells import Cells, cell, text
 from finetune_assets.dataset.reading.delimited import layout_of
 from finetune_assets.dataset.reading.numbers import NumberColumn
 from finetune_assets.dataset.sources.filling import filled, only_column, region_of
@@ -31,7 +31,14 @@ from finetune_assets.errors import SourceError
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import ImageFolderSource, YoloSource
 from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer
-from finetune_assets.task.sources import ChatJsonlSource, ImageQaSource, ScoredImagesSource, TableSource, columns_in
+from finetune_assets.task.sources import (
+    ChatJsonlSource,
+    ImageQaSource,
+    ScoredImagesSource,
+    TableSource,
+    answers_of,
+    columns_in,
+)
 
 N_ROWS = 20_000
 """Of a source that are looked at: the whole of most, and a second of the largest."""
@@ -51,6 +58,11 @@ _PEOPLE = frozenset(
     f"{who}{end}" for who, end in product(("annotator", "rater", "reader", "labeler", "labeller", "grader"), _NUMBERED)
 )
 """What columns are called that tell who answered."""
+_OF_ONE = re.compile(
+    r"(?i)(annotator|rater|reader|label+er|grader|reviewer|expert|doctor|radiologist|label|rating|grade|vote|diagnosis)"
+    r"[\W_]*\d{1,2}"
+)
+"""What a column is called that holds the answers of one person of several."""
 _WEIGHTS = frozenset(("weight", "voteweight", "annotatorweight", "raterweight", "confidence", "trust", "reliability"))
 """What columns are called that tell how much a vote weighs."""
 _FIRST_ROWS = 100
@@ -91,8 +103,15 @@ def notice(source: Source, region: str, answer: Answer) -> Noticed:
         return Noticed((told,) if (told := _files(source)) else ())
     if not isinstance(source, TableSource | ScoredImagesSource):
         return Noticed()
-    found = [_spelled(source, region), _unused(source, region), _votes(source), _weighted(source), _published(source)]
-    found += [_files(source), _passed_over(source), _same_names(source), _numbered(source)]
+    found = [_spelled(source, region), _unused(source, region), _votes(source), _weighted(source)]
+    found += [
+        _published(source),
+        _beside(source),
+        _files(source),
+        _passed_over(source),
+        _same_names(source),
+        _numbered(source),
+    ]
     if isinstance(source, ScoredImagesSource) and isinstance(answer, BinaryAnswer) and source.values is None:
         found.append(_scale(source))
     written = "; ".join(filter(None, [_written(source), _numbers(source, answer)]))
@@ -119,8 +138,11 @@ def _paths(source: TableSource | ScoredImagesSource) -> list[UPath]:
 
 def _needed(source: TableSource | ScoredImagesSource) -> list[str]:
     """The columns that make a header one; not the image's, which may hold the whole image."""
-    answer = source.score if isinstance(source, ScoredImagesSource) else source.answer
-    return list(dict.fromkeys([*columns_in(answer), *columns_in(source.region)]))
+    return list(dict.fromkeys([*columns_in("".join(_answers(source))), *columns_in(source.region)]))
+
+
+def _answers(source: TableSource | ScoredImagesSource) -> list[str]:
+    return [source.score] if isinstance(source, ScoredImagesSource) else answers_of(source)
 
 
 def _rows(source: TableSource | ScoredImagesSource) -> Iterator[Cells]:
@@ -173,7 +195,7 @@ def _unused(source: TableSource | ScoredImagesSource, region: str) -> str:
 
 def _votes(source: TableSource | ScoredImagesSource) -> str:
     """Say which column seems to tell who answered, though the task names no annotator; "" for none."""
-    if not isinstance(source, TableSource) or source.annotator is not None:
+    if not isinstance(source, TableSource) or source.annotator is not None or source.answers is not None:
         return ""
     people: dict[str, set[str]] = {}
     for row in _rows(source):
@@ -187,6 +209,28 @@ def _votes(source: TableSource | ScoredImagesSource) -> str:
                 f'other unless they are votes: write `annotator: "{{{column}}}"` under source'
             )
     return ""
+
+
+def _beside(source: TableSource | ScoredImagesSource) -> str:
+    """Say which columns seem to hold the answers of several people, of which one alone is read; "" for none."""
+    if (
+        not isinstance(source, TableSource)
+        or source.answers is not None
+        or (read := only_column(source.answer)) is None
+    ):
+        return ""
+    said: dict[str, set[str]] = {}
+    for row in islice(_rows(source), _FIRST_ROWS):
+        for column in row:
+            if (whose := _OF_ONE.fullmatch(column)) and whose[1] == (_OF_ONE.fullmatch(read) or ("", ""))[1]:
+                said.setdefault(column, set()).add(text(cell(row, column)))
+    if len(said) < 2 or not set.intersection(*said.values()) - {""}:
+        return ""
+    written = ", ".join(f'"{{{name}}}"' for name in sorted(said))
+    return (
+        f"{', '.join(sorted(said))} seem to be answers of several people, of which {read} alone is read: write "
+        f"`answers: [{written}]` under source, and the majority is the label"
+    )
 
 
 def _weighted(source: TableSource | ScoredImagesSource) -> str:
@@ -248,8 +292,7 @@ def _not_as_published(where: str, found: Iterable[str], column: str) -> str:
 
 def _passed_over(source: TableSource | ScoredImagesSource) -> str:
     """Say that of several entries of a list only the one is read that the answer names; "" where there is one."""
-    written = source.score if isinstance(source, ScoredImagesSource) else source.answer
-    for column in columns_in(written):
+    for column in columns_in("".join(_answers(source))):
         parts = column.split(".")
         for at in (at for at, part in enumerate(parts) if at and part.isdigit()):
             outer = ".".join(parts[:at])
@@ -319,7 +362,7 @@ def _scale(source: ScoredImagesSource) -> str:
 
 def _numbers(source: TableSource | ScoredImagesSource, answer: Answer) -> str:
     """Say how the first file writes the numbers that are answers; "" where they are no texts."""
-    column = only_column(source.score if isinstance(source, ScoredImagesSource) else source.answer)
+    column = only_column(_answers(source)[0])
     if column is None or not isinstance(answer, NumberAnswer) or source.values is not None:
         return ""
 

@@ -243,3 +243,10 @@ def test_a_split_is_named_by_the_records_or_by_the_files() -> None:
     fields = {"kind": "table", "path": "*.csv", "question": "{q}", "region": "all", "split_from_path": "^([a-z]+)"}
     with pytest.raises(ValueError, match="by the records or by split_from_path, not by both"):
         TableSource.model_validate(fields | {"split": "{set}"})
+
+
+def test_answers_of_several_people_are_told_where_one_s_alone_are_read(tmp_path: Path) -> None:
+    rows = "q,rater1,rater2,grade_10\nx?,Yes,No,5\ny?,No,No,4\n"
+    [doubt] = look(tmp_path, rows, answer="{rater1}").doubts
+    assert doubt.startswith("rater1, rater2 seem to be answers of several people, of which rater1 alone is read")
+    assert 'write `answers: ["{rater1}", "{rater2}"]` under source' in doubt

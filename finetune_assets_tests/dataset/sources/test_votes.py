@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,3 +85,40 @@ def test_one_person_votes_once_however_spelt_and_a_vote_of_nobody_is_set_aside(t
     nobody, found = table.read(TableSource.model_validate(fields | {"annotator": "{who}"}), "r", BROKEN)
     assert (found.answer, found.score) == ("No", 0)
     assert (nobody.problem, nobody.detail) == ("missing_field", "line 5 has no who, so nobody knows whose answer it is")
+
+
+def several(folder: Path, *lines: str, **changes: Any) -> list[Example]:
+    (folder / "readers.csv").write_text("\n".join(["q,reader 1,reader 2,reader 3,region", *lines]) + "\n")
+    fields = {"kind": "table", "path": str(folder / "readers.csv"), "question": "{q}"}
+    answers = ["{reader 1}", "{reader 2}", "{reader 3}"]
+    return list(table.read(TableSource.model_validate(fields | {"answers": answers} | changes), "r", BROKEN))
+
+
+def test_columns_of_several_people_are_votes(tmp_path: Path) -> None:
+    lines = ["A?,Yes,Yes,No,r", "B?,No,,No,r", "C?,Yes,No,,r", "D?,No,No,No,other"]
+    first, second, third = several(tmp_path, *lines)
+    assert (first.answer, first.score) == ("Yes", pytest.approx(2 / 3))
+    assert (second.answer, second.score, second.doubt) == ("No", 0, None), "who said nothing has no vote"
+    assert third.answer is None and third.doubt == "the 2 votes are tied: 1 Yes, 1 No"
+
+
+def test_a_row_in_which_nobody_answered_or_one_answer_means_nothing_is_set_aside_once(tmp_path: Path) -> None:
+    values = {"1": "Yes", "0": "No"}
+    nobody, unknown = several(tmp_path, "A?,,,,r", "B?,1,maybe,1,r", values=values)
+    assert (nobody.problem, nobody.detail) == ("empty_answer", "line 2 has no reader 1")
+    assert unknown.problem == "unparseable_answer" and "'maybe' is none of the cells" in (unknown.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"answer": "{a}", "answers": ["{a}", "{b}"]}, "answer and answers exclude each other"),
+        ({"annotator": "{a}", "answers": ["{a}", "{b}"]}, "annotator and answers exclude each other"),
+        ({"answers": ["{a}", "{a}"]}, "answers must be different columns"),
+        ({"answers": ["{a}"]}, "at least 2"),
+        ({"answers": ["a", "b"]}, "must name a column in braces"),
+    ],
+)
+def test_answers_of_several_people_that_make_no_sense_are_refused(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        TableSource.model_validate({"kind": "table", "path": "a.csv"} | changes)
