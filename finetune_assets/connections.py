@@ -1,16 +1,24 @@
-"""Connections that say nothing: they are ended in time, and the oldest of them when there are too many.
+"""Connections: taken as long as there are descriptors for them, and ended in time where they say nothing.
 
 uvicorn ends a connection that is idle after a request, but waits without end for the first, and for headers that never
-end; with enough such clients, who need no key, no descriptor is left for anybody.
+end; with enough such clients, who need no key, no descriptor is left for anybody. And where none is left,
+asyncio writes two thousand errors a second, and uvloop, once its spare one is gone too, tries to take the next
+connection again and again without a pause.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import resource
+import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 HEADER_SECONDS = 20.0
@@ -20,6 +28,10 @@ MAX_CONNECTIONS = 4096
 _KEPT_DESCRIPTORS = 200
 """What the server needs for files, its database and its processes."""
 _WANTED_DESCRIPTORS = 8192
+REST_SECONDS = 1.0
+"""How long no connection is taken once there was no descriptor for one; those that are made meanwhile wait."""
+_LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_log = logging.getLogger(__name__)
 
 _Protocol: Any = AutoHTTPProtocol
 
@@ -30,6 +42,75 @@ def want_descriptors() -> None:
     wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's own, with a pause where there is no descriptor for the next connection."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, and listen."""
+        await super().startup(sockets=[])
+        kind: Any = self.config.http_protocol_class
+        make = partial(kind, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        listening: list[Any] = [Listening(listener, make) for listener in sockets or ()]
+        self.servers += listening
+
+
+class Listening(asyncio.AbstractServer):
+    """Takes the connections of a socket that listens, on the loop that runs.
+
+    Args:
+        listener: the socket.
+        make: makes the protocol of one connection.
+        rest_seconds: how long to pause where a descriptor is lacking.
+    """
+
+    def __init__(
+        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], rest_seconds: float = REST_SECONDS
+    ) -> None:
+        self._listener, self._make, self._rest_seconds = listener, make, rest_seconds
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._resting: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._take)
+
+    def close(self) -> None:
+        """Take no more of them."""
+        self._loop.remove_reader(self._listener)
+        if self._resting is not None:
+            self._resting.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait for those that were taken last."""
+        await asyncio.gather(*self._beginning)
+
+    def _take(self) -> None:
+        """Take one; there may be too many now, and what makes room for the next is done between two of them."""
+        try:
+            connection, _address = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in _LACKING:
+                raise
+            self._rest(error)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._begin(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    def _rest(self, error: OSError) -> None:
+        _log.warning("No connection is taken for %g s: %s", self._rest_seconds, error.strerror)
+        self._loop.remove_reader(self._listener)
+        self._resting = self._loop.call_later(self._rest_seconds, self._loop.add_reader, self._listener, self._take)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make, connection)
+        except OSError:  # whoever made it has gone
+            connection.close()
 
 
 def protocol(patience: float = HEADER_SECONDS) -> type[asyncio.Protocol]:
@@ -57,7 +138,9 @@ class Connection(_Protocol):
             if not self._silent:
                 transport.abort()
                 return
-            next(iter(self._silent)).transport.abort()
+            oldest = next(iter(self._silent))
+            oldest._stop_waiting()
+            oldest.transport.abort()
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:

@@ -1,22 +1,26 @@
-"""Silent and slow connections, which need no key: they end, and they keep nobody out."""
+"""Silent and slow connections, which need no key, end and keep nobody out; for want of descriptors others wait."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
 import uvicorn
+import uvloop
 
-from finetune_assets.connections import MAX_HEADER_BYTES, protocol
+from finetune_assets.connections import MAX_HEADER_BYTES, Listening, Server, protocol
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server_process import ServerProcess
 
@@ -34,7 +38,7 @@ async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
 def address() -> Iterator[tuple[str, int]]:
     """A server that waits for headers for `PATIENCE` seconds."""
     config = uvicorn.Config(app, http=protocol(PATIENCE), lifespan="off", log_level="critical")
-    server = uvicorn.Server(config)
+    server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -97,3 +101,63 @@ def test_more_silent_connections_than_descriptors_keep_nobody_out(server: Server
         assert server.client().models.list().data
         assert process.num_fds() < 300
     wait_until(lambda: process.num_fds() < 200)
+
+
+class Counting(socket.socket):
+    """A socket that listens, and counts for how many connections it had no descriptor."""
+
+    refused = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            self.refused += error.errno == errno.EMFILE
+            raise
+
+
+class Greeting(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.write(b"welcome")
+        transport.close()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_for_want_of_descriptors_connections_wait_and_the_loop_rests(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def serve() -> None:
+        with Counting() as listener, socket.socket() as client:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            listening = Listening(listener, Greeting, rest_seconds=PATIENCE)
+            with no_descriptors_left():
+                client.connect(listener.getsockname())
+                while not listener.refused:
+                    await asyncio.sleep(0)
+                for _ in range(500):  # a loop that tries again at once does so in each of its turns
+                    await asyncio.sleep(0)
+                assert listener.refused < 50
+            assert await asyncio.to_thread(client.recv, 100) == b"welcome"
+            listening.close()
+            await listening.wait_closed()
+
+    loop = new_loop()
+    loop.run_until_complete(asyncio.to_thread(int))  # its threads need descriptors when they begin
+    loop.run_until_complete(serve())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Let this process have none but those that are open, and fill the gaps between them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    last = max(int(name.name) for name in Path("/proc/self/fd").iterdir())
+    with ExitStack() as filled:
+        filled.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, before[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                filled.callback(os.close, os.dup(0))
+        yield

@@ -179,7 +179,7 @@ def serve(
     gc.freeze()
 
 
-class _Server(uvicorn.Server):
+class _Server(connections.Server):
     """Ends in good order at the first signal, and sooner at the second."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain: float) -> None:

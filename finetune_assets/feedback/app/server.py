@@ -82,7 +82,7 @@ def serve(host: str = "127.0.0.1", port: int = 7860) -> None:
             server_header=False,
             timeout_graceful_shutdown=3,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        connections.Server(config).run(sockets=[listener])
 
 
 def add_reviewer(db: FeedbackDatabase, name: str, role: Role = "reviewer") -> str:

@@ -94,7 +94,7 @@ def serve(home: Path, port: int) -> None:
             server_header=False,
             http=connections.protocol(),
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        connections.Server(config).run(sockets=[listener])
 
 
 async def _body(request: Request) -> bytes:

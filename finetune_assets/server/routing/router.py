@@ -235,7 +235,7 @@ def route(urls: Sequence[str], host: str = "127.0.0.1", port: int = 8321) -> Non
         server.run(sockets=[listener])
 
 
-class RouterServer(uvicorn.Server):
+class RouterServer(connections.Server):
     """The router on a socket: ends in good order at the first signal, and at once at the second."""
 
     def __init__(self, replicas: Replicas) -> None:
