@@ -97,6 +97,7 @@ def _configured_models() -> Iterator[Finding]:
     }
     for proof in known:
         state, words = said.get(proof.state, ("bad", f"refused: {proof.reason}"))
+        words += f"; {proof.reason}" if proof.state == "passed" and proof.reason else ""
         yield Finding(f"model {proof.name}", state, words)
 
 

@@ -43,7 +43,7 @@ class Proof:
     state: Literal["passed", "refused", "untried", "absent"]
     """`absent`: its weights are not on this machine; they are fetched, and tried, when it is first asked for."""
     reason: str = ""
-    """Why it is refused."""
+    """Why it is refused, or why the context of one that passed ends before its files say."""
 
 
 def proofs(home: Path) -> list[Proof]:
@@ -60,7 +60,8 @@ def refusal(name: str, home: Path) -> str | None:
     """Why a configured model is refused; None where that is not known of it."""
     if name not in base_models.names(home) or _is_bundled(name, home):
         return None
-    return _proof(name, home, _kept(home)).reason or None
+    found = _proof(name, home, _kept(home))
+    return found.reason if found.state == "refused" else None
 
 
 @contextmanager
@@ -121,7 +122,8 @@ class _Prover:
         elif found.state == "refused":
             self._tell(f"Refused:            {name}: {found.reason}")
         else:
-            self._tell(f"Passed:             {name}")
+            shortened = f" ({found.reason})" if found.reason else ""
+            self._tell(f"Passed:             {name}{shortened}")
 
 
 def _started(home: Path, name: str) -> subprocess.Popen[str]:
@@ -153,7 +155,7 @@ def _proof(name: str, home: Path, kept: dict[str, dict[str, str]]) -> Proof:
     found = kept.get(meaning.canonical, {})
     if found.get("identity") != _identity(folder, meaning):
         return Proof(name, "untried")
-    return Proof(name, "refused" if found["problem"] else "passed", found["problem"])
+    return Proof(name, "refused" if found["problem"] else "passed", found["problem"] or found.get("shortened", ""))
 
 
 def _folder(meaning: Meaning) -> Path | None:
@@ -213,8 +215,11 @@ def _prove(name: str, home: Path) -> None:
     from finetune_assets.server.model.network import load
     from finetune_assets.server.training import rehearsal
 
+    shortened = ""
     try:
         network = load(base_models.resolve(canonical, home))
+        if network.shortened:
+            shortened = f"its context ends at {network.max_length:,} tokens: {network.shortened}"
         found = rehearsal.fails(network)
         problem = f"the base model {canonical!r} cannot be used here: {found}" if found else ""
     except BaseModelError as error:
@@ -223,7 +228,7 @@ def _prove(name: str, home: Path) -> None:
         problem = " ".join(str(error).split())
     names = set(base_models.names(home))
     kept = {known: found for known, found in _kept(home).items() if known in names}
-    kept[canonical] = {"identity": identity, "problem": problem}
+    kept[canonical] = {"identity": identity, "problem": problem, "shortened": shortened}
     durable.write(home / "proofs.json", json.dumps(kept, indent=1).encode())
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from finetune_assets.errors import BaseModelError
+from finetune_assets.server.model import horizons
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.model.own_forward import logits_at
 from finetune_assets.server.model.proof import close
@@ -170,6 +171,9 @@ def cannot_batch(network: Network) -> str | None:
     """Why answers of this model cannot grow side by side in this cache; None where they can."""
     try:
         layout_of(network)
+        for name in horizons.horizons(network):
+            with horizons.brought_near(network, name):
+                layout_of(network)
     except BaseModelError as error:
         return str(error)
     return None

@@ -14,6 +14,7 @@ see by a processor of their own, `whole` says so, and the model's own forward do
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server import checksums
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
-from finetune_assets.server.model import four_bit, proof
+from finetune_assets.server.model import four_bit, horizons, proof
 from finetune_assets.server.model.answer_form import AnswerForm, answer_form, ended
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import control_tokens
@@ -36,6 +37,8 @@ from finetune_assets.server.model.one_pass import OnePass
 from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import BundledVision
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,10 +58,13 @@ class Network:
     vision: BundledVision | None
     """The tower of the bundled vision model; None of all others."""
     max_length: int
+    """Tokens of its context."""
     form: AnswerForm = field(default_factory=AnswerForm)
     """How its template writes thoughts and calls."""
     whole: str | None = None
     """Why only the model's own forward is right; None where its parts were found to give the same."""
+    shortened: str | None = None
+    """Why its context ends before its files say; None where it does not."""
     one_pass: OnePass | None = None
     """Of a network in training where it was found to give the same."""
     trimmed: bool = False
@@ -245,6 +251,9 @@ def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
         network.whole = proof.differs(network)
         if problem := proof.fails(network) or (front.processor and proof.misreads(network)):
             raise UnfitModelError(f"the base model {base.name!r} cannot be used here: {problem}")
+        if end := horizons.end(network):
+            network.max_length, network.shortened = end
+            _log.warning("the context of %r ends at %d tokens: %s", base.name, *end)
     return network
 
 

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from finetune_assets.server.model import horizons
 from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_prompt
 from finetune_assets.server.model.chat_template import PromptError
 from finetune_assets.server.model.own_forward import Continuation, logits_at
@@ -31,8 +32,6 @@ _COARSE = 3e-2
 """Of types with fewer digits than float32; a scale or a cap that is left out changes far more."""
 _QUESTION, _WRITTEN = "What is it?", 3
 _PICTURES = (("red", (64, 48)), ("blue", (40, 56)))
-_CHANGING = ("longrope", "dynamic")
-"""Kinds of rotary positions that change with the longest row: neighbours would change each other's answers."""
 _SELECTING = "index_topk"
 """Settings of attention that looks at a selection of what was said before; no trial of a few tokens tells about it."""
 
@@ -44,10 +43,10 @@ def differs(network: Network) -> str | None:
         return "its images go through its own forward"
     if any(_SELECTING in name for name, _ in _settings(network.model.config.to_dict())):
         return "its attention selects what it looks at"
-    if kinds := [kind for kind in _rope_types(network.model.config) if kind in _CHANGING]:
+    if kinds := horizons.rope_kinds(network.model.config):  # neighbours would change each other's answers
         return f"its positions ({kinds[0]}) depend on the longest row of a batch"
     try:
-        return _differs(network)
+        return _differs(network) or _differs_beyond(network)
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever a family's code does, it shows that the parts do not fit
@@ -69,6 +68,15 @@ def _differs(network: Network) -> str | None:
         hook.remove()
     # Then a row of a batch is no longer a row there, and a fine-tuned model could not be told from its neighbour.
     return "it mixes the rows of a batch" if any(flat) else None
+
+
+def _differs_beyond(network: Network) -> str | None:
+    """The same for rows that are longer than a window of the model, for example."""
+    for name in horizons.horizons(network):
+        with horizons.brought_near(network, name):
+            if found := _differs(network):
+                return f"beyond its {name} {found}"
+    return None
 
 
 @torch.no_grad()
@@ -199,10 +207,6 @@ def _special(network: Network) -> set[int]:
 
 def _linears(network: Network) -> list[Any]:
     return [module for module in network.decoder.modules() if isinstance(module, torch.nn.Linear)]
-
-
-def _rope_types(config: Any) -> set[str]:
-    return {str(value) for name, value in _settings(config.to_dict()) if name in ("rope_type", "type") and value}
 
 
 def _settings(value: Any) -> Iterator[tuple[str, Any]]:

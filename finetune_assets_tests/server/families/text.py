@@ -235,6 +235,10 @@ TEXT = {
         "deepseek_v32", "deepseekv3", _DEEPSEEK,
         _SHARED_EXPERTS | _LATENT | {"index_head_dim": 16, "index_n_heads": 2, "index_topk": 512}, taken_apart=False,
     ),
+    "GLM-5": Family(
+        "glm_moe_dsa", "glm4moe", _GLM,
+        _SHARED_EXPERTS | _LATENT | {"index_head_dim": 16, "index_n_heads": 2, "index_topk": 512}, taken_apart=False,
+    ),
     "Kimi K2": Family("deepseek_v3", CHAT_TEMPLATE, CHATML, _SHARED_EXPERTS | _LATENT),
     "Kimi Linear": Family(
         "kimi_linear", CHAT_TEMPLATE, CHATML,
