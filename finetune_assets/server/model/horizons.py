@@ -31,14 +31,14 @@ _ROPE, _CHANGING = "original_max_position_embeddings", ("longrope", "dynamic")
 def horizons(network: Network) -> dict[str, int]:
     """Name the settings of a model that change its attention within its context, with the lengths where they do."""
     config = network.decoder.config
-    names = list(_OTHERS)
+    names: list[str] = [*_OTHERS]
     kinds = getattr(config, "layer_types", None)
     if getattr(config, "use_sliding_window", True) is not False and (not kinds or any("sliding" in k for k in kinds)):
         names += _WINDOWS
     if rope_kinds(config):
         names.append(_ROPE)
     held = list(_nested(vars(config)))
-    found = {name: min((v for values in held if _is_length(v := values.get(name))), default=0) for name in names}
+    found = {name: min((values[name] for values in held if _is_length(values.get(name))), default=0) for name in names}
     return {name: length for name, length in found.items() if 0 < length < network.max_length}
 
 
