@@ -111,9 +111,9 @@ class Worker:
 class Supervisor:
     """Starts worker processes for each owner in turn, ends those of cancelled jobs, and notices those that died.
 
-    `jobs` is how many jobs train at once on one device; None leaves it to `jobs_per_device`, 0 leaves all of the queue
-    to others. `only` is the one job (id) to work on. `together` is how many jobs of one base model a process trains at
-    most; None leaves it to `jobs_per_process`.
+    `jobs` is how many processes train at once on one device; None leaves it to `jobs_per_device`, 0 leaves all of the
+    queue to others. `only` is the one job (id) to work on. `together` is how many jobs of one base model a process
+    trains at most; None leaves it to `jobs_per_process`.
     """
 
     def __init__(

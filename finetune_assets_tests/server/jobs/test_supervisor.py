@@ -68,7 +68,7 @@ def test_a_job_during_which_the_server_ended_again_and_again_rests_and_others_ge
 
 def test_jobs_train_one_after_the_other_and_fail_if_their_base_was_deleted(stores: Stores) -> None:
     first, second = (make_queued_job(stores, "ft:tiny-text:local::deleted") for _ in range(2))
-    supervisor = Supervisor(stores, jobs=1)
+    supervisor = Supervisor(stores, jobs=1, together=1)
     supervisor.start()
     wait_for(stores, second, "failed")
     supervisor.hurry()
@@ -232,7 +232,7 @@ def test_jobs_of_several_owners_are_begun_in_turn(stores: Stores) -> None:
     owners = {make_job(stores, owner=Account(name)).id: name for name in ("ann", "ann", "ann", "ben", "cleo", "ben")}
     for job_id in owners:
         stores.job_life.validated(job_id)
-    supervisor, begun = Supervisor(stores), []
+    supervisor, begun = Supervisor(stores, together=1), []
     while supervisor._start_next(QUEUED, None):
         begun.append(owners[supervisor._workers[-1].job_id])
         supervisor._workers[-1].process.kill()
