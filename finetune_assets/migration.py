@@ -70,6 +70,11 @@ def successor(task: Task, to: str, base_model: str | None = None) -> Task:
     Raises:
         TaskError: the task is there already.
     """
+    if task.method.type == "reinforcement" and to in ("openai", "azure"):
+        raise TaskError(
+            f"method.type reinforcement is paid by the hour at {to}, which no budget here knows; train it "
+            "supervised to move it there"
+        )
     own = {"prices": None, "deployment": None}
     new = task.model_copy(update={"provider": to, "base_model": base_model or task.base_model, **own})
     if (new.provider, new.base_model) == (task.provider, task.base_model):

@@ -15,9 +15,12 @@ from finetune_assets.task import Task
 from finetune_assets.task.arms import Arm, CascadeArm, DecisionsArm, FewShotArm, FrontierArm, name_of
 from finetune_assets.task.costs import Prices
 from finetune_assets.training_file import jsonl, tokens
+from finetune_assets.training_file.answer_grader import FIELD
 
 N_MEASURED = 1000
 """Examples whose answers are counted: more do not change a mean."""
+_ANSWERS = 8
+"""To each prompt, in reinforcement at `compute_multiplier` 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Estimate:
 def estimate(task: Task, n_tokens: int, n_examples: int) -> Estimate:
     """Return what training on a file will take, all epochs of it."""
     epochs = pricing.expected_epochs(task.method.n_epochs, n_examples)
+    if task.method.type == "reinforcement":  # each prompt is answered several times
+        n_tokens *= max(2, round(_ANSWERS * (task.method.compute_multiplier or 1)))
     return Estimate(n_tokens, epochs, pricing.training_cost(task, n_tokens, epochs))
 
 
@@ -153,4 +158,4 @@ def _answers(train: UPath) -> Iterator[str]:
     for _, example in jsonl.lines(train):
         if isinstance(example, dict):
             answer = example["messages"][-1]
-            yield str(answer.get("content") or answer.get("tool_calls"))
+            yield str(example.get(FIELD) or answer.get("content") or answer.get("tool_calls"))

@@ -25,7 +25,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     "sampled_examples": ("source", "sampling", "answer", "filtering.near_duplicates"),
     "human_feedback": (),
     "filtered_qa": ("answer", "filtering"),
-    "training_jsonl": ("prompt",),
+    "training_jsonl": ("prompt", "method.type"),
     "validation_report": ("provider", "base_model", "method"),
     "uploaded_file": ("provider",),
     "finetune_job": ("provider", "base_model", "method", "training_type"),

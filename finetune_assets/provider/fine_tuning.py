@@ -49,6 +49,8 @@ class JobRequest:
     """Part of the fine-tuned model's name, at most 64 characters; empty is none."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Written into the job's metadata for people; not part of the fingerprint."""
+    grader: Mapping[str, Any] | None = None
+    """What judges answers, where the method is reinforcement."""
     attempt: str = ""
     """Sets a job apart that is wanted although there is an equal one; empty is none."""
     wandb: Wandb | None = None
@@ -63,13 +65,17 @@ class JobRequest:
             "training_file": self.training_file.sha256,
             "validation_file": self.validation_file.sha256 if self.validation_file else None,
             "method": self.method.model_dump(exclude_none=True),
+            **({"grader": self.grader} if self.grader else {}),
             **({"attempt": self.attempt} if self.attempt else {}),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return asdict(self) | {
+        told = asdict(self)
+        if self.grader is None:
+            del told["grader"]
+        return told | {
             "method": self.method.model_dump(exclude_none=True),
             "wandb": self.wandb.model_dump() if self.wandb else None,
         }
@@ -324,25 +330,28 @@ def _answers(job: Job, request: JobRequest) -> bool:
 
 
 def _create(client: Client, request: JobRequest, notes: list[str]) -> Job:
-    parameters = _parameters(request)
+    wanted = parameters(request)
     while True:
         try:
-            return client.fine_tuning.jobs.create(**parameters)
+            return client.fine_tuning.jobs.create(**wanted)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             unknown = _unknown_parameter(error)
-            if unknown not in _DISPENSABLE or parameters.pop(unknown, None) is None:
+            # Without its method, a job of reinforcement would be another one.
+            needed = unknown == "method" and request.grader is not None
+            if unknown not in _DISPENSABLE or needed or wanted.pop(unknown, None) is None:
                 raise
             if unknown == "method":
-                parameters["hyperparameters"] = _hyperparameters(request.method)
+                wanted["hyperparameters"] = _hyperparameters(request.method)
             notes.append(f"{client.base_url} does not know `{unknown}`: {_DISPENSABLE[unknown]}.")
 
 
-def _parameters(request: JobRequest) -> dict[str, Any]:
+def parameters(request: JobRequest) -> dict[str, Any]:
+    """Word a request as the SDK takes it."""
     wanted = {
         "model": request.model,
         "training_file": request.training_file.id,
         "validation_file": request.validation_file.id if request.validation_file else None,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": _hyperparameters(request.method)}},
+        "method": {"type": request.method.type, request.method.type: _options(request)},
         "seed": request.method.seed,
         "suffix": request.suffix[:64] or None,
         "metadata": {**request.labels, "fingerprint": request.fingerprint},
@@ -350,6 +359,11 @@ def _parameters(request: JobRequest) -> dict[str, Any]:
         "extra_body": {"trainingType": request.training_type} if request.training_type else None,
     }
     return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _options(request: JobRequest) -> dict[str, Any]:
+    grader = {"grader": request.grader} if request.grader is not None else {}
+    return grader | {"hyperparameters": _hyperparameters(request.method)}
 
 
 def _hyperparameters(method: Method) -> dict[str, Any]:

@@ -310,6 +310,21 @@ class Task(Strict):
         return self
 
     @model_validator(mode="after")
+    def _rewarded_as_its_answers_can_be(self) -> Task:
+        if self.method.type == "reinforcement":
+            if not isinstance(self.answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer):
+                raise ValueError(
+                    "method.type reinforcement checks answers word for word, so that answer.kind must be binary, "
+                    f"choice or score, got {self.answer.kind}: train it supervised"
+                )
+            if self.provider in ("openai", "azure"):
+                raise ValueError(
+                    f"method.type reinforcement is paid by the hour at {self.provider}, which no budget here knows: "
+                    "train at provider local, or supervised"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _trained_as_the_provider_can(self) -> Task:
         if self.provider in ("openai", "azure") and (beyond := self.method.beyond_openai):
             raise ValueError(f"method.{next(iter(beyond))} is nothing that {self.provider} knows: leave it out")

@@ -7,7 +7,7 @@ import re
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from finetune_assets.task.strict import Strict
 
@@ -59,11 +59,15 @@ environment's is known from here on."""
 OPENAI_HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
 
 
+_OF_SUPERVISED = ("early_stopping_patience", "packing")
+_OF_REINFORCEMENT = ("compute_multiplier", "eval_interval", "eval_samples", "max_completion_tokens", "beta")
+
+
 class Method(Strict):
     """How the provider trains; `auto` leaves a value to the provider."""
 
-    type: Literal["supervised"] = "supervised"
-    """Learns from the right answers."""
+    type: Literal["supervised", "reinforcement"] = "supervised"
+    """Learns from the right answers, or from answers of its own by whether they are right."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = "auto"
     """How often each training example is seen."""
     batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
@@ -91,6 +95,24 @@ class Method(Strict):
     """Epochs without a lower loss on `validation` after which training ends, with the best epoch's weights."""
     packing: bool | None = None
     """Whether `batch_size` counts packs of examples with `context_length` tokens at most, and not examples."""
+
+    compute_multiplier: Annotated[float, Field(gt=1e-5, le=10)] | None = None
+    """Of reinforcement, as what follows: times 8 answers to each prompt are compared."""
+    eval_interval: Annotated[int, Field(ge=1)] | None = None
+    """Steps after which the prompts of `validation` are answered and a checkpoint is made; by default an epoch's."""
+    eval_samples: Annotated[int, Field(ge=1, le=128)] | None = None
+    """Answers to each of these prompts; by default one."""
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Of an answer; by default what the task's longest word needs, 16 at least."""
+    beta: Annotated[float, Field(ge=0, le=2)] | None = None
+    """How dear it is to move away from the model's answers before training; by default it costs nothing."""
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> Method:
+        foreign = _OF_SUPERVISED if self.type == "reinforcement" else _OF_REINFORCEMENT
+        if found := [name for name in foreign if getattr(self, name) is not None]:
+            raise ValueError(f"{found[0]} is not for the type {self.type}: leave it out")
+        return self
 
     @property
     def beyond_openai(self) -> dict[str, int | float]:

@@ -29,6 +29,7 @@ from finetune_assets.errors import TrainingFileError
 from finetune_assets.task import Prompt, Split
 from finetune_assets.task.answers import Answer, CallAnswer
 from finetune_assets.training_file import line_template
+from finetune_assets.training_file.answer_grader import FIELD
 from finetune_assets.training_file.chat_format import to_messages
 from finetune_assets.training_file.line_template import LineTemplate, joined
 
@@ -63,6 +64,7 @@ def build(
     threads: int | None = None,
     *,
     answered: Answer | None = None,
+    graded: bool = False,
 ) -> BuiltFile:
     """Write one split of the clean examples, one conversation a line, in the order of the table.
 
@@ -75,13 +77,14 @@ def build(
         path: Any fsspec location; its folder is made where it does not exist.
         threads: Threads that work on images; None is one for each core.
         answered: The task's kind of answer; where it is a call, lines declare what may be called.
+        graded: Whether lines are prompts, with the right answer beside them for a grader (reinforcement).
 
     Raises:
         ImageError: an image has disappeared or broken since it was sampled.
         TrainingFileError: an image has other bytes than those that were sampled.
     """
     target = UPath(path)
-    template, n_examples = LineTemplate(prompt), 0
+    template, n_examples = LineTemplate(prompt, graded=graded), 0
     threads = threads or os.cpu_count() or 1
     with replacing(target) as file, ThreadPoolExecutor(threads) as pool:
         for rows in table.batches(_COLUMNS, split, _CHUNK_ROWS):
@@ -94,14 +97,16 @@ def build(
                 file.write(joined(before))
                 continue
             several = rows["pictures"].is_valid().to_pylist()
-            parts = _parts(pool, rows.to_pylist(), 2 * threads, prompt)
+            parts = _parts(pool, rows.to_pylist(), 2 * threads, partial(_line, prompt=prompt, graded=graded), prompt)
             for whole, head, part, tail in zip(several, before.to_pylist(), parts, after.to_pylist(), strict=True):
                 file.writelines(part if whole else (head, *part, tail))
         n_bytes = file.tell()
     return BuiltFile(target, n_examples, n_bytes)
 
 
-def _parts(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, prompt: Prompt) -> Iterator[Url]:
+def _parts(
+    pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, line: Callable[[Row], Url], prompt: Prompt
+) -> Iterator[Url]:
     """The URL of each row's image in order, those that take time made a few ahead of whoever takes them.
 
     Of a row with several images it is the whole line.
@@ -110,7 +115,7 @@ def _parts(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, prompt: Pr
     for row in rows:
         # Bytes that pass through are on their way to the file before another thread has taken notice of them.
         at_once = row["image"] is None or (row["image_fit"] and row["image_modified_ns"] is not None)
-        made = partial(_line if row["pictures"] else _image_url, row, prompt)
+        made = partial(line, row) if row["pictures"] else partial(_image_url, row, prompt)
         started.append(made if at_once and not row["pictures"] else pool.submit(made).result)
         if len(started) > ahead:
             yield started.popleft()()
@@ -118,12 +123,13 @@ def _parts(pool: ThreadPoolExecutor, rows: Iterable[Row], ahead: int, prompt: Pr
         yield started.popleft()()
 
 
-def _line(row: Row, prompt: Prompt, answered: CallAnswer | None = None) -> Url:
+def _line(row: Row, prompt: Prompt, answered: CallAnswer | None = None, *, graded: bool = False) -> Url:
     """The line of a row with several images, or with a call."""
     urls = [(b"".join(inlined(image, row["example_id"], prompt.detail)).decode(), image.label) for image in shown(row)]
-    messages = to_messages(prompt, row["question"], urls, row["answer"], system=row["system"], answered=answered)
-    tools = {} if answered is None else {"tools": answered.declared}
-    return (orjson.dumps({"messages": messages} | tools, option=orjson.OPT_APPEND_NEWLINE),)
+    said = None if graded else row["answer"]
+    messages = to_messages(prompt, row["question"], urls, said, system=row["system"], answered=answered)
+    beside = {FIELD: row["answer"]} if graded else {} if answered is None else {"tools": answered.declared}
+    return (orjson.dumps({"messages": messages} | beside, option=orjson.OPT_APPEND_NEWLINE),)
 
 
 def _image_url(row: Row, prompt: Prompt) -> Url:

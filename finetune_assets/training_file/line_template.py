@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from finetune_assets.task import Prompt
+from finetune_assets.training_file.answer_grader import FIELD
 from finetune_assets.training_file.chat_format import to_messages
 
 COLUMNS = ("system", "question", "answer", "image")
@@ -32,9 +33,9 @@ def joined(lines: pa.Array) -> memoryview:
 
 
 class LineTemplate:
-    """The lines that a prompt makes of rows."""
+    """The lines that a prompt makes of rows; `graded` ones have the answer beside the conversation."""
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, *, graded: bool = False) -> None:
         written = prompt.model_dump_json()
         unused = (character for code in range(0xE000, 0xF900) if (character := chr(code)) not in written)
         system, question, answer, url = islice(unused, 4)
@@ -43,8 +44,10 @@ class LineTemplate:
         """Of each kind of row the pieces of its line before and after its image. Kinds as in `around_images`."""
         for system_message in (None, "", system):
             for image in (None, url):
-                messages = to_messages(prompt, question, image, answer, system=system_message)
-                line = orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE).decode()
+                said = None if graded else answer
+                messages = to_messages(prompt, question, image, said, system=system_message)
+                beside = {FIELD: answer} if graded else {}
+                line = orjson.dumps({"messages": messages} | beside, option=orjson.OPT_APPEND_NEWLINE).decode()
                 before, _, after = line.partition(url)
                 self._pieces.append((self._divided(before), self._divided(after)))
 

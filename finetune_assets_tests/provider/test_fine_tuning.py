@@ -157,6 +157,17 @@ def test_a_provider_of_the_older_way_gets_the_hyperparameters_so(provider: Scrip
     assert job.hyperparameters.n_epochs == 1
 
 
+def test_a_provider_without_methods_makes_no_other_job_of_one_of_reinforcement(provider: ScriptedProvider) -> None:
+    provider.unknown_parameters = {"method"}
+    graded = job_request(method=Method(type="reinforcement"), grader={"type": "multi"})
+    with pytest.raises(ProviderError):
+        fine_tuning.submit_once(provider.client(), graded)
+    assert not provider.jobs
+    assert graded.fingerprint != job_request(method=Method(type="reinforcement")).fingerprint
+    assert "grader" in graded.to_dict()
+    assert "grader" not in job_request().to_dict()
+
+
 @pytest.mark.parametrize("line", [LosesAnswers, NeverArrives])
 def test_a_broken_line_leaves_exactly_one_job(
     server: ServerProcess, client: openai.OpenAI, uploaded: UploadedFile, line: type[LosesAnswers | NeverArrives]

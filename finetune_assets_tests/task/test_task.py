@@ -229,6 +229,16 @@ def test_hyperparameters_that_openai_does_not_know_are_for_others() -> None:
     assert "method.lora_dropout" in refused(method={"lora_dropout": 1})
 
 
+def test_reinforcement_is_for_answers_that_are_words_and_trained_where_it_is_not_paid_by_the_hour() -> None:
+    method = {"type": "reinforcement", "compute_multiplier": 0.5}
+    assert task(method=method).method.compute_multiplier == 0.5
+    said = refused(method=method, source={"kind": "table", "path": "t.csv"}, answer={"kind": "text"})
+    assert "answer.kind must be binary, choice or score, got text: train it supervised" in said
+    assert "paid by the hour at openai" in refused(provider="openai", method=method)
+    assert "packing is not for the type reinforcement: leave it out" in refused(method=method | {"packing": True})
+    assert "beta is not for the type supervised: leave it out" in refused(method={"beta": 0.1})
+
+
 @pytest.mark.parametrize("account", ["a", f"https://management.azure.com{ACCOUNT}", f"{ACCOUNT}/deployments/d", ""])
 def test_an_account_is_named_by_its_resource_id(account: str) -> None:
     said = refused(provider="azure", deployment={"account": account, "sku": "Standard"})

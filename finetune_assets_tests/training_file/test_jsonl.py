@@ -142,8 +142,13 @@ def test_every_line_is_the_json_of_its_conversation(tmp_path: Path, asked: list[
         frame[["question", "answer", "system"]] = pd.DataFrame(asked, dtype=object)
         if not pictured:
             frame = frame.assign(image=None)
-        built = build(table(frame.astype(DTYPES)), PROMPT, "train", tmp_path / "train.jsonl")
+        sampled = table(frame.astype(DTYPES))
+        built = build(sampled, PROMPT, "train", tmp_path / "train.jsonl")
         urls = [for_training(Path(path).read_bytes()) for path in examples(tmp_path, len(asked))["image"]]
+        graded = build(sampled, PROMPT, "train", tmp_path / "prompts.jsonl", graded=True)
+        for (_, line), (_, prompt), (_, answer, _) in zip(lines(built.path), lines(graded.path), asked, strict=True):
+            assert isinstance(line, dict)
+            assert prompt == {"messages": line["messages"][:-1], "answer": answer}
         assert built.path.read_bytes() == b"".join(
             orjson.dumps(
                 {"messages": to_messages(PROMPT, question, data_url(*url) if pictured else None, answer, system=system)}

@@ -183,10 +183,14 @@ def filtered_qa(region: Region, sampled_examples: Table, human_feedback: pd.Data
 
 @stage(io="records", checks=[data_checks.SMALL_ENOUGH])
 def training_jsonl(region: Region, filtered_qa: Table) -> Result:
-    """Write the files that the provider trains on and validates with: chat format, images inlined."""
+    """Write the files that the provider trains on and validates with: chat format, images inlined.
+
+    For reinforcement the right answers stand beside the conversations, for the grader.
+    """
     prompt, answered = region.task.prompt, region.task.answer
+    graded = region.task.method.type == "reinforcement"
     built = {
-        split: jsonl.build(filtered_qa, prompt, split, region.training_file(split), answered=answered)
+        split: jsonl.build(filtered_qa, prompt, split, region.training_file(split), answered=answered, graded=graded)
         for split in ("train", "validation")
     }
     written = {

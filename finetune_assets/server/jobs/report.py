@@ -173,7 +173,6 @@ def _rewarded(progress: Progress, train: Rewards, grader: Mapping[str, Any]) -> 
     told: dict[str, Any] = {
         "step": progress.step,
         "total_steps": progress.total_steps,
-        "train_loss": progress.train_loss,
         "train_mean_reward": train.mean,
         "completion_tokens_mean": train.completion_tokens,
         "reasoning_tokens_mean": train.reasoning_tokens,

@@ -17,7 +17,7 @@ LEARNING_RATES: dict[str, dict[Part, float]] = {
     "supervised": {"lora": 5e-4, "projector": 1e-3, "tower": 1e-4},
     "first look": {"projector": 1e-4, "tower": 3e-4},
     "dpo": {"lora": 1e-4, "projector": 2e-4, "tower": 2e-5},
-    "reinforcement": {"lora": 1e-4, "projector": 2e-4, "tower": 2e-5},
+    "reinforcement": {"lora": 4e-4, "projector": 2e-4, "tower": 2e-5},
 }
 """Of each method and part, at `learning_rate_multiplier` 1; in the first look, where the tower learns alone, the part
 after it is a layer that is thrown away.

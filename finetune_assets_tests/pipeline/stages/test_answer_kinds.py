@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.provider import fine_tuning
 from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task
-from finetune_assets_tests.server_process import ServerProcess
+from finetune_assets_tests.server_process import ServerProcess, make_home
 from finetune_assets_tests.tiny_models import TOOLS_TEMPLATE, write_text_model
 
 # In the process that runs the other pipeline tests, beside the server that it has started.
@@ -126,3 +127,37 @@ def test_every_kind_of_answer_goes_through_all_stages(
     assert made["calibrator"]["kind"] == kind
     assert made["calibrator"]["model"] == report["fine_tuned"]["model"]
     assert "data:image/png" in project.metadata("calibrator")["intervals" if kind == "number" else "reliability"]
+
+
+@pytest.mark.skipif(
+    not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="a server of its own; FINETUNE_ASSETS_LONG_TESTS=1"
+)
+def test_a_task_of_reinforcement_goes_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A server of its own: its jobs' graders stand under names, which strict clients of other tests could not list.
+    (tmp_path / "home").mkdir()
+    with ServerProcess(make_home(tmp_path / "home")) as server:
+        monkeypatch.setenv("FINETUNE_ASSETS_API_KEY", server.key)
+        task = make_task(
+            source=write_rows(tmp_path, "choice"),
+            answer=KINDS["choice"]["answer"],
+            prompt={"user": "{question}"},
+            sampling={"train": 20, "validation": 4, "calibration": 16, "test": 20},
+            filtering={"label_errors": "off", "outliers": False},
+            base_model="tiny-text",
+            benchmark={"max_unreadable": 1.0},
+            method={"type": "reinforcement", "n_epochs": 1, "batch_size": 5, "max_completion_tokens": 3},
+            provider=server.base_url,
+        )
+        project = Project(task, tmp_path / "outputs")
+        prepared = project.run(*PREPARE)
+        assert prepared.success, failures(prepared)
+        first = json.loads(project.output("training_jsonl", "/train.jsonl").read_text().splitlines()[0])
+        assert (first["messages"][-1]["role"], first["answer"] in WORDS) == ("user", True)
+        client = openai.OpenAI(base_url=server.base_url, api_key=server.key)
+        job_id = project.metadata("finetune_job")["job_id"]
+        while (job := fine_tuning.retrieve(client, job_id)).finished_at is None:
+            time.sleep(0.2)
+        assert job.status == "succeeded", job.error
+        evaluated = project.run(*EVALUATE)
+        assert evaluated.success, failures(evaluated)
+        assert all(project.made(stage) for stage in STAGES)

@@ -25,6 +25,7 @@ from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.loop import TrainingRequest, TrainingResult, train
 from finetune_assets.server.training.reinforcement import Prompted, Reinforcement, Said, Sampling, advantages_of
 from finetune_assets.server.training.rewards import Judge
+from finetune_assets.training_file import answer_grader
 from finetune_assets_tests.server.networks import bundled_vision_base, chat, hub_vision_base, picture, text_base
 from finetune_assets_tests.server.watchers import Recorder
 
@@ -317,21 +318,27 @@ FOODS = """bread cheese apple rice soup pizza cake butter banana noodle sandwich
     bean pea cabbage spinach garlic""".split()  # noqa: SIM905
 
 
-@pytest.mark.skipif(not LONG, reason="a minute of training; FINETUNE_ASSETS_LONG_TESTS=1")
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.skipif(not LONG, reason="minutes of training; FINETUNE_ASSETS_LONG_TESTS=1")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [1, 2])
 def test_the_bundled_model_learns_a_task_that_only_a_grader_tells_it(tmp_path: Path, seed: int) -> None:
     asked = "Is '{}' an animal or a food? Answer with one word, animal or food."
-    words = [(asked.format(word), kind) for kind, all_ in (("animal", ANIMALS), ("food", FOODS)) for word in all_]
-    random.Random(0).shuffle(words)
+    draw = random.Random(0)
+    for words in (animals := ANIMALS.copy(), foods := FOODS.copy()):
+        draw.shuffle(words)
+
+    def prompts(name: str, start: int, end: int) -> Path:
+        kinds = {"animal": animals[start:end], "food": foods[start:end]}
+        return write_prompts(
+            tmp_path / name, [(asked.format(word), kind) for kind, words in kinds.items() for word in words]
+        )
+
     request = request_for(
-        tmp_path, resolve("smollm2-135m-instruct", tmp_path), seed=seed, n_epochs=6, batch_size=8,
-        learning_rate_multiplier=1.0, max_completion_tokens=16, eval_samples=4,
-        training_file=write_prompts(tmp_path / "train.jsonl", words[:48]),
-        validation_file=write_prompts(tmp_path / "held-out.jsonl", words[48:]),
-        grader=SAYS_E | {"operation": "eq"},
+        tmp_path, resolve("smollm2-135m-instruct", tmp_path), seed=seed, n_epochs=6, batch_size=4, eval_interval=10,
+        learning_rate_multiplier=1.0, training_file=prompts("train.jsonl", 0, 20), grader=answer_grader.grader(),
+        validation_file=prompts("held-out.jsonl", 24, 36),
     )  # fmt: skip
     _, recorder = run(request)
-    told = [step.valid_rewards.mean for step in recorder.steps if step.valid_rewards]
-    print(f"seed {seed}: held-out reward after each epoch {[round(each, 3) for each in told]}")
-    assert told[-1] > 0.7
+    told = [step.valid_rewards.by_grader["exact"] for step in recorder.steps if step.valid_rewards]
+    print(f"seed {seed}: right on 24 held-out words after each 10 steps: {[round(each, 3) for each in told]}")
+    assert told[0] < 0.5 < 0.8 < told[-1]
