@@ -254,6 +254,8 @@ def train(request: TrainingRequest, watch: Watcher) -> TrainingResult | None:
     going = course(request, run, watch)
     try:
         step, batch = next(going)
+        if trial.compiles(run):
+            trial.take_compiled(run, run.total_steps - step + 1, watch.note)
         while True:
             step, batch = going.send(learn(run, batch, step))
     except StopIteration as end:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,16 @@ import torch
 
 from finetune_assets.server.model.one_pass import OnePass
 from finetune_assets.server.model.packed import Packed
+from finetune_assets.server.training.objectives import Preference, Supervised
 
 if TYPE_CHECKING:
     from finetune_assets.server.training.loop import Run
 
 _WORTH_TRYING = 0.02
 """Share of a batch's tokens: to try what leaves out fewer would take longer than it saves."""
+
+_WORTH_COMPILING = 120.0
+"""Seconds that a training would take as it is. To compile takes half a minute or more, and saves at best half of it."""
 
 AS_CLOSE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
 """By how much, relatively, gradients may differ that different kernels have computed."""
@@ -64,19 +69,16 @@ def take_savings(run: Run[Any]) -> None:
 
 def take_packed(run: Run[Any]) -> None:
     """Let rows pass without padding, if that gives the gradients of padded ones as far as the precision tells."""
-    network, by_length = run.network, sorted(run.examples, key=run.objective.length)
-    size = int(run.settings["batch_size"])
-    batch = by_length[:: max(1, len(by_length) // size)][:size]  # of different lengths
+    network, batch = run.network, _mixed(run)
     run.objective.rehearse(batch)
     packed = Packed.of(network)
     if packed is None:
         return
     with drawn(run.optimiser.parameters):
-        padded = torch.cat([gradient.flatten() for gradient in gradients(run, batch)])
+        padded = gradients(run, batch)
         network.packed, packed.always = packed, True
         try:
-            found = torch.cat([gradient.flatten() for gradient in gradients(run, batch)])
-            fits = bool((found - padded).norm() <= AS_CLOSE[network.dtype] * padded.norm())
+            fits = _close(gradients(run, batch), padded, network.dtype)
         except torch.OutOfMemoryError:
             raise
         except (NotImplementedError, RuntimeError, ValueError):  # no kernel for this GPU, or for heads so wide
@@ -84,6 +86,51 @@ def take_packed(run: Run[Any]) -> None:
             fits = False
     packed.always = False
     network.packed = packed if fits else None
+
+
+def compiles(run: Run[Any]) -> bool:
+    """Whether layers may be compiled: on a GPU, as each job is to have its bits on a CPU; not where they answer too."""
+    learns_only = isinstance(run.objective, Supervised | Preference)
+    return run.network.device.type == "cuda" and not run.network.whole and learns_only
+
+
+def take_compiled(run: Run[Any], steps: int, note: Callable[[str, str], None]) -> None:
+    """Let layers run compiled, if so many steps are worth it and it gives the gradients of layers as they are."""
+    network, batch = run.network, _mixed(run)
+    with drawn(run.optimiser.parameters):
+        gradients(run, batch)  # chooses kernels
+        begun = time.monotonic()
+        before = gradients(run, batch)
+        before[0].sum().item()  # waits for the GPU
+        if (time.monotonic() - begun) * steps < _WORTH_COMPILING:
+            return
+        network.compile_layers(compiled=True)
+        try:
+            close = _close(gradients(run, batch), before, network.dtype)
+            problem = None if close else "it gave other gradients"
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - no compiler, or a family's code that PyTorch cannot follow
+            run.optimiser.adamw.zero_grad()
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if problem is None:
+        torch._dynamo.config.suppress_errors = True  # what comes later and cannot be compiled runs as it is
+        note("Layers run compiled", "info")
+    else:
+        network.compile_layers(compiled=False)
+        note(f"Layers run as they are, as they could not be compiled, which is slower: {problem}", "warn")
+
+
+def _mixed(run: Run[Any]) -> list[Any]:
+    """A batch of different lengths."""
+    by_length, size = sorted(run.examples, key=run.objective.length), int(run.settings["batch_size"])
+    return by_length[:: max(1, len(by_length) // size)][:size]
+
+
+def _close(found: list[torch.Tensor], expected: list[torch.Tensor], dtype: torch.dtype) -> bool:
+    """Whether gradients are the same as far as a precision tells."""
+    one, other = (torch.cat([gradient.flatten() for gradient in some]) for some in (found, expected))
+    return bool((one - other).norm() <= AS_CLOSE[dtype] * other.norm())
 
 
 def _left_out(run: Run[Any], batch: list[Any]) -> float:
