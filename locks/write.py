@@ -35,6 +35,7 @@ _ELSEWHERE = {
     "bitsandbytes": "MIT",
     "decorator": "BSD-2-Clause",
     "gcsfs": "BSD-3-Clause",
+    "gepa": "MIT",
     "google-": "Apache-2.0",
     "grpc-google-iam-v1": "Apache-2.0",
     "grpcio-status": "Apache-2.0",

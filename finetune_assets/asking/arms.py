@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from finetune_assets.asking import spending
+from finetune_assets.asking import prompt_search, spending
 from finetune_assets.asking.neighbours import nearest
 from finetune_assets.asking.predictions import CALIBRATED, Asked, predict, requests_of, settings
 from finetune_assets.dataset.table import Table
@@ -26,7 +26,15 @@ from finetune_assets.provider.asking import described
 from finetune_assets.provider.batches import answer_in_batches
 from finetune_assets.provider.client import Client, connect, explained
 from finetune_assets.task import Task
-from finetune_assets.task.arms import Arm, CascadeArm, DecisionsArm, FewShotArm, FrontierArm, name_of
+from finetune_assets.task.arms import (
+    Arm,
+    CascadeArm,
+    DecisionsArm,
+    FewShotArm,
+    FrontierArm,
+    OptimisedPromptArm,
+    name_of,
+)
 
 logger = logging.getLogger(__name__)
 TUNED = "fine_tuned"
@@ -70,7 +78,9 @@ def ask_arms(line: Line, arms: Sequence[Arm]) -> tuple[Entrants, pd.DataFrame]:
             continue
         name = name_of(arm)
         try:
-            if isinstance(arm, FrontierArm | DecisionsArm) and arm.provider is not None:
+            if isinstance(arm, OptimisedPromptArm):
+                prompt_search.require_gepa()
+            if isinstance(arm, FrontierArm | DecisionsArm | OptimisedPromptArm) and arm.provider is not None:
                 connect(arm.provider)  # that there is no key is said before what it would cost
             spending.require_affordable(costs, name, line.task, line.spent_usd, line.budget_usd)
             wanted = examples if name in handed_to else examples.loc[examples["split"] == "test"]
@@ -111,7 +121,8 @@ def _entered(line: Line, arm: Arm, examples: pd.DataFrame) -> tuple[Entry, pd.Da
     table = predict(client, asked, examples, name_of(arm), line.cache, line.say)
     prices = pricing.prices_of(asked.task)
     test, known = (ordered(read_predictions(table, split)) for split in ("test", "calibration"))
-    return Entry(name_of(arm), arm.kind, how, test, known, prices.base, prices.batch_share), table
+    prompt = asked.task.prompt.system if isinstance(arm, OptimisedPromptArm) else None
+    return Entry(name_of(arm), arm.kind, how, test, known, prices.base, prices.batch_share, prompt=prompt), table
 
 
 def _how(line: Line, arm: Arm, examples: pd.DataFrame) -> tuple[Client, Asked, str]:
@@ -125,10 +136,26 @@ def _how(line: Line, arm: Arm, examples: pd.DataFrame) -> tuple[Client, Asked, s
         shown = nearest(line.clean, examples, arm.examples)
         words = f"{who}, shown the {arm.examples} training examples most like the question"
         return client, Asked(model, task, shown=shown), words
+    if isinstance(arm, OptimisedPromptArm):
+        return _under_another_prompt(line, arm)
     if isinstance(arm, DecisionsArm):
         _require_decisions(client, task, examples)
         return client, Asked(model, _asked_by(task, "decisions")), f"{who}{where}, by decisions"
     return client, Asked(model, _asked_by(task, "completions")), f"{who}{where}, prompted"
+
+
+def _under_another_prompt(line: Line, arm: OptimisedPromptArm) -> tuple[Client, Asked, str]:
+    """Search for a prompt, which is paid for before the test is asked."""
+    task = _asked_by(line.task, "completions")
+    other = (connect(arm.provider), str(arm.model)) if arm.provider is not None else (line.client, task.base_model)
+    seen = line.clean.frame(split=("train", "validation"))
+    found = prompt_search.search((line.client, task), other, arm, seen, line.cache, line.say)
+    prompt = task.prompt.model_copy(update={"system": found.system})
+    words = (
+        f"the base model under a prompt that {other[1]} wrote: {found.after:.3f} on {found.n_validation:,} validation "
+        f"examples, the task's own {found.before:.3f}"
+    )
+    return line.client, Asked(task.base_model, task.model_copy(update={"prompt": prompt})), words
 
 
 def _length(predictions: pd.DataFrame) -> spending.Length:

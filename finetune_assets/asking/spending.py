@@ -12,11 +12,21 @@ from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation import retrieval_costs
 from finetune_assets.provider import pricing
 from finetune_assets.task import Task
-from finetune_assets.task.arms import Arm, CascadeArm, DecisionsArm, FewShotArm, FrontierArm, name_of
+from finetune_assets.task.arms import (
+    Arm,
+    CascadeArm,
+    DecisionsArm,
+    FewShotArm,
+    FrontierArm,
+    OptimisedPromptArm,
+    name_of,
+)
 from finetune_assets.task.costs import Prices
 from finetune_assets.training_file import jsonl, tokens
 from finetune_assets.training_file.answer_grader import FIELD
 
+WRITTEN_TOKENS = 2048
+"""The most that a proposal for a prompt may have."""
 N_MEASURED = 1000
 """Examples whose answers are counted: more do not change a mean."""
 _ANSWERS = 8
@@ -92,8 +102,19 @@ def contest(task: Task, arms: Iterable[Arm], n: Mapping[str, int], length: Lengt
         price = pricing.prices_of(asked_in(task, arm)).base
         prompt = length.prompt * (arm.examples + 1 if isinstance(arm, FewShotArm) else 1)
         usd = None if price is None else asked * (prompt * price.input + length.answer * price.output) / 1e6
+        if isinstance(arm, OptimisedPromptArm) and usd is not None and price is not None:
+            usd += arm.answers * (prompt * price.input + length.answer * price.output) / 1e6
+            usd = _with_proposals(task, arm, usd)
         found.append(ArmCost(name_of(arm), usd))
     return found
+
+
+def _with_proposals(task: Task, arm: OptimisedPromptArm, usd: float) -> float | None:
+    """Add what all proposals cost, taken to be read and written as long as they may be."""
+    elsewhere = {"provider": arm.provider, "base_model": arm.model, "deployment": None} if arm.provider else {}
+    prices = {"prices": Prices(base=arm.prices) if arm.prices else None} if arm.provider else {}
+    price = pricing.prices_of(task.model_copy(update=elsewhere | prices)).base
+    return None if price is None else usd + arm.proposals * WRITTEN_TOKENS * (2 * price.input + price.output) / 1e6
 
 
 def asked_in(task: Task, arm: Arm) -> Task:

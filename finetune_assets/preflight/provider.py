@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 from finetune_assets.errors import ProviderError
 from finetune_assets.preflight.finding import Finding
@@ -13,7 +14,7 @@ from finetune_assets.provider.client import Client, connect, explained, is_gone
 from finetune_assets.provider.local_server import HOME, named_url
 from finetune_assets.running import running
 from finetune_assets.task import Task
-from finetune_assets.task.arms import DecisionsArm, FrontierArm, name_of
+from finetune_assets.task.arms import DecisionsArm, FrontierArm, OptimisedPromptArm, name_of
 from finetune_assets.task.faults import nearest
 
 _TIMEOUT_S = 5
@@ -56,7 +57,11 @@ def findings(task: Task) -> Iterator[Finding]:
 def _arms(task: Task) -> Iterator[Finding]:
     """Look at the other models that the task's contest asks: one that cannot be asked is left out of it."""
     for arm in task.benchmark.contest:
-        if not isinstance(arm, FrontierArm | DecisionsArm) or arm.provider is None:
+        if isinstance(arm, OptimisedPromptArm) and find_spec("gepa") is None:
+            words = "it will be left out of the contest: `pip install 'finetune_assets[prompts]'` installs gepa"
+            yield Finding(f"arm {name_of(arm)}", "warning", words)
+            continue
+        if not isinstance(arm, FrontierArm | DecisionsArm | OptimisedPromptArm) or arm.provider is None:
             continue
         client, found = reach(arm.provider)
         if client is None:

@@ -13,7 +13,7 @@ from finetune_assets.task.strict import Strict, Word
 PERSON = "person"
 """What a cascade hands over to where it names no arm."""
 ArmName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-Kind = Literal["base", "decisions", "few_shot", "frontier", "tuned", "cascade"]
+Kind = Literal["base", "decisions", "few_shot", "frontier", "tuned", "cascade", "optimised_prompt"]
 
 
 class _Named(Strict):
@@ -93,23 +93,30 @@ class CascadeArm(_Named):
         return self
 
 
-_NOT_HERE = (
-    "optimised_prompt cannot be asked yet; optimise the prompt elsewhere, on the training and validation splits alone, "
-    "put it into `prompt`, and compare a task with it as another task"
-)
-
-
 class OptimisedPromptArm(_Named):
-    """Not to be had yet; it is known so that it is refused by its name."""
+    """The base model under a system prompt that was searched for.
+
+    It is written from the training split and chosen on the validation split, by another model or by the base model
+    itself. Without the package gepa the arm is left out, and that is said.
+    """
 
     kind: Literal["optimised_prompt"] = "optimised_prompt"
+    answers: int = Field(default=400, ge=60, le=100_000, description="The most answers that the search may ask for.")
+    proposals: int = Field(default=20, ge=1, le=1000, description="The most prompts that it may have written.")
+    provider: ProviderName | None = Field(
+        default=None, description="Of the model that writes prompts; by default the task's own."
+    )
+    model: Word | None = Field(default=None, description="The model that writes prompts; by default the base model.")
+    prices: TokenPrices | None = Field(default=None, description="What it costs; known for OpenAI's models.")
 
     @model_validator(mode="after")
-    def _is_not_here(self) -> OptimisedPromptArm:
-        raise ValueError(_NOT_HERE)
+    def _another_model_is_named_whole(self) -> OptimisedPromptArm:
+        if (self.provider is None) != (self.model is None):
+            raise ValueError("another model to write prompts needs both, `provider` and `model`")
+        return self
 
 
-Arm = BaseArm | DecisionsArm | FewShotArm | FrontierArm | TunedArm | CascadeArm
+Arm = BaseArm | DecisionsArm | FewShotArm | FrontierArm | TunedArm | CascadeArm | OptimisedPromptArm
 
 
 def _arm_tag(found: object) -> object:
@@ -130,12 +137,13 @@ ArmRule = Annotated[
     Discriminator(_arm_tag),
 ]
 """A word is short for an arm of that kind that says nothing else."""
-_BY_WORD: dict[str, type[BaseArm | DecisionsArm | FewShotArm | TunedArm | CascadeArm]] = {
+_BY_WORD: dict[str, type[BaseArm | DecisionsArm | FewShotArm | TunedArm | CascadeArm | OptimisedPromptArm]] = {
     "base": BaseArm,
     "decisions": DecisionsArm,
     "few_shot": FewShotArm,
     "tuned": TunedArm,
     "cascade": CascadeArm,
+    "optimised_prompt": OptimisedPromptArm,
 }
 WITHOUT_NETWORK: tuple[Arm, ...] = (BaseArm(), DecisionsArm(), FewShotArm(), TunedArm(), CascadeArm())
 """Every arm that a provider on this machine can be asked."""
@@ -154,10 +162,8 @@ def in_full(rules: list[ArmRule]) -> tuple[Arm, ...]:
                 raise ValueError(
                     "arms: frontier does not say which model: write {kind: frontier, provider: openai, model: ...}"
                 )
-            if rule == "optimised_prompt":
-                raise ValueError(f"arms: {_NOT_HERE}")
             arms.append(_BY_WORD[rule]())
-        elif not isinstance(rule, OptimisedPromptArm):
+        else:
             arms.append(rule)
     return tuple(arms)
 

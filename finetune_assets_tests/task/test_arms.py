@@ -22,8 +22,8 @@ def test_a_task_that_names_no_arms_has_no_contest() -> None:
 
 
 def test_a_word_is_an_arm_that_says_nothing_else() -> None:
-    assert [name_of(arm) for arm in arms("base", "decisions", "few_shot", "tuned", "cascade")] == [
-        "base", "decisions", "few_shot", "tuned", "cascade",
+    assert [name_of(arm) for arm in arms("base", "decisions", "few_shot", "tuned", "cascade", "optimised_prompt")] == [
+        "base", "decisions", "few_shot", "tuned", "cascade", "optimised_prompt",
     ]  # fmt: skip
 
 
@@ -39,8 +39,8 @@ def test_an_arm_may_say_more_and_have_a_name() -> None:
         (["base"], "names base alone, and a contest needs two or more"),
         (["tuned", "tuned"], "two that are called tuned: give each a `name`"),
         (["tuned", "frontier"], "frontier does not say which model"),
-        (["tuned", "optimised_prompt"], "optimised_prompt cannot be asked yet"),
-        (["tuned", {"kind": "optimised_prompt"}], "optimised_prompt cannot be asked yet"),
+        (["tuned", {"kind": "optimised_prompt", "model": "gpt-6-luna"}], "needs both, `provider` and `model`"),
+        (["tuned", {"kind": "optimised_prompt", "answers": 10}], "greater than or equal to 60"),
         (["tuned", {"kind": "cascade", "to": "frontier"}], "goes to frontier, which is no other arm"),
         (["tuned", "cascade", {"kind": "cascade", "name": "two", "to": "cascade"}], "which is no other arm"),
         (["base", {"kind": "cascade", "to": "base", "target_accuracy": 0.9}], "leave it out"),

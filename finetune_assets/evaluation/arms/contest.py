@@ -89,6 +89,7 @@ class _Judge:
             usd_per_1000=None if usd is None else 1000 * usd / len(rows),
             n_failed=one.n_failed,
             n_unparseable=one.n_unparseable,
+            prompt=entry.prompt,
         )
 
     def usd(self, entry: Entry, handed: np.ndarray | None = None) -> float | None:

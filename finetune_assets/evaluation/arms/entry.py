@@ -34,6 +34,8 @@ class Entry:
     """Share of it that answers from batches cost."""
     calibrator: Calibrator | None = None
     """Applied to its probabilities; None where they are the model's own."""
+    prompt: str | None = None
+    """The system prompt that was searched for; None where it is the task's."""
 
 
 @dataclass(frozen=True, slots=True)

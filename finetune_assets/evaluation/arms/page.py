@@ -33,6 +33,9 @@ def section(found: Contest) -> str:
     rows = "".join(_rows(found))
     parts.append(f'<table class="metrics arms"><tr>{head}</tr>{rows}</table>')
     parts.append(f'<p class="note below">{escape(_NOTE)}{" " + _PEOPLE if found.with_people else ""}</p>')
+    for arm in found.ranked:
+        if arm.prompt is not None:
+            parts.append(f"<h3>The prompt of {escape(arm.name)}</h3><pre>{escape(arm.prompt) or '(none)'}</pre>")
     if found.advice.changes:
         listed = "".join(f"<li>{escape(one)}</li>" for one in found.advice.changes)
         parts.append(f'<h3>What would change this</h3><ul class="changes">{listed}</ul>')

@@ -35,6 +35,8 @@ class ArmResult:
     """What 1,000 answers cost, without training and hosting; None where the price is not known."""
     n_failed: int
     n_unparseable: int
+    prompt: str | None = None
+    """The system prompt that was searched for; None where it is the task's."""
 
     def costing(self, usd_per_1000: float | None) -> ArmResult:
         """Return the same with another price."""
