@@ -150,7 +150,7 @@ def test_other_tools_are_given_what_answers_as_it_is_served(
     parity = write(FoundModel(base, "mine", tuned), tuned, "ft:mine", tmp_path / form, form)
     assert parity.holds and parity.base_in_4_bit
     assert parity.largest_difference < 1e-4
-    card = (tmp_path / form / "README.md").read_text()
+    card = " ".join((tmp_path / form / "README.md").read_text().split())
     assert f"trained on {base.path} with its linear layers in 4 bit" in card
     assert ("'load_in_4bit': True" in card) == (form == "adapter")
     assert ("merged into these layers as they are in 4 bit" in card) == (form != "adapter")
