@@ -56,7 +56,8 @@ _POSSESSIVES = word_set("my our its mein meine unser unsere mon ma notre mi nues
 _NOT_IT = word_set(
     """
     all some any every everything something anything everyone someone everybody somebody most many few half each both
-    only just even part parts rest remainder other others another next adjacent neighbouring neighboring nearby opposite
+    only he she background foreground
+    just even part parts rest remainder other others another next adjacent neighbouring neighboring nearby opposite
     reference previous original alle einige manche viele jede jeder jedes andere anderer anderes nur teil tout tous
     toute toutes certains autre autres seul todo todos algunos otro otra otros solo
     """
@@ -67,7 +68,7 @@ _AND = word_set("and und et y e en och og")
 _OPENED = re.compile(
     r"(?:(?:based (?:up)?on|judging (?:by|from)|looking at|given|from|in|on|upon|after|as seen (?:in|on)|here)\b[^,:]*"
     r"\b(?:images?|photo\w*|pictures?|scans?|x-?rays?|radiographs?|views?|evidence|features?|findings?|inspection|review"
-    r"|examination|analysis|reading|conclusion|summary|short|details?|above|below|description|text|question|report|case)"
+    r"|examination|analysis|reading|conclusion|summary|short|details?|above|below)"
     r"|(?:yes|ok|okay|sure|well|so|hi|hello|thanks|thank you|of course|ja|oui|sí|sì|overall|finally|in fact|clearly"
     r"|here))?\W*"
 )
@@ -82,7 +83,7 @@ def speaks_of_it(before: str, named: str = "") -> bool:
         named: The words at its end that name the option without a verb of ours, as in `I would rate it as`.
     """
     *opened, said = re.split(r"[,:] ", before)
-    if not all(_OPENED.fullmatch(part) for part in opened):
+    if not all(_OPENED.fullmatch(part) and _of_nothing_else(WORDS.findall(part)) for part in opened):
         return False
     words = [word for word in WORDS.findall(said) if word not in ADVERBS | _GIVEN]
     if not named:
@@ -111,10 +112,14 @@ def _states(words: list[str]) -> bool:
 
 def _is_it(subject: list[str]) -> bool:
     """Return whether a subject is empty, a pronoun, a noun, or a noun with its article and where it is."""
-    if not _NOT_IT.isdisjoint(subject) or SOMEBODY_ELSE_S.search(" ".join(subject)):
+    if not _of_nothing_else(subject):
         return False
     within = next((at for at, word in enumerate(subject) if word in _WITHIN and at > 1), len(subject))
     return _is_noun(subject[:within]) and _is_noun(subject[within + 1 :])
+
+
+def _of_nothing_else(words: list[str]) -> bool:
+    return _NOT_IT.isdisjoint(words) and not SOMEBODY_ELSE_S.search(" ".join(words))
 
 
 def _is_noun(words: list[str]) -> bool:

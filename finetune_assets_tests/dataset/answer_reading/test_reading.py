@@ -187,6 +187,7 @@ model 1 classified it as {a}|is it true that the cell is {a}|I refuse to say it 
 imagine the cell is {a}|yesterday it was {a}|man sagt, die Zelle ist {a}|on dit que la cellule est {a}"""
 SOMETHING_ELSE = """
 the neighbouring cell is {a}|the other cell is {a}|the cell beside it is {a}|everything is {a}|only the frame is {a}
+in the previous image, the cell is {a}|in the reference image, the cell is {a}|he sees a {a} cell
 half the cells are {a}|some cells are {a}|one in ten is {a}|part of the cell is {a}|answer choices are {a}"""
 IT = """
 the cell in this picture is {a}|the solar cell shown in the image is {a}|looking at the picture, the cell is {a}
