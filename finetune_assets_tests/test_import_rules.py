@@ -53,6 +53,7 @@ def test_the_layers_hold() -> None:
         (
             "PIL",
             (
+                "dataset/image_headers.py",
                 "dataset/images.py",
                 "dataset/contact_sheets.py",
                 "dataset/pixels/",

@@ -10,12 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import stat
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,7 +22,7 @@ from PIL.ImageFile import ImageFile
 from upath import UPath
 
 from finetune_assets.dataset.image_ends import end_of
-from finetune_assets.dataset.impostors import N_BYTES, other_image
+from finetune_assets.dataset.image_headers import header, opened
 from finetune_assets.dataset.pixels import decoding
 from finetune_assets.dataset.pixels.bands import bands
 from finetune_assets.dataset.pixels.window import Scale, Window
@@ -37,7 +32,6 @@ from finetune_assets.errors import ImageError
 MAX_TRAINING_BYTES = 10 * 1024 * 1024
 """Largest image a provider trains on (OpenAI's vision fine-tuning guide)."""
 MAX_FILE_BYTES = 128 * 1024 * 1024
-MAX_PIXELS = 64_000_000
 MIN_SIDE = 2
 LOW_CONTRAST = 16
 """Of 255: an image with less is nearly of one grey."""
@@ -47,13 +41,9 @@ DETAIL_SIZES = {"low": (512, 512), "high": (2048, 768), "auto": (2048, 768)}
 MIME_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _OF_BROWSERS = ("1", "LA", "P", "PA")
 """Modes that browsers show as everyone else does, without a colour profile."""
-_READABLE = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ORIENTATION = 0x0112
 _PRIVATE = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "photoshop", "comment"}
 """What Pillow finds beside the pixels that may tell of people and places; text chunks of PNG are looked at too."""
-# What Pillow's decoders were seen to raise on damaged bytes, beyond the OSError they document.
-_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError,
-                   RuntimeError, struct.error, zlib.error, MemoryError)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +65,6 @@ class ImageFacts:
     """Of an image of more than 8 bits: which stored values are its black and white."""
     in_eight_bits: bytes | None = None
     """Of such an image: the same as a PNG that everyone sees alike and providers take."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """What the first bytes of an image say. Sizes in pixels; `mode` and `format` in Pillow's words."""
-
-    width: int
-    height: int
-    mode: str
-    format: str
 
 
 def read(path: str | Path | UPath) -> bytes:
@@ -132,26 +112,6 @@ def read_dated(path: str | Path | UPath) -> tuple[bytes, int | None]:
     return data, modified_ns
 
 
-def header(data: bytes) -> ImageHeader:
-    """Look at an image without decoding its pixels (some 30 µs), and check that its bytes are all there.
-
-    PNG is checked by its checksums, JPEG by its end marker, WEBP by its stated length.
-
-    Raises:
-        ImageError: `image_unreadable`, `image_truncated` or `image_too_large`.
-    """
-    with _opened(data) as image:
-        found = _header_of(image)
-        if found.format == "PNG":
-            image.verify()
-        # Pillow takes a PNG without its end for whole, and other formats until their pixels are decoded.
-        if end_of(data) is None:
-            raise ImageError(
-                "image_truncated", f"the {found.format} file ends after {len(data):,} bytes; copy it again"
-            )
-    return found
-
-
 def inspect(data: bytes, window: Window | None = None) -> ImageFacts:
     """Decode an image in full and say what it is.
 
@@ -168,7 +128,7 @@ def inspect(data: bytes, window: Window | None = None) -> ImageFacts:
     found = header(data)
     if min(found.width, found.height) < MIN_SIDE:
         raise ImageError("image_too_small", f"it has {found.width} x {found.height} pixels, which show nothing")
-    with _opened(data) as image:
+    with opened(data) as image:
         # The second picture of an MPO, which many telephones write, is a preview of the first.
         if (n_frames := getattr(image, "n_frames", 1)) > 1 and found.format != "MPO":
             raise ImageError("image_animated", f"it has {n_frames} frames; export the one that is meant")
@@ -194,7 +154,7 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         ImageError: as `inspect`, except for what only a person finds odd: frames, one colour, one pixel.
     """
-    with _opened(data) as image:
+    with opened(data) as image:
         pixels = decoding.shown(data, image).image
     del image  # pixels that were copied, and what its decoder holds: with WEBP two more images
     return _on_white(pixels)
@@ -215,7 +175,7 @@ def for_training(data: bytes, detail: str = "low") -> tuple[bytes, str]:
         ImageError: as `decode`.
     """
     data = data[: end_of(data)]
-    with _opened(data) as image:
+    with opened(data) as image:
         if decoding.is_plain(image):
             image.load()
             if _is_fit(image, data):
@@ -242,7 +202,7 @@ def for_browser(data: bytes, side: int | None = None) -> tuple[bytes, str]:
     Raises:
         ImageError: as `decode`.
     """
-    with _opened(data) as image:
+    with opened(data) as image:
         if side is None and image.format in MIME_TYPES and (decoding.is_plain(image) or image.mode in _OF_BROWSERS):
             image.load()
             return data, MIME_TYPES[image.format]
@@ -259,7 +219,7 @@ def in_window(data: bytes, window: Window) -> tuple[bytes, str]:
     Raises:
         ImageError: as `decode`, or the window tells no values apart.
     """
-    with _opened(data) as image:
+    with opened(data) as image:
         return encoded(decoding.windowed(data, image, window), "PNG", compress_level=1), "image/png"
 
 
@@ -269,7 +229,7 @@ def value_range(data: bytes) -> dict[str, float]:
     Raises:
         ImageError: as `decode`.
     """
-    with _opened(data) as image:
+    with opened(data) as image:
         low, high = decoding.extremes(data, image)
         return {"low": low, "high": high}
 
@@ -282,36 +242,6 @@ def data_url(data: bytes, mime: str) -> str:
 def data_url_parts(data: bytes, mime: str) -> tuple[bytes, bytes]:
     """Inline the bytes as a `data:` URL in ASCII: its head and its payload, which may be megabytes, uncopied."""
     return b"data:%b;base64," % mime.encode(), pybase64.b64encode(data)
-
-
-@contextmanager
-def _opened(data: bytes) -> Iterator[ImageFile]:
-    """Open without decoding, refuse too many pixels, and turn every decoder's complaint into an `ImageError`."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=_READABLE)
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError("image_too_large", f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-        with image:
-            yield image
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        found = re.search(r"\((\d+) pixels\)", str(error))
-        n_pixels = f"{int(found[1]):,}" if found else "far more"
-        raise ImageError("image_too_large", f"its {n_pixels} pixels are more than {MAX_PIXELS:,}") from error
-    except _DECODER_ERRORS as error:
-        if end_of(data) is None or "truncated" in str(error).lower():
-            raise ImageError("image_truncated", f"it ends after {len(data):,} bytes; copy it again") from error
-        if isinstance(error, Image.UnidentifiedImageError):
-            formats = ", ".join(_READABLE)
-            detail = f"{len(data)} bytes beginning {data[:8]!r} are none of {formats}" if data else "the file is empty"
-            other = other_image(data[:N_BYTES])
-            raise ImageError("image_unreadable", f"it {other}" if other else detail) from error
-        raise ImageError("image_unreadable", f"{type(error).__name__}: {error}") from error
-
-
-def _header_of(image: Image.Image) -> ImageHeader:
-    return ImageHeader(image.width, image.height, image.mode, str(image.format))
 
 
 def _is_fit(image: ImageFile, data: bytes) -> bool:

@@ -25,7 +25,8 @@ _WORTH_A_PROCESS = 20
 """Batches after which the second process is started: it takes as long to start as these take to be counted."""
 _AHEAD = 3
 
-Batch = list[tuple[int, list[Talk]]]
+Batch = list[tuple[int, list[tuple[int, int]]]]
+"""Of each line, its talks: the tokens besides the texts, and how many of the batch's texts are its own."""
 
 
 class Counting:
@@ -38,6 +39,7 @@ class Counting:
     def __init__(self, counted: Callable[[int, list[int]], None]) -> None:
         self._counted = counted
         self._batch: Batch = []
+        self._texts: list[str] = []
         self._characters = self._n_batches = 0
         self._other: _OtherProcess | None = None
         self._waiting: deque[tuple[Batch, Future[list[int]]]] = deque()
@@ -58,18 +60,20 @@ class Counting:
 
     def add(self, line: int, talks: list[Talk]) -> None:
         """Have the talks of an example counted, now or later."""
-        self._batch.append((line, talks))
-        self._characters += sum([len(text) for _, texts in talks for text in texts])
+        self._batch.append((line, [(fixed, len(texts)) for fixed, texts in talks]))
+        for _, texts in talks:
+            self._texts += texts
+            self._characters += sum(map(len, texts))
         if self._characters > _BATCH_CHARACTERS:
             self._count_batch()
 
     def _count_batch(self) -> None:
         batch, self._batch, self._characters = self._batch, [], 0
+        texts, self._texts = self._texts, []
         self._n_batches += 1
         if self._n_batches == _WORTH_A_PROCESS and (os.cpu_count() or 1) > 1:
             self._other = _OtherProcess()
         self._collect(_AHEAD)
-        texts = [text for _, talks in batch for _, texts in talks for text in texts]
         if self._other is not None and len(self._waiting) < _AHEAD:
             self._waiting.append((batch, self._other.count(texts)))
         else:
@@ -82,9 +86,13 @@ class Counting:
             self._hand_back(batch, counts.result())
 
     def _hand_back(self, batch: Batch, counts: list[int]) -> None:
-        each = iter(counts)
+        begin = 0
         for line, talks in batch:
-            self._counted(line, [fixed + sum([next(each) for _ in texts]) for fixed, texts in talks])
+            tokens: list[int] = []
+            for fixed, n_texts in talks:
+                tokens.append(fixed + sum(counts[begin : begin + n_texts]))
+                begin += n_texts
+            self._counted(line, tokens)
 
 
 class _OtherProcess:

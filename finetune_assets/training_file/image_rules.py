@@ -65,7 +65,7 @@ def _check_url(image: ImagePart, target: Target, found: list[Problem]) -> tuple[
         ImageError: with the finding's code as its reason.
     """
     # Pillow takes a while to load, and most files have no images.
-    from finetune_assets.dataset import images
+    from finetune_assets.dataset import image_headers
 
     if not image.url.startswith("data:"):
         _check_address(image, target, found)
@@ -75,7 +75,7 @@ def _check_url(image: ImagePart, target: Target, found: list[Problem]) -> tuple[
         most = target.max_image_bytes // 2**20
         raise ImageError("image_too_large", f"has {len(data):,} bytes, at most {most} MiB are taken; make it smaller")
     try:
-        header = images.header(data)
+        header = image_headers.header(data)
     except ImageError as error:
         code = "image_invalid" if error.reason == "image_unreadable" else error.reason
         raise ImageError(code, f"is damaged: {error.detail}; replace the image or drop the line") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from unicodedata import normalize
 
 import orjson
@@ -167,6 +168,10 @@ def _plain(text: str) -> str:
         text = " ".join(text.split())
     elif "\n" in text or "\t" in text or text[:1] == " " or text[-1:] == " " or "  " in text:
         text = " ".join(text.split())
-    if len(text) <= _SHORT and _LETTER.search(text):
-        return text
-    return text.lower()
+    return _plain_short(text) if len(text) <= _SHORT else text.lower()
+
+
+@lru_cache(maxsize=256)
+def _plain_short(text: str) -> str:
+    """A text that may be all about a letter. Most files say some of them, such as the instructions, in every line."""
+    return text if _LETTER.search(text) else text.lower()

@@ -12,17 +12,23 @@ from collections.abc import Sequence
 from finetune_assets.training_file.findings import Problem
 from finetune_assets.training_file.messages import Message
 
-_SECRETS = (  # A character that it needs, how it begins, and all of it: the search for one character costs nothing.
-    ("an OpenAI or Anthropic key", "-", "sk-", re.compile(r"(?<![\w-])sk-[A-Za-z0-9_-]{20,}")),
-    ("a Slack token", "-", "xox", re.compile(r"(?<!\w)xox[abprs]-[A-Za-z0-9-]{10,}")),
-    ("a private key", "-", "-----BEGIN", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
-    ("a GitHub token", "_", "gh", re.compile(r"(?<!\w)gh[pousr]_[A-Za-z0-9]{36}")),
-    ("a GitHub token", "_", "github_pat_", re.compile(r"(?<!\w)github_pat_\w{50}")),
-    ("a Hugging Face token", "_", "hf_", re.compile(r"(?<!\w)hf_[A-Za-z0-9]{30,}")),
-    ("a signed token (JWT)", ".", "eyJ", re.compile(r"(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")),
-    ("an AWS key", "A", "AKIA", re.compile(r"(?<![A-Za-z0-9])AKIA[0-9A-Z]{16}(?![A-Za-z0-9])")),
-    ("a Google key", "A", "AIza", re.compile(r"(?<![\w-])AIza[\w-]{35}")),
-)
+_SECRETS = {  # By a character that they need: the search for one character costs nothing. Then how each begins.
+    "-": (
+        ("an OpenAI or Anthropic key", "sk-", re.compile(r"(?<![\w-])sk-[A-Za-z0-9_-]{20,}")),
+        ("a Slack token", "xox", re.compile(r"(?<!\w)xox[abprs]-[A-Za-z0-9-]{10,}")),
+        ("a private key", "-----BEGIN", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
+    ),
+    "_": (
+        ("a GitHub token", "gh", re.compile(r"(?<!\w)gh[pousr]_[A-Za-z0-9]{36}")),
+        ("a GitHub token", "github_pat_", re.compile(r"(?<!\w)github_pat_\w{50}")),
+        ("a Hugging Face token", "hf_", re.compile(r"(?<!\w)hf_[A-Za-z0-9]{30,}")),
+    ),
+    ".": (("a signed token (JWT)", "eyJ", re.compile(r"(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")),),
+    "A": (
+        ("an AWS key", "AKIA", re.compile(r"(?<![A-Za-z0-9])AKIA[0-9A-Z]{16}(?![A-Za-z0-9])")),
+        ("a Google key", "AIza", re.compile(r"(?<![\w-])AIza[\w-]{35}")),
+    ),
+}
 _SPECIAL = re.compile(
     r"<[|\uff5c][A-Za-z][\w\u2581-]{0,40}[|\uff5c]>|<(?:start|end)_of_(?:turn|image|utterance)>"
     r"|<(?:bos|eos|pad|unk|image|video|audio)>|</?s>|\[/?INST\]|<</?SYS>>"
@@ -50,10 +56,12 @@ def texts_of(messages: Sequence[Message]) -> str:
 
 def check_text(text: str, line: bytes, found: list[Problem]) -> None:
     """Check the texts of one example, joined; `line` is the JSON that they stand in."""
-    for name, needed, begin, pattern in _SECRETS:
-        if needed in text and begin in text and pattern.search(text):
-            message = f"a text holds what looks like {name}; take it out, and revoke it if it is real"
-            found.append(("secret", message))
+    for needed, secrets in _SECRETS.items():
+        if needed in text:
+            for name, begin, pattern in secrets:
+                if begin in text and pattern.search(text):
+                    message = f"a text holds what looks like {name}; take it out, and revoke it if it is real"
+                    found.append(("secret", message))
     if ("<" in text or "[" in text) and (special := _SPECIAL.search(text)):
         message = f"a text holds {special[0]!r}, which steers models; take it out, unless it is what is asked about"
         found.append(("special_token", message))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from finetune_assets.dataset import images
+from finetune_assets.dataset import image_headers, images
 from finetune_assets.errors import ImageError
 from finetune_assets_tests.dataset.pictures import picture, put
 
@@ -170,7 +170,7 @@ def test_an_image_is_fit_if_a_provider_takes_it_and_it_tells_of_nobody(data: byt
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("look", [images.inspect, images.header, images.for_training, images.decode])
+@pytest.mark.parametrize("look", [images.inspect, image_headers.header, images.for_training, images.decode])
 def test_an_image_cut_off_at_any_quarter_is_truncated(image_format: str, look: Look) -> None:
     data = picture(image_format, size=(64, 64))
     for part in (1, 2, 3):
@@ -180,7 +180,7 @@ def test_an_image_cut_off_at_any_quarter_is_truncated(image_format: str, look: L
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("look", [images.inspect, images.header])
+@pytest.mark.parametrize("look", [images.inspect, image_headers.header])
 def test_an_image_that_lacks_its_last_bytes_is_truncated(image_format: str, look: Look) -> None:
     data = picture(image_format, size=(64, 64))
     for missing in range(1, 24):
@@ -210,7 +210,7 @@ def test_a_png_with_one_changed_byte_fails_its_checksum_in_the_header_check() ->
     data = bytearray(picture())
     data[data.index(b"IDAT") + 6] ^= 1
     with pytest.raises(ImageError, match="image_unreadable"):
-        images.header(bytes(data))
+        image_headers.header(bytes(data))
 
 
 def test_bytes_that_are_no_image_are_named_by_their_beginning() -> None:
@@ -219,7 +219,7 @@ def test_bytes_that_are_no_image_are_named_by_their_beginning() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("look", [images.inspect, images.header, images.for_training])
+@pytest.mark.parametrize("look", [images.inspect, image_headers.header, images.for_training])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(look: Look) -> None:
     with pytest.raises(ImageError) as error:
         look(bomb())
@@ -230,7 +230,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(look: Look) -> Non
 def test_damaged_bytes_raise_nothing_but_image_errors(noise: bytes, image_format: str, position: int) -> None:
     whole = picture(image_format)
     for damaged in (noise, whole[:position] + noise + whole[position:], whole[:position] + noise):
-        for look in (images.inspect, images.header, images.for_training, images.decode):
+        for look in (images.inspect, image_headers.header, images.for_training, images.decode):
             try:
                 look(damaged)
             except ImageError as error:

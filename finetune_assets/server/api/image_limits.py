@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 
-from finetune_assets.dataset import images
+from finetune_assets.dataset import image_headers
 from finetune_assets.errors import ImageError
 from finetune_assets.server.api.wire import ApiError
 
@@ -57,7 +57,7 @@ def _pixels(url: str, place: str) -> int:
         return 0
     try:
         # Of a JPEG with a preview or a colour profile in it, the size comes after these.
-        found = images.header(base64.b64decode(url.partition(",")[2], validate=True))
+        found = image_headers.header(base64.b64decode(url.partition(",")[2], validate=True))
     except ImageError as error:
         raise ApiError(400, f"an image cannot be used: {error}", param=place, code="invalid_image") from None
     except ValueError as error:
