@@ -62,6 +62,22 @@ _NOT_IT = word_set(
     toute toutes certains autre autres seul todo todos algunos otro otra otros solo
     """
 )
+_WHO_REPORTS = word_set(
+    """
+    technician technicians inspector inspectors radiologist operator operators engineer engineers expert experts
+    colleague colleagues customer customers supplier vendor manager reviewer reviewers annotator annotators nurse doctor
+    doctors physician surgeon pathologist foreman
+    techniker prüfer radiologe arzt kunde lieferant kollege technicien inspecteur radiologue médecin client fournisseur
+    técnico inspector radiólogo médico cliente proveedor colega tecnico ispettore medico fornitore
+    """
+)
+_MERE_WORDS = word_set(
+    """
+    rumour rumor rumours rumors hearsay gossip legend word words term terms phrase name title caption filename heading
+    wort begriff gerücht mot terme rumeur palabra término rumor parola termine palavra termo
+    """
+)
+_NOBODY_S_ANSWER = _NOT_IT | _WHO_REPORTS | _MERE_WORDS
 _WITHIN = word_set("of in on at from im am auf in von vom an sur dans de du en del della di")
 _GIVEN = word_set("shown provided given depicted pictured above below gezeigte abgebildete montrée mostrada")
 _AND = word_set("and und et y e en och og")
@@ -119,7 +135,7 @@ def _is_it(subject: list[str]) -> bool:
 
 
 def _of_nothing_else(words: list[str]) -> bool:
-    return _NOT_IT.isdisjoint(words) and not SOMEBODY_ELSE_S.search(" ".join(words))
+    return _NOBODY_S_ANSWER.isdisjoint(words) and not SOMEBODY_ELSE_S.search(" ".join(words))
 
 
 def _is_noun(words: list[str]) -> bool:

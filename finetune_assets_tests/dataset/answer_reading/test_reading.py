@@ -183,11 +183,13 @@ SOMEBODY_ELSE = """
 I was told it is {a}|some say it is {a}|my colleague thinks it is {a}|according to the label it is {a}|I hear it is {a}
 they told me the cell is {a}|the manual states that the cell is {a}|the customer believes the cell is {a}
 it was written that this is {a}|the rumor is it is {a}|the previous reviewer labelled it as {a}
+rumour has it the cell is {a}|the technician found a {a} cell|the doctor says it is {a}
 model 1 classified it as {a}|is it true that the cell is {a}|I refuse to say it is {a}|were it cracked it is {a}
 imagine the cell is {a}|yesterday it was {a}|man sagt, die Zelle ist {a}|on dit que la cellule est {a}"""
 SOMETHING_ELSE = """
 the neighbouring cell is {a}|the other cell is {a}|the cell beside it is {a}|everything is {a}|only the frame is {a}
 in the previous image, the cell is {a}|in the reference image, the cell is {a}|he sees a {a} cell
+the word is {a}|the term here is {a}|the title says {a}|the file name is {a}
 half the cells are {a}|some cells are {a}|one in ten is {a}|part of the cell is {a}|answer choices are {a}"""
 IT = """
 the cell in this picture is {a}|the solar cell shown in the image is {a}|looking at the picture, the cell is {a}
