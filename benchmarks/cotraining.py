@@ -34,7 +34,9 @@ from finetune_assets.server.base_models import SHARE, TEXT_MODEL, VISION_MODEL, 
 from finetune_assets.server.devices import cores, cuda_devices, jobs_per_device
 from finetune_assets.server.training import threads
 from finetune_assets.server.training.cotraining import train_together
-from finetune_assets.server.training.loop import TrainingRequest, Watcher, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.request import TrainingRequest
+from finetune_assets.server.training.watcher import Watcher
 
 SPAWN = multiprocessing.get_context("spawn")
 

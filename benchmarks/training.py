@@ -46,7 +46,9 @@ from finetune_assets.server.model.network import load
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.model.vision import PIXELS, BundledVision, patches
 from finetune_assets.server.training.hyperparameters import LEARNING_RATES
-from finetune_assets.server.training.loop import Progress, TrainingRequest, Watcher, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.request import TrainingRequest
+from finetune_assets.server.training.watcher import Progress, Watcher
 
 TEXT = BaseModel(TEXT_MODEL, str(SHARE / TEXT_MODEL), vision=False)
 VISION = BaseModel(VISION_MODEL, str(SHARE / TEXT_MODEL), vision=True)

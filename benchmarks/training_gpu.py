@@ -31,7 +31,9 @@ from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, 
 from finetune_assets.server.model.network import hollow, load
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.training.hyperparameters import LEARNING_RATES, Optimiser
-from finetune_assets.server.training.loop import Progress, TrainingRequest, Watcher, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.request import TrainingRequest
+from finetune_assets.server.training.watcher import Progress, Watcher
 
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12}
 """Dense bfloat16 arithmetic of data-centre GPUs, from NVIDIA's data sheets."""

@@ -20,7 +20,9 @@ from finetune_assets.server.generation.engine import Engine
 from finetune_assets.server.generation.requests import GenerationRequest, ModelRef
 from finetune_assets.server.model.decision_encoding import Question
 from finetune_assets.server.model.network import load
-from finetune_assets.server.training.loop import TrainingRequest, Watcher, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.request import TrainingRequest
+from finetune_assets.server.training.watcher import Watcher
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.families import IMAGES, TEXT, image_model, text_model
 from finetune_assets_tests.server.families.newer_images import NEWER

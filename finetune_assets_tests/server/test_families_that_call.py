@@ -18,7 +18,9 @@ from finetune_assets.server.generation.answer_grammar import Calling, Function
 from finetune_assets.server.generation.engine import Engine
 from finetune_assets.server.generation.requests import GeneratedChoice, GenerationRequest, ModelRef
 from finetune_assets.server.model.tools import tools_of
-from finetune_assets.server.training.loop import TrainingRequest, Watcher, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.request import TrainingRequest
+from finetune_assets.server.training.watcher import Watcher
 from finetune_assets_tests.server.families import text_model
 from finetune_assets_tests.server.networks import chat
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finetune_assets.server.training.loop import Progress, Watcher, Wish
+from finetune_assets.server.training.watcher import Progress, Watcher, Wish
 
 
 class Recorder(Watcher):

@@ -19,9 +19,9 @@ from finetune_assets.server.database.jobs import PAUSED, QUEUED
 from finetune_assets.server.database.schema import Job
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs.weights_and_biases import WandbRuns
-from finetune_assets.server.training.loop import Progress, Watcher, Wish
 from finetune_assets.server.training.rewards import Rewards
 from finetune_assets.server.training.threads import Threads
+from finetune_assets.server.training.watcher import Progress, Watcher, Wish
 
 RESULT_COLUMNS = {
     "step": "step",

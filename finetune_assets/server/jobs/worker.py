@@ -36,7 +36,8 @@ from finetune_assets.server.training.room import TooLargeError
 
 if TYPE_CHECKING:
     from finetune_assets.server.jobs.report import JobReport
-    from finetune_assets.server.training.loop import TrainingRequest, TrainingResult
+    from finetune_assets.server.training.request import TrainingRequest
+    from finetune_assets.server.training.watcher import TrainingResult
 
 _ERROR_CODES = {
     DamagedFileError: "damaged_file",
@@ -202,7 +203,7 @@ def _apart(one: Held, job: Job) -> Iterator[None]:
 
 def _begin(stores: Stores, job: Job) -> TrainingRequest:
     """Say that the job's training begins, and bring together what it needs."""
-    from finetune_assets.server.training.loop import TrainingRequest
+    from finetune_assets.server.training.request import TrainingRequest
 
     stores.job_life.started(job.id)
     stores.models.describe(job)

@@ -23,19 +23,12 @@ from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training import trial
 from finetune_assets.server.training.footprint import COPIES
 from finetune_assets.server.training.hyperparameters import Optimiser
-from finetune_assets.server.training.loop import (
-    Course,
-    Run,
-    TrainingRequest,
-    TrainingResult,
-    Watcher,
-    course,
-    learn,
-    move,
-    prepare,
-)
+from finetune_assets.server.training.loop import Course, course, learn, move
 from finetune_assets.server.training.objectives import Passing, Supervised, judged
+from finetune_assets.server.training.preparing import Run, prepare
+from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.room import Room
+from finetune_assets.server.training.watcher import TrainingResult, Watcher
 
 PACKED_AT_ONCE = 4096
 """Tokens that take a GPU as long as fewer: up to so many, rows are packed even where a beginning that they share would

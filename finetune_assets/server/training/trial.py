@@ -14,7 +14,7 @@ from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training.objectives import Preference, Supervised
 
 if TYPE_CHECKING:
-    from finetune_assets.server.training.loop import Run
+    from finetune_assets.server.training.preparing import Run
 
 _WORTH_TRYING = 0.02
 """Share of a batch's tokens: to try what leaves out fewer would take longer than it saves."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from finetune_assets.server.jobs.report import published, result_csv
-from finetune_assets.server.training.loop import Progress
+from finetune_assets.server.training.watcher import Progress
 
 
 def test_the_result_file_leaves_empty_what_was_not_measured() -> None:

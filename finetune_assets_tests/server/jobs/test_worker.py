@@ -24,7 +24,7 @@ from finetune_assets.server.jobs.report import JobReport
 from finetune_assets.server.jobs.worker import Held, work, work_together
 from finetune_assets.server.training import room
 from finetune_assets.server.training.footprint import footprint
-from finetune_assets.server.training.loop import Progress
+from finetune_assets.server.training.watcher import Progress
 from finetune_assets_tests.server.conftest import training_lines
 from finetune_assets_tests.server.networks import chat, picture
 

@@ -15,8 +15,10 @@ from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.network import load
 from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training import trial
-from finetune_assets.server.training.loop import Progress, prepare, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.preparing import prepare
 from finetune_assets.server.training.room import Plan, Room
+from finetune_assets.server.training.watcher import Progress
 from finetune_assets_tests.server.networks import text_base
 from finetune_assets_tests.server.training.test_loop import training_request
 from finetune_assets_tests.server.watchers import Recorder
@@ -56,7 +58,7 @@ def test_compiled_layers_have_the_losses_of_layers_as_they_are(
     tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch, recompute: bool, packed: bool
 ) -> None:
     way = Plan(1024, recompute=recompute)
-    monkeypatch.setattr("finetune_assets.server.training.loop.room_for", lambda *_asked: way)
+    monkeypatch.setattr("finetune_assets.server.training.preparing.room_for", lambda *_asked: way)
     if packed:
         monkeypatch.setattr(trial, "take_savings", trial.take_packed)
         monkeypatch.setattr(Packed, "pays", lambda *_asked: True)

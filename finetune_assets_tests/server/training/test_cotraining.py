@@ -15,8 +15,10 @@ from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.precision import device_and_dtype
 from finetune_assets.server.training import loop, trial
 from finetune_assets.server.training.cotraining import Joint, Outcome, train_together
-from finetune_assets.server.training.loop import Progress, TrainingError, TrainingRequest, TrainingResult, train
+from finetune_assets.server.training.loop import TrainingError, train
+from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.room import Plan
+from finetune_assets.server.training.watcher import Progress, TrainingResult
 from finetune_assets_tests.server.networks import bundled_vision_base, picture, text_base
 from finetune_assets_tests.server.training.test_loop import training_request, write_examples
 from finetune_assets_tests.server.watchers import Recorder

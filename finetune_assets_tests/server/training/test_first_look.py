@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.training.examples import Example
 from finetune_assets.server.training.first_look import SHARED, labelled
-from finetune_assets.server.training.loop import TrainingRequest, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets_tests.server.networks import bundled_vision_base
 from finetune_assets_tests.server.training.test_loop import training_request, write_examples
 from finetune_assets_tests.server.watchers import Recorder

@@ -18,8 +18,10 @@ from finetune_assets.server.model.chat_encoding import ImageFeatures
 from finetune_assets.server.model.network import load
 from finetune_assets.server.training import room
 from finetune_assets.server.training.examples import packed, truncate
-from finetune_assets.server.training.loop import Progress, TrainingError, TrainingRequest, TrainingResult, train
+from finetune_assets.server.training.loop import TrainingError, train
 from finetune_assets.server.training.objectives import cross_entropies
+from finetune_assets.server.training.request import TrainingRequest
+from finetune_assets.server.training.watcher import Progress, TrainingResult
 from finetune_assets_tests.server.networks import (
     bundled_vision_base,
     chat,

@@ -22,9 +22,11 @@ from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network, load
 from finetune_assets.server.training.examples import Reader
 from finetune_assets.server.training.feature_file import FeatureFile
-from finetune_assets.server.training.loop import TrainingRequest, TrainingResult, train
+from finetune_assets.server.training.loop import train
 from finetune_assets.server.training.reinforcement import Prompted, Reinforcement, Said, Sampling, advantages_of
+from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.rewards import Judge
+from finetune_assets.server.training.watcher import TrainingResult
 from finetune_assets.training_file import answer_grader
 from finetune_assets_tests.server.networks import bundled_vision_base, chat, hub_vision_base, picture, text_base
 from finetune_assets_tests.server.watchers import Recorder

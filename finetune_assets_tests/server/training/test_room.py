@@ -112,7 +112,7 @@ def test_a_training_that_computes_activations_twice_says_so_and_has_the_same_los
     found = []
     for name, way in (("kept", Plan(1024)), ("twice", Plan(1024, recompute=True, n_bytes=10**9))):
         (tmp_path / name).mkdir()
-        monkeypatch.setattr("finetune_assets.server.training.loop.room_for", lambda *_asked, way=way: way)
+        monkeypatch.setattr("finetune_assets.server.training.preparing.room_for", lambda *_asked, way=way: way)
         recorder = Recorder()
         train(training_request(tmp_path / name, base, n_epochs=1), recorder)
         found.append(recorder)

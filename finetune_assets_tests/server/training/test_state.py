@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.training import loop as training
-from finetune_assets.server.training.loop import TrainingResult, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.watcher import TrainingResult
 from finetune_assets_tests.server.networks import bundled_vision_base, picture, text_base
 from finetune_assets_tests.server.training.test_loop import training_request, write_examples
 from finetune_assets_tests.server.watchers import Recorder

@@ -11,7 +11,8 @@ import torch
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.vision import BundledVision, SteadyLayerNorm
 from finetune_assets.server.training import threads
-from finetune_assets.server.training.loop import Progress, Watcher, train
+from finetune_assets.server.training.loop import train
+from finetune_assets.server.training.watcher import Progress, Watcher
 from finetune_assets_tests.server.training.test_loop import training_request
 from finetune_assets_tests.tiny_models import write_text_model
 

@@ -15,7 +15,7 @@ from finetune_assets.server.model.one_pass import OnePass
 from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.training import trial
 from finetune_assets.server.training.examples import Example
-from finetune_assets.server.training.loop import Run, prepare
+from finetune_assets.server.training.preparing import Run, prepare
 from finetune_assets.server.training.room import Room
 from finetune_assets_tests.server.networks import text_base
 from finetune_assets_tests.server.training.test_loop import training_request
