@@ -1,5 +1,4 @@
-"""LoRA fine-tuning: the algorithm, flat. What it minimises is in `objectives`,
-what it needs before the first step in `preparing`.
+"""LoRA fine-tuning: the algorithm, flat. What it minimises is in `objectives`, what comes before it in `preparing`.
 
 It runs in a process of its own (`worker`), which the server may kill at any time: what it returns lies in a
 folder that appears when complete, and it goes on from the last state it saved (`state`).

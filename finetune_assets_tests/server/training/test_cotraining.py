@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.model.precision import device_and_dtype
-from finetune_assets.server.training import loop, trial
+from finetune_assets.server.training import preparing, trial
 from finetune_assets.server.training.cotraining import Joint, Outcome, train_together
 from finetune_assets.server.training.loop import TrainingError, train
 from finetune_assets.server.training.request import TrainingRequest
@@ -136,7 +136,7 @@ def test_jobs_pass_together_as_a_gpu_would_have_them_pass(
     if way == "packed":  # rows without padding
         monkeypatch.setattr(trial, "take_savings", trial.take_packed)
     else:  # activations computed twice
-        monkeypatch.setattr(loop, "room_for", lambda *_: Plan(1024, recompute=True))
+        monkeypatch.setattr(preparing, "room_for", lambda *_: Plan(1024, recompute=True))
     watchers = [Recorder(), Recorder(), Recorder()]
     outcomes = together(jobs(tmp_path / "together", base), watchers)
     assert "3 jobs train on one copy of the base model; their steps pass together" in watchers[0].notes
