@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from finetune_assets.dataset.answer_reading import parse_number
 from finetune_assets.onboarding.answers import WAYS_OF_WRITING
@@ -88,6 +88,10 @@ class Column:
     """How often each value occurs, of the first `MAX_DISTINCT` different ones."""
     has_more: bool = False
     """Whether there are more different values than are remembered."""
+    sizes: Counter[int] = field(default_factory=Counter)
+    """How often lists of each length occur."""
+    entries: set[str] = field(default_factory=set[str])
+    """What stands in the lists, of the first `MAX_DISTINCT` different entries."""
 
     def see(self, value: object) -> None:
         """Take a cell into account; an empty one is none."""
@@ -95,6 +99,8 @@ class Column:
         if not text:
             return
         self.n += 1
+        if isinstance(value, list):
+            self._see_entries(cast("list[object]", value))
         self.n_images += _is_image(value, text)
         self.n_numbers += any(parse_number(text, written) is not None for written in WAYS_OF_WRITING)
         self.n_words += text.count(" ") + 1
@@ -102,6 +108,11 @@ class Column:
             self.values[text[:200]] += 1
         else:
             self.has_more = True
+
+    def _see_entries(self, entries: list[object]) -> None:
+        self.sizes[len(entries)] += 1
+        if len(self.entries) < MAX_DISTINCT:
+            self.entries |= set(map(_text, entries))
 
     @property
     def n_distinct(self) -> int:
@@ -117,6 +128,11 @@ class Column:
     def is_numbers(self) -> bool:
         """Whether nearly all of it are numbers."""
         return self.n > 0 and self.n_numbers >= 0.98 * self.n
+
+    @property
+    def is_lists(self) -> bool:
+        """Whether all of it are lists of several entries."""
+        return self.n > 0 and self.sizes.total() == self.n and min(self.sizes) > 1
 
     @property
     def is_split(self) -> bool:
@@ -164,7 +180,7 @@ def _may_be(column: Column, part: Part) -> bool:
         case "annotator":
             return _is_named(column, part) and not column.is_numbers and 1 < column.n_distinct <= MAX_ANNOTATORS
         case "question":
-            return not (column.is_images or column.is_numbers or column.is_split) and (
+            return not (column.is_images or column.is_numbers or column.is_split or column.is_lists) and (
                 _is_named(column, part) or column.n_words >= 3 * column.n
             )
         case "answer":

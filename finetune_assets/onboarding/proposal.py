@@ -17,6 +17,7 @@ from finetune_assets.dataset import sources
 from finetune_assets.dataset.example import Example
 from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.answers import answer_of, plain_numbers
+from finetune_assets.onboarding.choices import with_choices
 from finetune_assets.onboarding.columns import Column, Part, candidates
 from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_folder, region_pattern
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
@@ -71,12 +72,17 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
     if missing := next((part for part in ("question", "answer") if parts[part] == NONE), None):
         names = ", ".join(column.name for column in survey.columns)
         raise TaskError(f"no column can be the {missing}; name it by --set {missing}=COLUMN: {names}")
+    signs: list[str] = []
+    if survey.kind == "table" and "question" not in stated:
+        parts["question"], signs = _with_choices(survey, parts)
     parts |= _told_by_names(survey, _source(survey, parts), parts, stated)
     source = _source(survey, parts)
     if _is_scored(survey, parts) and stated.get("kind") in (None, "binary"):
         source, answer = _scored(source), {"kind": "binary", "positive": "Yes", "negative": "No"}
     else:
         answer = _answer(survey, source, parts, stated.get("kind"))
+    if len(signs) > 2 and stated.get("kind") is None:
+        answer = {"kind": "choice", "options": signs}
     parts["kind"] = _words(answer)
     has_images = parts["image"] != NONE and survey.kind != "chat_jsonl"
     model = stated.get("model") or ("gpt-4o-2024-08-06" if has_images else "gpt-4o-mini-2024-07-18")
@@ -88,12 +94,23 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
         "regions": "discover" if _has_regions(parts) or "region_from_path" in survey.settings else ["all"],
         "source": source,
         "sampling": {"train": 0.6, "validation": 0.1, "calibration": 0.15, "test": 0.15, "seed": 42},
-        "prompt": {"user": "{question}" if survey.kind == "chat_jsonl" else _prompt(answer)},
+        "prompt": {"user": "{question}" if survey.kind == "chat_jsonl" else _prompt(answer, "\n" if signs else " ")},
         "answer": answer,
         "base_model": model,
         "provider": parts["provider"],
     }
     return Proposal(attributes, parts, others)
+
+
+def _with_choices(survey: Survey, parts: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The question with what its answers stand for, and their signs, where there are columns of that."""
+    asked, taken = parts["question"], {said.strip("{}") for said in parts.values()}
+    answer = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
+    if answer is None or "{" in asked:
+        return asked, []
+    question = _braced(asked) if any(column.name == asked for column in survey.columns) else asked
+    told, signs = with_choices(question, answer, [column for column in survey.columns if column.name not in taken])
+    return (told, signs) if signs else (asked, [])
 
 
 def _source(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
@@ -288,13 +305,13 @@ def _words(answer: Mapping[str, Any]) -> str:
             return kind
 
 
-def _prompt(answer: Mapping[str, Any]) -> str:
-    """The question with what may be answered, which a model has to be told."""
+def _prompt(answer: Mapping[str, Any], between: str) -> str:
+    """The question with what may be answered, which a model has to be told; `between` stands between the two."""
     match answer["kind"]:
         case "binary":
-            return f"{{question}} Answer {answer['positive']} or {answer['negative']}."
+            return f"{{question}}{between}Answer {answer['positive']} or {answer['negative']}."
         case "choice":
-            return f"{{question}} Answer with one of: {', '.join(answer['options'])}."
+            return f"{{question}}{between}Answer with one of: {', '.join(answer['options'])}."
         case "number":
             return "{question} Answer with a number."
         case _:

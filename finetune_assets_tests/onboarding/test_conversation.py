@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from rich.console import Console
 
@@ -327,3 +328,73 @@ def test_a_seed_is_chosen_that_gives_every_split_enough(tmp_path: Path) -> None:
     assert task.source.model_dump()["group"] == "{patient}"
     assert seeds.first(task, regions) == task.sampling.seed
     assert seeds.first(task, [[("one", "Yes"), ("one", "No")] * 30]) is None
+
+
+REPORT = [["Raport kontroli, maj 2026"], [], ["numer", "linia", "opis", "wynik"]]
+FOUND = [
+    [f"SN-{n}", f"L{n % 2}", f"brak uwag, {n} mm" if n % 3 else f"rysa, {n} mm", "dobry" if n % 3 else "zły"]
+    for n in range(90)
+]
+
+
+@pytest.mark.parametrize("name", ["report.csv", "exported.csv", "report.xlsx"])
+def test_what_stands_above_the_header_is_no_header(name: str, tmp_path: Path) -> None:
+    rows = [*REPORT, *FOUND]
+    if name == "report.csv":
+        (tmp_path / name).write_text("\n".join(";".join(row) for row in rows))
+    elif name == "exported.csv":  # as spreadsheets do, with all cells of every row
+        (tmp_path / name).write_text("\n".join(";".join([*row, *[""] * (4 - len(row))]) for row in rows))
+    else:
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.worksheets[0].append(row)
+        book.save(tmp_path / name)
+    task, _ = begun(tmp_path / name)
+    assert (task.source.question, task.source.answer) == ("{opis}", "{wynik}")  # pyright: ignore
+
+
+def nested(n: int) -> dict[str, Any]:
+    choices = {"text": [f"{n + k} in all" for k in range(4)], "label": list("ABCD")}
+    return {"question": f"What is {n} + 1?", "choices": choices, "answerKey": "BD"[n % 2]}
+
+
+def by_place(n: int) -> dict[str, Any]:
+    return {"question": f"What is {n} + 1?", "options": [f"{n + k}" for k in range(4)], "answer": n % 4}
+
+
+def apart(n: int) -> dict[str, Any]:
+    return {"question": f"Which is {n}?", **{f"option_{c}": f"{n}{c}" for c in "abcd"}, "answer": "ABCD"[n % 4]}
+
+
+def of_some_lengths(n: int) -> dict[str, Any]:
+    return {"question": f"Which is {n}?", "options": [f"{n}{c}" for c in "abcd"[: 3 + n % 2]], "answer": "ABC"[n % 3]}
+
+
+@pytest.mark.parametrize(
+    ("row", "asked", "options"),
+    [
+        (
+            nested,
+            "{question}\nA: {choices.text.0}\nB: {choices.text.1}\nC: {choices.text.2}\nD: {choices.text.3}",
+            "ABCD",
+        ),
+        (by_place, "{question}\n0: {options.0}\n1: {options.1}\n2: {options.2}\n3: {options.3}", "0123"),
+        (apart, "{question}\nA: {option_a}\nB: {option_b}\nC: {option_c}\nD: {option_d}", "ABCD"),
+        (of_some_lengths, "{question}\nAnswers, from A on: {options}", "ABCD"),
+    ],
+)
+def test_whoever_is_asked_for_a_letter_is_shown_what_it_stands_for(
+    row: Callable[[int], dict[str, Any]], asked: str, options: str, tmp_path: Path
+) -> None:
+    path = put(tmp_path / "quiz.jsonl", "\n".join(json.dumps(row(n)) for n in range(60)).encode())
+    task, said = begun(path)
+    assert task.source.question == asked  # pyright: ignore
+    assert task.answer.options == list(options)  # pyright: ignore
+    assert task.prompt.user == f"{{question}}\nAnswer with one of: {', '.join(options)}."
+    assert "60 examples" in said
+
+
+def test_a_question_that_a_person_has_named_is_asked_as_it_is(tmp_path: Path) -> None:
+    path = put(tmp_path / "quiz.jsonl", "\n".join(json.dumps(by_place(n)) for n in range(60)).encode())
+    task, _ = begun(path, "question=question")
+    assert task.source.question == "{question}"  # pyright: ignore

@@ -18,7 +18,7 @@ from upath import UPath
 
 from finetune_assets.dataset.reading.cells import Cells
 from finetune_assets.dataset.reading.encoding import BROKEN, NOT_DECODED, encoding_of
-from finetune_assets.dataset.reading.header import as_asked, holds_all, require, root
+from finetune_assets.dataset.reading.header import as_asked, first_full, holds_all, require, root
 from finetune_assets.task.dialect import Dialect
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -121,6 +121,8 @@ def _header(lines: Sequence[str], asked: Collection[str], needed: Collection[str
     start, delimiters = dialect.skip_lines or 0, _DELIMITERS
     if dialect.skip_lines is None and lines and (said := _SEP_LINE.fullmatch(lines[0])):
         start, delimiters = 1, (said[1], *_DELIMITERS)
+    if not needed and dialect.skip_lines is None and (full := _full(lines, start, dialect, delimiters)) is not None:
+        return full
     found: list[_Header] = []
     for at in range(start, len(lines)):
         if lines[at].strip():
@@ -130,6 +132,28 @@ def _header(lines: Sequence[str], asked: Collection[str], needed: Collection[str
             if dialect.skip_lines is not None:
                 break
     return _chosen(found, needed)
+
+
+def _full(lines: Sequence[str], start: int, dialect: Dialect, delimiters: Iterable[str]) -> _Header | None:
+    """Find the header of a table of which nothing is known, by the delimiter that gives most lines as many cells.
+
+    None where nothing divides them: the table has one column.
+    """
+    best, found = (0.0, 1), None
+    for delimiter in dict.fromkeys((dialect.delimiter,) if dialect.delimiter else delimiters):
+        reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
+        try:
+            records = [(cells, reader.line_num) for cells in reader if cells and not cells[0].startswith("#")]
+        except csv.Error:  # a cell is too long to be one
+            continue
+        [(usual, n)] = Counter(len(cells) for cells, _ in records).most_common(1) or [(0, 0)]
+        if usual > 1 and (found is None or (n / len(records), usual) > best):
+            at = first_full([sum(map(bool, map(str.strip, cells))) for cells, _ in records])
+            best, found = (
+                (n / len(records), usual),
+                _Header(as_asked(records[at][0], ()), delimiter, start + records[at][1]),
+            )
+    return found
 
 
 def _likeness(header: _Header, needed: Collection[str]) -> tuple[int, int]:

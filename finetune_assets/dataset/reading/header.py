@@ -10,6 +10,8 @@ from upath import UPath
 
 from finetune_assets.errors import SourceError
 
+_FULL = 0.6
+"""Share of the cells that records usually fill which a header has at least: columns may be without a name."""
 _UNSEEN = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060\u00ad"))
 
 
@@ -65,3 +67,13 @@ def _nearest(missing: Iterable[str], found: Iterable[str]) -> list[str]:
 def _some(names: Sequence[str], most: int = 30) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}" if names else "none"
+
+
+def first_full(n_filled: Sequence[int]) -> int:
+    """Return which of a table's first rows is the header, by how many cells of each are filled, where nobody asks.
+
+    A title, remarks and what was exported when stand above the header in few cells; the records below it fill most.
+    """
+    counts = sorted(filter(None, n_filled))
+    usual = counts[len(counts) // 2] if counts else 0
+    return next((at for at, n in enumerate(n_filled) if n and n >= _FULL * usual), 0)

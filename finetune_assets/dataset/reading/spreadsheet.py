@@ -12,7 +12,7 @@ from typing import Any
 from upath import UPath
 
 from finetune_assets.dataset.reading.cells import Cells
-from finetune_assets.dataset.reading.header import as_asked, holds_all, require, root
+from finetune_assets.dataset.reading.header import as_asked, first_full, holds_all, require, root
 from finetune_assets.errors import SourceError
 from finetune_assets.task.dialect import Dialect
 
@@ -85,6 +85,8 @@ def _with_header(
 
 
 def _header(sheet: Any, asked: Collection[str], needed: Collection[str], skipped: int | None) -> int | None:
+    if not needed and skipped is None:
+        return first_full([sum(part != "" for part in row) for row in islice(sheet.iter_rows(), _FIRST_ROWS)])
     start = skipped or 0
     for at, row in enumerate(islice(sheet.iter_rows(), start, start + _FIRST_ROWS), start):
         if any(part != "" for part in row):
