@@ -48,7 +48,7 @@ _NAMES: dict[Part, str] = {
         producttype productcategory standort stadtteil ort bereich koerperregion zone factory facility hospital clinic.
         store. shop. city. branch. warehouse ward. werk. filiale halle. abteilung station. klinik stadt. tienda sucursal
         planta. ciudad. pais. usine magasin ville. hopital loja. cidade reparto stabilimento negozio vestiging afdeling
-        oddzial miasto. sklep. bolge. sehir. avdelning
+        oddzial linia. miasto. sklep. bolge. sehir. avdelning
         regiao regione regio. obszar orgao. organo. local. seccion sezione setor
         部位 地域 部門 地区 부위 область отдел""",
     "group": """patient subject case study person panel serial video scene group series session family animal device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -230,10 +230,10 @@ def _of_kind(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
             category = {} if parts["category"] == NONE else {"category": parts["category"]}
             return {**survey.settings, **category, "question": parts["question"], "region": "all"}
         case _:
-            return survey.settings | _columns(parts)
+            return survey.settings | _columns(parts, {column.name for column in survey.columns})
 
 
-def _columns(parts: Mapping[str, str]) -> dict[str, str]:
+def _columns(parts: Mapping[str, str], names: Set[str]) -> dict[str, str]:
     """The columns of a table as its source names them; a text that is no column is taken as it is."""
     found = {
         part: _braced(parted(parts[part])[0])
@@ -241,7 +241,8 @@ def _columns(parts: Mapping[str, str]) -> dict[str, str]:
         if parts[part] not in (NONE, OWN)
     }
     question = parts["question"]
-    found["question"] = question if " " in question or "{" in question or question.endswith("?") else _braced(question)
+    is_text = question not in names and (" " in question or "{" in question or question.endswith("?"))
+    found["question"] = question if is_text else _braced(question)
     found["region"] = _braced(parted(parts["region"])[0]) if _has_regions(parts) else "all"
     for part in ("group", "region"):
         if (pattern := parted(parts[part])[1]) is not None:

@@ -330,7 +330,7 @@ def test_a_seed_is_chosen_that_gives_every_split_enough(tmp_path: Path) -> None:
     assert seeds.first(task, [[("one", "Yes"), ("one", "No")] * 30]) is None
 
 
-REPORT = [["Raport kontroli, maj 2026"], [], ["numer", "linia", "opis", "wynik"]]
+REPORT = [["Raport kontroli, maj 2026"], [], ["numer", "linia", "opis usterki", "wynik"]]
 FOUND = [
     [f"SN-{n}", f"L{n % 2}", f"brak uwag, {n} mm" if n % 3 else f"rysa, {n} mm", "dobry" if n % 3 else "zły"]
     for n in range(90)
@@ -350,7 +350,7 @@ def test_what_stands_above_the_header_is_no_header(name: str, tmp_path: Path) ->
             book.worksheets[0].append(row)
         book.save(tmp_path / name)
     task, _ = begun(tmp_path / name)
-    assert (task.source.question, task.source.answer) == ("{opis}", "{wynik}")  # pyright: ignore
+    assert (task.source.question, task.source.answer) == ("{opis usterki}", "{wynik}")  # pyright: ignore
 
 
 def nested(n: int) -> dict[str, Any]:
