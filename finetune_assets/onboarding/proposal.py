@@ -241,7 +241,8 @@ def _columns(parts: Mapping[str, str], names: Set[str]) -> dict[str, str]:
         if parts[part] not in (NONE, OWN)
     }
     question = parts["question"]
-    is_text = question not in names and (" " in question or "{" in question or question.endswith("?"))
+    # A column may be called by the question that its cells answer.
+    is_text = "{" in question or question.endswith("?") or (" " in question and question not in names)
     found["question"] = question if is_text else _braced(question)
     found["region"] = _braced(parted(parts["region"])[0]) if _has_regions(parts) else "all"
     for part in ("group", "region"):
