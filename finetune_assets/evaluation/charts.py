@@ -40,12 +40,13 @@ LOSSES = {
     "valid_loss": ("validation, one batch", PINK),
     "full_valid_loss": ("validation, all of it", ORANGE),
 }
+REWARDS = {"train_reward": ("training", BLUE), "valid_reward": ("validation, all of it", ORANGE)}
 BANDS = {"green": GREEN, "orange": ORANGE, "red": PINK}
 """Answered numbers that are good, nearly good, and neither."""
 FEW_LABELS, MANY_LABELS, LABEL_LENGTH = 4, 8, 16
 """A confusion matrix shows shares beside counts up to few labels, counts up to many; longer labels are cut."""
 MANY_STEPS = 30
-"""From here on a loss is drawn as its moving average and the band that holds 80 % of it."""
+"""From here on a curve is drawn as its moving average and the band that holds 80 % of it."""
 
 
 def loss_curve(steps: pd.DataFrame) -> bytes:
@@ -57,17 +58,35 @@ def loss_curve(steps: pd.DataFrame) -> bytes:
     Raises:
         EvaluationError: no loss in it.
     """
+    return _by_step(steps, LOSSES, "Loss during training", "loss (nats per token)")
+
+
+def reward_curve(steps: pd.DataFrame) -> bytes:
+    """Draw the mean rewards of answers by training step (reinforcement).
+
+    `steps` has the column `step` and any of `train_reward` and `valid_reward`, as the grader gives them, NaN at the
+    steps where one was not measured.
+
+    Raises:
+        EvaluationError: no reward in it.
+    """
+    return _by_step(steps, REWARDS, "Reward during training", "mean reward")
+
+
+def _by_step(steps: pd.DataFrame, curves: dict[str, tuple[str, str]], title: str, unit: str) -> bytes:
+    """Draw columns of a table of steps; `curves` gives their labels and colours."""
     figure, (axes,) = _figure(1, width=6.4, height=3.4)
     step = steps["step"].to_numpy(dtype=float)
-    for name in [name for name in LOSSES if name in steps]:
-        loss = steps[name].to_numpy(dtype=float)
-        measured = np.isfinite(loss)
+    for name, (label, colour) in curves.items():
+        values = steps[name].to_numpy(dtype=float) if name in steps else np.empty(0)
+        measured = np.isfinite(values)
         if measured.any():
-            _loss_line(axes, name, step[measured], loss[measured])
+            _curve(axes, step[measured], values[measured], label, colour)
     if not axes.lines:
-        raise EvaluationError(f"a loss curve needs one of the columns {list(LOSSES)}, got {list(steps.columns)}")
-    axes.set(title="Loss during training", xlabel="training step", ylabel="loss (nats per token)")
-    axes.set_ylim(bottom=0)
+        raise EvaluationError(f"a curve needs one of the columns {list(curves)}, got {list(steps.columns)}")
+    axes.set(title=title, xlabel="training step", ylabel=unit)
+    if axes.dataLim.y0 >= 0:  # a grader may give less than nothing
+        axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return _png(figure)
 
@@ -361,13 +380,12 @@ def _write_out(*logarithmic: Axis) -> None:
         axis.set_minor_locator(NullLocator())
 
 
-def _loss_line(axes: Axes, name: str, step: np.ndarray, loss: np.ndarray) -> None:
-    label, colour = LOSSES[name]
-    if len(loss) < MANY_STEPS:
-        axes.plot(step, loss, color=colour, marker="o", markersize=3.5, label=label)
+def _curve(axes: Axes, step: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
+    if len(values) < MANY_STEPS:
+        axes.plot(step, values, color=colour, marker="o", markersize=3.5, label=label)
         return
-    width = len(loss) // 15 * 2 + 1
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(loss, width // 2, mode="reflect"), width)
+    width = len(values) // 15 * 2 + 1
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, width // 2, mode="reflect"), width)
     axes.fill_between(step, *np.percentile(windows, [10, 90], axis=1), color=colour, alpha=0.18, linewidth=0)
     axes.plot(step, windows.mean(axis=1), color=colour, linewidth=2, label=f"{label} (mean and middle 80 %)")
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 LOSS_COLUMNS = (
     *("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "full_valid_loss"),
-    "full_valid_accuracy",
+    *("full_valid_accuracy", "train_reward", "valid_reward"),
 )
-"""Of a loss table; losses in nats per token, accuracies of the next token, 0 to 1."""
+"""Of a loss table; losses in nats per token, accuracies of the next token, 0 to 1, mean rewards as the grader gives
+them (reinforcement)."""
 
 _SPELLINGS = {
     "training_loss": "train_loss",
@@ -37,6 +38,10 @@ _SPELLINGS = {
     "full_validation_loss": "full_valid_loss",
     "full_valid_mean_token_accuracy": "full_valid_accuracy",
     "full_validation_mean_token_accuracy": "full_valid_accuracy",
+    "train_reward_mean": "train_reward",
+    "train_mean_reward": "train_reward",
+    "valid_reward_mean": "valid_reward",
+    "full_valid_mean_reward": "valid_reward",
 }
 """Result files and events of OpenAI and of Azure call the same columns by different names."""
 

@@ -53,6 +53,7 @@ PICTURES = {
     "metrics": lambda: charts.metric_intervals(compare(texts(), TextAnswer(kind="text")).comparisons),
     "loss curve of many steps": lambda: charts.loss_curve(steps(1000)),
     "loss curve of one step": lambda: charts.loss_curve(steps(1)),
+    "reward curve": lambda: charts.reward_curve(steps(50).rename(columns={"train_loss": "train_reward"})),
     "confusion matrix": lambda: charts.confusion_matrix(CONFUSION, Confusion(("Yes", "No"), ((60, 6, 0), (14, 82, 0)))),
     "reliability": lambda: charts.reliability(expit(2 * LOGITS), expit(LOGITS), LABELS),
     "reliability of equal probabilities": lambda: charts.reliability([0.5] * 20, [0.25] * 20, [1, 0] * 10),
@@ -85,6 +86,8 @@ def test_columns_for_unreadable_answers_only_where_there_are_any() -> None:
 def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(EvaluationError, match="one of the columns"):
         charts.loss_curve(pd.DataFrame({"step": [1, 2], "accuracy": [0.1, 0.2]}))
+    with pytest.raises(EvaluationError, match="one of the columns"):
+        charts.reward_curve(steps(3))
     with pytest.raises(EvaluationError, match="no gains"):
         charts.gains([])
     with pytest.raises(EvaluationError, match="at least 1 value"):

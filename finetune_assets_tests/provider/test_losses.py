@@ -52,6 +52,13 @@ def test_azure_s_columns_have_our_names_and_what_it_did_not_measure_is_absent(
     assert table["full_valid_accuracy"].tolist()[1] == 0.875
 
 
+def test_rewards_are_read_from_result_files_and_events(provider: ScriptedProvider) -> None:
+    provider.add_step("ftjob-1", step=2, train_mean_reward=0.5, full_valid_mean_reward=0.75)
+    table = table_of(provider, b"step,train_reward_mean,valid_reward_mean\n1,0.25,\n")
+    assert table["train_reward"].tolist() == [0.25, 0.5]
+    assert table["valid_reward"].isna().tolist() == [True, False]
+
+
 def test_a_loss_that_is_no_number_is_told_from_one_that_was_not_measured(provider: ScriptedProvider) -> None:
     table = table_of(provider, b"step,train_loss,valid_loss\n1,1.5,\n2,nan,inf\n3,NaN,\n")
     assert table["train_loss"].tolist() == [1.5, math.inf, math.inf]

@@ -18,22 +18,27 @@ from finetune_assets.task import Task
 from finetune_assets.task.costs import Prices
 
 N_STEPS = 20
-"""Rows of the table of losses."""
+"""Rows of the table of steps."""
 
 
-def losses(steps: pd.DataFrame) -> dict[str, dg.MarkdownMetadataValue]:
-    """Show the loss curve of a job, and a table of its steps that keeps the first and the last."""
-    if not np.isfinite(steps[list(charts.LOSSES)].to_numpy(dtype=float)).any():
+def curves(steps: pd.DataFrame) -> dict[str, dg.MarkdownMetadataValue]:
+    """Show what a job's training reported, losses or rewards, and a table of its steps with the first and the last."""
+    drawn = {
+        name: picture(draw(steps), words)
+        for name, words, columns, draw in (
+            ("loss_curve", "loss curve", charts.LOSSES, charts.loss_curve),
+            ("reward_curve", "reward curve", charts.REWARDS, charts.reward_curve),
+        )
+        if np.isfinite(steps[list(columns)].to_numpy(dtype=float)).any()
+    }
+    if not drawn:
         return {"loss_curve": dg.MetadataValue.md("The provider reported no losses.")}
-    # Most steps lack what makes the others worth a look: the loss over the whole validation file.
-    measured = np.flatnonzero(steps["full_valid_loss"].notna())[-N_STEPS // 2 :]
+    # Most steps lack what makes the others worth a look: what was measured on the whole validation file.
+    measured = np.flatnonzero(steps[["full_valid_loss", "valid_reward"]].notna().any(axis="columns"))[-N_STEPS // 2 :]
     regular = np.linspace(0, len(steps) - 1, N_STEPS - len(measured)).round().astype(int)
     shown = steps.iloc[np.union1d(regular, measured)].dropna(axis="columns", how="all")
     note = "" if len(shown) == len(steps) else f"\n\n{len(shown)} of {len(steps):,} steps; the Parquet file has all."
-    return {
-        "loss_curve": picture(charts.loss_curve(steps), "loss curve"),
-        "losses": dg.MetadataValue.md(f"{table(shown, rows=N_STEPS).value}{note}"),
-    }
+    return {**drawn, "steps": dg.MetadataValue.md(f"{table(shown, rows=N_STEPS).value}{note}")}
 
 
 def checkpoints(found: Sequence[Checkpoint] | None, taken: int | None) -> dg.MarkdownMetadataValue:

@@ -419,7 +419,7 @@ def finetuned_model(region: Region, finetune_job: Submitted, choice: ModelChoice
             **{name: value for name, value in facts.items() if value is not None},
             **({"deployment": dg.MetadataValue.md(served.note)} if served.note else {}),
             "hyperparameters": views.settings(hyperparameters),
-            **model_views.losses(steps),
+            **model_views.curves(steps),
             "checkpoints": model_views.checkpoints(found, step),
         },
         check_results=[

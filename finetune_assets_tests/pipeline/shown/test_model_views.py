@@ -24,25 +24,33 @@ def steps(n: int) -> pd.DataFrame:
 
 
 def test_without_losses_there_is_a_sentence_and_no_picture() -> None:
-    shown = model_views.losses(steps(0))
+    shown = model_views.curves(steps(0))
     assert {name: text.value for name, text in shown.items()} == {"loss_curve": "The provider reported no losses."}
 
 
 def test_a_loss_that_is_no_number_does_not_spoil_the_picture() -> None:
     broken = steps(12).assign(train_loss=[1.0, np.inf, *[0.5] * 10])
-    assert "iVBOR" in (model_views.losses(broken)["loss_curve"].value or "")
+    assert "iVBOR" in (model_views.curves(broken)["loss_curve"].value or "")
 
 
-def test_the_table_of_losses_has_the_first_and_the_last_step_and_those_of_the_whole_validation_file() -> None:
-    shown = (model_views.losses(steps(200))["losses"].value or "").splitlines()
+def test_the_table_of_steps_has_the_first_and_the_last_step_and_those_of_the_whole_validation_file() -> None:
+    shown = (model_views.curves(steps(200))["steps"].value or "").splitlines()
     assert shown[0] == "| step | train_loss | full_valid_loss |"
     listed = [int(line.split("|")[1]) for line in shown[2:] if line.startswith("|")]
     assert listed[0] == 1 and listed[-1] == 200 and {150, 160, 170, 180, 190} <= set(listed)
     assert len(listed) <= model_views.N_STEPS and shown[-1] == f"{len(listed)} of 200 steps; the Parquet file has all."
 
 
+def test_a_training_by_rewards_shows_its_rewards() -> None:
+    rewarded = steps(40).assign(train_loss=np.nan, full_valid_loss=np.nan, train_reward=np.linspace(-0.5, 1, 40))
+    rewarded.loc[rewarded["step"] % 10 == 0, "valid_reward"] = 0.5
+    shown = model_views.curves(rewarded)
+    assert set(shown) == {"reward_curve", "steps"} and "iVBOR" in (shown["reward_curve"].value or "")
+    assert (shown["steps"].value or "").startswith("| step | train_reward | valid_reward |")
+
+
 def test_a_short_training_is_shown_whole() -> None:
-    assert len((model_views.losses(steps(12))["losses"].value or "").splitlines()) == 2 + 12
+    assert len((model_views.curves(steps(12))["steps"].value or "").splitlines()) == 2 + 12
 
 
 def test_checkpoints_say_which_one_is_taken_and_how_to_take_another() -> None:
