@@ -164,7 +164,12 @@ def test_every_command_explains_itself() -> None:
 
 
 def test_status_says_which_provider_is_silent_and_how_to_reach_it(tmp_path: Path) -> None:
-    done = run("status", "--task", "solar_cells", cwd=tmp_path)
+    with socket.socket() as silent:  # nobody else gets its port, and nobody answers there
+        silent.bind(("127.0.0.1", 0))
+        code = "import sys; from finetune_assets import cli; from finetune_assets.provider import local_server; "
+        code += f"local_server.PORT = {silent.getsockname()[1]}; cli.main()"
+        command = [sys.executable, "-c", code, "status", "--task", "solar_cells"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "local: " in done.stderr and "finetune-assets serve" in done.stderr
