@@ -90,6 +90,8 @@ class Column:
     """Whether there are more different values than are remembered."""
     sizes: Counter[int] = field(default_factory=Counter)
     """How often lists of each length occur."""
+    n_objects: int = 0
+    """Lists of objects."""
     entries: set[str] = field(default_factory=set[str])
     """What stands in the lists, of the first `MAX_DISTINCT` different entries."""
 
@@ -111,6 +113,7 @@ class Column:
 
     def _see_entries(self, entries: list[object]) -> None:
         self.sizes[len(entries)] += 1
+        self.n_objects += any(isinstance(entry, Mapping) for entry in entries)
         if len(self.entries) < MAX_DISTINCT:
             self.entries |= set(map(_text, entries))
 
@@ -133,6 +136,16 @@ class Column:
     def is_lists(self) -> bool:
         """Whether all of it are lists of several entries."""
         return self.n > 0 and self.sizes.total() == self.n and min(self.sizes) > 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it says the same in every row."""
+        return self.n_distinct == 1 < self.n
+
+    @property
+    def is_objects(self) -> bool:
+        """Whether all of it are lists of objects."""
+        return 0 < self.n == self.n_objects
 
     @property
     def is_split(self) -> bool:
@@ -180,11 +193,15 @@ def _may_be(column: Column, part: Part) -> bool:
         case "annotator":
             return _is_named(column, part) and not column.is_numbers and 1 < column.n_distinct <= MAX_ANNOTATORS
         case "question":
-            return not (column.is_images or column.is_numbers or column.is_split or column.is_lists) and (
-                _is_named(column, part) or column.n_words >= 3 * column.n
+            return (
+                not (column.is_images or column.is_numbers or column.is_split or column.is_lists)
+                and not column.is_objects
+                and (_is_named(column, part) or column.n_words >= 3 * column.n)
             )
         case "answer":
-            return not (column.is_images or column.is_split) and (column.has_more or column.n_distinct > 1)
+            return not (column.is_images or column.is_split or column.is_objects) and (
+                column.has_more or column.n_distinct > 1
+            )
 
 
 def _place(column: Column, part: Part) -> tuple[int, int]:

@@ -35,6 +35,8 @@ PARTS = (
 """`kind` is that of the answer: binary, choice, number or text; `category` is that of drawn objects; `encoding` that of
 a table which is not UTF-8."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_INSTRUCTED = {"instruction", "input", "output"}
+"""Columns of the instruction format: what is to be done, and with what."""
 _DRAWN = ("coco", "voc", "yolo")
 _UNTELLING = re.compile(r"qa_\*|(train|validation|test|data)(-[0-9]+-of-[0-9]+)?")
 """Names of files that many data sets have; their folder says more."""
@@ -160,11 +162,15 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
         if parts.get(part) is not None:
             continue
         found = [column for column in candidates(left, part) if part != "region" or _is_region(column, survey)]
+        if part == "question" and parts["image"] == NONE:  # what is asked of every row alike tells none from another
+            found = [column for column in found if not column.is_constant]
         others[part] = [column.name for column in found]
         chosen = stated.get(part) or (found[0].name if found else NONE)
         parts[part] = chosen
         left = [column for column in left if column.name != chosen.strip("{}")]
-    if parts["question"] == NONE:
+    if "question" not in stated and {column.name for column in survey.columns} >= _INSTRUCTED:
+        parts["question"] = "{instruction}\n{input}"
+    elif parts["question"] == NONE:
         parts["question"] = _asked(left, parts)
     if "region_from_path" in survey.settings:
         parts["region"] = OWN

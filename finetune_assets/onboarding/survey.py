@@ -29,6 +29,15 @@ Kind = Literal["table", "chat_jsonl", "image_qa", "image_folder", "label_studio"
 ROWS_LOOKED_AT = 20_000
 _MAX_FILES = 200_000
 _MAX_JSON_BYTES = 256 * 1024 * 1024
+_AS_CHAT = 'write each as {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}'
+_NO_TABLES = {
+    ("conversations",): f"conversations in the ShareGPT format; {_AS_CHAT}",
+    ("contents",): f"conversations in Gemini's format; {_AS_CHAT}",
+    ("custom_id", "body"): "requests of a batch, which have no right answers; give the file that has them",
+    ("input", "preferred_output"): "pairs of a better and a worse answer (DPO); give the data with the right answers",
+    ("chosen", "rejected"): "pairs of a better and a worse answer; give the data with the right answers",
+}
+"""Files of records that no table of questions and answers is, by keys that such records have, and what to do."""
 _TAGS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "AccessionNumber", "file")
 """By which a table of labels may join DICOM files, the most exact first."""
 
@@ -90,6 +99,8 @@ def _table(path: Path, name: str | None = None, dialect: Dialect | None = None) 
     found = list(islice(_records(path, dialect), ROWS_LOOKED_AT))
     if not found:
         raise SourceError(f"{path}: {_why_no_rows(path)}")
+    if known := next((words for keys, words in _NO_TABLES.items() if found[0].keys() >= set(keys)), None):
+        raise SourceError(f"{path}: holds {known}")
     more = "the first " if len(found) == ROWS_LOOKED_AT else ""
     columns = profile(found)
     names = ", ".join(column.name for column in columns)

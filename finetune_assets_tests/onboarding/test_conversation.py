@@ -398,3 +398,42 @@ def test_a_question_that_a_person_has_named_is_asked_as_it_is(tmp_path: Path) ->
     path = put(tmp_path / "quiz.jsonl", "\n".join(json.dumps(by_place(n)) for n in range(60)).encode())
     task, _ = begun(path, "question=question")
     assert task.source.question == "{question}"  # pyright: ignore
+
+
+def test_an_instruction_is_asked_with_what_it_is_about(tmp_path: Path) -> None:
+    rows = [{"instruction": "Stop or run?", "input": f"{n} C", "output": ["stop", "run"][n % 2]} for n in range(60)]
+    task, _ = begun(put(tmp_path / "alpaca.json", json.dumps(rows).encode()))
+    assert task.source.question == "{instruction}\n{input}"  # pyright: ignore
+
+
+def test_a_question_that_is_the_same_for_all_texts_is_none_and_for_all_images_is_one(tmp_path: Path) -> None:
+    for n in range(60):
+        put(tmp_path / f"{n}.png", picture(size=(16, 16), shade=20 + n))
+    rows = [
+        {"task": "Is it hot?", "note": f"{n} C in May", "image": f"{n}.png", "label": "yn"[n % 2]} for n in range(60)
+    ]
+    pictured, _ = begun(table(tmp_path / "pictured.csv", [{**row, "question": row["task"]} for row in rows]))
+    assert pictured.source.question == "{question}"  # pyright: ignore
+    told = [{"question": row["task"], "remark": row["note"], "label": row["label"]} for row in rows]
+    written, _ = begun(table(tmp_path / "told.csv", told))
+    assert written.source.question == "{remark}"  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"conversations": [{"from": "human", "value": "?"}]}, "the ShareGPT format; write each as"),
+        ({"contents": [{"role": "user", "parts": []}]}, "Gemini's format; write each as"),
+        ({"custom_id": "1", "body": {"messages": []}}, "requests of a batch"),
+        (
+            {"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []},
+            "a better and a worse answer",
+        ),
+    ],
+)
+def test_files_without_right_answers_and_chats_of_other_makers_are_refused_by_name(
+    record: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    path = put(tmp_path / "rows.jsonl", "\n".join([json.dumps(record)] * 60).encode())
+    with pytest.raises(SourceError, match=words):
+        begun(path)
