@@ -43,6 +43,7 @@ def answer_of(values: Mapping[str, int], has_more: bool = False, *, kind: str | 
         case "binary":
             return _of_two(words, values)
         case "choice":
+            _refuse_orders(words)
             return {"kind": "choice", "options": sorted(words)}
         case "number":
             template = {} if around is None else {"template": f"{around[0]}{{}}{around[1]}"}
@@ -67,6 +68,16 @@ def _kind(values: Mapping[str, int], words: set[str], numbers: list[str], *, has
     ):
         return "choice"
     return "number" if numbers and len(numbers) >= 0.9 * len(words) else "text"
+
+
+def _refuse_orders(words: set[str]) -> None:
+    """Refuse several labels in one cell whose order differs: as options they would be two where they are one."""
+    seen: dict[tuple[str, ...], str] = {}
+    for word in sorted(words):
+        parts = tuple(sorted(part.strip() for part in re.split(r"[|;,/+&]", word)))
+        if len(parts) > 1 and (other := seen.setdefault(parts, word)) != word:
+            told = f"{other!r} and {word!r} are the same labels in another order, and a choice has one of them"
+            raise TaskError(f"{told}; write them in one order, or say --set kind=text")
 
 
 def _of_two(words: set[str], values: Mapping[str, int]) -> dict[str, Any]:

@@ -57,3 +57,9 @@ def test_a_person_may_say_otherwise() -> None:
 def test_numbers_with_their_units_are_numbers() -> None:
     assert plain_numbers(["62 %", "7 %"]) == ["62", "7"]
     assert answer_of({"12,50 \u20ac": 1, "7,25 \u20ac": 1, "3,00 \u20ac": 2})["kind"] == "number"
+
+
+def test_labels_in_several_orders_are_no_options() -> None:
+    with pytest.raises(TaskError, match=r"'crack\|dirt' and 'dirt\|crack' are the same labels in another order"):
+        answer_of({"crack": 9, "dirt": 9, "crack|dirt": 5, "dirt|crack": 4})
+    assert answer_of({"crack": 9, "dirt": 9, "crack|dirt": 5})["kind"] == "choice"
