@@ -333,6 +333,12 @@ def test_ten_groups_are_a_matter_of_luck_and_the_lucky_seed_is_named(folder: Pat
     assert said() == "" and "so the results hang on the draw" in said("warning")
 
 
+def test_another_seed_is_no_remedy_for_what_was_set_aside(folder: Path) -> None:
+    # All with one of the answers are the same question, which counts once.
+    write_rows(write_task(folder), 120, question=lambda i: f"Is {i if i % 2 else 0} even?")
+    assert "has no 'Yes'" in said() and "sampling.seed" not in said("warning")
+
+
 def test_rows_that_all_share_a_group_are_told_so(folder: Path) -> None:
     write_rows(write_task(folder, GROUPED), patient="p1")
     assert "all its 60 rows are of one group, 'p1', and no split divides a group; name another column" in said()
