@@ -19,6 +19,8 @@ from finetune_assets.evaluation.statistics import SIGNIFICANCE, FloatArray, Inte
 
 _LEAST_OF_EITHER = 5
 """Of fewer events, or fewer examples without one, a slope says nothing."""
+_LEAST_APART = 0.01
+"""Log odds between the lowest and the highest probability, below which they are one number to everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Recalibration:
 
     def __str__(self) -> str:
         if self.slope is None or self.intercept is None or self.p_value is None:
-            return f"too few examples of one kind for a slope; Spiegelhalter's z = {self.spiegelhalter_z:.1f}"
+            why = "too few examples of one kind, or probabilities too much alike, for a slope"
+            return f"{why}; Spiegelhalter's z = {self.spiegelhalter_z:.1f}"
         found = [
             *(["too sure"] if self.slope.high < 1 else ["not sure enough"] if self.slope.low > 1 else []),
             *(["too low"] if self.intercept.low > 0 else ["too high"] if self.intercept.high < 0 else []),
@@ -69,7 +72,7 @@ def recalibrate(p: ArrayLike, y: ArrayLike, groups: ArrayLike) -> Recalibration:
     z = float(np.sum((events - kept) * (1 - 2 * kept))) / np.sqrt(variance) if variance > 0 else 0.0
     spiegelhalter = float(z), float(2 * ndtr(-abs(z)))
     odds = logit(kept)
-    if min(events.sum(), (1 - events).sum()) < _LEAST_OF_EITHER or np.ptp(odds) == 0:
+    if min(events.sum(), (1 - events).sum()) < _LEAST_OF_EITHER or np.ptp(odds) < _LEAST_APART:
         return Recalibration(None, None, None, *spiegelhalter)
     fitted = _fitted(odds, events, max(1.0, effect))
     return Recalibration(*(fitted or (None, None, None)), *spiegelhalter)

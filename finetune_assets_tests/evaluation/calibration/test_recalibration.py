@@ -64,3 +64,9 @@ def test_copies_within_a_group_add_no_certainty() -> None:
 def test_where_there_is_no_slope_none_is_told(p: list[float], y: list[int]) -> None:
     found = recalibrate(p, y, np.arange(20))
     assert found.slope is None and found.p_value is None and "too few examples of one kind" in str(found)
+
+
+def test_probabilities_that_are_all_but_one_number_have_no_slope() -> None:
+    p = 0.25 + np.linspace(0, 1e-6, 40)
+    found = recalibrate(p, np.arange(40) % 4 == 0, np.arange(40))
+    assert found.slope is None and "probabilities too much alike" in str(found) and not found.is_off
