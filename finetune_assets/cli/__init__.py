@@ -40,6 +40,13 @@ for _command in (
 app.command(context_settings={"allow_interspersed_args": False})(scaling.launch)
 
 
+class Engine(StrEnum):
+    """What makes the answers of a server."""
+
+    own = "own"
+    vllm = "vllm"
+
+
 class Arms(StrEnum):
     """Which arms a demo asks."""
 
@@ -170,6 +177,10 @@ def serve(
         str | None,
         typer.Option(help="A vLLM server that answers for the base models it has, e.g. http://127.0.0.1:8000."),
     ] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Who answers: the server's own engine, or vLLM processes that it starts, and else its own."),
+    ] = Engine.own,
     drain: Annotated[
         float,
         typer.Option(min=0, max=3600, help="Seconds that answers under way may take to end when the server is ended."),
@@ -179,6 +190,9 @@ def serve(
 ) -> None:
     """Start the fine-tuning server, which speaks the OpenAI protocol.
 
+    With --engine vllm it starts a vLLM for each text model, of the environment that FINETUNE_ASSETS_VLLM names, and its
+    own engine answers what vLLM cannot, and while it does not run.
+
     Images are fetched from public addresses only, and not at all without --fetch-images. vLLM has to be started with
     --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True to answer for fine-tuned models.
     """
@@ -186,13 +200,15 @@ def serve(
     from finetune_assets.server import app as server
     from finetune_assets.server import base_models, proofs
 
+    if vllm_url and engine is Engine.vllm:
+        raise typer.BadParameter("--engine vllm starts a vLLM, and --vllm-url names one that runs: choose one")
     if running(home) is None:
         require_free(port, "--port", host)
     if base_models.wanted(home):
         base_models.install()
     with proofs.proving(home, lambda line: print(line, flush=True)):
         server.serve(
-            home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url, drain=drain,
+            home, host, port, jobs=jobs, fetch_images=fetch_images, vllm_url=vllm_url, engine=engine.value, drain=drain,
             shared=scaling.shared(database, store),
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Response, Security
@@ -58,6 +58,10 @@ from finetune_assets.server.services import Services
 from finetune_assets.server.shared import Shared
 from finetune_assets.server.shortage import telling_of_shortages
 
+if TYPE_CHECKING:
+    from finetune_assets.server.generation.handover import Handover
+
+EngineName: TypeAlias = Literal["own", "vllm"]
 DRAIN_SECONDS = 3.0
 """How long answers may take to come to their end when the server stops."""
 _BREAKING_OFF_SECONDS = 2
@@ -69,7 +73,12 @@ _DESCRIPTION = "OpenAI's protocol for fine-tuning and chat, on this machine. Use
 
 
 def make_app(
-    home: Path, *, jobs: int | None = None, vllm_url: str | None = None, shared: Shared | None = None
+    home: Path,
+    *,
+    jobs: int | None = None,
+    vllm_url: str | None = None,
+    engine: EngineName = "own",
+    shared: Shared | None = None,
 ) -> FastAPI:
     """Make the app that serves `home`; its queue runs while the app does. One app per home at a time (see `serve`).
 
@@ -77,9 +86,14 @@ def make_app(
         home: folder of everything the server keeps.
         jobs: how many jobs train at once on each device; None decides by the machine, 0 leaves them to workers.
         vllm_url: where a vLLM server is that answers for the models it has.
+        engine: what makes answers first: this server's own engine, or vLLM processes that it starts.
         shared: what the home has in common with others.
+
+    Raises:
+        VllmMissingError: `engine` is `vllm`, which is not installed.
     """
-    services, metrics = Services(home, jobs=jobs, shared=shared), Metrics()
+    services = Services(home, jobs=jobs, shared=shared, handover=_handover(home) if engine == "vllm" else None)
+    metrics = Metrics()
     vllm = Vllm(vllm_url, key_from_environment()) if vllm_url else None
     answering = Completions(services, metrics, vllm)
     keys, places = Keys(home, api_key(home).value), Places()
@@ -134,6 +148,7 @@ def serve(
     jobs: int | None = None,
     fetch_images: bool = False,
     vllm_url: str | None = None,
+    engine: EngineName = "own",
     drain: float = DRAIN_SECONDS,
     shared: Shared | None = None,
 ) -> None:
@@ -146,6 +161,7 @@ def serve(
         AddressInUseError: the address cannot be listened on.
         PrecisionError: `FINETUNE_ASSETS_DTYPE` names no precision.
         ShortageError: the machine lacks what a start needs.
+        VllmMissingError: `engine` is `vllm`, which is not installed.
     """
     precision = wanted_precision()  # the first job or answer would be late to refuse it
     # Read when torch is first imported, here and in the workers.
@@ -161,7 +177,7 @@ def serve(
     # Where a form waits until it has come in whole: /tmp is in memory on many machines.
     tempfile.tempdir = str(home)
     with telling_of_shortages(), locked(home), listen(host, port, backlog=2048) as listener:
-        app = make_app(home, jobs=jobs, vllm_url=vllm_url, shared=shared)
+        app = make_app(home, jobs=jobs, vllm_url=vllm_url, engine=engine, shared=shared)
         address = listener.getsockname()[:2]
         config = uvicorn.Config(
             app,
@@ -177,6 +193,15 @@ def serve(
             _Server(config, app, drain).run(sockets=[listener])
     # The interpreter's last collection would look at every object of torch and transformers, which takes seconds.
     gc.freeze()
+
+
+def _handover(home: Path) -> Handover:
+    from finetune_assets.server.generation.vllm_process import vllm_command
+
+    command = vllm_command()  # before torch is imported, which takes seconds
+    from finetune_assets.server.generation.handover import Handover
+
+    return Handover(home, command)
 
 
 class _Server(connections.Server):

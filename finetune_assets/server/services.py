@@ -19,6 +19,7 @@ from finetune_assets.server.shortage import telling_of_shortages
 
 if TYPE_CHECKING:
     from finetune_assets.server.generation.engine import Engine
+    from finetune_assets.server.generation.handover import Handover
 
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,13 @@ class Services(Stores):
     """
 
     def __init__(
-        self, home: Path, *, jobs: int | None = None, shared: Shared | None = None, only: str | None = None
+        self,
+        home: Path,
+        *,
+        jobs: int | None = None,
+        shared: Shared | None = None,
+        only: str | None = None,
+        handover: Handover | None = None,
     ) -> None:
         if shared is None or shared.database is None:
             seal.check(home)
@@ -46,6 +53,8 @@ class Services(Stores):
         super().__init__(home, shared)
         base_models.ensure_config(home)
         self.supervisor = Supervisor(self, jobs, only)
+        self.handover = handover
+        """To the vLLM processes of this server, where it has any."""
         self._threads = threads_per_process(jobs)
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
@@ -61,9 +70,13 @@ class Services(Stores):
         if not self.database.shared:
             self.job_life.recover()
         self.supervisor.start()
+        if self.handover is not None:
+            self.handover.start()
 
     def stop(self) -> None:
         """End the engine and the worker processes, and close the database."""
+        if self.handover is not None:
+            self.handover.stop()
         if self._engine is not None:
             self._engine.close()
         self.supervisor.stop()
@@ -81,7 +94,7 @@ class Services(Stores):
             if self._engine is None:
                 from finetune_assets.server.generation.engine import Engine
 
-                self._engine = Engine(self._engine_threads)
+                self._engine = Engine(self._engine_threads, other=self.handover)
             return self._engine
 
     def _engine_threads(self, tokens: int) -> int:

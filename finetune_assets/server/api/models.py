@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from openai.types import Model, ModelDeleted
 
+from finetune_assets.errors import BaseModelError
 from finetune_assets.server import base_models, proofs
 from finetune_assets.server.api.wire import ApiError, RequestBody, WireRoute
 from finetune_assets.server.database.jobs import ORGANIZATION
@@ -55,14 +56,14 @@ def delete(served: Served, model: str) -> ModelDeleted:
 
 
 def _as_tuned(served: Services, row: TunedModel) -> Model:
-    return _as_model(served, row.id, row.base, row.created_at, ORGANIZATION)
+    return _as_model(served, row.id, row.base, row.created_at, ORGANIZATION, row)
 
 
 def _as_base(served: Services, name: str) -> Model:
     return _as_model(served, name, name, int((served.home / "models.yaml").stat().st_mtime), "system")
 
 
-def _as_model(served: Services, name: str, base: str, created: int, owner: str) -> Model:
+def _as_model(served: Services, name: str, base: str, created: int, owner: str, row: TunedModel | None = None) -> Model:
     # A fine-tuned model goes when its base does.
     announced = base_models.shutdown_date(base, served.home)
     day = None if announced is None else announced.isoformat()
@@ -71,7 +72,21 @@ def _as_model(served: Services, name: str, base: str, created: int, owner: str) 
     own: dict[str, Any] = {"endpoints": ["/v1/chat/completions", "/v1/decisions"]}
     if base_models.in_four_bit(base, served.home):
         own["load_in_4bit"] = True
+    if served.handover is not None:
+        own |= _engine_of(served, base, row)
     return Model.model_validate(about | own)
+
+
+def _engine_of(served: Services, base: str, row: TunedModel | None) -> dict[str, str]:
+    """Which engine answers now for what vLLM can answer, and why where that is our own."""
+    try:
+        found = base_models.resolve(base, served.home)
+    except BaseModelError as error:
+        return {"engine": "own", "engine_reason": str(error)}
+    # Of weights in a shared store it is not said here: they would have to be brought for it.
+    folder = None if row is None or served.storage.shared else served.models.weights(row)
+    reason = served.handover.why_own(found, folder) if served.handover else None
+    return {"engine": "vllm"} if reason is None else {"engine": "own", "engine_reason": reason}
 
 
 def _no_such_model(name: str) -> ApiError:

@@ -113,6 +113,11 @@ class Answer:
         return GeneratedChoice(self._text, self.finish_reason or "stop", tokens, self._thought, self._calls)
 
     @property
+    def room(self) -> int:
+        """How many tokens it may still have."""
+        return self._limit - len(self.made)
+
+    @property
     def n_tokens(self) -> int:
         """Tokens of the finished answer; those of a stop sequence are not in it."""
         return len(self.made) - self._n_cut

@@ -104,8 +104,11 @@ class Batch:
     def add(self, completion: Completion) -> None:
         """Queue a request."""
         self._open.append(completion)
-        if completion.growing:
-            self._prefill.add(Reading(completion, completion.answers))
+        growing = completion.growing
+        if fresh := [answer for answer in growing if not answer.made]:
+            self._prefill.add(Reading(completion, fresh))
+        for begun in (answer for answer in growing if answer.made):  # by another engine, which broke off
+            self._prefill.add(Reading(completion, [begun]))
 
     def fail_all(self, error: Exception) -> None:
         """End everything that is under way."""

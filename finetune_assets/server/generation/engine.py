@@ -22,7 +22,7 @@ from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.generation.batch import Growing, explained
 from finetune_assets.server.generation.decision_requests import Decided, DecisionRequest
 from finetune_assets.server.generation.memory import weights_limit
-from finetune_assets.server.generation.reader import Arrival, Asked, Reader, ServedModel, ToDecide
+from finetune_assets.server.generation.reader import Arrival, Asked, OtherEngine, Reader, ServedModel, ToDecide
 from finetune_assets.server.generation.requests import Delta, Generation, GenerationRequest
 from finetune_assets.server.generation.residence import Residence
 
@@ -39,11 +39,16 @@ class Engine:
     Args:
         threads: how many compute threads the next run of a model, over so many tokens, may use.
         limit: bytes of weights that are kept in memory; None: as many as this machine has room for.
+        other: another engine, which is offered each request first.
     """
 
     def __init__(
-        self, threads: Callable[[int], int] = lambda _tokens: torch.get_num_threads(), limit: int | None = None
+        self,
+        threads: Callable[[int], int] = lambda _tokens: torch.get_num_threads(),
+        limit: int | None = None,
+        other: OtherEngine | None = None,
     ) -> None:
+        self._other = other
         self._threads = threads
         self.residence: Residence[ServedModel] = Residence(weights_limit() if limit is None else limit)
         self._readers: dict[str, Reader] = {}
@@ -108,7 +113,7 @@ class Engine:
     def _reader_of(self, base: BaseModel) -> Reader:
         with self._lock:
             if base.weights not in self._readers:
-                self._readers[base.weights] = Reader(base, self.residence, self._arrivals.put)
+                self._readers[base.weights] = Reader(base, self.residence, self._arrivals.put, self._other)
             return self._readers[base.weights]
 
     def _run(self) -> None:

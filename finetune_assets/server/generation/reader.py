@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -128,7 +128,8 @@ class ServedModel(AnsweringModel):
         """Do all that a request needs before it can be computed. Raises as `prepare` does."""
         if isinstance(asked, ToDecide):
             return Arrival(self.decisions, partial(self.decisions.add, self.prepare_decision(asked)))
-        return Arrival(self.batch, partial(self.batch.add, self.prepare(asked)))
+        completion = self.prepare(asked)
+        return Arrival(self.batch, partial(self.batch.add, completion), completion)
 
     def prepare_decision(self, asked: ToDecide) -> Deciding:
         """Encode an input and its questions, and load the adapter. Raises as `prepare` does."""
@@ -221,6 +222,16 @@ class Arrival:
     batch: Growing
     join: Callable[[], None]
     """Adds it to the batch; on the engine's thread."""
+    completion: Completion | None = None
+    """What another engine may begin with; None of a decision."""
+
+
+class OtherEngine(Protocol):
+    """Makes answers in the place of a batch (see `handover`)."""
+
+    def take(self, completion: Completion, network: Network, give_back: Callable[[], None], /) -> bool:
+        """Begin with a request, and give it back once done what could be; False: it is the batch's from the start."""
+        ...
 
 
 class Reader:
@@ -230,12 +241,17 @@ class Reader:
     """
 
     def __init__(
-        self, base: BaseModel, residence: Residence[ServedModel], hand_over: Callable[[Arrival], None]
+        self,
+        base: BaseModel,
+        residence: Residence[ServedModel],
+        hand_over: Callable[[Arrival], None],
+        other: OtherEngine | None = None,
     ) -> None:
         self._base = base
         self._residence = residence
         self._resident = residence.add(lambda: weight_bytes(base))
         self._hand_over = hand_over
+        self._other = other
         self._loading = threading.Lock()
         self._texts: TurnQueue[Asked | ToDecide] = TurnQueue(lambda asked: asked.request.owner)
         self._shown: TurnQueue[Asked | ToDecide] = TurnQueue(lambda asked: asked.request.owner)
@@ -280,4 +296,6 @@ class Reader:
         except Exception as error:  # noqa: BLE001 - whoever asked gets it; the thread must live on
             asked.fail(error)
         else:
-            self._hand_over(arrival)
+            give_back, completion = partial(self._hand_over, arrival), arrival.completion
+            if self._other is None or completion is None or not self._other.take(completion, model.network, give_back):
+                give_back()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_GREEDY = 1e-4
+GREEDY = 1e-4
 """Below it, dividing by the temperature overflows, and the draw is certain anyway."""
 _NUCLEUS = 256
 """Most nuclei are smaller; finding so many likeliest tokens is much faster than sorting a vocabulary."""
@@ -35,8 +35,8 @@ def choose(logits: Tensor, temperature: list[float], top_p: list[float], draws: 
     together have the probability `top_p`) holds the row's number of `draws`, uniform in [0, 1).
     """
     tokens = logits.argmax(-1)
-    wide = [r for r, t in enumerate(temperature) if t >= _GREEDY and top_p[r] >= 1]
-    narrow = [r for r, t in enumerate(temperature) if t >= _GREEDY and top_p[r] < 1]
+    wide = [r for r, t in enumerate(temperature) if t >= GREEDY and top_p[r] >= 1]
+    narrow = [r for r, t in enumerate(temperature) if t >= GREEDY and top_p[r] < 1]
     for rows, pick in ((wide, _from_all), (narrow, _from_nucleus)):
         if rows:
             place = torch.tensor(rows, device=logits.device)
