@@ -94,7 +94,7 @@ class BaseModelError(FinetuneAssetsError, RuntimeError):
 
 
 class UnfitModelError(BaseModelError):
-    """A base model is of a kind that this server would not train and serve as its makers meant."""
+    """A base model is of a kind that this server would not train and serve as its makers meant, or is not whole."""
 
 
 class ExportError(FinetuneAssetsError, ValueError):

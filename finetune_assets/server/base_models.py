@@ -288,7 +288,14 @@ def _published(path: str, revision: str | None) -> tuple[bool, bool]:
     config = Path(path) / "config.json"
     if not config.is_file():
         raise BaseModelError(f"{path}: no config.json; a model folder in Hugging Face format has one")
-    said = json.loads(config.read_text())
+    if (config.parent / "adapter_config.json").is_file():
+        raise BaseModelError(f"{path}: a PEFT adapter lies there; merge it into its base model, or take it away")
+    try:
+        said = json.loads(config.read_text())
+    except ValueError as error:
+        raise BaseModelError(f"{config}: no JSON ({error})") from error
+    if not isinstance(said, dict):
+        raise BaseModelError(f"{config}: expected an object, found {type(said).__name__}")
     return "vision_config" in said, _is_in_four_bit(said.get("quantization_config"))
 
 

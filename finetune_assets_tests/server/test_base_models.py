@@ -118,3 +118,22 @@ def test_what_cannot_be_in_4_bit_is_refused_where_models_yaml_says_so(tmp_path: 
     (tmp_path / "models.yaml").write_text("mine: {model: smollm2-135m-instruct, load_in_4bit: nf4}\n")
     with pytest.raises(BaseModelError, match="the load_in_4bit of 'mine' must be true or false, not 'nf4'"):
         base_models.names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("config.json", "{nope", "config.json: no JSON"),
+        ("config.json", "[]", "config.json: expected an object, found list"),
+        ("adapter_config.json", "{}", "a PEFT adapter lies there; merge it into its base model"),
+    ],
+)
+def test_a_folder_whose_files_say_nothing_of_use_is_refused_and_does_not_hide_the_others(
+    tmp_path: Path, file: str, content: str, told: str
+) -> None:
+    folder = write_text_model(tmp_path / "model")
+    (folder / file).write_text(content)
+    (tmp_path / "models.yaml").write_text(f"mine: {folder}\n")
+    with pytest.raises(BaseModelError, match=told):
+        base_models.resolve("mine", tmp_path)
+    assert not base_models.in_four_bit("mine", tmp_path)

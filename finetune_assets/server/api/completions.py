@@ -136,7 +136,8 @@ def _as_completion(body: CompletionBody, generations: list[Generation], system_f
     for prompt, generation in zip(prompts_of(body), generations, strict=True):
         echoed = "" if not body.echo else prompt if isinstance(prompt, str) else _text(generation.scores)
         for choice in generation.choices:
-            tokens = [*generation.scores, *choice.tokens]
+            # The end token is told of, too: harnesses score a text, ask for one token more and leave that one away.
+            tokens = [*generation.scores, *choice.tokens, *([choice.ending] if choice.ending else [])]
             logprobs = _as_logprobs(tokens) if body.logprobs is not None else None
             said = {"text": echoed + choice.text, "index": len(choices), "finish_reason": choice.finish_reason}
             choices.append(said | {"logprobs": logprobs})

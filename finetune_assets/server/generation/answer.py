@@ -55,6 +55,7 @@ class Answer:
         self.finish_reason: str | None = None
         self.end: int | None = None
         """The end token, where it came."""
+        self._ending: TokenLogprob | None = None
         self.n_thought = 0
         """How many of the tokens were thought."""
         self._reader = reader
@@ -86,7 +87,7 @@ class Answer:
             ends: whether it is an end token, which is no part of the answer.
         """
         if ends:
-            self.end = token.id
+            self.end, self._ending = token.id, token.logprob
             self._finish("stop")
             return
         self.made.append(token.id)
@@ -110,7 +111,8 @@ class Answer:
     def choice(self) -> GeneratedChoice:
         """The finished answer."""
         tokens = [token for _, token in self._tokens if token is not None]
-        return GeneratedChoice(self._text, self.finish_reason or "stop", tokens, self._thought, self._calls)
+        reason = self.finish_reason or "stop"
+        return GeneratedChoice(self._text, reason, tokens, self._thought, self._calls, self._ending)
 
     @property
     def room(self) -> int:

@@ -86,6 +86,8 @@ class GeneratedChoice:
     """Of what is said; empty unless log-probabilities were asked for."""
     thought: str = ""
     calls: list[Call] = field(default_factory=list)
+    ending: TokenLogprob | None = None
+    """The end token, which is not said; None where none came, or log-probabilities were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

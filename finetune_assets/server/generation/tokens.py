@@ -33,7 +33,10 @@ class TextStream:
         if token in self._signs:
             return self._signs[token]
         self._ids.append(token)
-        text = self._stream.step(self._backend, token) or ""
+        try:
+            text = self._stream.step(self._backend, token) or ""
+        except Exception:  # noqa: BLE001 - tokenizers raises nothing narrower
+            text = self._decoded_anew()
         self._length += len(text)
         return self._after_lead(text)
 
@@ -41,6 +44,15 @@ class TextStream:
         """What stands for a character that was broken off."""
         held, self._lead = self._held, ""
         return held + self._backend.decode(self._ids, skip_special_tokens=True)[self._length :]
+
+    def _decoded_anew(self) -> str:
+        """What is new where the text that was told is none any more.
+
+        SentencePiece's bytes are characters together or not at all: one that is no beginning of a character makes
+        replacement characters of those before it, too.
+        """
+        self._stream = DecodeStream(self._ids, skip_special_tokens=True)
+        return self._backend.decode(self._ids, skip_special_tokens=True)[self._length :]
 
     def _after_lead(self, text: str) -> str:
         """Hold back what may be the lead, and drop it once it is."""

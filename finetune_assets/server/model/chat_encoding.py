@@ -186,7 +186,22 @@ class Encoder:
     features: ImageSource
 
     def encode(self, text: str, n_images: int) -> Sequence:
-        """A rendered text with the first `n_images` of the conversation; nothing of it is learned."""
+        """A rendered text with the first `n_images` of the conversation; nothing of it is learned.
+
+        Raises:
+            PromptError: an image or a token of it is nothing that the model knows.
+        """
+        sequence = self._encoded(text, n_images)
+        known = self.network.embedding.weight.shape[0]
+        if strange := [token for token in sequence.ids if token >= known]:
+            spelled = self.network.tokenizer.convert_ids_to_tokens(strange[0])
+            told = (
+                f"the model {self.network.base.name!r} has no embedding for the token {spelled!r} of its own tokenizer"
+            )
+            raise PromptError(f"{told}; leave that out", "unsupported_message")
+        return sequence
+
+    def _encoded(self, text: str, n_images: int) -> Sequence:
         if self.network.front.processor is not None:
             return self._processed(text, n_images)
         sequence = Sequence()

@@ -80,9 +80,17 @@ class ChatTemplate:
         if renderer.chat_template is None:
             raise UnfitModelError(f"{model!r} has no chat template; use an instruction-tuned model")
         plain = cls(renderer, model, marker)
+        refusal: PromptError | None = None
         for template in (replace(plain, in_parts=True), plain) if sees else (plain,):
-            if (at_once := template._answers_at_once(sees=sees)) is not None:
+            try:
+                at_once = template._answers_at_once(sees=sees)
+            except PromptError as error:  # it may take contents of another form
+                refusal = error
+                continue
+            if at_once is not None:
                 return replace(template, cut=not at_once)
+        if refusal is not None and not sees:
+            raise UnfitModelError(str(refusal)) from refusal
         what = "a question, its image or its answer" if sees else "a question or its answer"
         raise UnfitModelError(f"the chat template of {model!r} leaves out {what}")
 
@@ -180,11 +188,8 @@ class ChatTemplate:
         shown = [{"type": "image"}] if sees else []
         asked = {"role": "user", "content": self.content([_said(question), *shown])}
         answered = {"role": "assistant", "content": self.content([_said(answer)])}
-        try:
-            prompt = self.render([asked], None, add_generation_prompt=True)
-            whole = self.render([asked, answered], None)
-        except (PromptError, TypeError, ValueError):  # a template may add a list to a string
-            return None
+        prompt = self.render([asked], None, add_generation_prompt=True)
+        whole = self.render([asked, answered], None)
         if question not in whole or answer not in whole or "{'type'" in whole:
             return None
         if sees and whole == self.render([{**asked, "content": self.content([_said(question)])}, answered], None):
@@ -199,14 +204,14 @@ class ChatTemplate:
         Raises:
             PromptError: it does not take the conversation.
         """
-        from jinja2 import TemplateError
-
         switched = {name: effort is not None for name in _SWITCHES if name in str(self.renderer.chat_template)}
         degree = {_DEGREE: effort} if effort else {}
         how = {"tools": tools, "tokenize": False, "add_generation_prompt": add_generation_prompt, **switched, **degree}
         try:
             return self.renderer.apply_chat_template(messages, **how)
-        except (TemplateError, TypeError, LookupError) as error:  # a template adds or looks up what is not there
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # a template computes, and adds or looks up what is not there
             message = f"the chat template of the model {self.model!r} does not take this conversation: {error}"
             raise PromptError(message, "unsupported_message") from error
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from finetune_assets.errors import FinetuneAssetsError, UnfitModelError
+import torch
+
+from finetune_assets.errors import BaseModelError, FinetuneAssetsError, UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model.bundled_template import with_tools
 from finetune_assets.server.model.plain_text import Fence, looks_harmless
@@ -35,18 +39,45 @@ def load_front(base: BaseModel) -> Front:
     """Load a model's tokenizer and processor.
 
     Raises:
-        UnfitModelError: they need code or a package that is not here, or are of a kind that this server cannot use.
-        OSError: their files are missing.
+        UnfitModelError: they need code or a package that is not here, are of a kind that this server cannot use, or
+            their files are missing or broken.
+        BaseModelError: this machine could not read them.
     """
     from transformers import AutoTokenizer
 
-    processor = _processor(base) if base.vision and base.name != VISION_MODEL else None
-    tokenizer = processor.tokenizer if processor else AutoTokenizer.from_pretrained(base.path, revision=base.revision)
-    if not getattr(tokenizer, "is_fast", False):
+    with blaming_files(base):
+        processor = _processor(base) if base.vision and base.name != VISION_MODEL else None
+        tokenizer = (
+            processor.tokenizer if processor else AutoTokenizer.from_pretrained(base.path, revision=base.revision)
+        )
+    # Without its file, some kinds of tokenizers come empty.
+    if not getattr(tokenizer, "is_fast", False) or not tokenizer.backend_tokenizer.get_vocab_size(False):
         raise UnfitModelError(f"{base.name!r}: its tokenizer has no tokenizer.json, which this server needs")
     if base.bundled:
         tokenizer.chat_template = with_tools(tokenizer.chat_template)
     return Front(tokenizer, processor)
+
+
+@contextmanager
+def blaming_files(base: BaseModel) -> Iterator[None]:
+    """Make of what transformers raises over a model's files an error that names the model.
+
+    Raises:
+        UnfitModelError: a file or a package is missing, or a file is broken.
+        BaseModelError: this machine could not read them.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, FinetuneAssetsError):
+        raise
+    except ImportError as error:
+        raise UnfitModelError(f"the base model {base.name!r} needs what is not installed here: {error}") from error
+    except Exception as error:  # whatever code meets where files are not as it expects them
+        of_the_machine = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        said = f"{error}" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {error}"
+        made = " `python -m finetune_assets.server.base_models` makes the bundled ones." if base.bundled else ""
+        told = f"the base model {base.name!r} cannot be loaded from {base.path}: {said.rstrip('.')}.{made}"
+        raise (BaseModelError if of_the_machine else UnfitModelError)(told) from error
 
 
 def spells_controls(base: BaseModel, contents: Any) -> bool:
@@ -55,7 +86,7 @@ def spells_controls(base: BaseModel, contents: Any) -> bool:
         return False
     try:
         return Fence.around(_kept_tokenizer(base), contents).controls is not None
-    except (FinetuneAssetsError, OSError):
+    except FinetuneAssetsError:
         return True
 
 

@@ -22,17 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from finetune_assets.errors import BaseModelError, UnfitModelError
+from finetune_assets.errors import UnfitModelError
 from finetune_assets.server import checksums
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model import four_bit, horizons, proof
 from finetune_assets.server.model.answer_form import AnswerForm, answer_form, ended
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import control_tokens
-from finetune_assets.server.model.front import Front, load_front
+from finetune_assets.server.model.front import Front, blaming_files, load_front
 from finetune_assets.server.model.one_pass import OnePass
 from finetune_assets.server.model.packed import Packed
 from finetune_assets.server.model.precision import device_and_dtype
@@ -242,22 +241,10 @@ def load(base: BaseModel) -> Network:
     """Load `base` onto the GPU if there is one, else the CPU, frozen and in evaluation mode.
 
     Raises:
-        BaseModelError: its files are missing.
-        UnfitModelError: this server would not train and serve it as its makers meant.
+        UnfitModelError: this server would not train and serve it as its makers meant, or its files are not whole.
+        BaseModelError: its bytes are not those that were published, or this machine could not read them.
     """
     device, dtype = device_and_dtype()
-    try:
-        return _load(base, device, dtype)
-    except ImportError as error:
-        raise UnfitModelError(f"the base model {base.name!r} needs what is not installed here: {error}") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BaseModelError(
-            f"the base model {base.name!r} cannot be loaded from {base.path}: {error}. "
-            "`python -m finetune_assets.server.base_models` makes the bundled ones."
-        ) from error
-
-
-def _load(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Network:
     front = load_front(base)
     model = read(base, front, device, dtype)
     checksums.check(_folder(base))
@@ -280,15 +267,23 @@ def read(base: BaseModel, front: Front, device: torch.device, dtype: torch.dtype
     """The whole model as transformers load it, in 4 bit where it is to be.
 
     Raises:
-        UnfitModelError: it cannot be in 4 bit.
-        OSError: its files are missing.
+        UnfitModelError: it cannot be in 4 bit, its files are not whole, or it needs code of its own.
+        BaseModelError: this machine could not read its files.
     """
     config = _config(base)
     four_bit.check(base, config)
     how = four_bit.loading(base, config, lambda: _without_numbers(front, config, dtype), dtype)
     if base.four_bit:  # put into 4 bit where it is to be
         how["device_map"] = {"": device}
-    model = _kind(front).from_pretrained(base.path, dtype=dtype, revision=base.revision, **how)
+    with blaming_files(base):
+        model, said = _kind(front).from_pretrained(
+            base.path, dtype=dtype, revision=base.revision, output_loading_info=True, **how
+        )
+    if missing := sorted(said["missing_keys"]):  # transformers draws them at random
+        told = f"its files lack {len(missing)} of its weights ({', '.join(missing[:3])}{' ...' if missing[3:] else ''})"
+        raise UnfitModelError(
+            f"the base model {base.name!r} cannot be used here: {told}; fetch it again, or name another"
+        )
     four_bit.settle(model, dtype)
     return model
 
@@ -297,8 +292,7 @@ def hollow(base: BaseModel) -> Network:
     """A network without weights, on the `meta` device: its shapes are known, and none of its numbers.
 
     Raises:
-        OSError: its files are missing.
-        UnfitModelError: its tokenizer or processor cannot be used.
+        UnfitModelError: its tokenizer or processor cannot be used, or its files are missing or broken.
     """
     front = load_front(base)
     model = _without_numbers(front, _config(base), device_and_dtype()[1])
@@ -308,9 +302,24 @@ def hollow(base: BaseModel) -> Network:
 
 
 def _config(base: BaseModel) -> Any:
-    from transformers import AutoConfig
+    """What its files say of its shape.
 
-    return AutoConfig.from_pretrained(base.path, revision=base.revision)
+    Raises:
+        UnfitModelError: nothing that transformers itself knows.
+    """
+    from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+    with blaming_files(base):
+        stored, _ = PreTrainedConfig.get_config_dict(base.path, revision=base.revision)
+        if "auto_map" in stored and stored.get("model_type") not in CONFIG_MAPPING:
+            raise UnfitModelError(
+                f"the base model {base.name!r} needs code of its own (its auto_map), which is never run here; "
+                "name a model of a kind that transformers itself has"
+            )
+        config = AutoConfig.from_pretrained(base.path, revision=base.revision)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnfitModelError(f"the base model {base.name!r} has an encoder for what it is told; name one without")
+    return config
 
 
 def _without_numbers(front: Front, config: Any, dtype: torch.dtype) -> Any:

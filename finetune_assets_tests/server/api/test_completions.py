@@ -79,6 +79,20 @@ def test_a_fine_tuned_model_scores_by_what_it_has_learned(client: openai.OpenAI,
     assert tuned > base
 
 
+def test_the_token_that_ends_an_answer_is_told_of_and_not_said(client: openai.OpenAI, finished: FineTuningJob) -> None:
+    """Harnesses ask for one token more than they score and leave the last one away."""
+    text = "<|im_start|>user\nIs 3 fine?<|im_end|>\n<|im_start|>assistant\nYes"
+    asked = {"echo": True, "logprobs": 1, "logit_bias": {}}
+    scored, gone_on = (
+        go_on(client, text, finished.fine_tuned_model or "", max_tokens=n, **asked).choices[0] for n in (0, 1)
+    )
+    assert (gone_on.text, gone_on.finish_reason) == (text, "stop")
+    assert gone_on.logprobs.tokens == [*scored.logprobs.tokens, "<|im_end|>"]
+    assert gone_on.logprobs.text_offset[-1] == len("".join(scored.logprobs.tokens)) - len(
+        "<|im_start|>" * 2 + "<|im_end|>"
+    )
+
+
 @pytest.mark.parametrize(
     ("how", "param"),
     [

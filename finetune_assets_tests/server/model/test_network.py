@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune_assets.errors import BaseModelError, UnfitModelError
-from finetune_assets.server.base_models import BaseModel
+from finetune_assets.server.base_models import TEXT_MODEL, BaseModel
 from finetune_assets.server.model.network import Network, common_prefix, load
 from finetune_assets_tests.server.networks import computing_in, text_base
 
@@ -60,7 +62,61 @@ def test_the_layout_for_serving_changes_no_state(tmp_path: Path) -> None:
 
 def test_a_missing_model_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"(?s)cannot be loaded from .*finetune_assets.server.base_models"):
-        load(BaseModel("absent", str(tmp_path), vision=False))
+        load(BaseModel(TEXT_MODEL, str(tmp_path), vision=False))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, {"format": "pt"})
+
+
+def change_config(folder: Path, **settings: Any) -> None:
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | settings))
+
+
+def without_a_layer(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: weight for name, weight in weights.items() if "layers.1." not in name}
+
+
+def with_an_index_of_a_missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    where = {
+        "model.norm.weight": "model-00001-of-00002.safetensors",
+        "lm_head.weight": "model-00002-of-00002.safetensors",
+    }
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+
+
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "lacks weights": (lambda f: change_weights(f, without_a_layer), r"its files lack 9 of its weights \(model"),
+    "lacks a shard": (with_an_index_of_a_missing_shard, "cannot be loaded from .*model-00002-of-00002.safetensors"),
+    "of another shape": (lambda f: change_config(f, intermediate_size=48), "cannot be loaded from"),
+    "cut off": (lambda f: os.truncate(f / "model.safetensors", 5_000), "cannot be loaded from"),
+    "of an unknown kind": (lambda f: change_config(f, model_type="newest"), "cannot be loaded from .*`newest`"),
+    "code of its own": (
+        lambda f: change_config(f, model_type="own", auto_map={"AutoConfig": "own.Config"}), "needs code of its own"
+    ),
+    "an encoder": (lambda f: change_config(f, model_type="t5"), "has an encoder"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
+    "a broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be loaded from"),
+    "a template that divides by 0": (
+        lambda f: (f / "chat_template.jinja").write_text("{{ 1 / 0 }}"), "does not take this .*: division by zero"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_model_whose_files_are_not_whole_or_of_no_use_is_refused_with_what_is_wrong(
+    tmp_path: Path, what: str
+) -> None:
+    base = text_base(tmp_path)
+    change, told = BROKEN[what]
+    change(Path(base.path))
+    with pytest.raises(UnfitModelError, match=rf"(?s)'{base.name}'.*{told}"):
+        load(base)
 
 
 def test_a_model_in_4_bit_needs_bitsandbytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
