@@ -192,7 +192,8 @@ class Encoder:
             PromptError: an image or a token of it is nothing that the model knows.
         """
         sequence = self._encoded(text, n_images)
-        known = self.network.embedding.weight.shape[0]
+        embedding: Any = self.network.embedding
+        known = len(embedding.weight)
         if strange := [token for token in sequence.ids if token >= known]:
             spelled = self.network.tokenizer.convert_ids_to_tokens(strange[0])
             told = (
