@@ -250,6 +250,9 @@ def _healthz_of(home: Path) -> Callable[[], Coroutine[Any, Any, dict[str, str]]]
 def _metrics_of(metrics: Metrics, services: Services) -> Callable[[], Response]:
     jobs, batch_rows = services.jobs, services.batches
     metrics.watch("fine_tuning_jobs", "Jobs.", lambda: {s: jobs.count(s) for s in (*OPEN, PAUSED, *FINAL)})
+    if (handover := services.handover) is not None:
+        told = "Requests that vLLM answered to the end, and those that our own engine went on with."
+        metrics.watch("vllm_requests", told, lambda: handover.requests)
     metrics.watch("batches", "Batches.", lambda: {s: batch_rows.count(s) for s in STATUSES})
 
     def read_metrics() -> Response:

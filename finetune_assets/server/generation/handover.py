@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class Handover:
         self._processes: dict[str, VllmProcess] = {}
         self._refused: dict[Path, str] = {}
         """Why an adapter, by its folder, is not vLLM's."""
+        self.requests = Counter({"answered": 0, "given_back": 0})
+        """How many vLLM answered to the end, and with how many our own engine had to go on."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vLLM", daemon=True)
 
@@ -128,9 +131,12 @@ class Handover:
         except httpx2.TimeoutException:
             logger.warning("The vLLM of %s has said nothing for too long and is started again", name)
             process.end_process()
-        except (httpx2.HTTPError, VllmAnswerError) as error:
+        except VllmAnswerError as error:
+            logger.warning("%s, as %s; our own engine goes on", error, name)
+        except httpx2.HTTPError as error:
             # One line for each would be hundreds when it dies, whose end is told of itself.
             logger.debug("%s: %s", name, error)
+        self.requests["given_back" if work.completion.growing else "answered"] += 1
 
 
 class _Work:

@@ -125,6 +125,7 @@ def test_an_answer_that_is_broken_off_is_continued_by_our_own_engine_at_its_next
         rest = served.engine.complete(served.request(text=text, max_tokens=6, logit_bias={7: 0.0})).choices[0]
         assert choice.text == served.text(begun) + rest.text
         assert "".join(delta.text for delta in deltas) == choice.text
+        assert served.handover.requests == {"answered": 0, "given_back": 1}
         assert [delta.finish_reason for delta in deltas][-1] == choice.finish_reason == "length"
 
 
@@ -137,6 +138,7 @@ def test_an_adapter_is_registered_once_by_its_folder_and_asked_by_its_name(besid
         assert told["lora_path"] == str(adapter.resolve())
         assert [one["model"] for one in answered] == [told["lora_name"]] * 2
         assert served.handover.why_own(served.base, adapter) is None
+        assert served.handover.requests == {"answered": 2, "given_back": 0}
 
 
 def test_an_adapter_that_vllm_refuses_is_our_own_engines_and_it_is_said_why(beside: Beside, tmp_path: Path) -> None:
