@@ -45,8 +45,10 @@ def vllm_command() -> list[str]:
     """Return the Python that has vLLM, and further arguments for vLLM: what `FINETUNE_ASSETS_VLLM` says, or this one.
 
     Raises:
-        VllmMissingError: it has no vLLM, or is no Python.
+        VllmMissingError: it has no vLLM, or is no Python, or this is not Linux.
     """
+    if sys.platform != "linux":  # others do not say that a process has ended and keep its number
+        raise VllmMissingError("--engine vllm runs on Linux; start vLLM yourself and name it by --vllm-url")
     words = shlex.split(os.environ.get(COMMAND, ""))
     if not words and importlib.util.find_spec("vllm") is not None:
         return [sys.executable]

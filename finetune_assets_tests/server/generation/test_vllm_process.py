@@ -59,12 +59,15 @@ def answering(process: VllmProcess) -> int:
     return process.pid
 
 
-@pytest.mark.parametrize("named", ["", "/no/such/python", sys.executable, "/bin/true -c"])
+def test_what_follows_the_python_is_for_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = str(vllm_stand_in.write(tmp_path))
+    monkeypatch.setenv(COMMAND, f"{python} --enforce-eager")
+    assert vllm_command() == [python, "--enforce-eager"]
+
+
+@pytest.mark.parametrize("named", ["", "/no/such/python", sys.executable])
 def test_a_missing_vllm_is_refused_with_the_remedy(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMAND, named)
-    if named == "/bin/true -c":
-        assert vllm_command() == ["/bin/true", "-c"]
-        return
     with pytest.raises(VllmMissingError, match=r"pip install vllm.*FINETUNE_ASSETS_VLLM=ENV/bin/python"):
         vllm_command()
 
