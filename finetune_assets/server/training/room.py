@@ -170,13 +170,13 @@ def _needs_no_look(base: BaseModel, tokens: int, rank: int | None, free: int) ->
     folder = Path(base.path)
     try:
         config = json.loads((folder / "config.json").read_text())
-        depth, width, inner = (config[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size"))
-        logits = tokens * config["vocab_size"]
+        numbers = [config[name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")]
     except (OSError, ValueError, KeyError):
         return False
-    if any("expert" in name for name in config):
-        return False
+    if any("expert" in name for name in config) or not all(isinstance(number, int) for number in numbers):
+        return False  # layers may differ, and have a list of sizes
+    depth, width, inner, n_words = numbers
     weights = 2 * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     kept = 4 * depth * tokens * (8 * inner + 32 * width)
     trained = 4 * 6 * (rank or 16) * depth * (12 * width + 3 * inner)
-    return PROCESS + weights + kept + trained + 16 * logits <= free
+    return PROCESS + weights + kept + trained + 16 * tokens * n_words <= free

@@ -106,6 +106,12 @@ def test_a_mixture_is_looked_at_however_small(tmp_path: Path) -> None:
     assert not rooms._needs_no_look(base, 10, None, much)
 
 
+def test_layers_of_several_sizes_are_looked_at(tmp_path: Path) -> None:
+    config = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": [32, 64], "vocab_size": 100}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not rooms._needs_no_look(BaseModel("layered", str(tmp_path), vision=False), 10, None, 2**40)
+
+
 def test_a_training_that_computes_activations_twice_says_so_and_has_the_same_losses(
     tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
