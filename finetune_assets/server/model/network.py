@@ -319,7 +319,23 @@ def _config(base: BaseModel) -> Any:
         config = AutoConfig.from_pretrained(base.path, revision=base.revision)
     if getattr(config, "is_encoder_decoder", False):
         raise UnfitModelError(f"the base model {base.name!r} has an encoder for what it is told; name one without")
+    if way := _unknown_packing(config):
+        raise UnfitModelError(
+            f"the base model {base.name!r} holds its weights as {way!r} packs them, which transformers cannot read; "
+            "name the model as it was before"
+        )
     return config
+
+
+def _unknown_packing(config: Any) -> str | None:
+    """How weights are quantised that transformers would take for plain numbers, with a warning; None of others."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    said = getattr(config, "quantization_config", None)
+    if not isinstance(said, dict) or said.get("load_in_8bit") or said.get("load_in_4bit"):
+        return None
+    way = said.get("quant_method")
+    return None if way is None or way in AUTO_QUANTIZATION_CONFIG_MAPPING else str(way)
 
 
 def _without_numbers(front: Front, config: Any, dtype: torch.dtype) -> Any:
