@@ -10,8 +10,6 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-
 from finetune_assets.errors import BaseModelError, FinetuneAssetsError, UnfitModelError
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
 from finetune_assets.server.model.bundled_template import with_tools
@@ -68,11 +66,15 @@ def blaming_files(base: BaseModel) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, FinetuneAssetsError):
+    except (MemoryError, FinetuneAssetsError):
         raise
     except ImportError as error:
         raise UnfitModelError(f"the base model {base.name!r} needs what is not installed here: {error}") from error
     except Exception as error:  # whatever code meets where files are not as it expects them
+        import torch  # not at the top: a server starts without it
+
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         of_the_machine = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
         said = f"{error}" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {error}"
         made = " `python -m finetune_assets.server.base_models` makes the bundled ones." if base.bundled else ""
