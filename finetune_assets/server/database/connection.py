@@ -128,6 +128,8 @@ class Database:
             Session(self._for_writing, expire_on_commit=False) as session,
             session.begin(),
         ):
+            # SQLAlchemy begins with the first statement; what is done before that one, on the disk, is to be alone too.
+            session.connection()
             yield session
 
     @property

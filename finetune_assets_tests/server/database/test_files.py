@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from finetune_assets.server.database.files import DamagedFileError
 from finetune_assets.server.database.schema import StoredFile
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.shortage import ShortageError
+from finetune_assets.server.storage import Storage
 from finetune_assets_tests.server.database.conftest import Change
 
 
@@ -90,6 +92,26 @@ def test_files_that_come_and_go_side_by_side_keep_their_bytes(stores: Stores) ->
         kept = [file for file in threads.map(come_and_go, range(60)) if file is not None]
     assert len(kept) == 30
     assert all(stores.files.path(file).read_bytes() == b"same" for file in kept)
+
+
+def test_bytes_are_placed_when_nobody_else_can_find_them_without_their_row(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stores.database.shared:
+        pytest.skip("bytes in a store are removed later than any row of them could come")
+    keep = Storage.keep
+
+    def kept(storage: Storage, source: Path, name: str) -> None:
+        keep(storage, source, name)
+        with (
+            closing(sqlite3.connect(stores.home / "server.db", timeout=0)) as sweeping,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            sweeping.execute("BEGIN IMMEDIATE")
+
+    monkeypatch.setattr(Storage, "keep", kept)
+    stores.files.remove_leftovers()
+    assert stores.files.path(add(stores, b"bytes")).read_bytes() == b"bytes"
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"other"])
