@@ -5,15 +5,19 @@ Whoever is asked for a letter has to be shown what it stands for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Sequence
 from string import ascii_lowercase, ascii_uppercase
 
+from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.columns import Column
 
 _COUNTED = (ascii_uppercase, ascii_lowercase, "0123456789", "123456789")
 """Ways of counting answers off, by single signs."""
 _FEWEST = 3
-"""Of two columns whose names differ in a sign, more often than not neither is an answer's."""
+"""Of two columns whose names differ in a sign, more often than not neither is an answer's, whatever they are called."""
+_CALLED = re.compile(r"(?i)(.*[\W_])?(options?|choices?|answers?|endings?|alternatives?|solutions?|sol)[\W_]*")
+"""What columns of answers are called before they are counted, which is enough for two of them."""
 
 
 def with_choices(question: str, answer: Column, columns: Sequence[Column]) -> tuple[str, list[str]]:
@@ -27,21 +31,35 @@ def with_choices(question: str, answer: Column, columns: Sequence[Column]) -> tu
     Returns:
         The text with a line for each answer, and the signs of all answers; the text as it was, and no signs, where the
         answers are no signs or no column says what they stand for.
+
+    Raises:
+        TaskError: whether the answers are counted from 0 or from 1 is not certain.
     """
-    for counted in _COUNTED:
-        if not answer.values or not set(answer.values) <= set(counted):
-            continue
-        listed = next((column for column in columns if column.is_lists and not _only_signs(column, counted)), None)
-        if (
-            listed is not None
-            and (most := max(listed.sizes)) <= len(counted)
-            and set(answer.values) <= {*counted[:most]}
-        ):
-            return _listed(question, listed, counted[:most])
-        if told := _in_columns(columns, counted, answer.values):
-            lines = "\n".join(f"{sign}: {{{name}}}" for sign, name in told.items())
-            return f"{question}\n{lines}", list(told)
+    answers = set(answer.values)
+    ways = [counted for counted in _COUNTED if answers and answers <= set(counted)]
+    if not ways:
+        return question, []
+    listed = next((column for column in columns if column.is_lists and not column.entries <= set(ways[0])), None)
+    if listed is not None:
+        signs = _signs(ways, answers, max(listed.sizes), listed.name)
+        return _listed(question, listed, signs) if signs else (question, [])
+    named = _counted_off(columns)
+    if named and (signs := _signs(ways, answers, len(named), f"{named[0]} to {named[-1]}")):
+        lines = "\n".join(f"{sign}: {{{name}}}" for sign, name in zip(signs, named, strict=True))
+        return f"{question}\n{lines}", list(signs)
+    if written := next((column for column in columns if column.is_written_lists), None):
+        begin = _signs(ways, answers, max(map(ways[0].index, answers)) + 1, written.name)
+        return f"{question}\nAnswers, from {begin[0]} on: {{{written.name}}}", list(begin)
     return question, []
+
+
+def _signs(ways: Sequence[str], answers: Collection[str], n: int, where: str) -> str:
+    """The signs of n answers in the only way of counting that has all that were seen; "" where none has."""
+    fitting = [way[:n] for way in ways if n <= len(way) and set(answers) <= set(way[:n])]
+    if len(fitting) > 1:
+        told = f"whether the answers are counted from {fitting[0][0]} or {fitting[1][0]} in {where} is not certain"
+        raise TaskError(f"{told}, as none is {fitting[0][0]} or {fitting[1][-1]}; name the question by --set question=")
+    return fitting[0] if fitting else ""
 
 
 def _listed(question: str, column: Column, signs: str) -> tuple[str, list[str]]:
@@ -51,20 +69,16 @@ def _listed(question: str, column: Column, signs: str) -> tuple[str, list[str]]:
     return f"{question}\n{lines}", list(signs)
 
 
-def _only_signs(column: Column, counted: str) -> bool:
-    """Whether a column lists the signs themselves, as some data sets do beside the texts."""
-    return column.entries <= set(counted)
-
-
-def _in_columns(columns: Sequence[Column], counted: str, answers: Mapping[str, int]) -> dict[str, str]:
-    """The column of each sign, where their names differ in it alone: `A` to `D`, `option_a` to `option_d`."""
+def _counted_off(columns: Sequence[Column]) -> list[str]:
+    """Columns whose names differ in a sign alone that counts them: `A` to `D`, `option_a` to `option_d`, `sol1` on."""
     names = {column.name.casefold(): column.name for column in columns if not column.is_images}
-    for before in dict.fromkeys(name[:-1] for name in names if name.endswith(counted[0].casefold())):
-        found: dict[str, str] = {}
-        for sign in counted:
-            if (name := names.get(before + sign.casefold())) is None:
-                break
-            found[sign] = name
-        if len(found) >= _FEWEST and set(answers) <= found.keys():
-            return found
-    return {}
+    for counted in (ascii_lowercase, *_COUNTED[2:]):
+        for before in dict.fromkeys(name[:-1] for name in names if name.endswith(counted[0])):
+            found: list[str] = []
+            for sign in counted:
+                if before + sign not in names:
+                    break
+                found.append(names[before + sign])
+            if len(found) >= (2 if _CALLED.fullmatch(before) else _FEWEST):
+                return found
+    return []

@@ -92,6 +92,8 @@ class Column:
     """How often lists of each length occur."""
     n_objects: int = 0
     """Lists of objects."""
+    n_written_lists: int = 0
+    """Texts that are lists as programs write them."""
     entries: set[str] = field(default_factory=set[str])
     """What stands in the lists, of the first `MAX_DISTINCT` different entries."""
 
@@ -103,6 +105,8 @@ class Column:
         self.n += 1
         if isinstance(value, list):
             self._see_entries(cast("list[object]", value))
+        elif text[0] == "[" and text[-1] == "]":
+            self.n_written_lists += 1
         self.n_images += _is_image(value, text)
         self.n_numbers += any(parse_number(text, written) is not None for written in WAYS_OF_WRITING)
         self.n_words += text.count(" ") + 1
@@ -136,6 +140,11 @@ class Column:
     def is_lists(self) -> bool:
         """Whether all of it are lists of several entries."""
         return self.n > 0 and self.sizes.total() == self.n and min(self.sizes) > 1
+
+    @property
+    def is_written_lists(self) -> bool:
+        """Whether all of it are texts that are lists as programs write them."""
+        return 0 < self.n == self.n_written_lists
 
     @property
     def is_constant(self) -> bool:
@@ -195,7 +204,7 @@ def _may_be(column: Column, part: Part) -> bool:
         case "question":
             return (
                 not (column.is_images or column.is_numbers or column.is_split or column.is_lists)
-                and not column.is_objects
+                and not (column.is_objects or column.is_written_lists)
                 and (_is_named(column, part) or column.n_words >= 3 * column.n)
             )
         case "answer":

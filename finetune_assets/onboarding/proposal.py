@@ -83,7 +83,7 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
         source, answer = _scored(source), {"kind": "binary", "positive": "Yes", "negative": "No"}
     else:
         answer = _answer(survey, source, parts, stated.get("kind"))
-    if len(signs) > 2 and stated.get("kind") is None:
+    if signs and stated.get("kind") is None:
         answer = {"kind": "choice", "options": signs}
     parts["kind"] = _words(answer)
     has_images = parts["image"] != NONE and survey.kind != "chat_jsonl"

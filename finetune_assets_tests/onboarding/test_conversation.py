@@ -366,6 +366,22 @@ def apart(n: int) -> dict[str, Any]:
     return {"question": f"Which is {n}?", **{f"option_{c}": f"{n}{c}" for c in "abcd"}, "answer": "ABCD"[n % 4]}
 
 
+def counted_otherwise(n: int) -> dict[str, Any]:
+    return {"question": f"Which is {n}?", **{f"op{c}": f"{n}{c}" for c in "abcd"}, "answer": n % 4}
+
+
+def of_two(n: int) -> dict[str, Any]:
+    return {"question": f"How is {n} made?", "sol1": f"{n} by hand", "sol2": f"{n} by tool", "label": n % 2}
+
+
+def as_text(n: int) -> dict[str, Any]:
+    return {"question": f"Which is {n}?", "choices": f"['{n}a', '{n}b', '{n}c']", "answer": "ABC"[n % 3]}
+
+
+def by_letter(n: int) -> dict[str, Any]:
+    return {"question": f"Which is {n}?", "options": {c: f"{n}{c}" for c in "ABC"}, "answer": "ABC"[n % 3]}
+
+
 def of_some_lengths(n: int) -> dict[str, Any]:
     return {"question": f"Which is {n}?", "options": [f"{n}{c}" for c in "abcd"[: 3 + n % 2]], "answer": "ABC"[n % 3]}
 
@@ -380,6 +396,10 @@ def of_some_lengths(n: int) -> dict[str, Any]:
         ),
         (by_place, "{question}\n0: {options.0}\n1: {options.1}\n2: {options.2}\n3: {options.3}", "0123"),
         (apart, "{question}\nA: {option_a}\nB: {option_b}\nC: {option_c}\nD: {option_d}", "ABCD"),
+        (counted_otherwise, "{question}\n0: {opa}\n1: {opb}\n2: {opc}\n3: {opd}", "0123"),
+        (of_two, "{question}\n0: {sol1}\n1: {sol2}", "01"),
+        (as_text, "{question}\nAnswers, from A on: {choices}", "ABC"),
+        (by_letter, "{question}\nA: {options.A}\nB: {options.B}\nC: {options.C}", "ABC"),
         (of_some_lengths, "{question}\nAnswers, from A on: {options}", "ABCD"),
     ],
 )
@@ -392,6 +412,20 @@ def test_whoever_is_asked_for_a_letter_is_shown_what_it_stands_for(
     assert task.answer.options == list(options)  # pyright: ignore
     assert task.prompt.user == f"{{question}}\nAnswer with one of: {', '.join(options)}."
     assert "60 examples" in said
+
+
+def test_answers_that_may_be_counted_from_0_or_1_are_not_guessed(tmp_path: Path) -> None:
+    rows = [{**by_place(n), "answer": 1 + n % 3} for n in range(60)]
+    path = put(tmp_path / "quiz.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    with pytest.raises(TaskError, match="counted from 0 or 1 in options is not certain, as none is 0 or 4; name the"):
+        begun(path)
+
+
+def test_a_header_that_begins_with_a_number_sign_is_one(tmp_path: Path) -> None:
+    rows = "".join(f"{n}\tHow warm is it at {n} h?\t{'yn'[n % 2]}\n" for n in range(60))
+    path = put(tmp_path / "t.tsv", f"# made in May, by hand\n#id\tquestion\tlabel\n{rows}".encode())
+    task, _ = begun(path)
+    assert task.source.question == "{question}"  # pyright: ignore
 
 
 def test_a_question_that_a_person_has_named_is_asked_as_it_is(tmp_path: Path) -> None:

@@ -143,16 +143,16 @@ def _full(lines: Sequence[str], start: int, dialect: Dialect, delimiters: Iterab
     for delimiter in dict.fromkeys((dialect.delimiter,) if dialect.delimiter else delimiters):
         reader = csv.reader(lines[start:], delimiter=delimiter, skipinitialspace=True)
         try:
-            records = [(cells, reader.line_num) for cells in reader if cells and not cells[0].startswith("#")]
+            lined = [(cells, reader.line_num) for cells in reader if cells]
         except csv.Error:  # a cell is too long to be one
             continue
-        [(usual, n)] = Counter(len(cells) for cells, _ in records).most_common(1) or [(0, 0)]
-        if usual > 1 and (found is None or (n / len(records), usual) > best):
-            at = first_full([sum(map(bool, map(str.strip, cells))) for cells, _ in records])
-            best, found = (
-                (n / len(records), usual),
-                _Header(as_asked(records[at][0], ()), delimiter, start + records[at][1]),
-            )
+        [(usual, n)] = Counter(len(cells) for cells, _ in lined).most_common(1) or [(0, 0)]
+        score = (n / max(1, len(lined)), usual)
+        if usual > 1 and (found is None or score > best):
+            # A remark begins with #, and so does a header that is as wide as its table.
+            rows = [(cells, end) for cells, end in lined if len(cells) == usual or not cells[0].startswith("#")]
+            cells, end = rows[first_full([sum(map(bool, map(str.strip, cells))) for cells, _ in rows])]
+            best, found = score, _Header(as_asked(cells, ()), delimiter, start + end)
     return found
 
 
