@@ -1,5 +1,7 @@
 """What others notice of clients that mean no good: how long the innocent wait, and how much memory the server takes.
 
+    PYTHONPATH=. python benchmarks/hostile.py
+
 One after the other come thousands of silent sockets; hundreds of images as large as they may be; requests of as many
 images as one may hold; texts of 60 MB, many at once; and requests to every route that keep to its limits and are as bad
 as these allow. Meanwhile `/healthz` is asked all the time, and an innocent client asks a text question again and again.

@@ -1,6 +1,6 @@
 """How long Dagster's ticks take on a task with 10,000 regions, whose source has 400,000 rows.
 
-    python benchmarks/regions.py --regions 10000 --rows 400000
+    PYTHONPATH=. python benchmarks/regions.py --regions 10000 --rows 400000
 
 The nightly comparison reads the whole source once, after a file of it has changed, and finds the regions whose rows
 did. The tick of the schedule asks beside it for feedback, stale stages and runs; that of the region sensor looks for

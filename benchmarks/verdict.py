@@ -2,29 +2,34 @@
 
 Benchmarks are drawn from models whose true accuracy is known, and judged by the policy that the pipeline uses:
 
-    python benchmarks/verdict.py [--runs 1000]
+    PYTHONPATH=. python benchmarks/verdict.py [--runs 1000]
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune_assets.evaluation.benchmark.both_labels import unchosen
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.evaluation.benchmark.pairing import Gain, Pairs, gain
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport, ChampionComparison
+from finetune_assets.evaluation.calibration import judge_probabilities
 from finetune_assets.evaluation.prediction import Prediction
 from finetune_assets.evaluation.promotion_policy import Counted, gain_p, judge, raised
 from finetune_assets.evaluation.scoring.binary import BinaryScoring
 from finetune_assets.task.judging import Promotion
+from finetune_assets_tests.evaluation.experiments import binary
 
 Right = NDArray[np.bool_]
 SCORING, POLICY = BinaryScoring(), Promotion(margin=0.02)
-HARMLESS = {"outcome": "inconclusive", "verdict": ""}
+EVEN = np.full(20, 0.5)
+HARMLESS = judge_probabilities(EVEN, EVEN, np.arange(20) % 2)
 KEEP = 0.75
 """Share of examples that a model finds as easy or as hard as the one before it did."""
 
@@ -40,24 +45,42 @@ def compared(before: Right, after: Right) -> Gain:
     return gain(SCORING, before, after, np.arange(len(before)))
 
 
-def report(base: Right, constant: Right, tuned: Right, best: Right | None = None) -> dict[str, Any]:
-    """What the policy reads of a benchmark."""
+def report(base: Right, constant: Right, tuned: Right, best: Right | None = None) -> BenchmarkReport:
+    """A benchmark's report, with what the policy reads of it as it was drawn."""
     over_base, over_constant = compared(base, tuned), compared(constant, tuned)
-    over_best = None if best is None else compared(best, tuned)
-    return {
-        "n": len(base),
-        "primary": "accuracy",
-        "comparisons": {"accuracy": {"difference": asdict(over_base.difference)}},
-        "p_value": over_base.p_value,
-        "over_baseline": asdict(over_constant.difference),
-        "baseline_p": over_constant.p_value,
-        "fine_tuned": {"n_failed": 0, "n_unparseable": 0},
-        "subgroups": (),
-        "over_champion": over_best and {"n": over_best.n, "difference": asdict(over_best.difference), "subgroups": ()},
-    }
+    return replace(
+        usual(),
+        n=len(base),
+        comparisons={usual().primary: replace(usual().decisive, difference=over_base.difference)},
+        p_value=over_base.p_value,
+        over_baseline=over_constant.difference,
+        baseline_p=over_constant.p_value,
+        over_champion=None if best is None else over(best, tuned),
+    )
 
 
-def promoted(found: dict[str, Any], counted: Counted) -> bool:
+@cache
+def usual() -> BenchmarkReport:
+    """The report of a few answers."""
+    return compare(binary(0.5, 0.9).draw(np.random.default_rng(0), 10, 1))
+
+
+def over(best: Right, tuned: Right) -> ChampionComparison:
+    """Compare a model with the best champion before it."""
+    found = compared(best, tuned)
+    return ChampionComparison(
+        champion=usual().base,
+        n=found.n,
+        n_by_source=0,
+        difference=found.difference,
+        p_value=found.p_value,
+        outcome=found.outcome,
+        verdict="",
+        subgroups=(),
+    )
+
+
+def promoted(found: BenchmarkReport, counted: Counted) -> bool:
     """Whether the model becomes the champion."""
     return all(reason.good for reason in judge(POLICY, found, HARMLESS, counted))
 
@@ -119,7 +142,8 @@ def after_eight_steps(rng: np.random.Generator, n: int = 400) -> float:
         found = report(base, constant, successor, best)
         if promoted(found, Counted(step + 1)):
             reached = accuracy
-            best = successor if found["over_champion"]["difference"]["estimate"] >= 0 else best
+            before = found.best_before
+            best = successor if before and before.difference.estimate >= 0 else best
     return reached
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.promotion_policy import Reason
@@ -19,6 +19,8 @@ from finetune_assets.task.answers import Answer
 
 Way = Literal["checks", "approval", "rollback"]
 TO_APPROVE = "a person has to approve it"
+Kept = dict[str, JsonValue]
+"""A document as it was written. It is read when it is used, so that a history outlives the versions that wrote it."""
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Answer)
 
 
@@ -30,7 +32,7 @@ class Champion:
     provider: str
     base_model: str
     job_id: str
-    calibrator: dict[str, Any]
+    calibrator: Kept
     """As its `to_dict` wrote it."""
     task_fingerprint: str
     metric: str
@@ -44,15 +46,15 @@ class Champion:
     approved_by: str | None = None
     trained_at: str | None = None
     """When its job was submitted: ISO 8601, UTC; None of champions from before this was kept."""
-    rule: dict[str, Any] | None = None
+    rule: Kept | None = None
     """What becomes of its probabilities (`answering.Rule`); None of numbers, and where none was kept yet."""
-    reference: dict[str, Any] | None = None
+    reference: Kept | None = None
     """How its held-out examples look (`drift.Reference`); None where nobody watches what it is asked."""
     address: str | None = None
     """Who its provider was (`asked_as`); this and what follows is None of champions from before it was kept."""
-    prompt: dict[str, Any] | None = None
+    prompt: Kept | None = None
     """What it was trained to be asked, whatever the task's YAML says by now."""
-    answer: dict[str, Any] | None = None
+    answer: Kept | None = None
     """And to answer."""
     trained_on: str | None = None
     """SHA-256 (hex) of its training file."""

@@ -8,16 +8,17 @@ is one more chance to find a gain where there is none, so both are counted (see 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune_assets.errors import EvaluationError
-from finetune_assets.evaluation.statistics import holm, p_words
+from finetune_assets.evaluation.statistics import Interval, holm, p_words
 from finetune_assets.task.judging import Promotion
 
-Report = Mapping[str, Any]
-"""A benchmark's report as JSON."""
+if TYPE_CHECKING:
+    from finetune_assets.evaluation.benchmark.report import BenchmarkReport
+    from finetune_assets.evaluation.benchmark.subgroups import Subgroup
+    from finetune_assets.evaluation.calibration import CalibrationReport, CoverageReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,21 @@ def raised(p_value: float, attempt: int) -> float:
     return min(1.0, p_value * attempt**2 * math.pi**2 / 6)
 
 
-def gain_p(benchmark: Report, ignored: Collection[str]) -> float:
+def gain_p(benchmark: BenchmarkReport, ignored: Collection[str]) -> float:
     """Return the p-value that a model gains nothing: the larger one of those over its base and over a constant answer.
 
     1 where it is no better than one of them. The base model does not count where the check `better_than_base` is off.
     """
-    over = [(benchmark["over_baseline"]["estimate"], benchmark.get("baseline_p", 1.0))]
+    over = [(benchmark.over_baseline.estimate, benchmark.baseline_p)]
     if "better_than_base" not in ignored:
-        over.append((benchmark["comparisons"][benchmark["primary"]]["difference"]["estimate"], benchmark["p_value"]))
+        over.append((benchmark.decisive.difference.estimate, benchmark.p_value))
     return max(p_value if estimate > 0 else 1.0 for estimate, p_value in over)
 
 
 def judge(
     policy: Promotion,
-    benchmark: Report,
-    calibration: Report,
+    benchmark: BenchmarkReport,
+    calibration: CalibrationReport | CoverageReport,
     counted: Counted,
     *,
     limits: tuple[float, float] = (1.0, 1.0),
@@ -85,12 +86,7 @@ def judge(
         counted: How often a gain was looked for.
         limits: Largest shares of failed requests and of unreadable answers.
         ignored: Names of checks that the task has switched off.
-
-    Raises:
-        EvaluationError: the report is of an earlier version.
     """
-    if "baseline_p" not in benchmark:
-        raise EvaluationError("the benchmark was made by an earlier version: materialise it again")
     asked = [
         _answers(benchmark, limits, ignored),
         *_gains(policy, benchmark, counted, ignored),
@@ -102,25 +98,23 @@ def judge(
     return tuple(reason for reason in asked if reason)
 
 
-def _answers(benchmark: Report, limits: tuple[float, float], ignored: Collection[str]) -> Reason | None:
+def _answers(benchmark: BenchmarkReport, limits: tuple[float, float], ignored: Collection[str]) -> Reason | None:
     if "answers_given" in ignored:
         return None
-    model, n = benchmark["fine_tuned"], benchmark["n"]
-    failed, unread = model["n_failed"], model["n_unparseable"]
+    n, failed, unread = benchmark.n, benchmark.fine_tuned.n_failed, benchmark.fine_tuned.n_unparseable
     good = failed <= limits[0] * n and unread <= limits[1] * n
     return Reason("Does it answer?", good, f"{failed} of {n} requests failed, {unread} answers could not be read")
 
 
-def _gains(policy: Promotion, benchmark: Report, counted: Counted, ignored: Collection[str]) -> list[Reason]:
+def _gains(policy: Promotion, benchmark: BenchmarkReport, counted: Counted, ignored: Collection[str]) -> list[Reason]:
     """Judge the gains over the base model and over a constant, each at the level that is left for it."""
-    decisive = benchmark["comparisons"][benchmark["primary"]]["difference"]
-    over = [("one answer to everything", benchmark["over_baseline"], benchmark["baseline_p"])]
+    over = [("one answer to everything", benchmark.over_baseline, benchmark.baseline_p)]
     if "better_than_base" not in ignored:
-        over.insert(0, ("its base model", decisive, benchmark["p_value"]))
+        over.insert(0, ("its base model", benchmark.decisive.difference, benchmark.p_value))
     found = []
     for what, difference, p_value in over:
         adjusted = counted.adjusted(p_value)
-        good = difference["estimate"] > 0 and difference["low"] > 0 and adjusted < policy.alpha
+        good = difference.estimate > 0 and difference.low > 0 and adjusted < policy.alpha
         n_regions = len(counted.others) + 1
         of = f" as attempt {counted.attempt} in one of {n_regions} region{'' if n_regions == 1 else 's'}"
         shown = "it is better than" if good else "it is not shown to be better than"
@@ -129,40 +123,44 @@ def _gains(policy: Promotion, benchmark: Report, counted: Counted, ignored: Coll
     return found
 
 
-def _against_the_best(policy: Promotion, benchmark: Report) -> Reason | None:
+def _against_the_best(policy: Promotion, benchmark: BenchmarkReport) -> Reason | None:
     """Judge whether the model is shown to be at most the margin worse than the best champion so far."""
-    best = benchmark.get("over_best") or benchmark.get("over_champion")
+    best = benchmark.best_before
     if best is None:
         return None
-    difference, margin = best["difference"], policy.margin
-    good = difference["low"] > -margin
+    difference, margin = best.difference, policy.margin
+    good = difference.low > -margin
     shown = "it is" if good else "it is not shown to be"
     words = f"{shown} at most {100 * margin:g} points worse than the best champion so far: {_points(difference)}"
     if not good:
-        words += _examples_for(margin, difference, best["n"])
-    if n_by_source := best.get("n_by_source"):
-        words += f"; {n_by_source} corrected labels count as the source has them until its own denials are reviewed"
+        words += _examples_for(margin, difference, best.n)
+    if best.n_by_source:
+        so_many = f"{best.n_by_source} corrected labels"
+        words += f"; {so_many} count as the source has them until its own denials are reviewed"
     return Reason("Does it keep what the best champion reached?", good, words)
 
 
-def _examples_for(margin: float, difference: Mapping[str, float], n: int) -> str:
+def _examples_for(margin: float, difference: Interval, n: int) -> str:
     """Say how many examples would show it of an equal model four times out of five."""
     from scipy.special import ndtri
 
     half = float(ndtri(0.975))
-    error = (difference["high"] - difference["low"]) / (2 * half)
+    error = (difference.high - difference.low) / (2 * half)
     needed = n * ((half + float(ndtri(0.8))) * error / margin) ** 2
     return f"; of an equal model about {math.ceil(needed):,} test examples would show it, and there are {n:,}"
 
 
-def _subgroups(benchmark: Report) -> Reason | None:
-    best = benchmark.get("over_best") or benchmark.get("over_champion")
-    compared = [("the base model", benchmark["subgroups"]), ("the best champion", best["subgroups"] if best else ())]
+def _subgroups(benchmark: BenchmarkReport) -> Reason | None:
+    best = benchmark.best_before
+    compared: list[tuple[str, Sequence[Subgroup]]] = [
+        ("the base model", benchmark.subgroups),
+        ("the best champion", best.subgroups if best else ()),
+    ]
     lost = [
-        f"{part['name']} (than {what}: {_points(part['difference'])}, {p_words(part['p_value'])})"
+        f"{part.name} (than {what}: {_points(part.difference)}, {p_words(part.p_value)})"
         for what, parts in compared
         for part in parts
-        if part["outcome"] == "worse"
+        if part.outcome == "worse"
     ]
     if not any(parts for _, parts in compared):
         return None
@@ -170,21 +168,20 @@ def _subgroups(benchmark: Report) -> Reason | None:
     return Reason("Is any subgroup worse off?", not lost, words)
 
 
-def _forgotten(benchmark: Report) -> Reason | None:
-    asked: Sequence[Mapping[str, Any]] = benchmark.get("elsewhere", ())
-    lost = [f"{one['of']} ({_points(one['difference'])})" for one in asked if one["outcome"] == "worse"]
-    if not asked:
+def _forgotten(benchmark: BenchmarkReport) -> Reason | None:
+    if not benchmark.elsewhere:
         return None
+    lost = [f"{one.of} ({_points(one.difference)})" for one in benchmark.elsewhere if one.outcome == "worse"]
     words = f"it has forgotten {', '.join(lost)}" if lost else "it is not shown to have forgotten anything"
     return Reason("Has it forgotten anything?", not lost, words)
 
 
-def _calibration(calibration: Report) -> Reason:
-    good = calibration["outcome"] != "worse"
-    words = "its calibrator does no harm" if good else f"its calibrator makes it worse: {calibration['verdict']}"
+def _calibration(calibration: CalibrationReport | CoverageReport) -> Reason:
+    good = calibration.outcome != "worse"
+    words = "its calibrator does no harm" if good else f"its calibrator makes it worse: {calibration.verdict}"
     return Reason("Do its probabilities mean something?", good, words)
 
 
-def _points(difference: Mapping[str, float]) -> str:
-    estimate, low, high = (100 * difference[name] for name in ("estimate", "low", "high"))
+def _points(difference: Interval) -> str:
+    estimate, low, high = (100 * end for end in (difference.estimate, difference.low, difference.high))
     return f"{estimate:+.1f} points ({low:+.1f} to {high:+.1f})"

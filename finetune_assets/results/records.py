@@ -7,14 +7,20 @@ stages from `finetuned_model` on judge a model as it was trained: with the promp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 from upath import UPath
 
 from finetune_assets.asking.spending import Estimate
 from finetune_assets.errors import RecordError
+from finetune_assets.evaluation import calibration
+from finetune_assets.evaluation.answering import Rule, UseReport
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport
+from finetune_assets.evaluation.calibration import CalibrationReport, Calibrator, CoverageReport, Part
+from finetune_assets.evaluation.drift import Reference
+from finetune_assets.evaluation.retrieval_costs import Comparison
 from finetune_assets.provider.client import Client, asked_as
 from finetune_assets.provider.files import UploadedFile
 from finetune_assets.results.region import Region, task_fingerprint
@@ -22,6 +28,7 @@ from finetune_assets.task import Prompt, Task
 from finetune_assets.task.answers import Answer
 
 _FREE = "nothing is paid twice"
+Read = TypeVar("Read")
 
 
 class TaskThen(BaseModel):
@@ -66,6 +73,20 @@ class ProviderThen(BaseModel):
         return self.name if self.name == self.address else f"{self.name} ({self.address})"
 
 
+def _read(path: UPath, stage: str, parse: Callable[[bytes], Read]) -> Read:
+    if not path.exists():
+        raise RecordError(f"{path} is not there: materialise {stage} of this region first")
+    try:
+        return parse(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise RecordError(
+            f"{path}: {where}: {first['msg']}. It was left by an earlier version or changed by hand: materialise "
+            f"{stage} of this region again ({_FREE})"
+        ) from None
+
+
 class Record(BaseModel):
     """What a stage hands on."""
 
@@ -92,17 +113,7 @@ class Record(BaseModel):
         Raises:
             RecordError: as `of`.
         """
-        if not path.exists():
-            raise RecordError(f"{path} is not there: materialise {cls.stage} of this region first")
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise RecordError(
-                f"{path}: {where}: {first['msg']}. It was left by an earlier version or changed by hand: materialise "
-                f"{cls.stage} of this region again ({_FREE})"
-            ) from None
+        return _read(path, cls.stage, cls.model_validate_json)
 
     def require_same_question(self, region: Region) -> None:
         """Refuse what was made for another prompt or other words than the task's YAML has now.
@@ -186,10 +197,10 @@ class Validated(Record):
 
     stage: ClassVar[str] = "validation_report"
     ok: bool
-    files: list[dict[str, Any]]
+    files: list[dict[str, JsonValue]]
     """As `finetune-assets validate --format json` has them."""
     estimate: Estimate
-    costs: dict[str, Any] | None = None
+    costs: Comparison | None = None
 
 
 class Uploaded(OfProvider):
@@ -216,7 +227,8 @@ class Submitted(OfProvider):
     reused: bool = False
     status: str
     """When it was submitted or found."""
-    request: dict[str, Any]
+    request: dict[str, JsonValue]
+    """As it was sent."""
 
 
 class Trained(OfProvider):
@@ -232,7 +244,8 @@ class Trained(OfProvider):
     trained_tokens: int | None
     training_seconds: float | None
     cost_usd: float | None
-    hyperparameters: dict[str, Any]
+    hyperparameters: dict[str, JsonValue]
+    """As the provider tells them."""
     submitted_at: str
 
 
@@ -262,19 +275,38 @@ class Judged(OfProvider):
         return cls.model_validate(report["judged"])
 
 
+_REPORT = TypeAdapter(BenchmarkReport)
+
+
+def report_of(region: Region) -> BenchmarkReport:
+    """Read what a region's benchmark found.
+
+    Raises:
+        RecordError: there is none, or it is of an earlier version, or was changed by hand.
+    """
+    return _read(region.path(Judged.stage, ".json"), Judged.stage, _REPORT.validate_json)
+
+
+def _read_calibrator(kept: Calibrator | dict[str, JsonValue]) -> Calibrator:
+    return calibration.load(kept) if isinstance(kept, dict) else kept
+
+
+KeptCalibrator = Annotated[Calibrator, PlainValidator(_read_calibrator), PlainSerializer(lambda made: made.to_dict())]
+
+
 class Calibrated(OfProvider):
     """`calibrator`: what a model's probabilities are worth, and what becomes of them."""
 
     stage: ClassVar[str] = "calibrator"
     model: str
     job_id: str
-    calibrator: dict[str, Any]
-    report: dict[str, Any]
-    rule: dict[str, Any] | None
-    use: dict[str, Any] | None
-    parts: dict[str, list[dict[str, Any]]] = {}
+    calibrator: KeptCalibrator
+    report: CalibrationReport | CoverageReport
+    rule: Rule | None
+    use: UseReport | None
+    parts: dict[str, tuple[Part, ...]] = {}
     """How it does in each subgroup, and of each option."""
-    reference: dict[str, Any] | None = None
+    reference: Reference | None = None
     """How the held-out examples look, where the task watches what its champions are asked."""
     task_fingerprint: str
     """Of the task as it was when the model was trained."""

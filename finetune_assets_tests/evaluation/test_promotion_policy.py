@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from finetune_assets.errors import EvaluationError
 from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport, Forgetting
+from finetune_assets.evaluation.calibration import judge_probabilities
 from finetune_assets.evaluation.promotion_policy import Counted, Reason, gain_p, judge, raised
+from finetune_assets.evaluation.statistics import Interval
 from finetune_assets.task.judging import Promotion
 from finetune_assets_tests.evaluation.predictions import predictions, role
 
-HARMLESS = {"outcome": "better", "verdict": "numbers"}
+SURE, TRUE = np.full(200, 0.99), np.arange(200) % 2
+HARMLESS = judge_probabilities(SURE, np.full(200, 0.5), TRUE)
+HARMFUL = judge_probabilities(np.full(200, 0.5), SURE, TRUE)
 ONCE = Counted()
 
 
-def report(champion: float | None = None, **changes: Any) -> dict[str, Any]:
+def report(champion: float | None = None, **changes: Any) -> BenchmarkReport:
     """The report of a model that is right in 90 of 100, on 400 examples, where its base is in 50."""
     frame = predictions(n=400, base=0.5, fine_tuned=0.9)
     if champion is not None:
         truth = (frame.loc[frame["role"] == "base", "truth"] == "Yes").to_numpy()
         frame = pd.concat([frame, role("champion", truth, champion, seed=5)], ignore_index=True)
-    return compare(frame.assign(**changes)).to_dict()
+    return compare(frame.assign(**changes))
 
 
-def objections(benchmark: dict[str, Any], counted: Counted = ONCE, **policy: Any) -> list[Reason]:
+def objections(benchmark: BenchmarkReport, counted: Counted = ONCE, **policy: Any) -> list[Reason]:
     reasons = judge(Promotion(**policy), benchmark, HARMLESS, counted, limits=(0.05, 0.1))
     return [reason for reason in reasons if not reason.good]
 
@@ -53,7 +58,7 @@ def test_an_equal_successor_has_to_be_shown_to_be_hardly_worse() -> None:
 
 
 def test_a_gain_that_is_found_at_the_twentieth_attempt_or_in_one_of_twenty_regions_is_none() -> None:
-    lucky = report() | {"p_value": 0.01, "baseline_p": 1e-9}
+    lucky = replace(report(), p_value=0.01, baseline_p=1e-9)
     assert objections(lucky) == []
     [twentieth] = objections(lucky, Counted(attempt=20))
     [among] = objections(lucky, Counted(others=(1.0,) * 19))
@@ -65,7 +70,7 @@ def test_the_chances_of_all_attempts_add_up_to_the_level() -> None:
 
 
 def test_a_model_worse_than_a_constant_gains_nothing() -> None:
-    always = compare(predictions(n=400, base=0.1, fine_tuned=0.5)).to_dict()
+    always = compare(predictions(n=400, base=0.1, fine_tuned=0.5))
     assert gain_p(always, []) == 1.0
     assert any("one answer to everything" in objection.words for objection in objections(always))
 
@@ -77,15 +82,15 @@ def test_a_subgroup_that_falls_is_an_objection_unless_the_policy_says_otherwise(
     frame["predicted"] = np.where(rare & is_base, truth, frame["predicted"])
     wrong = np.where(truth == "Yes", "No", "Yes")
     frame["predicted"] = np.where(rare & ~is_base & (frame.index % 2 == 0), wrong, frame["predicted"])
-    found = compare(frame.assign(subgroup=np.where(rare, "rare", "usual"))).to_dict()
+    found = compare(frame.assign(subgroup=np.where(rare, "rare", "usual")))
     [objection] = objections(found)
     assert "it is worse in rare (than the base model" in objection.words
     assert objections(found, subgroups=False) == []
 
 
 def test_what_was_forgotten_is_an_objection_unless_the_policy_says_otherwise() -> None:
-    lost = {"of": "general questions", "outcome": "worse", "difference": {"estimate": -0.2, "low": -0.3, "high": -0.1}}
-    found = report() | {"elsewhere": [lost]}
+    lost = Forgetting("general questions", 100, 0.9, 0.7, Interval(-0.2, -0.3, -0.1), 0.001, "worse")
+    found = replace(report(), elsewhere=(lost,))
     [objection] = objections(found)
     assert "it has forgotten general questions (-20.0 points" in objection.words
     assert objections(found, forgetting=False) == []
@@ -95,20 +100,14 @@ def test_a_model_that_refuses_its_mistakes_is_not_promoted() -> None:
     frame = predictions(n=400, base=0.5, fine_tuned=0.85)
     mistakes = (frame["role"] == "fine_tuned") & (frame["predicted"] != frame["truth"])
     frame.loc[mistakes, "predicted"] = None
-    refusing = compare(frame.assign(error=["HTTP 400" if one else None for one in mistakes])).to_dict()
-    assert refusing["fine_tuned"]["metrics"]["accuracy"] < 0.9
+    refusing = compare(frame.assign(error=["HTTP 400" if one else None for one in mistakes]))
+    assert (refusing.fine_tuned.metrics["accuracy"] or 0) < 0.9
     [objection] = objections(refusing)
     assert f"{mistakes.sum()} of 400 requests failed" in objection.words
 
 
 def test_a_harmful_calibrator_is_an_objection_and_checks_that_are_off_ask_nothing() -> None:
-    harmful = {"outcome": "worse", "verdict": "numbers"}
-    [objection] = [one for one in judge(Promotion(), report(), harmful, ONCE) if not one.good]
-    assert "its calibrator makes it worse: numbers" in objection.words
+    [objection] = [one for one in judge(Promotion(), report(), HARMFUL, ONCE) if not one.good]
+    assert "its calibrator makes it worse: Calibration raised the Brier score" in objection.words
     off = ["better_than_base", "calibration_helps", "answers_given", "nothing_forgotten"]
-    assert len(judge(Promotion(), report(), harmful, ONCE, ignored=off)) == 1
-
-
-def test_a_report_of_an_earlier_version_is_to_be_made_again() -> None:
-    with pytest.raises(EvaluationError, match="materialise it again"):
-        judge(Promotion(), {"outcome": "better"}, HARMLESS, ONCE)
+    assert len(judge(Promotion(), report(), HARMFUL, ONCE, ignored=off)) == 1

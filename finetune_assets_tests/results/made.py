@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from finetune_assets.asking.spending import Estimate
+from finetune_assets.evaluation import answering, calibration
 from finetune_assets.provider.files import UploadedFile
-from finetune_assets.results.records import ProviderThen, Submitted, TaskThen, Trained, Uploaded, Validated
+from finetune_assets.results.records import (
+    Calibrated,
+    ProviderThen,
+    Submitted,
+    TaskThen,
+    Trained,
+    Uploaded,
+    Validated,
+)
 from finetune_assets.task import Task
+from finetune_assets.task.judging import Benchmark
 
 
 def trained_as(task: Task, model: str, **changes: Any) -> Trained:
@@ -28,6 +40,24 @@ def trained_as(task: Task, model: str, **changes: Any) -> Trained:
         "submitted_at": "2026-01-01T00:00:00+00:00",
     }
     return Trained.model_validate(fields | changes)
+
+
+def calibrated_as(model: Trained, predictions: pd.DataFrame, **changes: Any) -> Calibrated:
+    """What `calibrator` leaves of a model with these answers to its test, fitted on the same; fields replaced."""
+    answer, asked = model.task.answer, Benchmark()
+    known = calibration.evidence(predictions, "test", answer)
+    fitted = calibration.fit(known, answer, model.model)
+    rule = answering.fit(asked, fitted, known, answer)
+    fields: dict[str, Any] = {
+        **{name: getattr(model, name) for name in ("task", "provider", "inputs", "model", "job_id")},
+        "calibrator": fitted,
+        "report": calibration.judge(fitted, known, model.model),
+        "rule": rule,
+        "use": rule and answering.judge(asked, rule, fitted, known, answer),
+        "parts": calibration.judge_parts(fitted, predictions, known, answer),
+        "task_fingerprint": model.task.fingerprint,
+    }
+    return Calibrated.model_validate(fields | changes)
 
 
 def uploaded_as(task: Task, file: dict[str, Any], address: str) -> Uploaded:

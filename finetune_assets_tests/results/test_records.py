@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 
 import openai
+import pandas as pd
 import pytest
 from upath import UPath
 
 from finetune_assets.errors import RecordError
+from finetune_assets.evaluation.benchmark.comparison import compare
 from finetune_assets.results.files import write_json
-from finetune_assets.results.records import Calibrated, Submitted, Trained, require_same_model
+from finetune_assets.results.records import Calibrated, Submitted, Trained, report_of, require_same_model
 from finetune_assets.results.region import Outputs, Region
+from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
+from finetune_assets_tests.evaluation.predictions import choices, numbers, predictions, texts
 from finetune_assets_tests.pipeline.tasks import make_task
-from finetune_assets_tests.results.made import trained_as
+from finetune_assets_tests.results.made import calibrated_as, trained_as
 
 TASK = make_task(provider="https://one.example/v1")
 REGION = Region(TASK, "mono", Outputs("nowhere"))
@@ -28,6 +32,40 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     made = trained_as(TASK, "ft:a", inputs={"train": "ab"})
     write_json(UPath(tmp_path) / "mono.json", made.model_dump(mode="json"))
     assert Trained.read(UPath(tmp_path) / "mono.json") == made
+
+
+OPTIONS = ["pass", "rework", "scrap"]
+ANSWERED: dict[str, tuple[pd.DataFrame, Answer]] = {
+    "binary": (predictions(), BinaryAnswer(kind="binary")),
+    "choice": (choices(OPTIONS), ChoiceAnswer(kind="choice", options=OPTIONS)),
+    "number": (numbers(), NumberAnswer(kind="number")),
+    "text": (texts(), TextAnswer(kind="text")),
+}
+
+
+@pytest.mark.parametrize("n_groups", [None, 2])
+@pytest.mark.parametrize("kind", ANSWERED)
+def test_what_was_found_out_about_a_model_comes_back_as_it_was(tmp_path: Path, kind: str, n_groups: int | None) -> None:
+    frame, answer = ANSWERED[kind]
+    if n_groups:
+        names = [f"panel {int(name[4:]) % n_groups}" for name in frame["example_id"]]
+        frame = frame.assign(group=names, subgroup=names)
+    region = Region(TASK.model_copy(update={"answer": answer}), "mono", Outputs(str(tmp_path)))
+    report = compare(frame, region.task.answer)
+    write_json(region.path("benchmark", ".json"), report.to_dict())
+    assert report_of(region) == report
+    made = calibrated_as(trained_as(region.task, "fine_tuned-model"), frame)
+    write_json(region.path("calibrator", ".json"), made.model_dump(mode="json"))
+    assert Calibrated.of(region) == made
+
+
+def test_a_benchmark_of_an_earlier_version_is_refused_by_name(tmp_path: Path) -> None:
+    region = Region(TASK, "mono", Outputs(str(tmp_path)))
+    with pytest.raises(RecordError, match=r"benchmark.*mono.json is not there: materialise benchmark of this region"):
+        report_of(region)
+    write_json(region.path("benchmark", ".json"), {"outcome": "better"})
+    with pytest.raises(RecordError, match=r"mono.json: kind: Field required.*materialise benchmark of this region"):
+        report_of(region)
 
 
 def test_a_record_of_an_earlier_version_is_refused_by_name_with_the_stage_to_make_again(tmp_path: Path) -> None:
@@ -80,17 +118,6 @@ def test_ids_of_another_provider_are_refused_with_both_ways_out() -> None:
 
 def test_what_was_found_out_about_another_model_is_refused() -> None:
     model = trained_as(TASK, "ft:new")
-    old = Calibrated(
-        task=model.task,
-        provider=model.provider,
-        inputs={},
-        model="ft:old",
-        job_id="job of ft:old",
-        calibrator={},
-        report={},
-        rule=None,
-        use=None,
-        task_fingerprint="f",
-    )
+    old = calibrated_as(trained_as(TASK, "ft:old"), predictions())
     with pytest.raises(RecordError, match=r"calibrator is of ft:old .* the newest model is ft:new"):
         require_same_model(REGION, model, old)

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from finetune_assets.evaluation.benchmark.comparison import compare
-from finetune_assets.evaluation.statistics import Interval, Outcome, p_words, signed_parts
+from finetune_assets.evaluation.benchmark.report import Forgetting
 from finetune_assets.task.answers import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, slots=True)
-class Forgetting:
-    """Shares of right answers to questions that the fine-tuned model was not trained for."""
-
-    of: str
-    """Which questions, in words."""
-    n: int
-    base: float
-    fine_tuned: float
-    difference: Interval
-    """Fine-tuned minus base."""
-    p_value: float
-    outcome: Outcome
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        meant = {"better": "better than before", "worse": "forgotten", "inconclusive": "no significant change"}
-        change, low, high = signed_parts(self.difference, scale=100)
-        return (
-            f"{self.of} (n = {self.n}): right in {100 * self.fine_tuned:.1f} % instead of {100 * self.base:.1f} %, "
-            f"{meant[self.outcome]} ({change} points, {100 * self.difference.level:g} % interval {low} to {high}, "
-            f"{p_words(self.p_value)})"
-        )
 
 
 def forgetting(of: str, predictions: pd.DataFrame, answer: Answer) -> Forgetting | None:

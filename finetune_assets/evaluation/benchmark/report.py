@@ -9,7 +9,7 @@ from finetune_assets.evaluation.benchmark.both_labels import BothLabels
 from finetune_assets.evaluation.benchmark.pairing import Gain
 from finetune_assets.evaluation.benchmark.subgroups import Subgroup
 from finetune_assets.evaluation.scoring.metric import Confusion
-from finetune_assets.evaluation.statistics import Interval, Outcome
+from finetune_assets.evaluation.statistics import Interval, Outcome, p_words, signed_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,30 @@ class ChampionComparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgetting:
+    """Shares of right answers to questions that the fine-tuned model was not trained for."""
+
+    of: str
+    """Which questions, in words."""
+    n: int
+    base: float
+    fine_tuned: float
+    difference: Interval
+    """Fine-tuned minus base."""
+    p_value: float
+    outcome: Outcome
+
+    def __str__(self) -> str:
+        meant = {"better": "better than before", "worse": "forgotten", "inconclusive": "no significant change"}
+        change, low, high = signed_parts(self.difference, scale=100)
+        return (
+            f"{self.of} (n = {self.n}): right in {100 * self.fine_tuned:.1f} % instead of {100 * self.base:.1f} %, "
+            f"{meant[self.outcome]} ({change} points, {100 * self.difference.level:g} % interval {low} to {high}, "
+            f"{p_words(self.p_value)})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class WorstExample:
     """An example that the fine-tuned model got wrong."""
 
@@ -165,6 +189,13 @@ class BenchmarkReport:
     """On the base model and on the best baseline, in words."""
     worst: tuple[WorstExample, ...]
     """The fine-tuned model's wrong answers, the worst first: the surest, or of numbers those furthest off."""
+    elsewhere: tuple[Forgetting, ...] = ()
+    """What fine-tuning did to the model's answers to other questions than the region's."""
+
+    @property
+    def best_before(self) -> ChampionComparison | None:
+        """The comparison with the best champion so far; None where the region had none."""
+        return self.over_best or self.over_champion
 
     @property
     def decisive(self) -> MetricComparison:

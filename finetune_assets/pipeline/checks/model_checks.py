@@ -15,8 +15,7 @@ import pandas as pd
 from finetune_assets.asking.predictions import CALIBRATED
 from finetune_assets.evaluation import training_curve
 from finetune_assets.evaluation.answering import UseReport
-from finetune_assets.evaluation.benchmark.forgetting import Forgetting
-from finetune_assets.evaluation.benchmark.report import BenchmarkReport
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport, Forgetting
 from finetune_assets.evaluation.calibration import evidence
 from finetune_assets.evaluation.calibration.conformal import CoverageReport
 from finetune_assets.evaluation.calibration.report import CalibrationReport

@@ -247,7 +247,7 @@ def validation_report(region: Region, training_jsonl: Written) -> Result:
             ok=found.ok,
             files=found.to_dict()["files"],
             estimate=estimate,
-            costs=compared.to_dict() if compared else None,
+            costs=compared,
         ),
         metadata={
             "errors": sum(sum(file.error_counts.values()) for file in found.files),

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-import orjson
 import pandas as pd
 from pydantic import Field
 
+from finetune_assets.errors import RecordError
 from finetune_assets.evaluation import promotion, promotion_policy
 from finetune_assets.evaluation.benchmark import sections
+from finetune_assets.evaluation.benchmark.report import BenchmarkReport
 from finetune_assets.evaluation.promotion import Champion, Standing
 from finetune_assets.evaluation.promotion_policy import Counted
 from finetune_assets.pipeline.checks import use_checks
@@ -24,7 +25,7 @@ from finetune_assets.pipeline.stage import Result, stage
 from finetune_assets.pipeline.stages import in_use
 from finetune_assets.pipeline.stages.registration import register
 from finetune_assets.results.files import write_atomically
-from finetune_assets.results.records import Calibrated, Judged, Trained, require_same_model
+from finetune_assets.results.records import Calibrated, Judged, Trained, report_of, require_same_model
 from finetune_assets.results.region import Region
 from finetune_assets.results.standing import standing
 from finetune_assets.task import Task
@@ -52,7 +53,7 @@ def champion(region: Region, finetuned_model: Trained, calibrator: Calibrated, c
         after = promotion.roll_back(before, choice.roll_back_to, now, choice.approved_by)
     else:
         require_same_model(region, finetuned_model, calibrator, Judged.of(region))
-        benchmark = orjson.loads(region.path("benchmark", ".json").read_bytes())
+        benchmark = report_of(region)
         newest = _newest(finetuned_model, benchmark, calibrator, now)
         reasons = promotion_policy.judge(
             task.policy,
@@ -89,43 +90,40 @@ def _of_other_regions(region: Region) -> Iterator[float]:
         others = [name for name in region.task.regions if name != region.name]
     for name in others:
         other = replace(region, name=name)
-        path = other.path("benchmark", ".json")
-        if not path.exists():
+        try:
+            report = report_of(other)
+        except RecordError:  # not made yet, or by an earlier version
             yield 1.0
             continue
-        report = orjson.loads(path.read_bytes())
-        attempt = standing(other).attempt(report["fine_tuned"]["model"])
+        attempt = standing(other).attempt(report.fine_tuned.model)
         yield promotion_policy.raised(promotion_policy.gain_p(report, _ignored(region.task)), attempt)
 
 
-def _newest(model: Trained, benchmark: dict[str, Any], calibrator: Calibrated, now: str) -> Champion:
+def _newest(model: Trained, benchmark: BenchmarkReport, calibrator: Calibrated, now: str) -> Champion:
     """Put together what the use of a region's newest model needs, from the records of its stages."""
+    kept = calibrator.model_dump(mode="json")
+    best = benchmark.best_before
     return Champion(
         model=model.model,
         provider=model.provider.name,
         base_model=model.base_model,
         job_id=model.job_id,
-        calibrator=calibrator.calibrator,
+        calibrator=kept["calibrator"],
         task_fingerprint=calibrator.task_fingerprint,
-        metric=benchmark["primary"],
-        value=benchmark["fine_tuned"]["metrics"][benchmark["primary"]],
-        n_test=benchmark["n"],
+        metric=benchmark.primary,
+        value=benchmark.decisive.fine_tuned.estimate,
+        n_test=benchmark.n,
         since=now,
         way="checks",
         trained_at=model.submitted_at,
-        rule=calibrator.rule,
-        reference=calibrator.reference,
+        rule=kept["rule"],
+        reference=kept["reference"],
         address=model.provider.address,
         prompt=model.task.prompt.model_dump(mode="json"),
         answer=model.task.answer.model_dump(mode="json"),
         trained_on=model.inputs.get("train"),
-        best=_is_best(benchmark),
+        best=best is None or best.difference.estimate >= 0,
     )
-
-
-def _is_best(benchmark: dict[str, Any]) -> bool:
-    best = benchmark.get("over_best") or benchmark.get("over_champion")
-    return best is None or best["difference"]["estimate"] >= 0
 
 
 def add_to_page(region: Region, place: sections.Place, section: str) -> None:

@@ -12,7 +12,8 @@ from upath import UPath
 
 from finetune_assets.asking.predictions import Asked, ask_models
 from finetune_assets.dataset.table import Table
-from finetune_assets.evaluation.benchmark.forgetting import Forgetting, forgetting, general_questions
+from finetune_assets.evaluation.benchmark.forgetting import forgetting, general_questions
+from finetune_assets.evaluation.benchmark.report import Forgetting
 from finetune_assets.evaluation.prediction import Role
 from finetune_assets.provider.answer_cache import AnswerCache
 from finetune_assets.provider.client import Client

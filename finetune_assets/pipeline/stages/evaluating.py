@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -68,15 +67,17 @@ def benchmark(region: Region, finetuned_model: Trained, filtered_qa: Table, choi
         others = contest(region, finetuned_model, filtered_qa, predictions, (client, cache), arms)
     train = filtered_qa.frame(["answer", "score"], split="train")
     found = compare(predictions, task.answer, pricing.prices_of(task), metric=task.benchmark.metric, train=train)
+    found = replace(found, elsewhere=tuple(elsewhere))
     chart, png = views.answers_chart(found, predictions, task.answer)
     remarks = [views.base_model_note(task, predictions), data_views.relabelled(filtered_qa, standing(region).champion)]
     note = " ".join([*filter(None, remarks), *(f"Elsewhere, {one}." for one in elsewhere)])
     page = to_html(found, {chart: png}, views.thumbnails(found), f"{task.task}, {region.name}", note)
     drawn = contest_views.picture(others) if others else None
     page = sections.put_in(page, "arms", section(others)) if others else page
-    report = found.to_dict() | {"elsewhere": [one.to_dict() for one in elsewhere]}
-    report |= {"contest": others.to_dict()} if others else {}
-    _keep(region, _judged(finetuned_model, filtered_qa), report, page)
+    judged = {"judged": _judged(finetuned_model, filtered_qa).model_dump(mode="json")}
+    contested = {"contest": others.to_dict()} if others else {}
+    write_json(region.path("benchmark", ".json"), found.to_dict() | contested | judged)
+    write_atomically(region.path("benchmark", ".html"), page.encode())
     return dg.MaterializeResult(
         value=predictions,
         metadata={
@@ -112,11 +113,6 @@ def _judged(model: Trained, clean: Table) -> Judged:
     )
 
 
-def _keep(region: Region, judged: Judged, report: dict[str, Any], page: str) -> None:
-    write_json(region.path("benchmark", ".json"), report | {"judged": judged.model_dump(mode="json")})
-    write_atomically(region.path("benchmark", ".html"), page.encode())
-
-
 @stage(io="records", checks=[model_checks.CALIBRATION_HELPS, model_checks.PROMISE_KEPT])
 def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Trained) -> Result:
     """Turn the model's scores into probabilities, or numbers into intervals; judged on the test split."""
@@ -142,11 +138,11 @@ def calibrator(region: Region, benchmark: pd.DataFrame, finetuned_model: Trained
             inputs=judged.inputs,
             model=model,
             job_id=finetuned_model.job_id,
-            calibrator=fitted.to_dict(),
-            report=found.to_dict(),
-            rule=asdict(rule) if rule else None,
-            use=use.to_dict() if use else None,
-            parts={what: [part.to_dict() for part in each] for what, each in parts.items()},
+            calibrator=fitted,
+            report=found,
+            rule=rule,
+            use=use,
+            parts=parts,
             reference=in_use.reference(region, benchmark, fitted, rule),
             task_fingerprint=finetuned_model.task.fingerprint,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
@@ -35,16 +35,14 @@ N_REFERENCE = 1_000
 """Held-out examples that are looked at."""
 
 
-def reference(
-    region: Region, predictions: pd.DataFrame, calibrator: Calibrator, rule: Rule | None
-) -> dict[str, Any] | None:
+def reference(region: Region, predictions: pd.DataFrame, calibrator: Calibrator, rule: Rule | None) -> Reference | None:
     """Count how the held-out examples and the model's answers to them look; None where nobody watches."""
     if not region.task.in_use.watch:
         return None
     rows = [row for split in CALIBRATED for row in read_predictions(predictions, split, "fine_tuned")]
     rows = [row for row in rows[:: max(1, len(rows) // N_REFERENCE)] if row.error is None]
     seen = [_seen(region.task, row, calibrator, rule or Rule()) for row in rows]
-    return Reference.of(seen, [row.group for row in rows]).to_dict()
+    return Reference.of(seen, [row.group for row in rows])
 
 
 def judged(region: Region, champion: Champion | None) -> Iterator[dg.AssetCheckResult]:

@@ -9,13 +9,14 @@ import dagster as dg
 from upath import UPath
 
 from finetune_assets.evaluation.benchmark.comparison import compare
+from finetune_assets.evaluation.calibration import PlattCalibrator
 from finetune_assets.results.files import write_json
-from finetune_assets.results.records import Calibrated, Judged
+from finetune_assets.results.records import Judged
 from finetune_assets.results.region import Outputs, Region
 from finetune_assets.results.standing import standing
 from finetune_assets_tests.evaluation.predictions import predictions
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures, make_task, words
-from finetune_assets_tests.results.made import trained_as
+from finetune_assets_tests.results.made import calibrated_as, trained_as
 
 BASE = {"better": 0.5, "inconclusive": 0.85}
 """How often the base model is right, where the fine-tuned one is in 85 of 100."""
@@ -23,24 +24,17 @@ BASE = {"better": 0.5, "inconclusive": 0.85}
 
 def evaluated(project: Project, model: str, outcome: str = "better", slope: float = 1.0) -> None:
     """Leave what the stages before leave of a model."""
-    verdict = "these are the numbers"
     trained = trained_as(project.task, model)
-    origin: dict[str, Any] = {"task": trained.task, "provider": trained.provider, "inputs": trained.inputs}
-    judged = Judged(model=model, job_id=trained.job_id, **origin)
-    calibrated = Calibrated(
-        model=model,
-        job_id=trained.job_id,
-        calibrator={"method": "platt", "model": model, "slope": slope},
-        report={"outcome": "better", "verdict": verdict},
-        rule=None,
-        use=None,
-        task_fingerprint=trained.task.fingerprint,
-        **origin,
+    judged = Judged.model_validate(trained.model_dump(include={"task", "provider", "inputs", "model", "job_id"}))
+    answers = predictions(base=BASE[outcome])
+    curve = PlattCalibrator(
+        kind="binary", model=model, fingerprint="f", n=120, n_positive=50, slope=slope, intercept=0.0
     )
-    report = compare(predictions(base=BASE[outcome])).to_dict()
+    calibrated = calibrated_as(trained, answers.assign(model=model), calibrator=curve)
+    report = compare(answers).to_dict()
     made = {
         "finetuned_model": trained.model_dump(mode="json"),
-        "benchmark": report | {"verdict": verdict, "judged": judged.model_dump(mode="json")},
+        "benchmark": report | {"judged": judged.model_dump(mode="json")},
         "calibrator": calibrated.model_dump(mode="json"),
     }
     for stage, record in made.items():

@@ -66,10 +66,11 @@ def a_region(folder: Path, **task: object) -> Region:
 def champion(region: Region, predictions: pd.DataFrame) -> Champion:
     """Leave a champion and its predictions where the stages do."""
     write_parquet(region.path("benchmark", ".parquet"), predictions)
+    counted = reference(region, predictions, platt(), RULE)
     made = Champion(
         model=MODEL, provider="local", base_model="b", job_id="j", calibrator=platt().to_dict(), task_fingerprint="f",
         metric="accuracy", value=0.9, n_test=200, since="2026", way="checks", rule=asdict(RULE),
-        reference=reference(region, predictions, platt(), RULE),
+        reference=counted and counted.to_dict(),
     )  # fmt: skip
     write_json(region.path("champion", ".json"), Standing((made,)).to_dict())
     return made
