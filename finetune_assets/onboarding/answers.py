@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from finetune_assets.dataset.answer_reading import NumberFormat, parse_number
+from finetune_assets.dataset.answer_reading import WAYS_OF_WRITING, NumberFormat, parse_number
 from finetune_assets.errors import TaskError
 
 MAX_OPTIONS = 30
 """More different words than these are texts: a model would have to be told all of them in every prompt."""
 _MAX_OPTION_LENGTH = 60
-WAYS_OF_WRITING = (NumberFormat("."), NumberFormat(".", ","), NumberFormat(","), NumberFormat(",", "."))
-"""Of numbers, the plainest first. How a column writes them is decided when it is read, and refused where it is not
-certain; here it only has to be seen that it is numbers."""
 _POSITIVE = (
     *("yes", "true", "1", "positive", "present", "abnormal", "defective", "defect", "bad", "faulty", "nok", "fail"),
     *("failed", "malignant", "sick", "disease", "crack", "ja", "wahr", "defekt", "krank", "oui", "vrai", "si", "sí"),

@@ -14,11 +14,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from finetune_assets.dataset import sources
+from finetune_assets.dataset.choices import with_choices
+from finetune_assets.dataset.column_looks import Column
 from finetune_assets.dataset.example import Example
 from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.answers import answer_of, plain_numbers
-from finetune_assets.onboarding.choices import with_choices
-from finetune_assets.onboarding.columns import Column, Part, candidates
+from finetune_assets.onboarding.columns import Part, candidates
 from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_folder, region_pattern
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
 from finetune_assets.task.all_sources import Source
@@ -111,7 +112,11 @@ def _with_choices(survey: Survey, parts: Mapping[str, str]) -> tuple[str, list[s
     if answer is None or "{" in asked:
         return asked, []
     question = _braced(asked) if any(column.name == asked for column in survey.columns) else asked
-    told, signs = with_choices(question, answer, [column for column in survey.columns if column.name not in taken])
+    others = [column for column in survey.columns if column.name not in taken]
+    try:
+        told, signs = with_choices(question, answer.values, others)
+    except TaskError as error:
+        raise TaskError(f"{error}; name the question by --set question=") from None
     return (told, signs) if signs else (asked, [])
 
 

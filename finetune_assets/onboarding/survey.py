@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from upath import UPath
 
+from finetune_assets.dataset.column_looks import Column, profile
 from finetune_assets.dataset.json_lines import kind as kind_of
 from finetune_assets.dataset.reading import ENDINGS, rows
 from finetune_assets.dataset.reading.encoding import NOT_DECODED
@@ -21,7 +22,6 @@ from finetune_assets.dataset.sources import voc, yolo
 from finetune_assets.dataset.sources.dicom import begins_so
 from finetune_assets.dataset.sources.image_folder import IMAGE_ENDINGS, SPLIT_FOLDERS
 from finetune_assets.errors import SourceError
-from finetune_assets.onboarding.columns import Column, profile
 from finetune_assets.task.dialect import Dialect
 
 Kind = Literal["table", "chat_jsonl", "image_qa", "image_folder", "label_studio", "coco", "voc", "yolo", "dicom"]

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from finetune_assets.onboarding.columns import Part, candidates, profile
+from finetune_assets.dataset.column_looks import profile
+from finetune_assets.onboarding.columns import Part, candidates
 
 
 def rows(**columns: list[Any]) -> list[dict[str, Any]]:

@@ -56,6 +56,10 @@ class NumberFormat:
             raise ValueError(f"decimal and thousands must differ, both are {self.decimal!r}")
 
 
+WAYS_OF_WRITING = (NumberFormat("."), NumberFormat(".", ","), NumberFormat(","), NumberFormat(",", "."))
+"""Of numbers, the plainest first; which of them a column has is decided when it is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScaledNumber:
     """A number as it was written: `1.2 million` is 1.2 with the scale 1e6."""

@@ -125,12 +125,33 @@ def schema_names(path: UPath) -> list[str]:
     Raises:
         SourceError: it is no Parquet.
     """
+    return _schema(path).names
+
+
+def text_columns(path: UPath) -> list[str]:
+    """List a table's columns that hold no bytes, such as images, without reading a row.
+
+    Raises:
+        SourceError: it is no Parquet.
+    """
+    return [field.name for field in _schema(path) if not _holds_bytes(field.type)]
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_nested(kind):
+        return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _schema(path: UPath) -> Any:
     import pyarrow
     import pyarrow.parquet
 
     require_data(path)
     try:
         with path.open("rb") as file:
-            return pyarrow.parquet.read_schema(file).names
+            return pyarrow.parquet.read_schema(file)
     except pyarrow.ArrowException as error:
         raise _unreadable(path, error) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, product
@@ -27,10 +27,11 @@ from finetune_assets.dataset.sources.filling import filled, only_column, region_
 from finetune_assets.dataset.sources.image_folder import below, image_files, split_of
 from finetune_assets.dataset.sources.places import locate, locate_all
 from finetune_assets.dataset.sources.tables import Table
+from finetune_assets.dataset.sources.unshown import unshown
 from finetune_assets.errors import SourceError
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.annotations import ImageFolderSource, YoloSource
-from finetune_assets.task.answers import Answer, BinaryAnswer, ChoiceAnswer, NumberAnswer
+from finetune_assets.task.answers import Answer, BinaryAnswer, NumberAnswer
 from finetune_assets.task.sources import (
     ChatJsonlSource,
     ImageQaSource,
@@ -109,7 +110,7 @@ def notice(source: Source, region: str, answer: Answer) -> Noticed:
         _beside(source),
         _files(source),
         _passed_over(source),
-        _unshown(source, answer),
+        unshown(source, answer, _paths(source)) if isinstance(source, TableSource) else "",
         _same_names(source),
         _numbered(source),
     ]
@@ -304,36 +305,6 @@ def _passed_over(source: TableSource | ScoredImagesSource) -> str:
                 )
                 return f"in {n} rows {outer} has several entries, of which only the one at {parts[at]} is read{known}"
     return ""
-
-
-def _unshown(source: TableSource | ScoredImagesSource, answer: Answer) -> str:
-    """Say that what letters stand for is not asked with the question; "" where it is, or answers are no signs."""
-    if not isinstance(answer, ChoiceAnswer) or not all(len(option) == 1 for option in answer.options):
-        return ""
-    asked = {column.split(".")[0] for column in columns_in(source.question)}
-    first = list(islice(_rows(source), _FIRST_ROWS))
-    found = Counter(
-        name for row in first for name in row if name not in asked and _lists_choices(row[name], answer.options)
-    )
-    if (column := next((name for name, n in found.items() if n == len(first)), None)) is None:
-        return ""
-    return (
-        f"answers are {', '.join(answer.options[:3])}, ..., and the question does not show what they stand for, which "
-        f"seems to be in {column}: write `question` under source with its entries, such as {answer.options[0]}: "
-        f"{{{column}.0}}"
-    )
-
-
-def _lists_choices(found: object, signs: Sequence[str]) -> bool:
-    """Whether a cell lists texts, at least two, that are not the signs themselves; in an object, one of its lists."""
-    if isinstance(found, dict):
-        return any(_lists_choices(inner, signs) for inner in found.values())
-    return (
-        isinstance(found, list)
-        and len(found) > 1
-        and all(isinstance(entry, str) for entry in found)
-        and not {*found} <= {*signs}
-    )
 
 
 def _same_names(source: TableSource | ScoredImagesSource) -> str:

@@ -13,7 +13,7 @@ from finetune_assets.dataset.sources import chat_jsonl, table
 from finetune_assets.dataset.sources.noticed import N_ROWS, Noticed, notice
 from finetune_assets.errors import SourceError
 from finetune_assets.task.annotations import ImageFolderSource
-from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, NumberAnswer
+from finetune_assets.task.answers import BinaryAnswer, NumberAnswer
 from finetune_assets.task.sources import ChatJsonlSource, ScoredImagesSource, TableSource
 from finetune_assets_tests.dataset.pictures import picture, put
 
@@ -250,18 +250,3 @@ def test_answers_of_several_people_are_told_where_one_s_alone_are_read(tmp_path:
     [doubt] = look(tmp_path, rows, answer="{rater1}").doubts
     assert doubt.startswith("rater1, rater2 seem to be answers of several people, of which rater1 alone is read")
     assert 'write `answers: ["{rater1}", "{rater2}"]` under source' in doubt
-
-
-@pytest.mark.parametrize("choices", [["one", "two", "three"], {"text": ["one", "two", "three"], "label": list("ABC")}])
-def test_letters_whose_meaning_is_not_asked_are_told(choices: object, tmp_path: Path) -> None:
-    rows = [{"q": f"{n}?", "choices": choices, "a": "ABC"[n % 3]} for n in range(9)]
-    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    letters = ChoiceAnswer(kind="choice", options=["A", "B", "C"])
-
-    def told(question: str) -> tuple[str, ...]:
-        fields = {"kind": "table", "path": "t.jsonl", "question": question, "answer": "{a}", "region": "all"}
-        return notice(TableSource.model_validate(fields, context={"folder": tmp_path}), "all", letters).doubts
-
-    [doubt] = told("{q}")
-    assert "does not show what they stand for, which seems to be in choices" in doubt
-    assert told("{q} {choices}") == ()

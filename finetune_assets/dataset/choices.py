@@ -9,8 +9,8 @@ import re
 from collections.abc import Collection, Sequence
 from string import ascii_lowercase, ascii_uppercase
 
+from finetune_assets.dataset.column_looks import Column
 from finetune_assets.errors import TaskError
-from finetune_assets.onboarding.columns import Column
 
 _COUNTED = (ascii_uppercase, ascii_lowercase, "0123456789", "123456789")
 """Ways of counting answers off, by single signs."""
@@ -20,12 +20,12 @@ _CALLED = re.compile(r"(?i)(.*[\W_])?(options?|choices?|answers?|endings?|altern
 """What columns of answers are called before they are counted, which is enough for two of them."""
 
 
-def with_choices(question: str, answer: Column, columns: Sequence[Column]) -> tuple[str, list[str]]:
+def with_choices(question: str, answers: Collection[str], columns: Sequence[Column]) -> tuple[str, list[str]]:
     """Add to a question's text what its answers stand for, where columns say it.
 
     Args:
         question: With its columns in braces.
-        answer: The column of the right answers.
+        answers: The right ones that there are.
         columns: Those that are taken for nothing else.
 
     Returns:
@@ -35,8 +35,7 @@ def with_choices(question: str, answer: Column, columns: Sequence[Column]) -> tu
     Raises:
         TaskError: whether the answers are counted from 0 or from 1 is not certain.
     """
-    answers = set(answer.values)
-    ways = [counted for counted in _COUNTED if answers and answers <= set(counted)]
+    ways = [counted for counted in _COUNTED if answers and set(answers) <= set(counted)]
     if not ways:
         return question, []
     listed = next((column for column in columns if column.is_lists and not column.entries <= set(ways[0])), None)
@@ -58,7 +57,7 @@ def _signs(ways: Sequence[str], answers: Collection[str], n: int, where: str) ->
     fitting = [way[:n] for way in ways if n <= len(way) and set(answers) <= set(way[:n])]
     if len(fitting) > 1:
         told = f"whether the answers are counted from {fitting[0][0]} or {fitting[1][0]} in {where} is not certain"
-        raise TaskError(f"{told}, as none is {fitting[0][0]} or {fitting[1][-1]}; name the question by --set question=")
+        raise TaskError(f"{told}, as none is {fitting[0][0]} or {fitting[1][-1]}")
     return fitting[0] if fitting else ""
 
 
