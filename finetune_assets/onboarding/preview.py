@@ -26,6 +26,8 @@ DRAWN = 500
 """Examples of a region of which the splits are looked at; of more, every seed gives about the same."""
 _SECONDS_PER_IMAGE, _SECONDS_PER_TOKEN = 0.25, 0.004
 """Of one example, once, by the bundled models on two CPU cores: of the demo's training, and of text."""
+_TOKENS_AROUND = 30
+"""What the bundled models' template adds to the messages of an example."""
 
 
 @dataclass(slots=True)
@@ -125,7 +127,8 @@ def effort(task: Task, seen: Preview) -> str:
         price = "a price that is not known; state `prices`" if cost is None else f"about ${cost:.2f}"
         return f"{tokens:,} tokens, {epochs} times, for {price}"
     pictured = any(example.image for example in seen.examples)
-    seconds = n_train * _SECONDS_PER_IMAGE if pictured else tokens * _SECONDS_PER_TOKEN
+    of_text = (tokens + n_train * _TOKENS_AROUND) * _SECONDS_PER_TOKEN
+    seconds = n_train * _SECONDS_PER_IMAGE if pictured else of_text
     minutes = round(seconds * epochs / 60)
     how_long = f"about {minutes} minutes" if minutes > 1 else "about a minute"
     return f"{how_long} on two CPU cores ({n_train:,} examples, {epochs} times)"
