@@ -85,7 +85,10 @@ def licence(name: str) -> str:
     try:
         said: Any = metadata(name)
     except PackageNotFoundError:
-        return next(licence for start, licence in _ELSEWHERE.items() if name.startswith(start))
+        if elsewhere := next((licence for start, licence in _ELSEWHERE.items() if name.startswith(start)), None):
+            return elsewhere
+        told = f"the licence of {name} is not known, as it is not installed here"
+        raise SystemExit(f"{told}: set the environment up again, or state it in {Path(__file__).name}") from None
     if expression := said.get("License-Expression"):
         return expression
     classes: list[str] = said.get_all("Classifier") or []
