@@ -27,7 +27,7 @@ docs: $(READY)
 	@echo "The documentation: var/site/index.html"
 
 bench: $(READY)
-	@for claim in benchmarks/[a-z]*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
+	@for claim in benchmarks/[a-z]*.py; do echo "== $$claim"; PYTHONPATH=. $(BIN)/python $$claim || exit 1; done
 
 cluster: .venv/.cluster
 	@$(BIN)/python -m deploy.cluster
