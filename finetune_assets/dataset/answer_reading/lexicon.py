@@ -31,8 +31,12 @@ nem ei eivät ilman tidak bukan tanpa belum không chưa není nejsou nebyl\w* n
 næppe neppe knappast bynajmniej allesbehalve affatto apenas
 """
 _CJK_NEGATIONS = "[不没沒無无未非否别別勿莫]|ない|なかった|ません|なし|じゃな|ではな|아니|아닙|않|없|못"
-_SIGNS_OF_NEGATION = r"[¬≠✗✘❌❎🚫⊄⊥]|!=|~~|<(?:s|del|strike)>|\\(?:neg|neq?|lnot|cancel|sout)\b"
-_MINUS_AS_VALUE = r"[:=]\s*[-\u2013\u2014\u2212](?=\s*(?:$|[,.;\n]))"
+_SIGNS_OF_NEGATION = r"[¬≠✗✘❌❎🚫⊄⊥☐□]|!=|~~|<(?:s|del|strike)>|\\(?:neg|neq?|lnot|cancel|sout)\b"
+_NO_AS_VALUE = (
+    r"[:=]\s*(?:[-\u2013\u2014\u2212∅nf]|n/a)(?=\s*(?:$|[,.;\n]))"
+    r"|[(\[]\s*(?:[-\u2013\u2014\u2212](?:\s?ve)?|[∅nf]|n/a)\s*[)\]]"
+)
+"""As tables of findings write it: `nodule: -`, `nodule (-ve)`, `nodule: N`."""
 
 _DOUBTS = r"""
 unsure uncertain\w* unclear undetermined undecided undecidable inconclusive indeterminate ambiguous equivocal unknown
@@ -72,6 +76,7 @@ talvez possível poderia provavelmente misschien mogelijk kanske kanskje måske 
 ehkä talán možná asi snad poate ίσως mungkin ربما قد אולי शायद waarschijnlijk lijkt förmodligen troligen verkar
 formentlig trolig prawdopodobnie raczej
 tempted arguably lean(?:s|ing|ed)? towards? approach\w* (?:was|were)_thought used_to stopped cleared
+family_history fhx familienanamnese antécédents_familiaux
 prior last_(?:week|month|year|time) years?_ago months?_ago
 """
 _CJK_HEDGES = (
@@ -120,7 +125,7 @@ def _any(words: str, *more: str) -> re.Pattern[str]:
     return re.compile("|".join([rf"(?<!\w)(?:{'|'.join(groups)})(?!\w)", *more]))
 
 
-NEGATION = _any(_NEGATIONS, _CJK_NEGATIONS, _SIGNS_OF_NEGATION, _MINUS_AS_VALUE)
+NEGATION = _any(_NEGATIONS, _CJK_NEGATIONS, _SIGNS_OF_NEGATION, _NO_AS_VALUE)
 """The sentence says something else than its words."""
 DOUBT = _any(_DOUBTS, _CJK_DOUBTS)
 """Whoever wrote it does not know, whatever else is written."""

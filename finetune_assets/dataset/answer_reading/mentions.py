@@ -77,7 +77,7 @@ CLOSING = rf"(?:\s|{_MARKUP}|[*_`\"'“”‘’«»」』】）)\]}}$.,;:!…�
 """What may stand after it."""
 _OPENED = re.compile(OPENING)
 _ENDS = re.compile(
-    rf"{_MARKUP}|\s*(?:$|[.,;:!?)\]}}…\"”’»*_`。、，；：！？）」』】$\n—–])|'(?!\w)|\s+[-–—]\s|\s+\\"
+    rf"{_MARKUP}|\s*(?:$|[.,;:!?)\]}}…\"”’»*_`。、，；：！？）」』】$\n]|[—–]\s*\S)|'(?!\w)|\s+[-–—]\s+\S|\s+\\"
     rf"|\s*(?:{BECAUSE.pattern})"
 )
 _OR_ANOTHER = re.compile(r"\s*(?:/|\||&|=|<|>|->|→|(?:or|and|oder|und|ou|et|o|y|vs\.?|to|nor)\b|[-–])")
