@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from finetune_assets.dataset.answer_reading import WAYS_OF_WRITING, NumberFormat, parse_number
+from finetune_assets.dataset.reading.numbers import are_of_one_unit
 from finetune_assets.errors import TaskError
 
 MAX_OPTIONS = 30
@@ -93,8 +94,13 @@ def _rank(word: str) -> int:
 
 
 def plain_numbers(words: Collection[str]) -> list[str]:
-    """Those that are numbers, with a decimal point and nothing else; all read in the way that most of them fit."""
+    """Those that are numbers, with a decimal point and nothing else; all read in the way that most of them fit.
+
+    Words that differ in their unit (`2 years`, `3 weeks`) or in a letter behind (`4a`, `4b`) are no numbers.
+    """
     best: list[str] = []
+    if not are_of_one_unit(words):
+        return best
     for written in WAYS_OF_WRITING:
         fitting = [word for word in words if parse_number(word, written) is not None]
         if len(fitting) > len(best):

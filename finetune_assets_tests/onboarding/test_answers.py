@@ -54,6 +54,14 @@ def test_a_person_may_say_otherwise() -> None:
         answer_of(Counter("ab"), kind="image")
 
 
+def test_words_that_differ_in_their_unit_or_a_letter_behind_are_no_numbers() -> None:
+    grades = ["0", "1", "2", "3", "4a", "4b", "4c", "5"]
+    assert answer_of(Counter(grades * 3)) == {"kind": "choice", "options": grades}
+    assert plain_numbers(["19M", "8.7M", "201k"]) == []
+    ages = Counter(f"{n} {unit}" for n in range(2, 12) for unit in ("years", "weeks", "months", "days"))
+    assert answer_of(ages) == {"kind": "text"}
+
+
 def test_numbers_with_their_units_are_numbers() -> None:
     assert plain_numbers(["62 %", "7 %"]) == ["62", "7"]
     assert answer_of({"12,50 \u20ac": 1, "7,25 \u20ac": 1, "3,00 \u20ac": 2})["kind"] == "number"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -31,22 +31,32 @@ _EXPONENT = re.compile(rf"(?<=\d){EXPONENT}")
 _GROUPED = re.compile(rf"[1-9]\d{{0,2}}(?:(['\u2019{_SPACES}])\d{{3}})(?:\1\d{{3}})*(?=[.,]|$)")
 _PLAIN = re.compile(r"-?\d+(?:([.,])\d{1,2})?", re.ASCII)
 """A cell that shows at most which sign is the decimal one."""
+_UNITS = """
+mg; g gram grams; kg kilo kilos; t; oz ounce ounces; lb lbs pound pounds; ng; µg mcg; ct
+nm; µm; mm; cm; m; km; in inch inches; ft foot feet; yd; mi mile miles
+µl; ml; cl; dl; l liter litre; mmol; mol
+ms; s sec secs second seconds sekunde sekunden seconde secondes segundo segundos
+min mins minute minutes minuten minuto minutos; h hr hrs hour hours std stunde stunden heure heures hora horas
+d day days tag tage tagen jour jours día días dia dias; wk wks week weeks woche wochen semaine semaines semana semanas
+mo mos mon month months monat monate monaten mois mes meses
+y yr yrs year years jahr jahre jahren an ans année années año años
+b byte bytes; kb; mb; gb; tb; kib; mib; gib
+hz; khz; mhz; ghz; mv; v volt; kv; ma; a; mw; w watt; kw; kwh; mwh; cal; kcal; j; kj
+pa; hpa; kpa; mpa; mbar; bar; ppm; ppb
+°c; °f
+"""
+"""Units of which a table may hold several in one column, with their spellings; what people count (`3 cats`) is none."""
+_SAME_UNIT = {
+    **{word: unit.split()[0] for unit in re.split("[;\n]", _UNITS) for word in unit.split()},
+    **{"eur": "€", "usd": "$", "gbp": "£", "inr": "₹"},
+}
 _UNIT = re.compile(
-    r"(?<=\d)\s?(?:mg|g|kg|t|oz|lbs?|mm|cm|m|km|in|inch|ft|ml|cl|l|ms|sec|s|min|h|hrs?|°c|°f)$|[$€£¥₹]|(?:usd|eur|chf|gbp|jpy|inr|cny)\b",
+    rf"(?<=\d)\s?(?:{'|'.join(sorted(_SAME_UNIT, key=len, reverse=True))})\.?$"
+    r"|[$€£¥₹]|(?:usd|eur|chf|gbp|jpy|inr|cny)\b",
     re.IGNORECASE,
 )
-"""Units of which a table may hold several in one column; what people count (`3 cats`) is none."""
-_SAME_UNIT = {
-    "eur": "€",
-    "usd": "$",
-    "gbp": "£",
-    "inr": "₹",
-    "lbs": "lb",
-    "inch": "in",
-    "sec": "s",
-    "hrs": "h",
-    "hr": "h",
-}
+_LETTER = re.compile(r"\d([^\W\d_²³¹])?$")
+"""The letter that ends a cell, right after a digit, or none: `4a` is not 4 where others are `4b`."""
 _Sign = Literal[".", ","]
 _OTHER: dict[str, _Sign] = {",": ".", ".": ","}
 
@@ -72,18 +82,22 @@ class _Evidence:
         self.percent: dict[bool, Where] = {}
         self.units: dict[str, Where] = {}
         """Units that measure what others of them do."""
+        self.letters: dict[str, Where] = {}
+        """Letters that end cells as `_LETTER` finds them, "" for none; 0 is 0 whatever would follow it."""
 
     def add(self, place: str, text: str) -> None:
         """Take in a cell."""
         plain = _PLAIN.fullmatch(text)
-        if plain and False in self.percent and (plain[1] is None or plain[1] in self.decimal):
+        if plain and "" in self.letters and False in self.percent and (plain[1] is None or plain[1] in self.decimal):
             return  # one like it was there before
         tokens = _TOKEN.findall(_EXPONENT.sub("", text.translate(PLAIN_SIGNS)))
         if tokens:
             self.percent.setdefault("%" in text, Where(place, text))
         if unit := _UNIT.search(text.strip()):
-            name = unit[0].strip().casefold()
+            name = unit[0].strip().rstrip(".").casefold()
             self.units.setdefault(_SAME_UNIT.get(name, name), Where(place, text))
+        if (last := _LETTER.search(text.strip())) and re.search("[1-9]", text.translate(PLAIN_SIGNS)):
+            self.letters.setdefault(last[1] or "", Where(place, text))
         if len(tokens) == 1 and not tokens[0].isdigit():
             self._weigh(tokens[0], Where(place, text))
 
@@ -108,6 +122,24 @@ class _Evidence:
             self.thousands.setdefault(_OTHER[sign], where)
         elif _is_grouped(token, sign):
             self.thousands.setdefault(sign, where)
+
+
+def _told_apart(letters: dict[str, Where]) -> tuple[Where, Where] | None:
+    """Return two cells whose letters say that the numbers alone are not what is meant; None where there are none."""
+    found = list(letters)
+    # `5k` is read as what it is; `5M` or `5K` among plain numbers may be a million or metres.
+    plain_beside = "" in letters and all(letter == "k" or letter in _SAME_UNIT for letter in found if letter)
+    if len(found) < 2 or (len(found) == 2 and plain_beside):
+        return None
+    return letters[found[0]], letters[found[1]]
+
+
+def are_of_one_unit(cells: Iterable[str]) -> bool:
+    """Return whether cells may be numbers of one column: none of another unit, or with a letter that tells it apart."""
+    evidence = _Evidence()
+    for cell in cells:
+        evidence.add("", cell)
+    return len(evidence.units) < 2 and len(evidence.percent) < 2 and _told_apart(evidence.letters) is None
 
 
 def _is_grouped(digits: str, sign: str) -> bool:
@@ -195,6 +227,11 @@ class NumberColumn:
         if len(percent) > 1:
             raise self._error(
                 f"{percent[True]} is in percent and {percent[False]} is not; write all cells the same way"
+            )
+        if (two := _told_apart(self._evidence.letters)) is not None:
+            raise self._error(
+                f"{two[0]} and {two[1]} differ in the letter behind the number; write plain numbers of one unit, or, "
+                "where the letter belongs to the answer, let `answer` be a choice or a text"
             )
         if len(units) > 1:
             one, other = list(units.values())[:2]

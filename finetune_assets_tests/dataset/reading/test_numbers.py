@@ -127,6 +127,10 @@ def test_a_power_or_a_minus_behind_is_no_number(cell: str) -> None:
         (("3 kg", "3000 g"), "'3 kg' (line 2) and '3000 g' (line 3) are of different units"),
         (("EUR 5.50", "$7.25"), "'EUR 5.50' (line 2) and '$7.25' (line 3) are of different units"),
         (("85 %", "0.5"), "'85 %' (line 2) is in percent and '0.5' (line 3) is not"),
+        (("2 years", "1 year", "3 weeks"), "'2 years' (line 2) and '3 weeks' (line 4) are of different units"),
+        (("1 Tag", "5 Tage", "2 Mon."), "'1 Tag' (line 2) and '2 Mon.' (line 4) are of different units"),
+        (("512 MB", "2 GB"), "'512 MB' (line 2) and '2 GB' (line 3) are of different units"),
+        (("30 minutes", "1.5 hours"), "'30 minutes' (line 2) and '1.5 hours' (line 3) are of different units"),
     ],
 )
 def test_a_column_of_several_units_is_refused_with_two_cells(cells: tuple[str, ...], of_two: str) -> None:
@@ -134,3 +138,25 @@ def test_a_column_of_several_units_is_refused_with_two_cells(cells: tuple[str, .
         read(*cells)
     assert read("5.50 \u20ac", "EUR 7.25", "3") == [5.5, 7.25, 3]
     assert read("1 cat", "2 dogs") == [1, 2]
+    assert read("1 hour", "2 hours", "3 h", "4 hrs.", "5") == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("cells", "of_two"),
+    [
+        (("3", "4a", "4b"), "'3' (line 2) and '4a' (line 3)"),
+        (("4A", "4B"), "'4A' (line 2) and '4B' (line 3)"),
+        (("19M", "201k"), "'19M' (line 2) and '201k' (line 3)"),
+        (("\u20ac110.5M", "\u20ac565K"), "'\u20ac110.5M' (line 2) and '\u20ac565K' (line 3)"),
+        (("900", "1.2M"), "'900' (line 2) and '1.2M' (line 3)"),
+    ],
+)
+def test_letters_that_tell_cells_apart_are_no_part_of_a_number(cells: tuple[str, ...], of_two: str) -> None:
+    with pytest.raises(SourceError, match=re.escape(of_two) + " differ in the letter behind the number; write"):
+        read(*cells)
+
+
+def test_a_letter_that_stands_behind_all_numbers_changes_none() -> None:
+    assert read("4M", "5.5M", "0") == [4, 5.5, 0]
+    assert read("5k", "300") == [5000, 300]
+    assert read("5g", "300") == [5, 300]
