@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from finetune_assets.errors import UnfitModelError
 from finetune_assets.server import checksums
 from finetune_assets.server.base_models import VISION_MODEL, BaseModel
-from finetune_assets.server.model import four_bit, horizons, proof
+from finetune_assets.server.model import four_bit, horizons, proof, purpose
 from finetune_assets.server.model.answer_form import AnswerForm, answer_form, ended
 from finetune_assets.server.model.chat_template import ChatTemplate
 from finetune_assets.server.model.control_tokens import control_tokens
@@ -94,6 +94,12 @@ class Network:
     def vocabulary(self) -> int:
         """How many logits the head gives; the tokenizer may know fewer tokens."""
         return len(self.head.weight)
+
+    @cached_property
+    def nameless(self) -> Tensor | None:
+        """Ids `[i]` that have a logit and no token: tables are padded to round sizes. None where there are none."""
+        unknown = set(range(self.vocabulary)) - set(self.tokenizer.get_vocab().values()) - self.end_ids
+        return torch.tensor(sorted(unknown), device=self.device) if unknown else None
 
     @cached_property
     def longest_token(self) -> int:
@@ -267,10 +273,10 @@ def read(base: BaseModel, front: Front, device: torch.device, dtype: torch.dtype
     """The whole model as transformers load it, in 4 bit where it is to be.
 
     Raises:
-        UnfitModelError: it cannot be in 4 bit, its files are not whole, or it needs code of its own.
+        UnfitModelError: it cannot be in 4 bit, its files are not whole, it needs code of its own, or does not write.
         BaseModelError: this machine could not read its files.
     """
-    config = _config(base)
+    config = _config(base, front)
     four_bit.check(base, config)
     how = four_bit.loading(base, config, lambda: _without_numbers(front, config, dtype), dtype)
     if base.four_bit:  # put into 4 bit where it is to be
@@ -284,6 +290,7 @@ def read(base: BaseModel, front: Front, device: torch.device, dtype: torch.dtype
         raise UnfitModelError(
             f"the base model {base.name!r} cannot be used here: {told}; fetch it again, or name another"
         )
+    purpose.check_alone(base, model)
     four_bit.settle(model, dtype)
     return model
 
@@ -295,17 +302,17 @@ def hollow(base: BaseModel) -> Network:
         UnfitModelError: its tokenizer or processor cannot be used, or its files are missing or broken.
     """
     front = load_front(base)
-    model = _without_numbers(front, _config(base), device_and_dtype()[1])
+    model = _without_numbers(front, _config(base, front), device_and_dtype()[1])
     if base.four_bit:
         four_bit.hollow(model)
     return _taken_apart(base, model, front, _vision(base, model))
 
 
-def _config(base: BaseModel) -> Any:
+def _config(base: BaseModel, front: Front) -> Any:
     """What its files say of its shape.
 
     Raises:
-        UnfitModelError: nothing that transformers itself knows.
+        UnfitModelError: nothing that transformers itself knows, or nothing that writes text.
     """
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
@@ -317,8 +324,7 @@ def _config(base: BaseModel) -> Any:
                 "name a model of a kind that transformers itself has"
             )
         config = AutoConfig.from_pretrained(base.path, revision=base.revision)
-    if getattr(config, "is_encoder_decoder", False):
-        raise UnfitModelError(f"the base model {base.name!r} has an encoder for what it is told; name one without")
+        purpose.check(base, config, sees=front.processor is not None)
     if way := _unknown_packing(config):
         raise UnfitModelError(
             f"the base model {base.name!r} holds its weights as {way!r} packs them, which transformers cannot read; "
@@ -362,10 +368,23 @@ def _taken_apart(base: BaseModel, model: Any, front: Front, vision: BundledVisio
     form, end_ids = ended(
         answer_form(template), control_tokens(front.tokenizer), _end_ids(model, front, template)
     )  # fmt: skip
+    model.generation_config = _choosing_nothing(model.generation_config)
     return Network(
         base, model, front, template, end_ids, model.get_input_embeddings(), model.get_decoder(),
         model.get_output_embeddings(), vision, getattr(config, "max_position_embeddings", 4096), form,
     )  # fmt: skip
+
+
+def _choosing_nothing(made: Any) -> Any:
+    """What `generate` is to know of a model: its control tokens, and no way of choosing among others.
+
+    Beams, penalties and lengths are no part of what weights mean; requests say how tokens are chosen. And a cache of
+    the makers' choice has no room for an answer of unknown length.
+    """
+    from transformers import GenerationConfig
+
+    said = {name: getattr(made, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(**said)
 
 
 def _folder(base: BaseModel) -> Path:

@@ -102,7 +102,6 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "packed in an unknown way": (
         lambda f: change_config(f, quantization_config={"quant_method": "modelopt"}), "as 'modelopt' packs them"
     ),
-    "an encoder": (lambda f: change_config(f, model_type="t5"), "has an encoder"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer"),
     "a broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "cannot be loaded from"),
     "a template that divides by 0": (
