@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from finetune_assets.errors import TrainingFileError
+from finetune_assets.errors import TrainingFileError, UnfitModelError
 from finetune_assets.server.grading.graders import read as read_grader
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network
-from finetune_assets.server.training import first_look, hyperparameters
+from finetune_assets.server.training import first_look, hyperparameters, rehearsal
 from finetune_assets.server.training.examples import Reader, batches, packed
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Optimiser, for_width
@@ -91,7 +91,15 @@ class Run(Generic[Item]):
 
 
 def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watcher) -> Run[Any]:
-    """Read the files, and add what training moves to the network, before whose loading there was `room`."""
+    """Read the files, and add what training moves to the network, before whose loading there was `room`.
+
+    Raises:
+        UnfitModelError: what would be trained is not what would be served.
+        TrainingFileError: the model cannot learn from the file.
+        TooLargeError: it cannot fit into this machine's memory.
+    """
+    if request.adapter is None and not network.base.bundled:
+        _rehearse(network)  # before the seed is set, as it draws weights
     torch.manual_seed(request.seed)
     network.max_length = min(network.max_length, request.context_length or network.max_length)
     watch.note(f"Training on {place(network)}")
@@ -139,6 +147,16 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
     total_steps = math.ceil(len(packs) / settings["batch_size"]) * int(settings["n_epochs"])
     optimiser = Optimiser(trained, request.method, multiplier * for_width(network), total_steps, settings)
     return Run(network, objective, packs, held_out, settings, optimiser, request.seed)
+
+
+def _rehearse(network: Network) -> None:
+    """Refuse a model that cannot be trained: it may have been named in `models.yaml` after the server's start.
+
+    Raises:
+        UnfitModelError: as it says.
+    """
+    if found := rehearsal.fails(network.twin()):
+        raise UnfitModelError(f"the base model {network.base.name!r} cannot be used here: {found}")
 
 
 def _objective(request: TrainingRequest, network: Network, features: FeatureFile) -> Objective[Any]:

@@ -261,6 +261,22 @@ TEXT = {
         "mamba", CHAT_TEMPLATE, CHATML, {"state_size": 8, "time_step_rank": 4}, taken_apart=False,
         unfit=r"it cannot be fine-tuned \(ValueError: .*out_proj",
     ),
+    "Mamba 2": Family(
+        "mamba2", CHAT_TEMPLATE, CHATML,
+        {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "chunk_size": 16}, taken_apart=False,
+        unfit=r"it cannot be fine-tuned \(ValueError: .*out_proj",
+    ),
+    "Falcon Mamba": Family(
+        "falcon_mamba", CHAT_TEMPLATE, CHATML, {"state_size": 8, "time_step_rank": 4}, taken_apart=False,
+        unfit=r"it cannot be fine-tuned \(ValueError: .*out_proj",
+    ),
+    "Zamba 2": Family(
+        "zamba2", CHAT_TEMPLATE, CHATML,
+        {"num_hidden_layers": 3, "num_key_value_heads": 4, "mamba_d_state": 8, "n_mamba_heads": 4, "mamba_ngroups": 1,
+         "chunk_size": 16, "layers_block_type": ["mamba", "hybrid", "mamba"], "num_mem_blocks": 1}, taken_apart=False,
+        unfit="it cannot be fine-tuned",
+    ),
+    "RWKV": Family("rwkv", CHAT_TEMPLATE, CHATML, {"attention_hidden_size": 32}, taken_apart=False),
     "Inkling 2": Family(
         "inkling2_text", CHAT_TEMPLATE, CHATML,
         _EXPERTS | {"n_routed_experts": 4, "layer_types": ["hybrid_sliding", "hybrid"]}, taken_apart=False,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from finetune_assets.errors import TrainingFileError
+from finetune_assets.errors import TrainingFileError, UnfitModelError
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.devices import Precision
 from finetune_assets.server.model.chat_encoding import ImageFeatures
@@ -22,6 +22,7 @@ from finetune_assets.server.training.loop import TrainingError, train
 from finetune_assets.server.training.objectives import cross_entropies
 from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.watcher import Progress, TrainingResult
+from finetune_assets_tests.server.families import text_model
 from finetune_assets_tests.server.networks import (
     bundled_vision_base,
     chat,
@@ -68,6 +69,11 @@ def run(request: TrainingRequest) -> tuple[TrainingResult, list[Progress]]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     return text_base(tmp_path_factory.mktemp("models"))
+
+
+def test_a_model_that_cannot_be_trained_fails_its_job_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(UnfitModelError, match="'Mamba 2' cannot be used here: it cannot be fine-tuned"):
+        train(training_request(tmp_path, text_model("Mamba 2", tmp_path)), Recorder())
 
 
 def test_every_step_is_reported_and_epochs_end_with_validation_and_a_checkpoint(
