@@ -81,7 +81,7 @@ class Batch:
         self._release = release
         self.lora = RowLora(network)
         self._prefill = Prefill(network, self._layout, self.lora, PrefixCache(budget.prefixes), budget.chunk)
-        self._next = NextTokens(network.tokenizer)
+        self._next = NextTokens(network)
         self._rows: list[Row] = []
         self._cache: KeyValueCache | None = None
         self._open: list[Completion] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from finetune_assets.server.generation.constraints import forbid
 from finetune_assets.server.generation.requests import GenerationRequest
 from finetune_assets.server.generation.sampling import TokenLogprob, choose, log_probabilities
 from finetune_assets.server.generation.tokens import TokenTexts
+from finetune_assets.server.model.network import Network
 
 _SCORED_AT_ONCE = 64
 """Places of a text whose logits are in memory together."""
@@ -30,14 +30,19 @@ class NextToken:
 
 
 class NextTokens:
-    """Chooses over one model's vocabulary."""
+    """Chooses over one model's vocabulary.
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._texts = TokenTexts(tokenizer)
+    Ids without a token are never chosen, nor told among the likeliest. They keep their share of the probability, as in
+    what transformers computes: log-probabilities are the model's own.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._texts = TokenTexts(network.tokenizer)
+        self._nameless = network.nameless
 
     def choose(self, answers: list[Answer], logits: Tensor) -> list[NextToken | None]:
         """Choose from `logits` `[answers, vocabulary]`; None where they are not finite or leave no token."""
-        adjusted = _adjusted(answers, logits)
+        adjusted = self._adjusted(answers, logits)
         usable = (logits.sum(-1).isfinite() & (adjusted.amax(-1) > _IMPOSSIBLE)).tolist()
         if not all(usable):
             adjusted = adjusted.nan_to_num()
@@ -63,7 +68,7 @@ class NextTokens:
         return found
 
     def _told(self, tokens: list[int], logits: Tensor, n_top: list[int]) -> list[TokenLogprob]:
-        own, ids, values = log_probabilities(logits, tokens, min(max(n_top), logits.shape[-1]))
+        own, ids, values = log_probabilities(logits, tokens, min(max(n_top), logits.shape[-1]), self._nameless)
         found = []
         for place, token in enumerate(tokens):
             text, data = self._texts.of(token)
@@ -71,6 +76,20 @@ class NextTokens:
             top = [(self._texts.of(token)[0], logprob, self._texts.of(token)[1]) for token, logprob in likeliest]
             found.append(TokenLogprob(text, own[place], data, top))
         return found
+
+    def _adjusted(self, answers: list[Answer], logits: Tensor) -> Tensor:
+        """Apply what requests say about which tokens they want: `logit_bias`, penalties and a schema."""
+        changes = {row: change for row, answer in enumerate(answers) if (change := _change(answer))}
+        matchers = [(row, answer.matcher) for row, answer in enumerate(answers) if answer.matcher is not None]
+        if self._nameless is not None:
+            logits = logits.index_fill(-1, self._nameless, _IMPOSSIBLE)
+        elif changes or matchers:
+            logits = logits.clone()
+        for row, change in changes.items():
+            ids = torch.tensor(list(change), device=logits.device)
+            logits[row, ids] += torch.tensor(list(change.values()), device=logits.device)
+        forbid(logits, matchers)
+        return logits
 
     def _logprobs(
         self, requests: list[GenerationRequest], logits: Tensor, tokens: list[int]
@@ -81,20 +100,6 @@ class NextTokens:
             return {}
         told = self._told([tokens[row] for row in asked], logits[asked], [requests[row].top_logprobs for row in asked])
         return dict(zip(asked, told, strict=True))
-
-
-def _adjusted(answers: list[Answer], logits: Tensor) -> Tensor:
-    """Apply what requests say about which tokens they want: `logit_bias`, penalties and a schema."""
-    changes = {row: change for row, answer in enumerate(answers) if (change := _change(answer))}
-    matchers = [(row, answer.matcher) for row, answer in enumerate(answers) if answer.matcher is not None]
-    if not changes and not matchers:
-        return logits
-    logits = logits.clone()
-    for row, change in changes.items():
-        ids = torch.tensor(list(change), device=logits.device)
-        logits[row, ids] += torch.tensor(list(change.values()), device=logits.device)
-    forbid(logits, matchers)
-    return logits
 
 
 def _change(answer: Answer) -> dict[int, float]:

@@ -47,7 +47,7 @@ class OwnBatch:
         self._release = release
         self._most = budget.rows
         self.lora = RowLora(network)
-        self._next = NextTokens(network.tokenizer)
+        self._next = NextTokens(network)
         self._waiting: Turns[Line] = Turns()
         self._lines: list[Line] = []
         self._open: list[Completion] = []

@@ -49,11 +49,15 @@ def choose(logits: Tensor, temperature: list[float], top_p: list[float], draws: 
 
 
 def log_probabilities(
-    logits: Tensor, chosen: list[int], n_top: int
+    logits: Tensor, chosen: list[int], n_top: int, nameless: Tensor | None = None
 ) -> tuple[list[float], list[list[int]], list[list[float]]]:
-    """Of each row of `logits`: the chosen token's log-probability, the `n_top` likeliest tokens, and theirs."""
+    """Of each row of `logits`: the chosen token's log-probability, the `n_top` likeliest tokens, and theirs.
+
+    Ids that are `nameless` have their share of the probability, and are none of the likeliest.
+    """
     logprobs = logits.log_softmax(-1)
-    values, ids = logprobs.topk(n_top)
+    told = logprobs if nameless is None else logprobs.index_fill(-1, nameless, float("-inf"))
+    values, ids = told.topk(n_top)
     own = logprobs.gather(1, torch.tensor(chosen, device=logits.device)[:, None])[:, 0]
     return own.tolist(), ids.tolist(), values.tolist()
 

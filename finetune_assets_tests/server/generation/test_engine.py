@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server.base_models import BaseModel
@@ -103,6 +107,39 @@ def test_logit_bias_bans_and_forces_tokens(engine: Engine, base: BaseModel) -> N
     assert banned.choices[0].text == second
     forced = engine.complete(request(base, chat("a?"), seed=1, max_tokens=5, logit_bias={ids[second]: 100}))
     assert forced.choices[0].text == second * 5
+
+
+def with_padded_tables(base: BaseModel) -> BaseModel:
+    """The model with more rows in its table than there are tokens, as makers have for round sizes.
+
+    They are those of its tokens three times over, so that one of them is the likeliest everywhere.
+    """
+    config, weights = Path(base.path) / "config.json", Path(base.path) / "model.safetensors"
+    tables = load_file(weights)
+    own = tables["model.embed_tokens.weight"]
+    tables["model.embed_tokens.weight"] = np.concatenate([own, 3 * own])
+    save_file(tables, weights, {"format": "pt"})
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 2 * len(own)}))
+    return base
+
+
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("how", [{"temperature": 0}, {"temperature": 2.0, "seed": 1}, {"top_p": 0.9, "seed": 2}])
+def test_an_id_without_a_token_is_never_chosen_nor_told_and_keeps_its_probability(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    base, engine = with_padded_tables(text_base(tmp_path)), Engine()
+    answer = engine.complete(request(base, chat("a?"), max_tokens=20, logprobs=True, top_logprobs=20, **how)).choices[0]
+    engine.close()
+    told = [token.token for token in answer.tokens] + [name for token in answer.tokens for name, _, _ in token.top]
+    assert len(answer.tokens) == 20
+    assert all(told)
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    prompt = tokenizer.apply_chat_template(chat("a?"), add_generation_prompt=True, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        own = AutoModelForCausalLM.from_pretrained(base.path)(prompt).logits[0, -1].log_softmax(-1)
+    assert int(own.argmax()) >= len(tokenizer)
+    assert answer.tokens[0].top[0][1] == pytest.approx(float(own[: len(tokenizer)].max()), abs=1e-4)
 
 
 def test_a_frequency_penalty_ends_repetition(engine: Engine, base: BaseModel) -> None:
