@@ -6,7 +6,6 @@ It runs with `FINETUNE_ASSETS_LONG_TESTS=1` and prints its figures; `benchmarks/
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,13 @@ from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.rescue import Teacher, compared, label, successor
 from finetune_assets.results.region import Outputs
 from finetune_assets.task import Task
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task, write_cells
 from finetune_assets_tests.server.networks import hub_vision_base
 from finetune_assets_tests.server_process import ServerProcess, make_home
 
 pytestmark = [
-    pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1"),
+    long,
     pytest.mark.timeout(3600),
 ]
 N_INPUTS = 300

@@ -13,11 +13,12 @@ import pytest
 
 from finetune_assets.running import running
 from finetune_assets_tests.demo.homes import write_home
+from finetune_assets_tests.long_tests import long
 
 pytestmark = [
     pytest.mark.xdist_group("dagster"),
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="set FINETUNE_ASSETS_LONG_TESTS=1"),
+    long,
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -13,6 +12,7 @@ import pytest
 from finetune_assets.demo.dagster_client import _DEMO, DagsterClient, DagsterError
 from finetune_assets.processes import dagster, dagster_home
 from finetune_assets_tests.demo.homes import write_home
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("dagster")
@@ -73,9 +73,7 @@ def test_only_a_sensor_of_the_task_speaks_for_it(client: DagsterClient) -> None:
     assert client.failures("first", "none", ["other"], since) == {}
 
 
-@pytest.mark.skipif(
-    "FINETUNE_ASSETS_LONG_TESTS" not in os.environ, reason="a daemon under load judges the run before the test does"
-)
+@long
 def test_a_run_that_dagster_starts_again_is_not_final(client: DagsterClient) -> None:
     since = time.time() - 1
     of = {"partition": "all", "demo": "tried"}

@@ -6,7 +6,6 @@ They run with `FINETUNE_ASSETS_LONG_TESTS=1`. Sources in the store have tests of
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from upath import UPath
 
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets_tests.finished_region import Finished
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.machines import at_once
 from finetune_assets_tests.object_store import upload
 from finetune_assets_tests.patience import PATIENCE_S
@@ -27,7 +27,7 @@ from finetune_assets_tests.server.cluster import Cluster, cluster
 from finetune_assets_tests.server.conftest import wait
 from finetune_assets_tests.server_process import ServerProcess
 
-pytestmark = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
+pytestmark = long
 
 PREPARE_IT = """
 import sys

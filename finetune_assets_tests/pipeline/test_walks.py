@@ -7,7 +7,6 @@ are told, not made: each leaves the events that a real one leaves, up to where t
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,13 +29,13 @@ from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.pipeline.stages.assets import ATTEMPT
 from finetune_assets.pipeline.stale import first_stale, from_on
 from finetune_assets.task import Task
+from finetune_assets_tests.long_tests import LONG
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.scripted_provider import scripted_provider
 
 REGIONS = [f"r{number}" for number in range(5)]
 PARTITIONS = "cells_regions"
 FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-LONG = os.environ.get("FINETUNE_ASSETS_LONG_TESTS") == "1"
 pytestmark = pytest.mark.timeout(0 if LONG else 600)
 Death = st.sampled_from(["", "", "", "at once", "half-way", "at the end"])
 HOUR = 3600

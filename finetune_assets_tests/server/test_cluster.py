@@ -25,12 +25,13 @@ from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import text
 
 from finetune_assets.server.database.stores import Stores
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.cluster import Cluster, cluster
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 
 KILLS = int(os.environ.get("CLUSTER_KILLS", "12"))
-pytestmark = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
+pytestmark = long
 STARTED = "Fine-tuning job started"
 
 

@@ -6,7 +6,6 @@ The reference is transformers' own forward over transformers' own inputs, and pl
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from finetune_assets.server.model.network import load
 from finetune_assets.server.training.loop import train
 from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.watcher import Watcher
+from finetune_assets_tests.long_tests import LONG
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.families import IMAGES, TEXT, image_model, text_model
 from finetune_assets_tests.server.families.newer_images import NEWER
@@ -32,7 +32,6 @@ from finetune_assets_tests.server.networks import chat, picture
 TOLERANCE = 1e-4
 _QUICK = {"Qwen3", "gpt-oss", "Gemma 2", "Gemma 4", "Granite", "Falcon-H1", "Phi-3 with LongRoPE", "DeepSeek-R1"}
 _QUICK |= {"Mistral v3", "Qwen2.5-VL", "SmolVLM", "Llama 3.2 Vision", "Pixtral", "PaliGemma"}
-_LONG = os.environ.get("FINETUNE_ASSETS_LONG_TESTS") == "1"
 COLOURS = {"red": "Yes", "blue": "No"}
 OPTIONS = ("Yes", "No", "Maybe so")
 REFUSED = {
@@ -46,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("in_float32")
 
 
 def some(families: dict[str, Any]) -> list[str]:
-    return [name for name in families if _LONG or name in _QUICK]
+    return [name for name in families if LONG or name in _QUICK]
 
 
 def multi_turn(colour: str, *, sees: bool) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ Long: a training process and an export for each of some sixty models.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from finetune_assets.provider.asking import ask_all
 from finetune_assets.server.base_models import BaseModel
 from finetune_assets.server.export import export
 from finetune_assets.server.generation.option_trie import normalised
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.pipeline.tasks import make_task
 from finetune_assets_tests.server.api.test_tools import tuned
 from finetune_assets_tests.server.families import IMAGES, TEXT, image_model, text_model
@@ -28,7 +28,7 @@ from finetune_assets_tests.server.test_families import COLOURS, OPTIONS, REFUSED
 from finetune_assets_tests.server_process import ServerProcess, make_home
 
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("FINETUNE_ASSETS_LONG_TESTS") != "1", reason="long"),
+    long,
     pytest.mark.usefixtures("in_float32"),
 ]
 WORDS = tuple(COLOURS.values())

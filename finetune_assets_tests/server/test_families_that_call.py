@@ -7,7 +7,6 @@ Long: their prompts describe the functions at length. What each way is, is teste
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from finetune_assets.server.model.tools import tools_of
 from finetune_assets.server.training.loop import train
 from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.watcher import Watcher
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.server.families import text_model
 from finetune_assets_tests.server.networks import chat
 
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("FINETUNE_ASSETS_LONG_TESTS") != "1", reason="long"),
+    long,
     pytest.mark.usefixtures("in_float32"),
 ]
 SCHEMA: dict[str, Any] = {

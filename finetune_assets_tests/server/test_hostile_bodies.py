@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,13 @@ import orjson
 import psutil
 import pytest
 
+from finetune_assets_tests.long_tests import LONG, long
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.api.test_limits import MAX_MEMORY_BYTES, SLOWEST_PROBE_S, probed
 from finetune_assets_tests.server.conftest import training_lines, upload
 from finetune_assets_tests.server.hostile_bodies import Grammar
 from finetune_assets_tests.server_process import KEY, ServerProcess, make_home
 
-LONG = bool(os.environ.get("FINETUNE_ASSETS_LONG_TESTS"))
 REQUESTS, LARGEST = (2000, 60_000_000) if LONG else (80, 4_000_000)
 
 
@@ -71,7 +70,7 @@ def test_the_worst_within_the_limits_of_every_route_holds_nobody_up(attacked: Se
     assert peak[0] < MAX_MEMORY_BYTES
 
 
-@pytest.mark.skipif(not LONG, reason="1.5 GB are sent; FINETUNE_ASSETS_LONG_TESTS=1")
+@long
 def test_large_bodies_that_come_together_are_read_one_after_the_other(attacked: ServerProcess, peak: list[int]) -> None:
     texts = [{"role": "user", "content": "a b" * 3_400_000}] * 6
     body = orjson.dumps({"model": "tiny-text", "messages": texts})

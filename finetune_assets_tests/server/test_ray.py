@@ -19,13 +19,14 @@ from typing import Any
 import pytest
 
 from finetune_assets.running import free_port
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.cluster import Cluster, cluster
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server.test_cluster import STARTED, steps, told, train, weights
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
+pytestmark = long
 KILLS = int(os.environ.get("RAY_KILLS", "4"))
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 

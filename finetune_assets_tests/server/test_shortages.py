@@ -23,6 +23,7 @@ from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs.worker import work
 from finetune_assets.server.services import Services
 from finetune_assets.server.shortage import ShortageError, shortage_of, telling_of_shortages
+from finetune_assets_tests.long_tests import LONG
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.conftest import training_lines, upload
 from finetune_assets_tests.server.jobs.test_worker import make_job
@@ -31,7 +32,6 @@ from finetune_assets_tests.server_process import KEY, make_home
 
 __all__ = ["impatient"]
 Ask = Callable[[], httpx2.Response]
-LONG = bool(os.environ.get("FINETUNE_ASSETS_LONG_TESTS"))
 STAGES = {"a step of a training": "saving", "a checkpoint": ".checkpoint-3.", "the weights of a model": ".model."}
 TRAININGS = [(stage, kind) for stage in STAGES for kind in KINDS]
 

@@ -25,6 +25,7 @@ from finetune_assets.server.database.jobs import JobRequest
 from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.devices import PRECISION
 from finetune_assets.server.generation.vllm_process import COMMAND
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.server.generation.asking import a_lora
 from finetune_assets_tests.server_process import ServerProcess
 from finetune_assets_tests.tiny_models import write_text_model
@@ -38,7 +39,7 @@ START_S = 1200.0
 
 pytestmark = [
     pytest.mark.timeout(2 * START_S + 600),
-    pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1"),
+    long,
     pytest.mark.skipif(not os.environ.get(COMMAND), reason=f"{COMMAND} names no Python with vLLM"),
 ]
 

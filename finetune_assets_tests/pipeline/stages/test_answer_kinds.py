@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets.provider import fine_tuning
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.pipeline.tasks import STAGES, Project, evaluations, failures, make_task
 from finetune_assets_tests.server_process import ServerProcess, make_home
 from finetune_assets_tests.tiny_models import TOOLS_TEMPLATE, write_text_model
@@ -129,9 +129,7 @@ def test_every_kind_of_answer_goes_through_all_stages(
     assert "data:image/png" in project.metadata("calibrator")["intervals" if kind == "number" else "reliability"]
 
 
-@pytest.mark.skipif(
-    not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="a server of its own; FINETUNE_ASSETS_LONG_TESTS=1"
-)
+@long
 def test_a_task_of_reinforcement_goes_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A server of its own: its jobs' graders stand under names, which strict clients of other tests could not list.
     (tmp_path / "home").mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from finetune_assets.errors import TaskError
 from finetune_assets.pipeline.shown.leaderboard import Kept, write_leaderboard
 from finetune_assets.results.files import write_atomically
 from finetune_assets_tests.dataset.belonging.test_look_alikes import cell, encoded
+from finetune_assets_tests.long_tests import LONG
 from finetune_assets_tests.object_store import object_store, upload
 from finetune_assets_tests.pipeline.shown.test_leaderboard import TASK, evaluate
 from finetune_assets_tests.pipeline.stages import test_sources as local
 from finetune_assets_tests.pipeline.tasks import Project, evaluations, failures
-
-LONG = os.environ.get("FINETUNE_ASSETS_LONG_TESTS") == "1"
 
 pytestmark = pytest.mark.xdist_group("object_store")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -11,11 +10,11 @@ import orjson
 import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 
 pytestmark = pytest.mark.xdist_group("training")
-LONG = bool(os.environ.get("FINETUNE_ASSETS_LONG_TESTS"))
 CHECK: dict[str, Any] = {
     "type": "string_check", "name": "says e", "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
     "operation": "like",
@@ -85,7 +84,7 @@ def test_a_job_learns_from_graded_answers_and_tells_of_rewards(client: openai.Op
     assert client.chat.completions.create(model=job.fine_tuned_model or "", **asking).choices
 
 
-@pytest.mark.skipif(not LONG, reason="it computes until it is stopped; FINETUNE_ASSETS_LONG_TESTS=1")
+@long
 def test_a_paused_job_keeps_a_checkpoint_and_goes_on_until_it_is_cancelled(client: openai.OpenAI) -> None:
     job = create(client, method=method(hyperparameters=SHORT | {"n_epochs": 50, "max_completion_tokens": 8}))
     # Not looked at by types, in which OpenAI forgot that jobs may be paused.

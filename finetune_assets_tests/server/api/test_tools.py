@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from openai.lib.streaming.chat import FunctionToolCallArgumentsDeltaEvent, Funct
 from openai.types.chat import ParsedFunctionToolCall
 from pydantic import BaseModel
 
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import wait_until
 from finetune_assets_tests.server.conftest import FINAL, upload
 from finetune_assets_tests.server.networks import chat
@@ -216,7 +216,7 @@ def bundled(tmp_path: Path) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.mark.skipif(os.environ.get("FINETUNE_ASSETS_LONG_TESTS") != "1", reason="trains the bundled model for minutes")
+@long
 @pytest.mark.timeout(3600)
 def test_the_bundled_model_learns_calls_from_twenty_examples(bundled: ServerProcess) -> None:
     client = bundled.client()

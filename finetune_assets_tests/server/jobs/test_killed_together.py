@@ -20,10 +20,11 @@ from finetune_assets.server.database.stores import Stores
 from finetune_assets.server.jobs import supervisor as supervisor_module
 from finetune_assets.server.jobs.process import begin
 from finetune_assets.server.jobs.supervisor import Supervisor
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.jobs.test_worker import make_job, messages, now
 
-pytestmark = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
+pytestmark = long
 KILLS = int(os.environ.get("COTRAINING_KILLS", "3"))
 DIFFERENT = [
     {"n_epochs": 6 + KILLS, "batch_size": 4, "learning_rate_multiplier": 1.0},

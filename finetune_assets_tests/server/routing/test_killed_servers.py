@@ -5,7 +5,6 @@ They run with `FINETUNE_ASSETS_LONG_TESTS=1`.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +14,14 @@ import openai
 import orjson
 import pytest
 
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server.cluster import Cluster, cluster
 from finetune_assets_tests.server.conftest import training_lines, upload, wait
 from finetune_assets_tests.server.routing.scripted_server import routed
 from finetune_assets_tests.server_process import KEY
 
-pytestmark = pytest.mark.skipif(not os.environ.get("FINETUNE_ASSETS_LONG_TESTS"), reason="FINETUNE_ASSETS_LONG_TESTS=1")
+pytestmark = long
 N = 500
 
 

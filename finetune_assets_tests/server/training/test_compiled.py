@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,12 +18,13 @@ from finetune_assets.server.training.loop import train
 from finetune_assets.server.training.preparing import prepare
 from finetune_assets.server.training.room import Plan, Room
 from finetune_assets.server.training.watcher import Progress
+from finetune_assets_tests.long_tests import LONG
 from finetune_assets_tests.server.networks import text_base
 from finetune_assets_tests.server.training.test_loop import training_request
 from finetune_assets_tests.server.watchers import Recorder
 
-LONG = pytest.mark.skipif(
-    os.environ.get("FINETUNE_ASSETS_LONG_TESTS") != "1" or shutil.which("g++") is None,
+BUILT = pytest.mark.skipif(
+    not LONG or shutil.which("g++") is None,
     reason="FINETUNE_ASSETS_LONG_TESTS=1, and a C++ compiler",
 )
 COMPILED = "Layers run compiled"
@@ -50,7 +50,7 @@ def losses(steps: list[Progress]) -> list[float]:
     return [loss for step in steps for loss in (step.train_loss, step.full_valid_loss) if loss is not None]
 
 
-@LONG
+@BUILT
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
@@ -75,7 +75,7 @@ def test_compiled_layers_have_the_losses_of_layers_as_they_are(
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
-@LONG
+@BUILT
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_layers_in_4_bit_are_compiled_too(tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("bitsandbytes")
@@ -88,7 +88,7 @@ def test_layers_in_4_bit_are_compiled_too(tmp_path: Path, base: BaseModel, monke
     assert losses(recorder.steps) == pytest.approx(losses(plain.steps), rel=1e-4)
 
 
-@LONG
+@BUILT
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_without_a_compiler_training_goes_on_with_layers_as_they_are_and_says_so(
     tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import load
 from finetune_assets.server.training.footprint import Ledger, footprint, passes
 from finetune_assets.server.training.room import ERROR
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.server.networks import computing_in, text_base
 
-LONG = pytest.mark.skipif(os.environ.get("FINETUNE_ASSETS_LONG_TESTS") != "1", reason="FINETUNE_ASSETS_LONG_TESTS=1")
 GIB = 2**30
 
 
@@ -56,7 +55,7 @@ def test_recomputing_keeps_less(tmp_path: Path) -> None:
     assert footprint(base, tokens=400, recompute=True).passes < 0.8 * footprint(base, tokens=400).passes
 
 
-@LONG
+@long
 @pytest.mark.parametrize(("tokens", "measured"), [(4096, 37), (16_384, 107)])
 def test_a_model_of_7_billion_weights_takes_what_it_took_on_an_h200(tmp_path: Path, tokens: int, measured: int) -> None:
     """Gibibytes that were measured on 29 November 2026, in bfloat16, with LoRA on queries and values."""

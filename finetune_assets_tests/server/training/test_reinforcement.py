@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.rewards import Judge
 from finetune_assets.server.training.watcher import TrainingResult
 from finetune_assets.training_file import answer_grader
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.server.networks import bundled_vision_base, chat, hub_vision_base, picture, text_base
 from finetune_assets_tests.server.watchers import Recorder
 
-LONG = bool(os.environ.get("FINETUNE_ASSETS_LONG_TESTS"))
 SAYS_E = {
     "type": "string_check", "name": "says e", "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
     "operation": "like",
@@ -262,7 +261,7 @@ def test_a_grader_may_ask_a_model(tmp_path: Path, base: BaseModel) -> None:
     assert rewards.errors == {"model_grader_parse_error": 1}
 
 
-@pytest.mark.skipif(not LONG, reason="TRL's trainer is made; FINETUNE_ASSETS_LONG_TESTS=1")
+@long
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_loss_and_gradient_are_those_of_trl(tmp_path: Path, drawn: Network, beta: float) -> None:
@@ -318,7 +317,7 @@ FOODS = """bread cheese apple rice soup pizza cake butter banana noodle sandwich
     bean pea cabbage spinach garlic""".split()  # noqa: SIM905
 
 
-@pytest.mark.skipif(not LONG, reason="minutes of training; FINETUNE_ASSETS_LONG_TESTS=1")
+@long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_bundled_model_learns_a_task_that_only_a_grader_tells_it(tmp_path: Path, seed: int) -> None:
