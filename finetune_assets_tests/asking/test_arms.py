@@ -38,7 +38,7 @@ def a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k")
 
 
-REFUSED = ("more than 5 candidates", "log-probabilities", "everything")
+REFUSED = ("more than 5 candidates", "everything")
 
 
 @pytest.fixture(params=REFUSED)

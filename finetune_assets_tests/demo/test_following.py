@@ -50,6 +50,14 @@ def add_run(status: dg.DagsterRunStatus, **tags: str) -> str:
         return instance.add_run(run).run_id
 
 
+def test_the_failed_run_of_another_task_in_a_region_of_the_same_name_is_not_ours(client: DagsterClient) -> None:
+    since, failed = time.time() - 1, {"partition": "all", "will_retry": "false"}
+    add_run(dg.DagsterRunStatus.FAILURE, demo="of the second", **failed)
+    assert client.failures("first", "of the first", ["all"], since) == {}
+    assert set(client.failures("second", "of the second", ["all"], since)) == {"all"}
+
+
+@long
 def test_a_failing_run_of_another_task_in_a_region_of_the_same_name_changes_nothing(client: DagsterClient) -> None:
     since = time.time()
     demos = {task: client.start_runs(task, ["sampled_examples"], ["all"]) for task in ("first", "second")}
@@ -90,6 +98,7 @@ def test_a_run_that_somebody_cancels_is_final(client: DagsterClient) -> None:
     assert set(client.failures("first", "cancelled", ["all"], time.time())) == {"all"}
 
 
+@long
 def test_runs_that_are_cancelled_fail_their_regions_unless_they_were_quicker(client: DagsterClient) -> None:
     demo = client.start_runs("first", ["sampled_examples"], ["all"])
     client.cancel_runs(demo, PATIENCE_S)

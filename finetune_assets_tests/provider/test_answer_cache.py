@@ -134,7 +134,7 @@ with AnswerCache(Path(sys.argv[2])) as cache:
 
 
 def test_after_a_kill_only_what_is_missing_is_asked(answering: AnsweringProvider, path: Path) -> None:
-    n = 400
+    n = 200
     answering.latency_s = 0.005
     command = [sys.executable, "-c", ASKS, answering.base_url, str(path), str(n)]
     first = subprocess.Popen(command)

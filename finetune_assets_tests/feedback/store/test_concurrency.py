@@ -1,6 +1,6 @@
 """Many reviewers at once: nothing is lost, nothing is doubled, and nobody gets another's example.
 
-`FEEDBACK_EVENTS=10000` stores as many events, by 16 writers in 4 processes, instead of the first few, and
+`FEEDBACK_EVENTS=10000` stores as many events, by 16 writers in 2 processes, instead of the first few, and
 `FEEDBACK_KILLS=30` kills a writer as often.
 """
 
@@ -29,13 +29,13 @@ from finetune_assets_tests.feedback.store.derived_rows import assert_rebuilt_equ
 
 EVENTS = int(os.environ.get("FEEDBACK_EVENTS", "160"))
 KILLS = int(os.environ.get("FEEDBACK_KILLS", "2"))
-PROCESSES, THREADS = 4, 4
+PROCESSES, THREADS = 2, 8
 NAMES = [f"e{k}" for k in range(100)]
 SPAWN = multiprocessing.get_context("spawn")
 
 
 def by_all_writers(work: Callable[[FeedbackDatabase, int], list[str]], address: str) -> list[list[str]]:
-    """Let 16 writers work at once, 4 in each process; what each says."""
+    """Let 16 writers work at once, 8 in each process; what each says."""
     with ProcessPoolExecutor(PROCESSES, SPAWN) as pool:
         results = pool.map(in_threads, [work] * PROCESSES, [address] * PROCESSES, range(PROCESSES))
         return [said for process in results for said in process]

@@ -1,4 +1,7 @@
-"""A line to the provider that fails on three requests of ten changes nothing of what comes out."""
+"""A line to the provider that fails on three requests of ten changes nothing of what comes out.
+
+It runs with `FINETUNE_ASSETS_LONG_TESTS=1`; that such a line leaves one file and one job has a test in `test_once`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pytest
 
 from finetune_assets.pipeline.stage import EVALUATE, PREPARE
 from finetune_assets_tests.faulty_line import FAULTS, faulty_line
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.pipeline.stages.test_killed_runs import write_questions
 from finetune_assets_tests.pipeline.tasks import Project, failures, make_task
 from finetune_assets_tests.server_process import ServerProcess
@@ -20,7 +24,7 @@ from finetune_assets_tests.server_process import ServerProcess
 PROVIDERS = {"north": "openai", "south": "azure"}
 """By region: the ways to the same server, whose line is known to neither."""
 
-pytestmark = pytest.mark.xdist_group("finished_region")
+pytestmark = [long, pytest.mark.xdist_group("finished_region")]
 
 
 def test_every_region_ends_with_one_file_of_each_content_one_job_and_its_model(

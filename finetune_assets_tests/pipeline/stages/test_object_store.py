@@ -79,7 +79,7 @@ SOURCES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 SAMPLING = "{train: 0.5, validation: 0.15, calibration: 0.15, test: 0.2, seed: 48}"
-ALWAYS = ("chat_jsonl", "scored_images", "parquet")
+ALWAYS = ("chat_jsonl", "parquet")
 """The others only in long tests: they are read as these are."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from openai.types import Batch
 
 from finetune_assets.server.jobs.batch_runner import MAX_TRIES
-from finetune_assets_tests.patience import PATIENCE_S
+from finetune_assets_tests.patience import PATIENCE_S, wait_until
 from finetune_assets_tests.server_process import ServerProcess
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -238,7 +238,7 @@ def test_a_killed_server_goes_on_where_it_was_and_repeats_nothing(home: Path) ->
         assert sorted(found) == sorted(entry["custom_id"] for entry in lines)
         assert batch.usage is not None
         assert batch.usage.output_tokens <= 20 * len(lines)
-        assert not folder.exists()
+        wait_until(lambda: not folder.exists(), lambda: f"{folder} is left")
 
 
 def test_a_batch_whose_time_is_over_tells_the_lines_that_are_left(home: Path) -> None:

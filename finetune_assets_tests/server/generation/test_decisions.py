@@ -23,6 +23,7 @@ from finetune_assets.server.generation.option_trie import OptionTrie, normalised
 from finetune_assets.server.generation.requests import ModelRef
 from finetune_assets.server.model.chat_encoding import PromptError, Sequence
 from finetune_assets.server.model.decision_encoding import Question
+from finetune_assets_tests.long_tests import long
 from finetune_assets_tests.patience import PATIENCE_S
 from finetune_assets_tests.server.generation.asking import a_lora, request, trained_at_random
 from finetune_assets_tests.server.networks import (
@@ -220,8 +221,15 @@ def test_runs_are_parted_by_questions_and_as_many_as_a_power_of_two() -> None:
     assert [list(part.asked) for part in parts] == [[7 + 6 * n for n in range(10)]] * 2
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("model", [VISION_MODEL, TEXT_MODEL])
+@pytest.mark.parametrize(
+    ("model", "precision"),
+    [
+        (VISION_MODEL, "float32"),
+        (TEXT_MODEL, "bfloat16"),
+        pytest.param(VISION_MODEL, "bfloat16", marks=long),
+        pytest.param(TEXT_MODEL, "float32", marks=long),
+    ],
+)
 def test_the_bundled_models_answer_alone_and_in_company_with_the_same_bits(
     model: str, precision: Precision, tmp_path: Path
 ) -> None:
