@@ -89,7 +89,7 @@ def check_served_as_trained(base: BaseModel, folder: Path) -> None:
     """Base and fine-tuned model have the log-probabilities of transformers and PEFT, and the answers stop."""
     engine = Engine()
     adapter = trained(base, folder)
-    messages, shown = multi_turn("red", sees=base.vision)[:-1], "red" if base.vision else None
+    messages, shown = multi_turn("red", sees=base.vision)[:-1], ("red",) if base.vision else ()
     for model in (None, adapter):
         reference = Reference(base, model)
         prompt = reference.prompt(messages)

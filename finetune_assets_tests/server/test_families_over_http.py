@@ -54,7 +54,7 @@ def check_over_http(server: ServerProcess, base: BaseModel, folder: Path) -> Non
     lines = training_file(sees=base.vision).decode().splitlines()
     model = tuned(client, name, lines, {"n_epochs": 10, "batch_size": 2, "learning_rate_multiplier": 8})
     assert export(server.home, model, folder / "exported").holds
-    messages, shown = multi_turn("red", sees=base.vision)[:-1], "red" if base.vision else None
+    messages, shown = multi_turn("red", sees=base.vision)[:-1], ("red",) if base.vision else ()
     check_answers(client, name, messages, Reference(base), shown)
     check_answers(client, model, messages, Reference(base, folder / "exported"), shown)
     for ask in ("decisions", "completions"):
@@ -64,7 +64,7 @@ def check_over_http(server: ServerProcess, base: BaseModel, folder: Path) -> Non
         assert max(found.probabilities, key=found.probabilities.__getitem__) == found.predicted, ask
 
 
-def check_answers(client: Any, model: str, messages: list[Any], reference: Reference, shown: str | None) -> None:
+def check_answers(client: Any, model: str, messages: list[Any], reference: Reference, shown: tuple[str, ...]) -> None:
     prompt = reference.prompt(messages)
     answer = client.chat.completions.create(
         model=model, messages=messages, temperature=0, logprobs=True, top_logprobs=5, max_tokens=12

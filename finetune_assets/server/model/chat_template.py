@@ -141,7 +141,8 @@ class ChatTemplate:
                 )
             answer = after[len(before) :]
             self._must_call(answer, message)
-            self._must_contain(answer, _text(message), "messages of the role assistant")
+            for text in _texts(message):
+                self._must_contain(answer, text, "messages of the role assistant")
             self._check_complete(before, messages[:place], tools, answers=False)
             yield Turn(place, before, answer, sum(map(_n_images, messages[:place])))
 
@@ -216,9 +217,12 @@ class ChatTemplate:
             raise PromptError(message, "unsupported_message") from error
 
     def _check_complete(self, rendered: str, messages: list[Message], tools: Tools, *, answers: bool = True) -> None:
+        asked = [message for message in messages if answers or message["role"] != "assistant"]
+        told = [(text, message["role"]) for message in asked for text in _texts(message)]
+        everything = "\0".join(text for text, _ in told)
+        for text, role in dict.fromkeys(told):  # what one message says may be a part of another
+            self._must_contain(rendered, text, f"messages of the role {role}", everything.count(text))
         for message in messages:
-            if answers or message["role"] != "assistant":
-                self._must_contain(rendered, _text(message), f"messages of the role {message['role']}")
             self._must_call(rendered, message)
         for tool in tools or ():
             self._must_contain(rendered, tool["function"]["name"], "tools")
@@ -228,10 +232,10 @@ class ChatTemplate:
             for text in (call["function"]["name"], *_texts_in(call["function"]["arguments"])):
                 self._must_contain(rendered, text, "tool_calls")
 
-    def _must_contain(self, rendered: str, content: str, what: str) -> None:
+    def _must_contain(self, rendered: str, content: str, what: str, times: int = 1) -> None:
         # Some templates write what a tool has said as a JSON string.
-        forms = (content, json.dumps(content)[1:-1], json.dumps(content, ensure_ascii=False)[1:-1])
-        if not any(form in rendered for form in forms):
+        forms = {content, json.dumps(content)[1:-1], json.dumps(content, ensure_ascii=False)[1:-1]}
+        if sum(rendered.count(form) for form in forms) < times:
             message = f"the chat template of the model {self.model!r} leaves out {what}; train a model that knows them"
             raise PromptError(message, "unsupported_message")
 
@@ -249,9 +253,9 @@ def _said(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _text(message: Message) -> str:
+def _texts(message: Message) -> list[str]:
     texts = [part.get("text", "").strip() for part in content_parts(message["content"])]
-    return max(texts, key=len, default="")
+    return [text for text in texts if text]
 
 
 def _in_order_of_calls(messages: list[Message]) -> list[Message]:
