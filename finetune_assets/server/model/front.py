@@ -48,8 +48,8 @@ def load_front(base: BaseModel) -> Front:
         tokenizer = (
             processor.tokenizer if processor else AutoTokenizer.from_pretrained(base.path, revision=base.revision)
         )
-    # Without its file, some kinds of tokenizers come empty.
-    if not getattr(tokenizer, "is_fast", False) or not tokenizer.backend_tokenizer.get_vocab_size(False):
+    # Without its file, some kinds of tokenizers come with their control tokens alone.
+    if not getattr(tokenizer, "is_fast", False) or not set(tokenizer.get_vocab()) - {*tokenizer.added_tokens_encoder}:
         raise UnfitModelError(f"{base.name!r}: its tokenizer has no tokenizer.json, which this server needs")
     if base.bundled:
         tokenizer.chat_template = with_tools(tokenizer.chat_template)

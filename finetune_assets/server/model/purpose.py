@@ -35,8 +35,7 @@ def check(base: BaseModel, config: Any, *, sees: bool) -> None:
         raise UnfitModelError(f"the base model {base.name!r} is {what}, which writes no text; {_REMEDY}")
     if named and _plain(written) not in map(_plain, named):
         raise UnfitModelError(
-            f"the base model {base.name!r} is {named[0]} and was not made to write text (that would be {written}); "
-            f"{_REMEDY}"
+            f"the base model {base.name!r} was saved as {named[0]}; of its kind only {written} writes text; {_REMEDY}"
         )
     if _makes_vectors(base):
         raise UnfitModelError(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from finetune_assets.errors import BaseModelError, UnfitModelError
 from finetune_assets.server.base_models import TEXT_MODEL, BaseModel
 from finetune_assets.server.model.network import Network, common_prefix, load
+from finetune_assets_tests.server.families import text_model
 from finetune_assets_tests.server.networks import computing_in, text_base
 
 
@@ -118,6 +119,13 @@ def test_a_model_whose_files_are_not_whole_or_of_no_use_is_refused_with_what_is_
     change, told = BROKEN[what]
     change(Path(base.path))
     with pytest.raises(UnfitModelError, match=rf"(?s)'{base.name}'.*{told}"):
+        load(base)
+
+
+def test_a_tokenizer_that_comes_with_its_control_tokens_alone_is_refused(tmp_path: Path) -> None:
+    base = text_model("Qwen2", tmp_path)  # of this kind transformers makes a tokenizer without any file
+    (Path(base.path) / "tokenizer.json").unlink()
+    with pytest.raises(UnfitModelError, match="'Qwen2': its tokenizer has no tokenizer.json"):
         load(base)
 
 

@@ -28,12 +28,12 @@ KINDS: dict[str, tuple[str, str, dict[str, Any], str]] = {
     "Whisper": ("whisper", "AutoModelForSpeechSeq2Seq", _HALVES, "has an encoder"),
     "Whisper's decoder": ("whisper", "AutoModelForCausalLM", _DECODER, r"\(WhisperForCausalLM\) .*attend to an enc"),
     "BART's decoder": ("bart", "AutoModelForCausalLM", _DECODER, r"\(BartForCausalLM\) .* attend to an encoder"),
-    "BERT": ("bert", "AutoModelForMaskedLM", _LAYERS, "is BertForMaskedLM and was not made to write text"),
+    "BERT": ("bert", "AutoModelForMaskedLM", _LAYERS, "was saved as BertForMaskedLM; .* only BertLMHeadModel"),
     "ModernBERT": ("modernbert", "AutoModelForMaskedLM", _LAYERS, "is ModernBertForMaskedLM, which writes no text"),
     "CLIP": ("clip", "AutoModel", {"text_config": _LAYERS, "vision_config": _LAYERS}, "is CLIPModel, which writes no"),
-    "classifier": ("qwen2", "AutoModelForSequenceClassification", _TIED, "is Qwen2ForSequenceClassification and was"),
-    "tagger": ("qwen2", "AutoModelForTokenClassification", _TIED, "is Qwen2ForTokenClassification and was not made"),
-    "embedder": ("qwen2", "AutoModel", _TIED, r"is Qwen2Model and .*\(that would be Qwen2ForCausalLM\)"),
+    "classifier": ("qwen2", "AutoModelForSequenceClassification", _TIED, "saved as Qwen2ForSequenceClassification"),
+    "tagger": ("qwen2", "AutoModelForTokenClassification", _TIED, "was saved as Qwen2ForTokenClassification"),
+    "embedder": ("qwen2", "AutoModel", _TIED, "was saved as Qwen2Model; of its kind only Qwen2For"),
 }  # fmt: skip
 
 
