@@ -219,9 +219,10 @@ class ChatTemplate:
     def _check_complete(self, rendered: str, messages: list[Message], tools: Tools, *, answers: bool = True) -> None:
         asked = [message for message in messages if answers or message["role"] != "assistant"]
         told = [(text, message["role"]) for message in asked for text in _texts(message)]
-        everything = "\0".join(text for text, _ in told)
-        for text, role in dict.fromkeys(told):  # what one message says may be a part of another
-            self._must_contain(rendered, text, f"messages of the role {role}", everything.count(text))
+        if not _in_order(rendered, [text for text, _ in told]):
+            everything = "\0".join(text for text, _ in told)
+            for text, role in dict.fromkeys(told):  # what one message says may be a part of another
+                self._must_contain(rendered, text, f"messages of the role {role}", everything.count(text))
         for message in messages:
             self._must_call(rendered, message)
         for tool in tools or ():
@@ -233,9 +234,7 @@ class ChatTemplate:
                 self._must_contain(rendered, text, "tool_calls")
 
     def _must_contain(self, rendered: str, content: str, what: str, times: int = 1) -> None:
-        # Some templates write what a tool has said as a JSON string.
-        forms = {content, json.dumps(content)[1:-1], json.dumps(content, ensure_ascii=False)[1:-1]}
-        if sum(rendered.count(form) for form in forms) < times:
+        if sum(rendered.count(form) for form in _forms(content)) < times:
             message = f"the chat template of the model {self.model!r} leaves out {what}; train a model that knows them"
             raise PromptError(message, "unsupported_message")
 
@@ -247,6 +246,23 @@ def content_parts(content: str | list[dict[str, Any]] | None) -> list[dict[str, 
 
 def _n_images(message: Message) -> int:
     return sum(part["type"] == "image" for part in content_parts(message["content"]))
+
+
+def _in_order(rendered: str, told: list[str]) -> bool:
+    """Whether everything stands there, one after the other: the usual case, in one pass however much it is."""
+    at = 0
+    for text in told:
+        found = ((rendered.find(form, at), form) for form in _forms(text))
+        place, form = next(((place, form) for place, form in found if place >= 0), (-1, ""))
+        if place < 0:
+            return False
+        at = place + len(form)
+    return True
+
+
+def _forms(content: str) -> list[str]:
+    """How templates write it: as it is, or, of what a tool has said, as a JSON string."""
+    return list(dict.fromkeys((content, json.dumps(content)[1:-1], json.dumps(content, ensure_ascii=False)[1:-1])))
 
 
 def _said(text: str) -> dict[str, Any]:
