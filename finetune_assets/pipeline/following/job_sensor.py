@@ -148,7 +148,8 @@ def _in_flight(memory: Memory) -> str:
 
 def _elsewhere(memory: Memory, here: str) -> str:
     """Say whose jobs are not followed now."""
-    others = {region: job.provider for region, job in memory.open.items() if region not in memory.at(here)}
+    followed = memory.at(here)
+    others = {region: job.provider for region, job in memory.open.items() if region not in followed}
     if not others:
         return ""
     named = ", ".join(sorted(set(others.values())))

@@ -199,6 +199,20 @@ def test_many_successes_are_spread_over_ticks(provider: ScriptedProvider, instan
     assert requested == regions
 
 
+def test_all_open_jobs_are_looked_through_as_often_however_many_they_are(
+    provider: ScriptedProvider, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    at = Memory.at
+    monkeypatch.setattr(Memory, "at", lambda memory, whose: [asked.append(whose), at(memory, whose)][1])
+    many = make_task(provider=provider.base_url, regions=[f"r{number}" for number in range(40)])
+    for number in range(40):
+        provider.add_job(f"ftjob-{number}", "queued")
+        submit(instance, f"r{number}", f"ftjob-{number}")
+    assert said(tick(many, instance)) == "jobs in flight: 40"
+    assert len(asked) <= 2
+
+
 def test_a_materialization_that_names_no_job_is_left_alone(task: Task, instance: dg.DagsterInstance) -> None:
     instance.report_runless_asset_event(dg.AssetMaterialization(JOB_KEY, partition="mono"))
 
