@@ -51,6 +51,15 @@ def ray() -> Iterator[tuple[Any, str]]:
         nodes.shutdown()
 
 
+@contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End it whatever happens: to leave its block would wait for it."""
+    try:
+        yield
+    finally:
+        process.terminate()
+
+
 def add_node(nodes: Any) -> Any:
     return nodes.add_node(**NODE, dashboard_agent_listen_port=free_port(random.randrange(20_000, 30_000)))
 
@@ -69,9 +78,9 @@ def test_killed_nodes_lose_no_job_and_change_no_model(shared: Cluster, tmp_path:
         submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--no-wait", "--address", address]
         command = [*submit, "--submission-id", "{name}", "--entrypoint-num-cpus", "1", "--", "sh", str(script)]
         ours = [sys.executable, "-m", "finetune_assets.cli", "launch", *command, "{job}", "{name}"]
-        with subprocess.Popen(ours) as launcher:
-            file = upload(client, training_lines(12))
-            asked = [train(client, file, hyperparameters={"n_epochs": 60, "batch_size": 4}).id for _ in range(2)]
+        with subprocess.Popen(ours) as launcher, ending(launcher):
+            file = upload(client, training_lines(15))
+            asked = [train(client, file, hyperparameters={"n_epochs": 50, "batch_size": 4}).id for _ in range(2)]
             for _ in range(KILLS):
                 before = sum(len(steps(stores, job)) for job in asked)
                 wait_until(lambda n=before: sum(len(steps(stores, job)) for job in asked) > n)
@@ -79,9 +88,8 @@ def test_killed_nodes_lose_no_job_and_change_no_model(shared: Cluster, tmp_path:
                 nodes.remove_node(working.pop(dice.randrange(2)), allow_graceful=False)
                 working.append(add_node(nodes))
                 if client.fine_tuning.jobs.retrieve(asked[-2]).status == "succeeded":
-                    asked.append(train(client, file, hyperparameters={"n_epochs": 60, "batch_size": 4}).id)
+                    asked.append(train(client, file, hyperparameters={"n_epochs": 50, "batch_size": 4}).id)
             done = [wait(client, job) for job in asked]
-            launcher.terminate()
         names = {job.submission_id for job in _jobs(address)}
     assert [(job.status, job.error) for job in done] == [("succeeded", None)] * len(done)
     assert set(asked) <= names, "the submission id is the job's"

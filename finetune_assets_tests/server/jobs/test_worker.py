@@ -78,7 +78,7 @@ def work_and(stores: Stores, job: Job, act: Callable[[], object], after_steps: i
             time.sleep(0.01)
         act()
 
-    acting = threading.Thread(target=wait_and_act)
+    acting = threading.Thread(target=wait_and_act, daemon=True)
     acting.start()
     work(stores, job.id)
     acting.join()
