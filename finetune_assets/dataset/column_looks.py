@@ -12,7 +12,11 @@ from finetune_assets.dataset.answer_reading import WAYS_OF_WRITING, parse_number
 
 MAX_DISTINCT = 1_000
 """Different values of a column that are remembered; more are all the same to every question asked here."""
-_IMAGE = re.compile(r"(?i)^(data:image/|.*\.(png|jpe?g|webp|bmp|gif|tiff?|dcm|mpo)$)")
+_IMAGE = re.compile(
+    r"(?i)^(data:image/|.*\.(png|jpe?g|webp|bmp|gif|tiff?|dcm|mpo|jpe|jfif|hei[cf]|avif|jp2|j2k|jxl|psd|svg|tga|p[gnp]m"
+    r"|nii|nii\.gz|mha|nrrd|svs|dng|mp4|avi|mov)$)"
+)
+"""Not all of these are read; an image that is not read is refused by name, and no text."""
 _SPLITS = {
     "train",
     "training",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from finetune_assets.dataset.answer_reading import WAYS_OF_WRITING, NumberFormat, parse_number
+from finetune_assets.dataset.answer_reading.sentences import says_not
+from finetune_assets.dataset.column_looks import Column
 from finetune_assets.dataset.reading.numbers import are_of_one_unit
 from finetune_assets.errors import TaskError
 
@@ -17,9 +19,33 @@ _MAX_OPTION_LENGTH = 60
 _POSITIVE = (
     *("yes", "true", "1", "positive", "present", "abnormal", "defective", "defect", "bad", "faulty", "nok", "fail"),
     *("failed", "malignant", "sick", "disease", "crack", "ja", "wahr", "defekt", "krank", "oui", "vrai", "si", "sí"),
+    *("sim", "evet", "tak", "ano", "kyllä", "igen", "да", "так", "हाँ", "हां", "כן", "نعم", "ใช่", "예", "네"),
     *("異常", "陽性", "不良", "はい", "异常", "阳性", "是"),
 )
 """Words that a finding has; the other of two words is its absence."""
+_NEGATIVE = (
+    *("normal", "negative", "healthy", "benign", "good", "ok", "okay", "intact", "clean", "pass", "passed", "absent"),
+    *("gesund", "unauffällig", "negativ", "gut", "intakt", "gutartig", "sain", "bénin", "négatif", "bon", "sano"),
+    *(
+        "negativo",
+        "benigno",
+        "bueno",
+        "sana",
+        "норма",
+        "здоров",
+        "正常",
+        "陰性",
+        "阴性",
+        "良性",
+        "良",
+        "合格",
+        "ปกติ",
+        "정상",
+        "음성",
+    ),
+    *("سلبي", "سليم", "طبيعي", "नकारात्मक", "सामान्य", "תקין", "שלילי"),
+)
+"""Words for that nothing is the matter."""
 _YES_OR_NO = ({"0", "1"}, {"0.0", "1.0"}, {"true", "false"}, {"t", "f"}, {"y", "n"}, {"yes", "no"})
 
 
@@ -42,7 +68,7 @@ def answer_of(values: Mapping[str, int], has_more: bool = False, *, kind: str | 
             return _of_two(words, values)
         case "choice":
             _refuse_orders(words)
-            return {"kind": "choice", "options": sorted(words)}
+            return {"kind": "choice", "options": _options(words, values)}
         case "number":
             template = {} if around is None else {"template": f"{around[0]}{{}}{around[1]}"}
             return {"kind": "number", **template, **_of_numbers(numbers if around is None else _inside(words, around))}
@@ -68,6 +94,15 @@ def _kind(values: Mapping[str, int], words: set[str], numbers: list[str], *, has
     return "number" if numbers and len(numbers) >= 0.9 * len(words) else "text"
 
 
+def _options(words: set[str], values: Mapping[str, int]) -> list[str]:
+    """The words as the most rows spell them; signs without a letter or digit, such as `-`, stand for no answer."""
+    said = (word for word in words if any(map(str.isalnum, word)))
+    spelled: dict[str, str] = {}
+    for word in sorted(said, key=lambda word: (-values.get(word, 0), word)):
+        spelled.setdefault(word.casefold(), word)
+    return sorted(spelled.values())
+
+
 def _refuse_orders(words: set[str]) -> None:
     """Refuse several labels in one cell whose order differs: as options they would be two where they are one."""
     seen: dict[tuple[str, ...], str] = {}
@@ -79,7 +114,7 @@ def _refuse_orders(words: set[str]) -> None:
 
 
 def _of_two(words: set[str], values: Mapping[str, int]) -> dict[str, Any]:
-    if {word.casefold() for word in words} in _YES_OR_NO:
+    if _say_yes_or_no(words):
         return {"kind": "binary", "positive": "Yes", "negative": "No"}
     if len(words) != 2:
         raise TaskError(f"a binary answer is one of two words; the labels are {', '.join(sorted(words)[:5]) or 'none'}")
@@ -90,7 +125,19 @@ def _of_two(words: set[str], values: Mapping[str, int]) -> dict[str, Any]:
 
 def _rank(word: str) -> int:
     plain = word.casefold()
-    return _POSITIVE.index(plain) if plain in _POSITIVE else len(_POSITIVE)
+    if plain in _POSITIVE:
+        return _POSITIVE.index(plain)
+    # Of `no tumor` and `tumor`, and of NORMAL and PNEUMONIA, the second is the finding, however often it occurs.
+    return len(_POSITIVE) + (plain in _NEGATIVE or says_not(plain) or plain.startswith(("un", "non-")))
+
+
+def are_yes_or_no(column: Column) -> bool:
+    """Return whether a column says yes or no, in words or as 1 and 0."""
+    return not column.has_more and _say_yes_or_no(column.values)
+
+
+def _say_yes_or_no(words: Iterable[str]) -> bool:
+    return {word.strip().casefold() for word in words} - {""} in _YES_OR_NO
 
 
 def plain_numbers(words: Collection[str]) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from finetune_assets.dataset.column_looks import Column
+from finetune_assets.errors import TaskError
 
 Part = Literal["image", "question", "answer", "region", "group", "split", "annotator"]
 
@@ -46,6 +47,8 @@ _NAMES: dict[Part, str] = {
 With a full stop behind it a word stands alone: `city.` is not in capacity.
 """
 MAX_ANNOTATORS = 50
+_KEYS = ("id", "ids", "uuid", "guid", "uid", "index", "idx", "unnamed")
+"""How names end of columns that only say which one it is."""
 
 
 _ACCENT = re.compile("([a-z])[\u0300-\u036f]+")
@@ -77,9 +80,32 @@ def _may_be(column: Column, part: Part) -> bool:
                 and (_is_named(column, part) or column.n_words >= 3 * column.n)
             )
         case "answer":
-            return not (column.is_images or column.is_split or column.is_objects) and (
+            return not (column.is_images or column.is_split or column.is_objects or is_key_by_name(column)) and (
                 column.has_more or column.n_distinct > 1
             )
+
+
+def require_several(columns: Iterable[Column], found: Sequence[Column], n_rows: int) -> None:
+    """Refuse a table whose column of answers says the same in every row, before another one is taken for it.
+
+    Raises:
+        TaskError: that is so.
+    """
+    constant = (column for column in columns if column.is_constant and column.n == n_rows)
+    same = next((column for column in constant if _is_named(column, "answer")), None)
+    if same is not None and not any(_is_named(column, "answer") for column in found):
+        [word] = same.values
+        raise TaskError(
+            f"column {same.name} says {word!r} in every row, so there is nothing to learn; add rows that say "
+            "something else, or name another column by --set answer=COLUMN"
+        )
+
+
+def is_key_by_name(column: Column) -> bool:
+    """Return whether a column numbers the rows or other things, by its name; `class_id` is a class all the same."""
+    parts = re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", column.name.rpartition(".")[2])
+    last = next((part.casefold() for part in reversed(parts) if part), "")
+    return last in _KEYS and not _is_named(column, "answer")
 
 
 def _place(column: Column, part: Part) -> tuple[int, int]:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.preview import Preview, effort, preview, seed
-from finetune_assets.onboarding.proposal import NONE, PARTS, Proposal, propose
+from finetune_assets.onboarding.proposal import PARTS, Proposal, propose
+from finetune_assets.onboarding.questions import NONE
 from finetune_assets.onboarding.survey import Survey, survey
 from finetune_assets.task import Task
 from finetune_assets.task.places import FILE, OWN
@@ -38,6 +39,7 @@ def begin(path: Path, stated: Mapping[str, str], console: Console, ask: Ask | No
         TaskError: the proposal is no task, or nothing of the data can be read by it.
     """
     said = dict(stated)
+    path = path if path.name else path.absolute()  # "." has no name that a task could have
     found = survey(path, said.get("encoding"))
     while True:
         try:

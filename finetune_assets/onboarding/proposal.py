@@ -14,21 +14,21 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from finetune_assets.dataset import sources
-from finetune_assets.dataset.choices import with_choices
 from finetune_assets.dataset.column_looks import Column
 from finetune_assets.dataset.example import Example
 from finetune_assets.errors import TaskError
 from finetune_assets.onboarding.answers import answer_of, plain_numbers
-from finetune_assets.onboarding.columns import Part, candidates
+from finetune_assets.onboarding.columns import Part, candidates, require_several
 from finetune_assets.onboarding.file_names import BY, group_pattern, parted, region_folder, region_pattern
+from finetune_assets.onboarding.pictures import placed, without_ending
+from finetune_assets.onboarding.questions import NONE, made_up, showing_choices, together
 from finetune_assets.onboarding.survey import ROWS_LOOKED_AT, Survey
 from finetune_assets.task.all_sources import Source
 from finetune_assets.task.answers import TextAnswer
+from finetune_assets.task.sources import columns_in
 
 OWN = "the file's own"
 """Parts that a chat or a list of questions holds already."""
-NONE = "none"
-"""What a person says where a part is not there."""
 PARTS = (
     *("task", "question", "answer", "kind", "category", "image", "region", "group", "split", "annotator"),
     *("provider", "model", "encoding"),
@@ -36,16 +36,12 @@ PARTS = (
 """`kind` is that of the answer: binary, choice, number or text; `category` is that of drawn objects; `encoding` that of
 a table which is not UTF-8."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
-_INSTRUCTED = {"instruction", "input", "output"}
-"""Columns of the instruction format: what is to be done, and with what."""
 _DRAWN = ("coco", "voc", "yolo")
 _UNTELLING = re.compile(r"qa_\*|(train|validation|test|data)(-[0-9]+-of-[0-9]+)?")
 """Names of files that many data sets have; their folder says more."""
 MIN_EXAMPLES_OF_A_REGION = 40
 """Regions with fewer on average are not proposed: nothing could be said of a model by so few."""
 MAX_REGIONS = 200
-MAX_TOLD = 20
-"""Columns that a question made of all of them names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,9 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
         raise TaskError(f"no column can be the {missing}; name it by --set {missing}=COLUMN: {names}")
     signs: list[str] = []
     if survey.kind == "table" and "question" not in stated:
-        parts["question"], signs = _with_choices(survey, parts)
+        taken = {said.strip("{}") for part, said in parts.items() if part != "question"}
+        free = [column for column in survey.columns if column.name not in taken]
+        parts["question"], signs = showing_choices(parts["question"], _answer_column(survey, parts), free)
     parts |= _told_by_names(survey, _source(survey, parts), parts, stated)
     source = _source(survey, parts)
     if _is_scored(survey, parts) and stated.get("kind") in (None, "binary"):
@@ -105,21 +103,6 @@ def propose(survey: Survey, stated: Mapping[str, str]) -> Proposal:
     return Proposal(attributes, parts, others)
 
 
-def _with_choices(survey: Survey, parts: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The question with what its answers stand for, and their signs, where there are columns of that."""
-    asked, taken = parts["question"], {said.strip("{}") for said in parts.values()}
-    answer = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
-    if answer is None or "{" in asked:
-        return asked, []
-    question = _braced(asked) if any(column.name == asked for column in survey.columns) else asked
-    others = [column for column in survey.columns if column.name not in taken]
-    try:
-        told, signs = with_choices(question, answer.values, others)
-    except TaskError as error:
-        raise TaskError(f"{error}; name the question by --set question=") from None
-    return (told, signs) if signs else (asked, [])
-
-
 def _source(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
     return {"kind": survey.kind, "path": _written(survey.path), **_of_kind(survey, parts)}
 
@@ -128,7 +111,8 @@ def _told_by_names(
     survey: Survey, source: Mapping[str, Any], parts: Mapping[str, str], stated: Mapping[str, str]
 ) -> dict[str, str]:
     """The group and the region that no column has and the images' names tell, as a pattern on what names them."""
-    columns = {"table": parts["image"], "image_qa": "filename", "image_folder": "name"}
+    image = next(iter(columns_in(parts["image"])), parts["image"])
+    columns = {"table": image, "image_qa": "filename", "image_folder": "name"}
     column = columns.get(survey.kind, NONE)
     wanted = {part for part in ("group", "region") if parts[part] == NONE and part not in stated}
     if "region_from_path" in source:
@@ -160,7 +144,7 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
     parts = {"task": stated.get("task") or task_name(survey.path), "provider": stated.get("provider") or "local"}
     parts["encoding"] = stated.get("encoding") or "as found"
     others: dict[str, list[str]] = {}
-    left = list(survey.columns)
+    left = asked = list(survey.columns)
     parts |= _own_parts(survey, stated)
     order: tuple[Part, ...] = ("image", "split", "annotator", "group", "region", "answer", "question")
     for part in order:
@@ -170,13 +154,20 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
         if part == "question" and parts["image"] == NONE:  # what is asked of every row alike tells none from another
             found = [column for column in found if not column.is_constant]
         others[part] = [column.name for column in found]
+        if part == "answer" and part not in stated:
+            require_several(survey.columns, found, survey.n_rows)
         chosen = stated.get(part) or (found[0].name if found else NONE)
         parts[part] = chosen
+        if part == "image":
+            chosen, parts[part] = _placed(survey, left, found, stated.get(part))
+        asked = left
         left = [column for column in left if column.name != chosen.strip("{}")]
-    if "question" not in stated and {column.name for column in survey.columns} >= _INSTRUCTED:
-        parts["question"] = "{instruction}\n{input}"
-    elif parts["question"] == NONE:
-        parts["question"] = _asked(left, parts)
+    if "question" not in stated:
+        parts["question"] = together(parts["question"], asked) or parts["question"]
+    if parts["question"] == NONE:
+        region = parts["region"].strip("{}") if _has_regions(parts) else ""
+        pictured = parts["image"] != NONE
+        parts["question"] = made_up(left, _answer_column(survey, parts), pictured=pictured, region=region)
     if "region_from_path" in survey.settings:
         parts["region"] = OWN
     if survey.kind == "dicom":
@@ -184,17 +175,22 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
     return parts, others
 
 
-def _asked(left: list[Column], parts: Mapping[str, str]) -> str:
-    """What is asked where no column holds a question: about the image, else all that is known of a row."""
-    if parts["image"] != NONE:
-        answer = parts["answer"].strip("{}")
-        return answer if answer.endswith("?") else "What does this image show?"
-    told = [column.name for column in left if not (column.is_key or set("{}") & set(column.name))]
-    if _has_regions(parts) and told:
-        told.insert(0, parts["region"].strip("{}"))
-    if not told or (answer := parts["answer"].strip("{}")) == NONE:
-        return NONE
-    return f"{', '.join(f'{name}: {{{name}}}' for name in told[:MAX_TOLD])}. What is {answer}?"
+def _placed(survey: Survey, left: list[Column], found: list[Column], said: str | None) -> tuple[str, str]:
+    """The column of a table's images, and how the source says it; both "none" where there is none."""
+    named = next((column for column in survey.columns if column.name == said), None) if said else None
+    if survey.kind != "table" or (said and named is None):
+        return (said or NONE), (said or NONE)
+    column = named or next(iter(found), None)
+    if survey.path.is_dir():  # then each table names what lies beside itself
+        return (column.name, column.name) if column else (NONE, NONE)
+    if column is not None:
+        return column.name, placed(survey.path.parent, column)
+    bare = without_ending(survey.path.parent, left)
+    return (NONE, NONE) if bare is None else (bare[0].name, bare[1])
+
+
+def _answer_column(survey: Survey, parts: Mapping[str, str]) -> Column | None:
+    return next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
 
 
 def _own_parts(survey: Survey, stated: Mapping[str, str]) -> dict[str, str]:
@@ -268,7 +264,7 @@ def _braced(column: str) -> str:
 
 def _is_scored(survey: Survey, parts: Mapping[str, str]) -> bool:
     """Whether images have scores from 0 to 1, as several experts or a detector give them."""
-    column = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
+    column = _answer_column(survey, parts)
     votes = parts["annotator"] != NONE
     if survey.kind != "table" or parts["image"] == NONE or votes or column is None or not column.is_numbers:
         return False
@@ -293,7 +289,7 @@ def _labels(survey: Survey, source: Mapping[str, Any], parts: Mapping[str, str])
     """How often each label occurs, and whether there are more than these."""
     if survey.kind in _DRAWN:
         return (survey.classes if parts["category"] == NONE else {"yes": 1, "no": 1}), False
-    column = next((column for column in survey.columns if column.name == parts["answer"].strip("{}")), None)
+    column = _answer_column(survey, parts)
     if survey.kind in ("table", "dicom") and column is not None:
         return column.values, column.has_more
     if survey.classes:
@@ -335,4 +331,6 @@ def _written(path: Path) -> str:
     """A path as the YAML file names it: relative to the working directory where it lies below, which may be moved."""
     # `here/../data` begins as what lies below does, and does not.
     absolute, here = path.resolve() if ".." in path.parts else path.absolute(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+    # `.` would be the folder of the YAML file, which is looked into first.
+    below = absolute != here and absolute.is_relative_to(here)
+    return str(absolute.relative_to(here)) if below else str(absolute)

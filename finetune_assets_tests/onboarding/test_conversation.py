@@ -471,3 +471,91 @@ def test_files_without_right_answers_and_chats_of_other_makers_are_refused_by_na
     path = put(tmp_path / "rows.jsonl", "\n".join([json.dumps(record)] * 60).encode())
     with pytest.raises(SourceError, match=words):
         begun(path)
+
+
+def photos(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        put(folder / name, picture(size=(16, 16), shade=20 + number % 200))
+
+
+def test_images_in_a_folder_below_the_table_are_found(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(60)]
+    photos(tmp_path / "images", *names)
+    rows = [{"file": name, "label": ("ok", "nok")[n % 2]} for n, name in enumerate(names)]
+    task, shown = begun(table(tmp_path / "labels.csv", rows))
+    assert task.source.model_dump()["image"] == "images/{file}"
+    assert "60 examples." in shown
+
+
+def test_images_that_a_table_names_without_their_ending_are_found(tmp_path: Path) -> None:
+    names = [f"{number:06x}" for number in range(60)]
+    photos(tmp_path / "train_images", *(f"{name}.png" for name in names))
+    rows = [{"id_code": name, "diagnosis": n % 5} for n, name in enumerate(names)]
+    task, _ = begun(table(tmp_path / "train.csv", rows))
+    assert task.source.model_dump()["image"] == "train_images/{id_code}.png"
+
+
+def test_images_in_several_folders_are_refused_with_these(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(60)]
+    photos(tmp_path / "images_1", *names[:30])
+    photos(tmp_path / "images_2", *names[30:])
+    rows = [{"file": name, "label": ("ok", "nok")[n % 2]} for n, name in enumerate(names)]
+    with pytest.raises(TaskError, match=r"lie in 2 places \(images_1/\*, images_2/\*\); put them into one folder"):
+        begun(table(tmp_path / "labels.csv", rows))
+
+
+def test_a_table_of_images_that_are_not_there_is_no_task_of_texts(tmp_path: Path) -> None:
+    rows = [{"image": f"scan_{n}", "question": f"Is it {n}?", "answer": ("yes", "no")[n % 2]} for n in range(60)]
+    path = table(tmp_path / "qa.csv", rows)
+    with pytest.raises(TaskError, match=r"column image seems to name images, and .* holds none of such a name"):
+        begun(path)
+    task, _ = begun(path, "image=none")
+    assert task.source.model_dump()["image"] is None
+
+
+def test_images_of_a_kind_that_is_not_read_are_told_and_no_texts(tmp_path: Path) -> None:
+    rows = [{"file": f"{n}.svg", "label": ("ok", "nok")[n % 2]} for n in range(60)]
+    for row in rows:
+        put(tmp_path / row["file"], b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+    with pytest.raises(TaskError, match="60 image_unreadable: it is a drawing"):
+        begun(table(tmp_path / "labels.csv", rows))
+
+
+def test_the_folder_that_one_works_in_is_found_again(empty_folder: Path) -> None:
+    for number in range(60):
+        put(empty_folder / ("ok", "nok")[number % 2] / f"{number}.png", picture(shade=20 + number))
+    task, shown = begun(Path())
+    assert (task.task, task.source.model_dump()["path"]) == ("work", str(empty_folder))
+    assert "work: 60 images" in shown
+
+
+def test_a_yes_or_no_is_asked_about_by_its_column(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(60)]
+    photos(tmp_path, *names)
+    rows = [{"file": name, "healthy": n % 3 // 2, "rust": n % 2} for n, name in enumerate(names)]
+    task, _ = begun(table(tmp_path / "leaves.csv", rows))
+    assert task.source.model_dump()["question"] == 'Is "healthy" true of this image?'
+    rows = [{"age": n // 2, "outcome": n % 2} for n in range(60)]
+    task, _ = begun(table(tmp_path / "ages.csv", rows), "answer=outcome")
+    assert task.source.model_dump()["question"] == 'age: {age}. Is "outcome" true?'
+
+
+def test_two_sentences_that_are_compared_are_asked_together(tmp_path: Path) -> None:
+    rows = [
+        {"sentence1": f"It rains {n}.", "sentence2": f"It is wet {n}.", "gold_label": ("yes", "no", "open")[n % 3]}
+        for n in range(60)
+    ]
+    task, _ = begun(table(tmp_path / "pairs.csv", rows))
+    assert task.source.model_dump()["question"] == "sentence1: {sentence1}\nsentence2: {sentence2}"
+
+
+def test_a_number_of_the_row_is_no_answer(tmp_path: Path) -> None:
+    rows = [{"question_id": n, "text": f"What are {n} things of one kind?"} for n in range(60)]
+    with pytest.raises(TaskError, match="no column can be the "):
+        begun(table(tmp_path / "questions.csv", rows))
+
+
+def test_answers_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    rows = [{"text": f"What are {n} things of one kind?", "label": "yes"} for n in range(60)]
+    with pytest.raises(TaskError, match="column label says 'yes' in every row, so there is nothing to learn"):
+        begun(table(tmp_path / "same.csv", rows))
