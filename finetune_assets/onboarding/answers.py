@@ -25,24 +25,10 @@ _POSITIVE = (
 """Words that a finding has; the other of two words is its absence."""
 _NEGATIVE = (
     *("normal", "negative", "healthy", "benign", "good", "ok", "okay", "intact", "clean", "pass", "passed", "absent"),
+    *("uninfected", "unaffected", "undamaged", "unremarkable", "stable"),
     *("gesund", "unauffällig", "negativ", "gut", "intakt", "gutartig", "sain", "bénin", "négatif", "bon", "sano"),
-    *(
-        "negativo",
-        "benigno",
-        "bueno",
-        "sana",
-        "норма",
-        "здоров",
-        "正常",
-        "陰性",
-        "阴性",
-        "良性",
-        "良",
-        "合格",
-        "ปกติ",
-        "정상",
-        "음성",
-    ),
+    *("negativo", "benigno", "bueno", "sana", "норма", "здоров"),
+    *("正常", "陰性", "阴性", "良性", "良", "合格", "ปกติ", "정상", "음성"),
     *("سلبي", "سليم", "طبيعي", "नकारात्मक", "सामान्य", "תקין", "שלילי"),
 )
 """Words for that nothing is the matter."""
@@ -128,7 +114,7 @@ def _rank(word: str) -> int:
     if plain in _POSITIVE:
         return _POSITIVE.index(plain)
     # Of `no tumor` and `tumor`, and of NORMAL and PNEUMONIA, the second is the finding, however often it occurs.
-    return len(_POSITIVE) + (plain in _NEGATIVE or says_not(plain) or plain.startswith(("un", "non-")))
+    return len(_POSITIVE) + (plain in _NEGATIVE or says_not(plain) or plain.startswith("non-"))
 
 
 def are_yes_or_no(column: Column) -> bool:

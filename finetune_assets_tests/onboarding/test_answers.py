@@ -67,6 +67,26 @@ def test_numbers_with_their_units_are_numbers() -> None:
     assert answer_of({"12,50 \u20ac": 1, "7,25 \u20ac": 1, "3,00 \u20ac": 2})["kind"] == "number"
 
 
+@pytest.mark.parametrize(
+    ("finding", "absence"),
+    [
+        ("PNEUMONIA", "NORMAL"), ("tumor", "no tumor"), ("infected", "uninfected"), ("unstable", "stable"),
+        ("demented", "non-demented"), ("krank", "gesund"), ("異常", "正常"), ("crack", "intact"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("often", [1, 9])
+def test_the_word_for_a_finding_is_the_positive_one_however_often_it_occurs(
+    finding: str, absence: str, often: int
+) -> None:
+    found = answer_of({finding: often, absence: 5})
+    assert (found["positive"], found["negative"]) == (finding, absence)
+
+
+def test_one_word_in_several_cases_of_letters_is_one_option_and_a_dash_is_none() -> None:
+    found = answer_of({"Crack": 9, "crack": 2, "dirt": 8, "none": 7, "-": 3})
+    assert found == {"kind": "choice", "options": ["Crack", "dirt", "none"]}
+
+
 def test_labels_in_several_orders_are_no_options() -> None:
     with pytest.raises(TaskError, match=r"'crack\|dirt' and 'dirt\|crack' are the same labels in another order"):
         answer_of({"crack": 9, "dirt": 9, "crack|dirt": 5, "dirt|crack": 4})

@@ -108,6 +108,8 @@ def _chat(line: dict[str, Any], *, calls: bool) -> _Chat | str:
             return f"has {n_found} {role} messages; a task asks one question and reads one answer"
     if messages[-1].get("role") != "assistant":
         return f"ends with the {messages[-1].get('role')} message; the assistant's answer must be the last"
+    if messages[-1].get("weight") == 0:
+        return "has an answer of weight 0, which is not to be learned"
     texts = {role: _text(contents[0]) for role, contents in by_role.items()}
     for role in ("user", "assistant"):
         if not texts[role]:

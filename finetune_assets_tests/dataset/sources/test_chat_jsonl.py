@@ -92,6 +92,7 @@ USER, ASSISTANT = {"role": "user", "content": "Q"}, {"role": "assistant", "conte
         ({"messages": [USER]}, "malformed_line", "has 0 assistant messages"),
         ({"messages": [ASSISTANT, USER]}, "malformed_line", "the assistant's answer must be the last"),
         ({"messages": [USER, {"role": "tool", "content": ""}, ASSISTANT]}, "malformed_line", "has a tool message"),
+        ({"messages": [USER, ASSISTANT | {"weight": 0}]}, "malformed_line", "has an answer of weight 0, which is not"),
         (chat(user=""), "malformed_line", "has no text in its user message"),
         (chat(answer=None), "malformed_line", "has no text in its assistant message"),
         (chat(answer="no idea"), "unparseable_answer", "line 1: answer must be one number, found the text 'no idea'"),
