@@ -18,7 +18,8 @@ _NAMES: dict[Part, str] = {
         画像 ファイル 图像 图片 이미지 изображение файл снимок""",
     "question": """question prompt query instruction text input title description
         frage aufgabe beschreibung pregunta texte texto opinion comment komment coment resena avis. domanda testo vraag
-        tekst pergunta pytanie opis. soru. metin fraga. 質問 問題 設問 本文 问题 提问 文本 질문 вопрос текст""",
+        tekst pergunta pytanie opis. soru. metin fraga.
+        descripcion descricao descrizione 質問 問題 設問 本文 问题 提问 文本 질문 вопрос текст""",
     "answer": """answer label labels target class klass category diagnosis finding truth verdict result response output
         completion price score probability grade defect quality team intent topic sentiment priority rating y
         antwort klasse befund etikett ergebnis note preis miete reponse etiquette classe respuesta etiqueta clase

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +16,8 @@ from rich.console import Console
 from finetune_assets.errors import SourceError, TaskError
 from finetune_assets.onboarding.conversation import begin, stated
 from finetune_assets.preflight import seeds
-from finetune_assets.task import Task, read_task
 from finetune_assets_tests.dataset.pictures import picture, put
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with nothing in it; data lies beside it."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "work"
-
-
-def table(path: Path, rows: list[dict[str, Any]]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def cells(folder: Path, n: int = 120) -> Path:
-    for number in range(n):
-        put(folder / f"cell {number}.png", picture(size=(16, 16), shade=20 + number))
-    rows = [
-        {
-            "Bild": f"cell {number}.png",
-            "Befund": "defekt" if number % 3 == 0 else "intakt",
-            "Standort": "Nord" if number % 2 else "Süd",
-            "Modul": f"M{number // 4}",
-        }
-        for number in range(n)
-    ]
-    return table(folder / "labels.csv", rows)
-
-
-def begun(path: Path, *said: str, ask: Any = None) -> tuple[Task, str]:
-    console = Console(record=True, width=160, file=io.StringIO())
-    written = begin(path, stated(said), console, ask)
-    assert written is not None
-    return read_task(written.parent.name), console.export_text()
+from finetune_assets_tests.onboarding.beginning import begun, cells, table
 
 
 def test_a_table_of_images_becomes_a_task_without_a_question(tmp_path: Path) -> None:
@@ -473,80 +434,12 @@ def test_files_without_right_answers_and_chats_of_other_makers_are_refused_by_na
         begun(path)
 
 
-def photos(folder: Path, *names: str) -> None:
-    for number, name in enumerate(names):
-        put(folder / name, picture(size=(16, 16), shade=20 + number % 200))
-
-
-def test_images_in_a_folder_below_the_table_are_found(tmp_path: Path) -> None:
-    names = [f"{number}.png" for number in range(60)]
-    photos(tmp_path / "images", *names)
-    rows = [{"file": name, "label": ("ok", "nok")[n % 2]} for n, name in enumerate(names)]
-    task, shown = begun(table(tmp_path / "labels.csv", rows))
-    assert task.source.model_dump()["image"] == "images/{file}"
-    assert "60 examples." in shown
-
-
-def test_images_that_a_table_names_without_their_ending_are_found(tmp_path: Path) -> None:
-    names = [f"{number:06x}" for number in range(60)]
-    photos(tmp_path / "train_images", *(f"{name}.png" for name in names))
-    rows = [{"id_code": name, "diagnosis": n % 5} for n, name in enumerate(names)]
-    task, _ = begun(table(tmp_path / "train.csv", rows))
-    assert task.source.model_dump()["image"] == "train_images/{id_code}.png"
-
-
-def test_images_in_several_folders_are_refused_with_these(tmp_path: Path) -> None:
-    names = [f"{number}.png" for number in range(60)]
-    photos(tmp_path / "images_1", *names[:30])
-    photos(tmp_path / "images_2", *names[30:])
-    rows = [{"file": name, "label": ("ok", "nok")[n % 2]} for n, name in enumerate(names)]
-    with pytest.raises(TaskError, match=r"lie in 2 places \(images_1/\*, images_2/\*\); put them into one folder"):
-        begun(table(tmp_path / "labels.csv", rows))
-
-
-def test_a_table_of_images_that_are_not_there_is_no_task_of_texts(tmp_path: Path) -> None:
-    rows = [{"image": f"scan_{n}", "question": f"Is it {n}?", "answer": ("yes", "no")[n % 2]} for n in range(60)]
-    path = table(tmp_path / "qa.csv", rows)
-    with pytest.raises(TaskError, match=r"column image seems to name images, and .* holds none of such a name"):
-        begun(path)
-    task, _ = begun(path, "image=none")
-    assert task.source.model_dump()["image"] is None
-
-
-def test_images_of_a_kind_that_is_not_read_are_told_and_no_texts(tmp_path: Path) -> None:
-    rows = [{"file": f"{n}.svg", "label": ("ok", "nok")[n % 2]} for n in range(60)]
-    for row in rows:
-        put(tmp_path / row["file"], b'<svg xmlns="http://www.w3.org/2000/svg"/>')
-    with pytest.raises(TaskError, match="60 image_unreadable: it is a drawing"):
-        begun(table(tmp_path / "labels.csv", rows))
-
-
 def test_the_folder_that_one_works_in_is_found_again(empty_folder: Path) -> None:
     for number in range(60):
         put(empty_folder / ("ok", "nok")[number % 2] / f"{number}.png", picture(shade=20 + number))
     task, shown = begun(Path())
     assert (task.task, task.source.model_dump()["path"]) == ("work", str(empty_folder))
     assert "work: 60 images" in shown
-
-
-def test_a_yes_or_no_is_asked_about_by_its_column(tmp_path: Path) -> None:
-    names = [f"{number}.png" for number in range(60)]
-    photos(tmp_path, *names)
-    rows = [{"file": name, "healthy": n % 3 // 2, "rust": n % 2} for n, name in enumerate(names)]
-    task, _ = begun(table(tmp_path / "leaves.csv", rows))
-    assert task.source.model_dump()["question"] == 'Is "healthy" true of this image?'
-    rows = [{"age": n // 2, "outcome": n % 2} for n in range(60)]
-    task, _ = begun(table(tmp_path / "ages.csv", rows), "answer=outcome")
-    assert task.source.model_dump()["question"] == 'age: {age}. Is "outcome" true?'
-
-
-def test_two_sentences_that_are_compared_are_asked_together(tmp_path: Path) -> None:
-    rows = [
-        {"sentence1": f"It rains {n}.", "sentence2": f"It is wet {n}.", "gold_label": ("yes", "no", "open")[n % 3]}
-        for n in range(60)
-    ]
-    task, _ = begun(table(tmp_path / "pairs.csv", rows))
-    assert task.source.model_dump()["question"] == "sentence1: {sentence1}\nsentence2: {sentence2}"
 
 
 def test_a_number_of_the_row_is_no_answer(tmp_path: Path) -> None:
