@@ -95,6 +95,8 @@ class Method(Strict):
     """Epochs without a lower loss on `validation` after which training ends, with the best epoch's weights."""
     packing: bool | None = None
     """Whether `batch_size` counts packs of examples with `context_length` tokens at most, and not examples."""
+    train_vision_tower: bool | None = None
+    """Whether the layers through which an open model sees learn as well."""
 
     compute_multiplier: Annotated[float, Field(gt=1e-5, le=10)] | None = None
     """Of reinforcement, as what follows: times 8 answers to each prompt are compared."""

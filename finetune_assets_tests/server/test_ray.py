@@ -80,15 +80,21 @@ def test_killed_nodes_lose_no_job_and_change_no_model(shared: Cluster, tmp_path:
         ours = [sys.executable, "-m", "finetune_assets.cli", "launch", *command, "{job}", "{name}"]
         with subprocess.Popen(ours) as launcher, ending(launcher):
             file = upload(client, training_lines(15))
-            asked = [train(client, file, hyperparameters={"n_epochs": 50, "batch_size": 4}).id for _ in range(2)]
+            asked: list[str] = []
+
+            def all_steps() -> int:
+                """Of all jobs, of which two are always under way."""
+                going = [job for job in asked if client.fine_tuning.jobs.retrieve(job).finished_at is None]
+                for _ in range(2 - len(going)):
+                    asked.append(train(client, file, hyperparameters={"n_epochs": 50, "batch_size": 4}).id)
+                return sum(len(steps(stores, job)) for job in asked)
+
             for _ in range(KILLS):
-                before = sum(len(steps(stores, job)) for job in asked)
-                wait_until(lambda n=before: sum(len(steps(stores, job)) for job in asked) > n)
+                before = all_steps()
+                wait_until(lambda n=before: all_steps() > n)
                 time.sleep(dice.uniform(0, 3))
                 nodes.remove_node(working.pop(dice.randrange(2)), allow_graceful=False)
                 working.append(add_node(nodes))
-                if client.fine_tuning.jobs.retrieve(asked[-2]).status == "succeeded":
-                    asked.append(train(client, file, hyperparameters={"n_epochs": 50, "batch_size": 4}).id)
             done = [wait(client, job) for job in asked]
         names = {job.submission_id for job in _jobs(address)}
     assert [(job.status, job.error) for job in done] == [("succeeded", None)] * len(done)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
@@ -40,6 +40,7 @@ from finetune_assets.server.api.wire import (
     make_page,
     read_page,
 )
+from finetune_assets.server.catalog import FoundModel
 from finetune_assets.server.database.job_life import JobStateError
 from finetune_assets.server.database.jobs import FINAL, PAUSED, IdempotencyKeyReusedError, JobRequest
 from finetune_assets.server.database.schema import Job
@@ -217,10 +218,21 @@ def _base(served: Services, body: JobBody) -> str:
     if reason := proofs.refusal(model.base_name, served.home):
         message = f"Model {body.model} is refused by this server: {reason}"
         raise ApiError(400, message, param="model", code="model_not_usable")
-    if model.adapter is not None and {"lora_r", "lora_alpha"} & set(hyperparameters(body)):
-        message = f"{body.model} keeps the rank and alpha that it was trained with; leave lora_r and lora_alpha out."
-        raise ApiError(400, message, param="hyperparameters", code="invalid_value")
+    if problem := _misfit(model, hyperparameters(body)):
+        raise ApiError(400, f"{body.model} {problem}", param="hyperparameters", code="invalid_value")
     return model.base_name
+
+
+def _misfit(model: FoundModel, asked: Mapping[str, Any]) -> str | None:
+    """What of the hyperparameters this model cannot do; None where it can do all."""
+    kept = {"lora_r", "lora_alpha", "train_vision_tower"} & set(asked)
+    if model.adapter is not None and kept:
+        return f"keeps the LoRA layers that it was trained with; leave {' and '.join(sorted(kept))} out."
+    if "train_vision_tower" in asked and not model.base.vision:
+        return "takes no images, and has no vision tower to train; leave train_vision_tower out."
+    if "train_vision_tower" in asked and model.base.bundled:
+        return "always trains the last blocks of its vision tower with images; leave train_vision_tower out."
+    return None
 
 
 def _check_method(method: Method | None) -> None:

@@ -48,6 +48,9 @@ class Hyperparameters(RequestBody):
     packing: bool | None = None
     """Whether `batch_size` counts packs of examples that fill `context_length` tokens, and not examples. None of them
     sees another one in its pack. Not for `dpo`."""
+    train_vision_tower: bool | None = None
+    """Whether the layers through which a model sees get LoRA layers too. By default they stay as they are, and each
+    image passes them once. Not for the bundled models, nor for those that see nothing."""
 
 
 class DpoHyperparameters(Hyperparameters):
@@ -157,7 +160,8 @@ def hyperparameters(body: JobBody) -> dict[str, Any]:
     told = {name: found.pop(name) for name in _OPENAI}
     del found["lora"]  # always so
     found.pop("reasoning_effort", None)  # is no number
-    given = {name: value for name, value in found.items() if value is not None and value is not False}
+    found["packing"] = found["packing"] or None
+    given = {name: value for name, value in found.items() if value is not None}
     return {name: "auto" if value is None else value for name, value in told.items()} | given
 
 

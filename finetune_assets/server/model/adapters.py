@@ -17,12 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from finetune_assets.errors import BaseModelError
 from finetune_assets.server import checksums
-from finetune_assets.server.model import four_bit
+from finetune_assets.server.model import four_bit, proof
 from finetune_assets.server.model.network import Network
+from finetune_assets.server.model.own_forward import logits_at
 
 LORA_RANK = 16
 PROJECTOR = "projector.safetensors"
@@ -44,17 +46,20 @@ def add_trainable(
     rank: int | None = None,
     alpha: float | None = None,
     dropout: float = 0.0,
+    sight: bool = False,
 ) -> Trained:
     """Put fresh LoRA layers (or those of `start_from`) into the network and return what training moves.
 
-    What `dropout` leaves out, it does only within `dropping`.
+    What `dropout` leaves out, it does only within `dropping`. With `sight` the layers through which a model that has a
+    processor of its own sees get some too.
     """
     from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
     config: Any
     if start_from is None:
         rank = rank or LORA_RANK
-        config = LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, lora_dropout=dropout, **_targets(network))  # pyright: ignore[reportArgumentType]
+        given: dict[str, Any] = {"lora_alpha": alpha or 2 * rank} | _targets(network, sight=sight)
+        config = LoraConfig(r=rank, lora_dropout=dropout, **given)
         network.model = get_peft_model(network.model, config)
     else:
         check_base(network, start_from)
@@ -76,6 +81,12 @@ def add_trainable(
     }
 
 
+def seeing(network: Network) -> list[nn.Parameter]:
+    """What of the trained lies outside the decoder: the layers through which a model with a processor sees."""
+    inside = {id(parameter) for parameter in network.decoder.parameters()}
+    return [p for p in network.model.parameters() if p.requires_grad and id(p) not in inside]
+
+
 def rank_of(adapter: Path) -> int:
     """The rank of the LoRA layers saved in this folder."""
     return json.loads((adapter / "adapter_config.json").read_text())["r"]
@@ -84,8 +95,6 @@ def rank_of(adapter: Path) -> int:
 @contextmanager
 def dropping(network: Network, seed: str) -> Iterator[None]:
     """Leave out what LoRA's dropout leaves out, meanwhile: always the same for the same seed, whatever went before."""
-    import torch
-
     modules = network.model.named_modules()
     drops = [module for name, module in modules if _DROPOUT in name and isinstance(module, nn.Dropout)]
     if drops:
@@ -149,7 +158,7 @@ def read_projector(network: Network, folder: Path) -> dict[str, Tensor] | None:
     return state
 
 
-def _targets(network: Network) -> dict[str, Any]:
+def _targets(network: Network, *, sight: bool) -> dict[str, Any]:
     """Which modules learn.
 
     The bundled models' query and value projections, as in Hu et al. (2021), where more was not measured to be better.
@@ -171,7 +180,29 @@ def _targets(network: Network) -> dict[str, Any]:
     chosen = sorted({_leaf(name) for name, _ in linear if re.search(where, name)} - left_out)
     if network.base.bundled or not chosen:
         chosen = ["q_proj", "v_proj"] if {"q_proj", "v_proj"} <= {_leaf(name) for name, _ in linear} else "all-linear"
+    if sight:
+        within = [
+            f"{own}.{name.removeprefix('.')}" for name, _ in linear if chosen == "all-linear" or _leaf(name) in chosen
+        ]
+        return {"target_modules": within + [name for name in _looking(network, own) if _leaf(name) not in left_out]}
     return {"target_modules": chosen} | ({"exclude_modules": rf"(?!{re.escape(own)}\.).*"} if own else {})
+
+
+def _looking(network: Network, decoder: str) -> list[str]:
+    """Names of the linear layers before the decoder that an image passes."""
+    passed: list[str] = []
+    linear = [
+        (name, module)
+        for name, module in network.model.named_modules()
+        if four_bit.is_plain(module) and not name.startswith(f"{decoder}.") and module is not network.head
+    ]
+    hooks = [m.register_forward_pre_hook(lambda *_, name=name: passed.append(name)) for name, m in linear]
+    shown = proof.pictured(network)
+    with torch.no_grad():
+        logits_at(network.model, torch.tensor(shown.ids), shown.extras, torch.tensor([0]))
+    for hook in hooks:
+        hook.remove()
+    return sorted(set(passed))
 
 
 def _is_mixture(network: Network) -> bool:

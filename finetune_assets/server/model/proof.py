@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from finetune_assets.server.model import horizons
-from finetune_assets.server.model.chat_encoding import ImageFeatures, encode_prompt
+from finetune_assets.server.model.chat_encoding import ImageFeatures, Sequence, encode_prompt
 from finetune_assets.server.model.chat_template import PromptError
 from finetune_assets.server.model.own_forward import Continuation, logits_at
 
@@ -121,9 +121,7 @@ def misreads(network: Network) -> str | None:
 
 def _misread(network: Network, pictures: tuple[tuple[str, tuple[int, int]], ...]) -> str | None:
     shown = [Image.new("RGB", size, colour) for colour, size in pictures]
-    urls = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in shown]
-    asked = [{"role": "user", "content": [{"type": "text", "text": _QUESTION}, *urls]}]
-    made = encode_prompt(network, asked, ImageFeatures(network))
+    made = _encoded(network, shown)
     own = _own_inputs(network, shown)
     ids = torch.tensor(made.ids)
     if made.ids != own["input_ids"][0].tolist():
@@ -140,6 +138,17 @@ def _misread(network: Network, pictures: tuple[tuple[str, tuple[int, int]], ...]
     if not close(logits_at(network.model, whole, made.extras, places), logits):
         return "an answer that is learned has other logits than one that is asked for"
     return None
+
+
+def pictured(network: Network) -> Sequence:
+    """A question with one picture, as it is asked here."""
+    return _encoded(network, [Image.new("RGB", size, colour) for colour, size in _PICTURES[:1]])
+
+
+def _encoded(network: Network, shown: list[Image.Image]) -> Sequence:
+    urls = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in shown]
+    asked = [{"role": "user", "content": [{"type": "text", "text": _QUESTION}, *urls]}]
+    return encode_prompt(network, asked, ImageFeatures(network))
 
 
 def _own_inputs(network: Network, shown: list[Image.Image]) -> dict[str, Tensor]:

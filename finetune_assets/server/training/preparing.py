@@ -15,7 +15,7 @@ from finetune_assets.server.grading.graders import read as read_grader
 from finetune_assets.server.model import adapters
 from finetune_assets.server.model.network import Network
 from finetune_assets.server.training import first_look, hyperparameters, rehearsal
-from finetune_assets.server.training.examples import Reader, batches, packed
+from finetune_assets.server.training.examples import Example, Reader, batches, packed
 from finetune_assets.server.training.feature_file import FeatureFile
 from finetune_assets.server.training.hyperparameters import DPO_BETA, Optimiser, for_width
 from finetune_assets.server.training.objectives import Objective, Preference, Supervised
@@ -24,6 +24,7 @@ from finetune_assets.server.training.request import TrainingRequest
 from finetune_assets.server.training.rewards import Judge
 from finetune_assets.server.training.room import Room
 from finetune_assets.server.training.room import plan as room_for
+from finetune_assets.server.training.seen import keep_seen
 from finetune_assets.server.training.state import Position
 from finetune_assets.server.training.watcher import Watcher
 
@@ -99,7 +100,7 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
         TooLargeError: it cannot fit into this machine's memory.
     """
     if request.adapter is None and not network.base.bundled:
-        _rehearse(network)  # before the seed is set, as it draws weights
+        _rehearse(network, sight=bool(request.train_vision_tower))  # before the seed is set, as it draws weights
     torch.manual_seed(request.seed)
     network.max_length = min(network.max_length, request.context_length or network.max_length)
     watch.note(f"Training on {place(network)}")
@@ -131,11 +132,13 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
     rank = adapters.rank_of(request.adapter) if request.adapter else request.lora_r
     plan = room_for(request.base, max(map(objective.length, examples)), rank, room)
     objective.tokens_at_once = plan.tokens_at_once
-    with_images = any(example.images for item in examples for example in objective.examples(item))
+    shown = [example for item in examples for example in objective.examples(item)]
+    with_images = any(example.images for example in shown)
     trained = adapters.add_trainable(
         network, request.adapter, with_images=with_images, rank=request.lora_r, alpha=request.lora_alpha,
-        dropout=request.lora_dropout or 0.0,
+        dropout=request.lora_dropout or 0.0, sight=bool(request.train_vision_tower),
     )  # fmt: skip
+    _settle_sight(request, network, shown)
     if plan.recompute:
         network.recompute()
     if plan.recompute or room.device == "cuda":
@@ -149,13 +152,26 @@ def prepare(request: TrainingRequest, network: Network, room: Room, watch: Watch
     return Run(network, objective, packs, held_out, settings, optimiser, request.seed)
 
 
-def _rehearse(network: Network) -> None:
+def _settle_sight(request: TrainingRequest, network: Network, examples: list[Example]) -> None:
+    """Let a model with a processor of its own see each image once, unless the layers through which it sees learn.
+
+    Raises:
+        TrainingFileError: they are to, and there is no image.
+    """
+    pictured = next((example for example in examples if example.extras_file), None)
+    if request.train_vision_tower and pictured is None:
+        raise TrainingFileError("train_vision_tower is set, and no example shows an image; leave it out")
+    if pictured is not None and not adapters.seeing(network):
+        keep_seen(network, request.state / "features", pictured)
+
+
+def _rehearse(network: Network, *, sight: bool) -> None:
     """Refuse a model that cannot be trained: it may have been named in `models.yaml` after the server's start.
 
     Raises:
         UnfitModelError: as it says.
     """
-    if found := rehearsal.fails(network.twin()):
+    if found := rehearsal.fails(network.twin(), sight=sight):
         raise UnfitModelError(f"the base model {network.base.name!r} cannot be used here: {found}")
 
 

@@ -13,7 +13,7 @@ from finetune_assets.server.training.hyperparameters import Auto
 
 _OWN = (
     "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm", "context_length", "lora_r", "lora_alpha",
-    "lora_dropout", "early_stopping_patience", "packing", "max_completion_tokens",
+    "lora_dropout", "early_stopping_patience", "packing", "train_vision_tower", "max_completion_tokens",
 )  # fmt: skip
 
 
@@ -57,6 +57,7 @@ class TrainingRequest:
     lora_dropout: float | None = None
     early_stopping_patience: int | None = None
     packing: bool | None = None
+    train_vision_tower: bool | None = None
     """Each as in `api.job_format.Hyperparameters`; None is this server's own."""
     seed: int
 

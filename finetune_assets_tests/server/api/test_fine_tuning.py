@@ -336,6 +336,7 @@ def test_jobs_are_listed_by_their_metadata(client: openai.OpenAI, training_file:
             "hyperparameters",
             "unsupported_value",
         ),
+        ({"extra_body": {"hyperparameters": {"train_vision_tower": True}}}, "hyperparameters", "invalid_value"),
         ({"suffix": "x" * 65}, "suffix", "string_above_max_length"),
         ({"seed": 2**31}, "seed", "integer_above_max_value"),
         ({"extra_body": {"colour": "red"}}, "colour", "unknown_parameter"),
