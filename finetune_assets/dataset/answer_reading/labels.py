@@ -9,7 +9,7 @@ from typing import NamedTuple
 from finetune_assets.dataset.answer_reading.answer_text import normal
 from finetune_assets.dataset.answer_reading.calls import read_call, why_no_call
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, scaled_number
-from finetune_assets.dataset.answer_reading.numbers import only_number, unit_scale
+from finetune_assets.dataset.answer_reading.numbers import differing_unit, only_number, unit_scale
 from finetune_assets.dataset.answer_reading.reading import options_of, read_answer, read_option
 from finetune_assets.dataset.answer_reading.words import why_unread
 from finetune_assets.task.answers import (
@@ -82,6 +82,8 @@ def why_no_label(found: object, answer: Answer) -> str | None:
     """Say why a sentence that names one of the task's words, or a call, is no label; None where nothing is to say."""
     if isinstance(answer, CallAnswer):
         return why_no_call(found, answer)
+    if isinstance(answer, NumberAnswer) and isinstance(found, str) and differing_unit(found, answer.template):
+        return f"it is of another unit than the template {answer.template!r}"
     if isinstance(answer, BinaryAnswer | ChoiceAnswer | ScoreAnswer) and isinstance(found, str):
         return why_unread(found, options_of(answer))
     return None
@@ -135,7 +137,7 @@ def _number(found: object, answer: NumberAnswer, numbers: NumberFormat | None) -
     if numbers is None:
         value = _read(found, answer)
         return value if isinstance(value, float) else None
-    cell = scaled_number(found, numbers)
+    cell = None if differing_unit(found, answer.template) else scaled_number(found, numbers)
     return None if cell is None else cell.in_unit(unit_scale(answer.template))
 
 

@@ -20,6 +20,7 @@ from finetune_assets.dataset.answer_reading.lexicon import BOUND
 from finetune_assets.dataset.answer_reading.number_format import EXPONENT, PLAIN_SIGNS, SCALE, SCALES, ScaledNumber
 from finetune_assets.dataset.answer_reading.plain import is_plain_amount
 from finetune_assets.dataset.answer_reading.sentences import Sentence, blank, doubted, hedged, negated
+from finetune_assets.dataset.answer_reading.units import are_different, unit_between
 
 _SPACES = "['\u2019\u00a0\u2009\u202f]"
 _CURRENCY = r"(?:[$€£¥₹]|(?<![^\W_])(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|US\$|Rs\.?))"
@@ -54,6 +55,10 @@ _UNCLEAR_AFTER = re.compile(
 )
 _TO_THE_END = re.compile(r"[\s%°$€£¥*_`)\]}.!]*(?:[^\W\d_]{1,12}[\s*_`)\]}.!]*)?$")
 _BEFORE_CUED = re.compile(rf"(?:{_CURRENCY}|about|around|approximately|roughly|[~≈\s*_$\\({{-])*$", re.IGNORECASE)
+
+
+_NEAR = 40
+"""Characters around a number among which its unit is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,30 @@ def only_number(text: str) -> float | None:
     """Return the one number of a text as it is written, whatever is said of it; None where it has none or several."""
     found = list(numbers_in(text.translate(PLAIN_SIGNS)))
     return found[0].number.written if len(found) == 1 and found[0].clear else None
+
+
+def unit_said(text: str) -> str | None:
+    """Return the unit of measure of the only number of a text; None where it has none, or several numbers."""
+    text = text.translate(PLAIN_SIGNS)
+    found = list(numbers_in(text))
+    return unit_beside(text, found[0].place) if len(found) == 1 else None
+
+
+def differing_unit(text: str, template: str) -> bool:
+    """Whether the only number of a text is of another unit than the task's template has."""
+    wanted = unit_of(template)
+    return wanted is not None and are_different(unit_said(text), wanted)
+
+
+def unit_beside(text: str, place: Span) -> str | None:
+    """Return the unit of measure of a number at a place of a text; None where none is known."""
+    return unit_between(text[max(0, place.start - _NEAR) : place.start], text[place.end : place.end + _NEAR])
+
+
+def unit_of(template: str) -> str | None:
+    """Return the unit in which the task's template has its number (`{} years`, `${}`), or None."""
+    before, _, after = template.partition("{}")
+    return unit_between(before, re.sub(rf"^\s?{SCALE}", "", after))
 
 
 def unit_scale(template: str) -> float | None:

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from finetune_assets.dataset.answer_reading.answer_text import Folded, Span, after_reasoning, json_value
 from finetune_assets.dataset.answer_reading.calls import read_call
-from finetune_assets.dataset.answer_reading.numbers import read_in_text, unit_scale
+from finetune_assets.dataset.answer_reading.numbers import read_in_text, unit_beside, unit_of, unit_scale
+from finetune_assets.dataset.answer_reading.units import are_different
 from finetune_assets.dataset.answer_reading.words import read_word
 from finetune_assets.task.answers import (
     Answer,
@@ -101,6 +102,8 @@ def _read_number(text: str, answer: NumberAnswer) -> ReadAnswer | None:
     part = _answer_part(text)
     found = None if part is None else read_in_text(part.within(text), answer.template)
     if part is None or found is None:
+        return None
+    if are_different(unit_beside(part.within(text), found.place), unit_of(answer.template)):
         return None
     value = found.number.in_unit(unit_scale(answer.template))
     return ReadAnswer(value, part.start + found.place.start, part.start + found.place.end)

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from upath import UPath
 
+from finetune_assets.dataset.answer_reading import units
 from finetune_assets.dataset.answer_reading.number_format import (
     EXPONENT,
     PLAIN_SIGNS,
@@ -31,28 +32,8 @@ _EXPONENT = re.compile(rf"(?<=\d){EXPONENT}")
 _GROUPED = re.compile(rf"[1-9]\d{{0,2}}(?:(['\u2019{_SPACES}])\d{{3}})(?:\1\d{{3}})*(?=[.,]|$)")
 _PLAIN = re.compile(r"-?\d+(?:([.,])\d{1,2})?", re.ASCII)
 """A cell that shows at most which sign is the decimal one."""
-_UNITS = """
-mg; g gram grams; kg kilo kilos; t; oz ounce ounces; lb lbs pound pounds; ng; µg mcg; ct
-nm; µm; mm; cm; m; km; in inch inches; ft foot feet; yd; mi mile miles
-µl; ml; cl; dl; l liter litre; mmol; mol
-ms; s sec secs second seconds sekunde sekunden seconde secondes segundo segundos
-min mins minute minutes minuten minuto minutos; h hr hrs hour hours std stunde stunden heure heures hora horas
-d day days tag tage tagen jour jours día días dia dias; wk wks week weeks woche wochen semaine semaines semana semanas
-mo mos mon month months monat monate monaten mois mes meses
-y yr yrs year years jahr jahre jahren an ans année années año años
-b byte bytes; kb; mb; gb; tb; kib; mib; gib
-hz; khz; mhz; ghz; mv; v volt; kv; ma; a; mw; w watt; kw; kwh; mwh; cal; kcal; j; kj
-pa; hpa; kpa; mpa; mbar; bar; ppm; ppb
-°c; °f
-"""
-"""Units of which a table may hold several in one column, with their spellings; what people count (`3 cats`) is none."""
-_SAME_UNIT = {
-    **{word: unit.split()[0] for unit in re.split("[;\n]", _UNITS) for word in unit.split()},
-    **{"eur": "€", "usd": "$", "gbp": "£", "inr": "₹"},
-}
 _UNIT = re.compile(
-    rf"(?<=\d)\s?(?:{'|'.join(sorted(_SAME_UNIT, key=len, reverse=True))})\.?$"
-    r"|[$€£¥₹]|(?:usd|eur|chf|gbp|jpy|inr|cny)\b",
+    rf"(?<=\d)\s?(?:{units.SPELLINGS})\.?$|[$€£¥₹]|(?:usd|eur|chf|gbp|jpy|inr|cny)\b",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"\d([^\W\d_²³¹])?$")
@@ -94,8 +75,7 @@ class _Evidence:
         if tokens:
             self.percent.setdefault("%" in text, Where(place, text))
         if unit := _UNIT.search(text.strip()):
-            name = unit[0].strip().rstrip(".").casefold()
-            self.units.setdefault(_SAME_UNIT.get(name, name), Where(place, text))
+            self.units.setdefault(units.name_of(unit[0]), Where(place, text))
         if (last := _LETTER.search(text.strip())) and re.search("[1-9]", text.translate(PLAIN_SIGNS)):
             self.letters.setdefault(last[1] or "", Where(place, text))
         if len(tokens) == 1 and not tokens[0].isdigit():
@@ -128,7 +108,7 @@ def _told_apart(letters: dict[str, Where]) -> tuple[Where, Where] | None:
     """Return two cells whose letters say that the numbers alone are not what is meant; None where there are none."""
     found = list(letters)
     # `5k` is read as what it is; `5M` or `5K` among plain numbers may be a million or metres.
-    plain_beside = "" in letters and all(letter == "k" or letter in _SAME_UNIT for letter in found if letter)
+    plain_beside = "" in letters and all(letter == "k" or units.is_unit(letter) for letter in found if letter)
     if len(found) < 2 or (len(found) == 2 and plain_beside):
         return None
     return letters[found[0]], letters[found[1]]
@@ -223,7 +203,7 @@ class NumberColumn:
         return "," if "," in proofs else "."
 
     def _require_one_unit(self) -> None:
-        percent, units = self._evidence.percent, self._evidence.units
+        percent, found = self._evidence.percent, self._evidence.units
         if len(percent) > 1:
             raise self._error(
                 f"{percent[True]} is in percent and {percent[False]} is not; write all cells the same way"
@@ -233,8 +213,8 @@ class NumberColumn:
                 f"{two[0]} and {two[1]} differ in the letter behind the number; write plain numbers of one unit, or, "
                 "where the letter belongs to the answer, let `answer` be a choice or a text"
             )
-        if len(units) > 1:
-            one, other = list(units.values())[:2]
+        if len(found) > 1:
+            one, other = list(found.values())[:2]
             raise self._error(f"{one} and {other} are of different units; write all cells in the same one")
 
     def _error(self, what: str) -> SourceError:

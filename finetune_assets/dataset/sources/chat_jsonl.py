@@ -20,7 +20,7 @@ from finetune_assets.dataset.json_lines import JsonProblem, kind, lines
 from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.reading import opening, table_files
 from finetune_assets.dataset.reading.cells import text
-from finetune_assets.dataset.sources.origin import Origin, key
+from finetune_assets.dataset.sources.origin import Origin, UnitsSaid, key
 from finetune_assets.dataset.sources.pictures import named_folders, picture, written_name
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import ImageError
@@ -72,14 +72,14 @@ def regions(source: ChatJsonlSource) -> Iterator[str]:
 
 
 def _lines(source: ChatJsonlSource, region: str) -> Iterator[tuple[Origin, dict[str, Any] | JsonProblem]]:
-    located = locate_all(source.path, source.folder)
+    located, said = locate_all(source.path, source.folder), UnitsSaid()
     for path in (file for place in located for file in table_files(place, (".jsonl", ".ndjson"))):
         split = split_of_file(path, source.split_from_path, source.splits)
         with opening(path):
             require_data(path)
             for number, line in lines(path):
                 if not isinstance(line, JsonProblem) or line.code != "blank_line":
-                    yield Origin(region, path, number, published=split), line
+                    yield Origin(region, path, number, published=split, said=said), line
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from finetune_assets.dataset.quarantine import Reason
 from finetune_assets.dataset.reading import table_files
 from finetune_assets.dataset.reading.cells import text
 from finetune_assets.dataset.reading.json_records import json_value, records_of
-from finetune_assets.dataset.sources.origin import Origin, key
+from finetune_assets.dataset.sources.origin import Origin, UnitsSaid, key
 from finetune_assets.dataset.sources.pictures import picture
 from finetune_assets.dataset.sources.places import locate_all
 from finetune_assets.errors import ImageError, SourceError
@@ -41,7 +41,7 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
     Raises:
         SourceError: a JSON file cannot be opened, or is no list, or there is no image folder.
     """
-    belongs = _Belongs(source)
+    belongs, said = _Belongs(source), UnitsSaid()
     for path, images in _files(source):
         if not images.is_dir():
             raise SourceError(
@@ -49,7 +49,7 @@ def read(source: ImageQaSource, region: str, answer: Answer) -> Iterator[Example
             )
         split = split_of_file(path, source.split_from_path, source.splits)
         for number, entry in enumerate(_entries(path), 1):
-            record = Origin(region, path, number, "entry", split)
+            record = Origin(region, path, number, "entry", split, said)
             for asked in _questions(source, path, entry):
                 if (origin := record.of(asked.region or "")) is None:
                     continue

@@ -8,11 +8,12 @@ from typing import Any
 
 from upath import UPath
 
-from finetune_assets.dataset.answer_reading import label, wanted, why_no_label
+from finetune_assets.dataset.answer_reading import label, unit_said, wanted, why_no_label
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.json_lines import kind
 from finetune_assets.dataset.quarantine import Reason
+from finetune_assets.errors import SourceError
 from finetune_assets.task import Split
 from finetune_assets.task.answers import Answer, NumberAnswer
 
@@ -21,6 +22,33 @@ MAX_LETTERS = 1_000_000
 _KEPT = 1_000
 """Of a longer one, so that a person sees which it is."""
 _TEXTS = ("question", "answer", "system")
+
+
+class UnitsSaid:
+    """In which unit each question was answered by texts that say one: `3 weeks` and `2 years` are no numbers beside."""
+
+    _MOST = 10_000
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[str, str]] = {}
+
+    def add(self, question: str, found: str, place: str) -> None:
+        """Take in an answer.
+
+        Raises:
+            SourceError: the same question was answered in another unit before.
+        """
+        unit = unit_said(found)
+        if unit is None:
+            return
+        if len(self._first) < self._MOST:
+            self._first.setdefault(key(question), (unit, f"{found[:40]!r} ({place})"))
+        first, where = self._first.get(key(question), (unit, ""))
+        if first != unit:
+            raise SourceError(
+                f"{where} and {found[:40]!r} ({place}) answer one question in different units; write all answers in "
+                "the same one, or ask for the unit in the question"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +64,8 @@ class Origin:
     """What the format calls it: line, row, entry, image or file. Only lines and rows are numbered in their file."""
     published: Split | None = None
     """The split that its file was published as, which is used as published."""
+    said: UnitsSaid | None = None
+    """Of the source, where its answers are texts without a column of their own."""
 
     @property
     def words(self) -> str:
@@ -63,6 +93,8 @@ class Origin:
         A text is read as a number in the format of its column, where that is known.
         """
         read = label(found, answer, numbers)
+        if self.said is not None and isinstance(answer, NumberAnswer) and read is not None:
+            self.said.add(str(fields.get("question")), str(found), f"{self.path.name} {self.words}")
         if read is None and (found is None or not str(found).strip()):
             detail = f"{self.words}: the answer is empty; it must be {wanted(answer)}"
             return self.make(problem=Reason.EMPTY_ANSWER, detail=detail, **fields)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_assets.dataset.answer_reading import Label, label, read_answer, read_number, render, wanted
+from finetune_assets.dataset.answer_reading import (
+    Label,
+    NumberFormat,
+    label,
+    read_answer,
+    read_number,
+    render,
+    wanted,
+    why_no_label,
+)
 from finetune_assets.task.answers import BinaryAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 
 BINARY = BinaryAnswer(kind="binary", positive="Yes", negative="No")
@@ -54,7 +63,54 @@ def test_a_number_may_stand_for_thousands() -> None:
     assert label("$5.1 Thousand", in_thousands) == label("$5.1k", in_thousands) == label(5.1, in_thousands)
     assert label("$1.2 million", in_thousands) == Label("Price is $1200.0 thousand", 1200)
     assert label("$1.8k", PRICE) == Label("Price is $1800.00", 1800)
-    assert label("12 kg", PRICE) == Label("Price is $12.00", 12)
+    assert label("12 usd", PRICE) == label("12 pieces", PRICE) == Label("Price is $12.00", 12)
+
+
+AGE = NumberAnswer(kind="number", template="{} years", decimals=0)
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        ("3 weeks", AGE),
+        ("about 3 months old", AGE),
+        ("3 Wochen", AGE),
+        ("3 mo.", AGE),
+        ("12 kg", PRICE),
+        ("12 €", PRICE),
+        ("EUR 12", PRICE),
+        ("500 g", NumberAnswer(kind="number", template="It weighs {} kg")),
+        ("5 km", NumberAnswer(kind="number", template="{} mi")),
+    ],
+)
+@pytest.mark.parametrize("numbers", [None, NumberFormat(".")])
+def test_a_number_of_another_unit_than_the_templates_is_no_answer(
+    found: str, answer: NumberAnswer, numbers: NumberFormat | None
+) -> None:
+    assert label(found, answer, numbers) is None
+    assert read_answer(found, answer) is None
+    assert "another unit than the template" in (why_no_label(found, answer) or "")
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "value"),
+    [
+        ("3 years", AGE, 3),
+        ("3 Jahre", AGE, 3),
+        ("3 y.", AGE, 3),
+        ("3", AGE, 3),
+        ("The patient is 3 a moment ago", AGE, 3),
+        ("5 km", NumberAnswer(kind="number", template="{} km/h"), 5),
+        ("5 in the left lung", NumberAnswer(kind="number", template="{} mm"), 5),
+        ("12 kg", NumberAnswer(kind="number"), 12),
+    ],
+)
+def test_a_unit_of_the_templates_or_none_for_certain_changes_nothing(
+    found: str, answer: NumberAnswer, value: float
+) -> None:
+    read = label(found, answer)
+    assert read is not None
+    assert read.score == value
 
 
 @pytest.mark.parametrize("found", [["a", "b"], {"text": "a"}, " "])

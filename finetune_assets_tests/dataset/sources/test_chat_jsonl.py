@@ -7,6 +7,7 @@ import pytest
 
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.sources import chat_jsonl
+from finetune_assets.errors import SourceError
 from finetune_assets.task.answers import Answer, BinaryAnswer, CallAnswer, ChoiceAnswer, NumberAnswer, TextAnswer
 from finetune_assets.task.sources import ChatJsonlSource
 from finetune_assets_tests.dataset.pictures import picture
@@ -146,3 +147,16 @@ def test_a_folder_of_files_is_read_as_one(tmp_path: Path) -> None:
     source = ChatJsonlSource(kind="chat_jsonl", path=str(tmp_path), region="all")
     assert [Path(e.source).name for e in chat_jsonl.read(source, "all", PRICE)] == ["train.jsonl", "validation.jsonl"]
     assert set(chat_jsonl.regions(source)) == {"all"}
+
+
+def test_one_question_is_answered_in_one_unit(tmp_path: Path) -> None:
+    age = NumberAnswer(kind="number")
+    old = [chat("How old?", "2 years"), chat("How old?", "3 weeks old")]
+    with pytest.raises(SourceError, match=r"'2 years' \(chat.jsonl line 1\) and '3 weeks old' \(chat.jsonl line 2\)"):
+        read(tmp_path, [*old], age)
+    others = [
+        chat("How old in years?", "2 years"),
+        chat("How old in weeks?", "3 weeks"),
+        chat("How old in years?", "2"),
+    ]
+    assert [made.score for made in read(tmp_path, [*others], age)] == [2, 3, 2]
