@@ -28,6 +28,13 @@ from finetune_assets_tests.server.test_cluster import STARTED, steps, told, trai
 pytest.importorskip("ray")
 pytestmark = long
 KILLS = int(os.environ.get("RAY_KILLS", "4"))
+IMPATIENT = """
+from finetune_assets.cli import main
+from finetune_assets.server.jobs import launching
+launching.PATIENCE_SECONDS = 20.0
+main()
+"""
+"""A launcher that soon believes that a worker, which Ray had accepted, was lost with its node."""
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -77,7 +84,7 @@ def test_killed_nodes_lose_no_job_and_change_no_model(shared: Cluster, tmp_path:
         working = [add_node(nodes), add_node(nodes)]
         submit = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--no-wait", "--address", address]
         command = [*submit, "--submission-id", "{name}", "--entrypoint-num-cpus", "1", "--", "sh", str(script)]
-        ours = [sys.executable, "-m", "finetune_assets.cli", "launch", *command, "{job}", "{name}"]
+        ours = [sys.executable, "-c", IMPATIENT, "launch", *command, "{job}", "{name}"]
         with subprocess.Popen(ours) as launcher, ending(launcher):
             file = upload(client, training_lines(15))
             asked: list[str] = []

@@ -1,8 +1,8 @@
 """Starts a worker for each job by a command, such as one that hands it to a scheduler: `finetune-assets launch`.
 
 Who starts workers decides nothing: a job belongs to whoever claims it (`database.jobs`). So a command that is run
-twice, by two launchers or by one that was started again, costs a worker that finds nothing to do, and a job that comes
-back to the queue, because its worker's machine is gone, gets another.
+twice, by two launchers or by one that was started again, costs a worker that finds nothing to do and ends, and a job
+that comes back to the queue, because its worker's machine is gone, gets another; so does one whose worker never came.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from finetune_assets.server.shortage import ShortageError
 JOB, NAME = "{job}", "{name}"
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 30.0
+PATIENCE_SECONDS = 600.0
+"""How long a job may wait for a worker that was handed over before another is, and twice as long each time after: a
+scheduler may have lost it with a machine before it took the job, or have no room yet."""
 COMMAND_SECONDS = 120.0
 """How long a command may take: it hands a worker over, and is none."""
 
@@ -39,7 +42,8 @@ class LaunchCommandError(FinetuneAssetsError, ValueError):
 class Launcher:
     """Runs `command` for each waiting job.
 
-    `{job}` in it is the job's id, and `{name}` what tells its workers apart: the id, from the second on with a number.
+    `{job}` in it is the job's id, and `{name}` what tells its workers apart: the id, from the second on with how often
+    the job had been taken up, and a letter where one was handed over in vain.
 
     Raises:
         LaunchCommandError: the command names no job.
@@ -54,20 +58,24 @@ class Launcher:
         self._jobs = jobs
         self._command = command
         self._seen: set[_Place] = set()
-        self._started: dict[_Place, float] = {}
-        """When a job that still waits may be handed over (again), by `time.monotonic`."""
+        self._started: dict[_Place, tuple[float, int]] = {}
+        """When a job that still waits may be handed over again, by `time.monotonic`, and how often it was."""
 
     def look(self) -> None:
         """Start a worker for each job that waited at the last look too: one between two processes is not alone."""
         waiting = {(job.id, job.claim): job for job in self._jobs.waiting()}
-        self._started = {place: until for place, until in self._started.items() if place in waiting}
+        self._started = {place: started for place, started in self._started.items() if place in waiting}
         for place, job in waiting.items():
-            if place in self._seen and time.monotonic() >= self._started.get(place, 0.0):
-                self._started[place] = float("inf") if self._start(job) else time.monotonic() + RETRY_SECONDS
+            again_at, times = self._started.get(place, (0.0, 0))
+            if place in self._seen and time.monotonic() >= again_at:
+                if self._start(job, times):
+                    self._started[place] = time.monotonic() + PATIENCE_SECONDS * 2**times, times + 1
+                else:
+                    self._started[place] = time.monotonic() + RETRY_SECONDS, times
         self._seen = set(waiting)
 
-    def _start(self, job: Job) -> bool:
-        name = job.id if job.claim == 0 else f"{job.id}-{job.claim}"
+    def _start(self, job: Job, times: int) -> bool:
+        name = job.id if job.claim == 0 and not times else f"{job.id}-{job.claim}{_letter(times)}"
         command = [word.replace(JOB, job.id).replace(NAME, name) for word in self._command]
         try:
             subprocess.run(command, check=True, timeout=COMMAND_SECONDS)
@@ -77,6 +85,11 @@ class Launcher:
             return False
         logger.info("A worker for %s: %s", job.id, shlex.join(command))
         return True
+
+
+def _letter(times: int) -> str:
+    """What tells a worker from those that were handed over in vain before: nothing, then b, c and so on."""
+    return chr(ord("a") + min(times, 25)) if times else ""
 
 
 def launch(shared: Shared, command: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finetune_assets.errors import FinetuneAssetsError
 from finetune_assets.server import base_models
-from finetune_assets.server.database.jobs import FINAL, PAUSED
+from finetune_assets.server.database.jobs import FINAL, PAUSED, JobStore
 from finetune_assets.server.devices import threads_per_process, wanted_precision
 from finetune_assets.server.home import locked
 from finetune_assets.server.services import Services
@@ -64,14 +64,36 @@ def pull(home: Path, shared: Shared, jobs: int | None = None, only: str | None =
             signal.signal(number, end)
         services.start()
         print(f"Worker in {home}, with the models {', '.join(base_models.names(home))}. Ctrl-C stops it.", flush=True)
-        while not (ended.wait() if only is None else ended.wait(LOOK_SECONDS) or _is_over(services, only)):
-            pass
+        if only is None:
+            ended.wait()
+        else:
+            sole = SoleJob(services.jobs, only)
+            while not (ended.wait(LOOK_SECONDS) or sole.needs_nobody(at_work=services.supervisor.works())):
+                pass
         services.stop()
 
 
-def _is_over(services: Services, job_id: str) -> bool:
-    """Whether a job needs no worker any more: it has ended, was deleted, or waits for a person."""
-    with suppress(ShortageError):
-        job = services.jobs.get(job_id)
-        return job is None or job.status in (*FINAL, PAUSED)
-    return False
+class SoleJob:
+    """The one job that a worker was started for."""
+
+    def __init__(self, jobs: JobStore, job_id: str) -> None:
+        self._jobs, self._id = jobs, job_id
+        self._held_until: float | None = None
+        """Until when somebody else had it when that was first seen."""
+
+    def needs_nobody(self, *, at_work: bool) -> bool:
+        """Whether a worker, which is `at_work` on it or not, may end.
+
+        The job has ended, was deleted, or waits for a person; or another worker has it, and is alive, for it has
+        prolonged its time. What a dead one has comes back to the queue.
+        """
+        with suppress(ShortageError):
+            job = self._jobs.get(self._id)
+            if job is None or job.status in (*FINAL, PAUSED):
+                return True
+            if at_work or job.lease_until is None:
+                self._held_until = None
+                return False
+            self._held_until = self._held_until or job.lease_until
+            return job.lease_until > self._held_until
+        return False

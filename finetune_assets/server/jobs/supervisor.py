@@ -169,6 +169,10 @@ class Supervisor:
         """Whether a process is training."""
         return any(worker.status == QUEUED for worker in self._workers)
 
+    def works(self) -> bool:
+        """Whether a process validates or trains."""
+        return bool(self._workers)
+
     def hurry(self) -> None:
         """Do not wait for training to be saved in `stop`. May be called from a signal handler."""
         self._hurried = True

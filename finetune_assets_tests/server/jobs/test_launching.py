@@ -55,6 +55,22 @@ def test_a_job_that_is_worked_on_gets_none_and_one_that_comes_back_another(store
     assert written(told) == [f"{job}-1 {job}"]
 
 
+def test_a_job_whose_worker_never_comes_gets_another_after_a_while(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, now = tmp_path / "told", 1000.0
+    monkeypatch.setattr(launching.time, "monotonic", lambda: now)
+    launcher = Launcher(stores.jobs, ["sh", "-c", f"echo {{name}} >> {told} # {{job}}"])
+    job = make_job(stores).id
+    handed_over = []
+    for minute in range(60):
+        now = 1000.0 + 60 * minute
+        launcher.look()
+        handed_over += [minute] * (len(written(told)) - len(handed_over))
+    assert handed_over == [1, 11, 31], "a scheduler without room is not flooded"
+    assert written(told) == [job, f"{job}-0b", f"{job}-0c"]
+
+
 def test_a_command_that_fails_is_run_again_later(
     stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
