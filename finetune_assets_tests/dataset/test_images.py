@@ -256,7 +256,7 @@ def test_fit_images_pass_through_untouched(image_format: str, mime: str) -> None
     assert images.for_training(data) == (data, mime)
 
 
-def test_transparency_is_fit() -> None:
+def test_an_alpha_channel_in_which_nothing_shows_through_is_fit() -> None:
     data = picture("PNG", "RGBA")
     assert images.for_training(data) == (data, "image/png")
 
@@ -269,13 +269,23 @@ def test_other_modes_and_formats_become_rgb_png_without_a_changed_pixel(image_fo
     assert np.array_equal(np.asarray(opened(made)), np.asarray(opened(data).convert("RGB")))
 
 
-def test_a_palette_with_transparency_keeps_it() -> None:
+def test_a_palette_with_transparency_lies_on_white() -> None:
     source = Image.new("P", (4, 4), 0)
     source.putpalette([255, 0, 0, 0, 255, 0])
     buffer = io.BytesIO()
     source.save(buffer, "PNG", transparency=0)
     made, _ = images.for_training(buffer.getvalue())
-    assert opened(made).getpixel((0, 0)) == (255, 0, 0, 0)
+    assert opened(made).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_picture_that_is_in_its_alpha_channel_alone_is_sent_as_it_is_seen() -> None:
+    drawn = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    drawn.paste((0, 0, 0, 255), (2, 2, 6, 6))
+    data = encoded(drawn)
+    made, _ = images.for_training(data)
+    assert not images.inspect(data).fit
+    assert opened(made).mode == "RGB", "a reader without transparency would see black alone"
+    assert opened(made).tobytes() == images.decode(data).tobytes()
 
 
 def test_16_bit_greys_are_scaled_not_clipped() -> None:
