@@ -42,7 +42,45 @@ def placed(folder: Path, column: Column) -> str:
     if not names or any(Path(as_on_disk(folder, name)).is_file() for name in names) or set("{}") & set(column.name):
         return column.name
     found = _found_below(folder, names, without_ending=False)
+    if found is None:
+        _require_no_other_root(folder, names)
     return found.replace("{}", f"{{{column.name}}}") if found else column.name
+
+
+def _require_no_other_root(folder: Path, names: list[str]) -> None:
+    """Refuse a table whose images lie there but for the folder that their names begin with.
+
+    Raises:
+        TaskError: that is so; the message says which folder has to be called what.
+    """
+    roots = {PurePath(name).parts[0] for name in names}
+    if len(roots) != 1 or any(len(PurePath(name).parts) < 3 for name in names):
+        return
+    [root] = roots
+    if (found := _found_below(folder, [name.partition("/")[2] for name in names], without_ending=False)) is not None:
+        there = found.removesuffix("{}").rstrip("/")
+        how = f"call the folder {there!r} {root!r}" if there else f"put them into a folder {root!r}"
+        raise TaskError(
+            f"the images that {names[0]!r} and others name lie in {there or '.'!r}; {how}, as the table does"
+        )
+
+
+def uploads_folder(folder: Path, column: Column) -> str:
+    """Return the folder below in which a labelling tool's uploads lie, "" for the folder itself.
+
+    Raises:
+        TaskError: none of them lies there, or they lie in several folders.
+    """
+    names = [name for name in _names(column) if not (is_elsewhere(name) or name[:5].lower() in ("data:", "file:"))]
+    if not names:
+        return ""
+    bare = [PurePath(name.partition("?d=")[2] or name).name for name in names]
+    if (found := _found_below(folder, bare, without_ending=False)) is None:
+        raise TaskError(
+            f"the images are named as the labelling tool has them ({names[0]!r}), and none of them lies below "
+            f"{folder.absolute()}; copy them there: uploads are in the folder media/upload of Label Studio's data"
+        )
+    return found.removesuffix("{}").rstrip("/")
 
 
 def without_ending(folder: Path, columns: Iterable[Column]) -> tuple[Column, str] | None:

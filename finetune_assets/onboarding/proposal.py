@@ -178,10 +178,10 @@ def _parts(survey: Survey, stated: Mapping[str, str]) -> tuple[dict[str, str], d
 def _placed(survey: Survey, left: list[Column], found: list[Column], said: str | None) -> tuple[str, str]:
     """The column of a table's images, and how the source says it; both "none" where there is none."""
     named = next((column for column in survey.columns if column.name == said), None) if said else None
-    if survey.kind != "table" or (said and named is None):
-        return (said or NONE), (said or NONE)
+    if said and named is None:
+        return said, said
     column = named or next(iter(found), None)
-    if survey.path.is_dir():  # then each table names what lies beside itself
+    if survey.kind != "table" or survey.path.is_dir():  # then each table names what lies beside itself
         return (column.name, column.name) if column else (NONE, NONE)
     if column is not None:
         return column.name, placed(survey.path.parent, column)
@@ -228,7 +228,8 @@ def _of_kind(survey: Survey, parts: Mapping[str, str]) -> dict[str, Any]:
     match survey.kind:
         case "chat_jsonl":
             region = {"region_field": parts["region"]} if _has_regions(parts) else {"region": "all"}
-            return region | ({"group_field": parts["group"]} if parts["group"] != NONE else {})
+            group = {"group_field": parts["group"]} if parts["group"] != NONE else {}
+            return survey.settings | region | group
         case "image_qa":
             patterns = {f"{part}_pattern": parted(parts[part])[1] for part in ("group", "region")}
             found = {**survey.settings, **{key: pattern for key, pattern in patterns.items() if pattern}}

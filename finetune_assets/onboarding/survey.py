@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from upath import UPath
 
+from finetune_assets.dataset.belonging.named import split_pattern, split_word
 from finetune_assets.dataset.column_looks import Column, profile
 from finetune_assets.dataset.json_lines import kind as kind_of
 from finetune_assets.dataset.reading import ENDINGS, rows
@@ -22,6 +23,8 @@ from finetune_assets.dataset.sources import voc, yolo
 from finetune_assets.dataset.sources.dicom import begins_so
 from finetune_assets.dataset.sources.image_folder import IMAGE_ENDINGS, SPLIT_FOLDERS
 from finetune_assets.errors import SourceError
+from finetune_assets.onboarding import foreign
+from finetune_assets.onboarding.pictures import uploads_folder
 from finetune_assets.task.dialect import Dialect
 
 Kind = Literal["table", "chat_jsonl", "image_qa", "image_folder", "label_studio", "coco", "voc", "yolo", "dicom"]
@@ -29,15 +32,6 @@ Kind = Literal["table", "chat_jsonl", "image_qa", "image_folder", "label_studio"
 ROWS_LOOKED_AT = 20_000
 _MAX_FILES = 200_000
 _MAX_JSON_BYTES = 256 * 1024 * 1024
-_AS_CHAT = 'write each as {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}'
-_NO_TABLES = {
-    ("conversations",): f"conversations in the ShareGPT format; {_AS_CHAT}",
-    ("contents",): f"conversations in Gemini's format; {_AS_CHAT}",
-    ("custom_id", "body"): "requests of a batch, which have no right answers; give the file that has them",
-    ("input", "preferred_output"): "pairs of a better and a worse answer (DPO); give the data with the right answers",
-    ("chosen", "rejected"): "pairs of a better and a worse answer; give the data with the right answers",
-}
-"""Files of records that no table of questions and answers is, by keys that such records have, and what to do."""
 _TAGS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "AccessionNumber", "file")
 """By which a table of labels may join DICOM files, the most exact first."""
 
@@ -92,6 +86,8 @@ def _file(path: Path) -> Survey:
     if ending in ENDINGS:
         return _table(path)
     what = f"a {ending} file" if ending else "a file without an ending"
+    if told := foreign.file_told(path):
+        raise SourceError(f"{path}: {told}")
     raise SourceError(f"{path}: no source reads {what}; tables end in {', '.join(ENDINGS)}")
 
 
@@ -99,7 +95,7 @@ def _table(path: Path, name: str | None = None, dialect: Dialect | None = None) 
     found = list(islice(_records(path, dialect), ROWS_LOOKED_AT))
     if not found:
         raise SourceError(f"{path}: {_why_no_rows(path)}")
-    if known := next((words for keys, words in _NO_TABLES.items() if found[0].keys() >= set(keys)), None):
+    if known := foreign.records_told(found[0]):
         raise SourceError(f"{path}: holds {known}")
     more = "the first " if len(found) == ROWS_LOOKED_AT else ""
     columns = profile(found)
@@ -125,11 +121,17 @@ def _why_no_rows(path: Path) -> str:
 
 
 def _chats(path: Path) -> list[dict[str, Any]] | None:
-    """What stands beside the messages of the first lines; None where they are no chats."""
+    """What stands beside the messages of the first lines; None where they are no chats.
+
+    Raises:
+        SourceError: what the assistant does in them is to call.
+    """
     beside: list[dict[str, Any]] = []
     for row in islice(_records(path), ROWS_LOOKED_AT):
         if not isinstance(row.get("messages"), list):
             return None
+        if told := foreign.calls_told(row["messages"]):
+            raise SourceError(f"{path}: {told}")
         keys = {name: value for name, value in row.items() if name not in ("messages", "tools", "metadata")}
         beside.append({**keys, **(row["metadata"] if isinstance(row.get("metadata"), dict) else {})})
     return beside or None
@@ -141,13 +143,16 @@ def _json(path: Path) -> Survey:
     found = json_value(UPath(path))
     if isinstance(found, dict) and {"images", "annotations", "categories"} <= found.keys():
         return _coco(path, found)
+    if isinstance(found, dict) and (told := foreign.records_told(found)):
+        raise SourceError(f"{path}: holds {told}")
     entries = found if isinstance(found, list) else []
     first = next((entry for entry in entries if isinstance(entry, dict)), {})
     if {"data", "annotations"} <= first.keys():
         data = [entry["data"] for entry in entries[:ROWS_LOOKED_AT] if isinstance(entry.get("data"), dict)]
-        return Survey(
-            "label_studio", path, f"{path.name}: Label Studio, {len(entries):,} tasks", len(data), profile(data)
-        )
+        columns, words = profile(data), f"{path.name}: Label Studio, {len(entries):,} tasks"
+        pictured = next((column for column in columns if column.is_images), None)
+        folder = uploads_folder(path.parent, pictured) if pictured else ""
+        return Survey("label_studio", path, words, len(data), columns, settings={"images": folder} if folder else {})
     return _questions(path) if "filename" in first or path.name.startswith("qa_") else _table(path)
 
 
@@ -224,12 +229,23 @@ def _scans(path: Path, n: int, tables: list[Path]) -> Survey:
 
 def _several(path: Path, tables: list[Path]) -> Survey:
     """Tables of one kind with the same columns are one table in parts; others have to be told apart by a person."""
+    if told := foreign.several_told(tables, path):
+        raise SourceError(f"{path}: {told}")
+    if all(table.suffix.lower() in (".jsonl", ".ndjson") for table in tables) and (beside := _chats(tables[0])):
+        words = f"{path.name}: chats, one a line, in {len(tables)} files"
+        return Survey("chat_jsonl", path, words, len(beside), profile(beside), settings=_split_settings(tables))
     headers = {tuple(sorted(column.name for column in _table(table).columns)) for table in tables[:20]}
     if len({table.suffix.lower() for table in tables}) == 1 and len(headers) == 1:
         found = _table(tables[0], f"{len(tables)} files such as {tables[0].name}")
-        return Survey("table", path, found.words, found.n_rows, found.columns)
+        return Survey("table", path, found.words, found.n_rows, found.columns, settings=_split_settings(tables))
     names = ", ".join(str(table.relative_to(path)) for table in tables[:8])
     raise SourceError(f"{path}: holds several tables ({names}); name the one that has the labels")
+
+
+def _split_settings(files: list[Path]) -> dict[str, str]:
+    """What a source says where each of its files is a published split."""
+    pattern = split_pattern(files)
+    return {"split_from_path": pattern} if pattern and all(map(split_word, files)) else {}
 
 
 def _by_class(path: Path, files: list[Path]) -> Survey:

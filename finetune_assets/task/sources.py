@@ -95,7 +95,8 @@ REGION_PATTERN: Any = Field(
 )
 SPLIT_FROM_PATH: Any = Field(
     default=None,
-    description="Regular expression on each file's name; its group is the split that the file was published as.",
+    description="Regular expression on each file's name, or else on all of its folder's; its group is the split that "
+    "the file was published as.",
 )
 SPLIT_WORDS: Any = Field(default=None, description="What the data's own words for splits mean, such as {fold_9: test}.")
 

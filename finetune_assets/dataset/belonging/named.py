@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
 from upath import UPath
 
@@ -103,23 +104,54 @@ def published(value: object, splits: Mapping[str, Split] | None, key: str) -> Sp
 
 
 def split_of_file(path: UPath, pattern: str | None, splits: Mapping[str, Split] | None) -> Split | None:
-    """Return the split that a file's name says it was published as; None where the task has no pattern for it.
+    """Return the split that a file was published as, by its name or else its folder's; None without a pattern.
 
     Raises:
-        SourceError: the name does not match, or it holds no known word.
+        SourceError: neither name matches, or it holds no known word.
     """
     if pattern is None:
         return None
-    found = re.search(pattern, path.name)
+    found = re.search(pattern, path.name) or _whole(pattern, path.parent.name)
     word = matched(found) if found else ""
     if not word:
-        raise SourceError(f"{path}: its name does not match source.split_from_path {pattern!r}; name such files too")
+        raise SourceError(
+            f"{path}: neither its name nor its folder's matches source.split_from_path {pattern!r}; name such files too"
+        )
     return published(word, splits, "source.split_from_path")
+
+
+def _whole(pattern: str, name: str) -> re.Match[str] | None:
+    """The match that is all of a folder's name: `test` is a split, and `test_data` may hold several."""
+    found = re.search(pattern, name)
+    return found if found is not None and found[0] == name else None
+
+
+def split_pattern(paths: Iterable[UPath | Path]) -> str | None:
+    """Return a `split_from_path` for files that seem to be published splits, one of them a test; else None.
+
+    `train.csv` says it, `train-00000-of-00002.parquet` and `train/metadata.jsonl`. Without a test of their own they
+    have to be cut anew.
+    """
+    words = {split_word(path) for path in paths} - {""}
+    found = {split_called(word) for word in words}
+    return f"^({'|'.join(sorted(words))})" if "test" in found and len(found) > 1 else None
+
+
+def split_word(path: UPath | Path) -> str:
+    """The word for a split by which a file is called, or else all of its folder; "" where there is none."""
+    folder = path.parent.name
+    return _word(path.name) or (folder if split_called(folder) else "")
+
+
+def _word(name: str) -> str:
+    """The first word of a name where a split is commonly published under it, else nothing."""
+    word = re.split(r"[-_.0-9]", name, maxsplit=1)[0]
+    return word if split_called(word) else ""
 
 
 def split_in(name: str) -> Split | None:
     """Return the split that the first word of a file's or folder's name says: `train-00000-of-00002` is train."""
-    return split_called(re.split(r"[-_.0-9]", name, maxsplit=1)[0])
+    return split_called(_word(name))
 
 
 def split_called(name: str) -> Split | None:

@@ -17,7 +17,7 @@ from itertools import islice, product
 from upath import UPath
 
 from finetune_assets.dataset.answer_reading.number_format import NumberFormat, parse_number
-from finetune_assets.dataset.belonging.named import split_called, split_in
+from finetune_assets.dataset.belonging.named import split_called, split_in, split_pattern
 from finetune_assets.dataset.identity import group_name, region_name
 from finetune_assets.dataset.reading import ENDINGS, record_name, rows, table_files
 from finetune_assets.dataset.reading.cells import Cells, cell, text
@@ -274,14 +274,13 @@ def _files(source: TableSource | ScoredImagesSource | ChatJsonlSource | ImageQaS
     if own is not None or source.split_from_path is not None:
         return ""
     endings = {ChatJsonlSource: (".jsonl", ".ndjson"), ImageQaSource: (".json",)}.get(type(source), ENDINGS)
-    names = [file.name for place in locate_all(source.path, source.folder) for file in table_files(place, endings)]
-    found = {split_in(name) for name in names} - {None}
-    if "test" not in found or len(found) < 2:  # without a test of their own they have to be cut anew
+    files = [file for place in locate_all(source.path, source.folder) for file in table_files(place, endings)]
+    if (pattern := split_pattern(files)) is None:
         return ""
-    words = "|".join(sorted({re.split(r"[-_.0-9]", name, maxsplit=1)[0] for name in names if split_in(name)}))
+    names = [file.name if split_in(file.name) else f"{file.parent.name}/{file.name}" for file in files[:_MAX_SHOWN]]
     return (
-        f"the files {', '.join(names[:_MAX_SHOWN])} seem to be published splits, which are mixed and cut anew unless "
-        f"they are used: write `split_from_path: '^({words})'` under source"
+        f"the files {', '.join(names)} seem to be published splits, which are mixed and cut anew unless "
+        f"they are used: write `split_from_path: '{pattern}'` under source"
     )
 
 

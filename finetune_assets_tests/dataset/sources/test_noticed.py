@@ -235,7 +235,7 @@ def test_so_are_chat_files(tmp_path: Path) -> None:
         "train",
         "train",
     ]
-    with pytest.raises(SourceError, match=r"dev\.jsonl: its name does not match source\.split_from_path"):
+    with pytest.raises(SourceError, match=r"dev\.jsonl: neither its name nor its folder's matches source"):
         list(chat_jsonl.read(used.model_copy(update={"split_from_path": "^(train|test)"}), "all", BINARY))
 
 
