@@ -16,6 +16,8 @@ from finetune_assets.dataset.answer_reading.spoken_of import (
     ADVERBS,
     ARTICLES,
     COPULAS,
+    NO_FINDINGS,
+    RELATIVES,
     SHOWS,
     WORDS,
     speaks_of_it,
@@ -54,6 +56,13 @@ _CJK_LEADING = re.compile("(?:是|为|為|は|有|可见|可見|发现|發現|�
 _CJK_FOLLOWING = re.compile("(?:です|でした|だ|である|입니다|이다|이에요|예요|임)")
 _TURNING = re.compile(r".*(?:ly|ment|mente|ish|like)|semi|pseudo|quasi|near|sub|pre|post|.{1,2}")
 """What may stand between an article and the option and make it another, as `moderately`; `small` does not."""
+_HEAD = 3
+"""Words before a colon that are its head."""
+_OF_ANOTHER = re.compile(
+    rf"[^.;\n]{{0,80}}(?<![^\W_])"
+    rf"(?:{'|'.join(sorted(RELATIVES))}|(?:19|20)\d\d|\d+ (?:year|month|week|day)s? ago)(?![^\W_])"
+)
+"""What may follow an option in its sentence and makes it another one's, or of another time: `in his twin`."""
 _TO_OPTION = re.compile(rf"{OPENING}$")
 _NEXT = re.compile(r"\s+([^\W_]+(?:['’-][^\W_]+)*)")
 
@@ -64,6 +73,8 @@ def is_plain(text: str, clause: Span, place: Span) -> bool:
     if _CJK_LEADING.search(before):
         return follows_plainly(text, place.end, noun=False)
     words, noun = _led_by(WORDS.findall(before))
+    if before.endswith(":") and not NO_FINDINGS.isdisjoint(words[-_HEAD:]):
+        return False
     if words and not before.endswith(":"):
         shows = words[-1] in SHOWS
         named = None if shows or words[-1] in COPULAS else _NAMED_AS.search(" ".join(words[-3:]))
@@ -102,6 +113,8 @@ def follows_plainly(text: str, end: int, *, noun: bool) -> bool:
     end = copula.end() if copula else end
     for _ in range(3 if noun else 1):
         following = _NEXT.match(text, end)
+        if _OF_ANOTHER.match(text, end):
+            return False
         if answer_ends(text, end) or text[end : end + 2] == " (" or (following and following[1] in _FOLLOWING):
             return True
         if following is None or not following[1].isascii():

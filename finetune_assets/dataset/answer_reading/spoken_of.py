@@ -77,7 +77,25 @@ _MERE_WORDS = word_set(
     wort begriff gerücht mot terme rumeur palabra término rumor parola termine palavra termo
     """
 )
-_NOBODY_S_ANSWER = _NOT_IT | _WHO_REPORTS | _MERE_WORDS
+RELATIVES = word_set(
+    """
+    mother father parent parents sister brother sibling siblings son daughter twin grandmother grandfather aunt uncle
+    cousin wife husband family relatives
+    mutter vater eltern schwester bruder geschwister tochter sohn großmutter großvater familie
+    mère père parents sœur soeur frère fille fils famille madre padre hermana hermano hijo hija familia abuela abuelo
+    sorella fratello figlio figlia famiglia nonna nonno mãe pai irmã irmão família avó avô moeder vader zus broer
+    """
+)
+NO_FINDINGS = RELATIVES | word_set(
+    """
+    fh fhx famhx pmh pmhx hx history anamnesis indication indications reason question request differential dd ddx
+    comparison technique risk risks screening example examples options choices legend
+    familienanamnese vorgeschichte anamnese indikation fragestellung vergleich
+    antécédents indication renseignements antecedentes indicación anamnesi indicazione quesito indicação
+    """
+)
+"""Heads such as `Mother:`, `FH:` and `Indication:`, under which stands what was not found here and now."""
+_NOBODY_S_ANSWER = _NOT_IT | RELATIVES | _WHO_REPORTS | _MERE_WORDS
 _WITHIN = word_set("of in on at from im am auf in von vom an sur dans de du en del della di")
 _GIVEN = word_set("shown provided given depicted pictured above below gezeigte abgebildete montrée mostrada")
 _AND = word_set("and und et y e en och og")

@@ -189,3 +189,38 @@ def test_a_whole_number_is_the_option_of_its_name_however_a_column_writes_it(fou
 @pytest.mark.parametrize(("found", "read"), [("2.0", "2.0"), ("2", "2"), (2.5, None), ("2.00.0", None)])
 def test_an_option_with_a_decimal_is_its_own(found: object, read: str | None) -> None:
     assert answer_of(found, ChoiceAnswer(kind="choice", options=["1", "2", "2.0"])) == read
+
+
+FINDING = BinaryAnswer(kind="binary", positive="pneumothorax", negative="normal")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        "Mother: pneumothorax",
+        "FH: pneumothorax",
+        "Past medical history: pneumothorax",
+        "PMH: pneumothorax",
+        "Vater: pneumothorax",
+        "Indication: pneumothorax",
+        "Clinical question: pneumothorax",
+        "Reason for exam: pneumothorax",
+        "DD: pneumothorax",
+        "Sister has pneumothorax",
+        "pneumothorax in his brother",
+        "pneumothorax in 2019",
+        "Pneumothorax (2019)",
+        "pneumothorax on the left in March 2019",
+        "pneumothorax 3 years ago",
+    ],
+)
+def test_what_somebody_else_or_another_time_had_is_no_label(found: str) -> None:
+    assert label(found, FINDING) is None
+
+
+@pytest.mark.parametrize(
+    "found",
+    ["Findings: pneumothorax", "Impression: pneumothorax", "Diagnosis: pneumothorax", "pneumothorax on the left."],
+)
+def test_what_is_found_under_a_head_is_a_label(found: str) -> None:
+    assert label(found, FINDING) == Label("pneumothorax", 1.0)
