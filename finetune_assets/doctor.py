@@ -96,7 +96,10 @@ def _configured_models() -> Iterator[Finding]:
         "absent": ("warning", "not on this machine yet; it is fetched, and tried, when it is first asked for"),
     }
     for proof in known:
-        state, words = said.get(proof.state, ("bad", f"refused: {proof.reason}"))
+        refused: tuple[State, str] = ("bad", f"refused: {proof.reason}")
+        if proof.state == "untrainable":
+            refused = ("warning", f"answers, and takes no jobs: {proof.reason}")
+        state, words = said.get(proof.state, refused)
         words += f"; {proof.reason}" if proof.state == "passed" and proof.reason else ""
         yield Finding(f"model {proof.name}", state, words)
 

@@ -69,7 +69,7 @@ def _model(task: Task) -> Iterator[Remark]:
         words = f"{model!r} is no model that is known at {task.provider}{near}; known are {', '.join(known)}"
         # OpenAI may have brought out a new one since; the local server has what its file says.
         yield Remark(key, words, "bad" if near or task.provider == "local" else "warning")
-    elif is_here and (reason := proofs.refusal(model, HOME)):
+    elif is_here and (reason := proofs.job_refusal(model, HOME)):
         yield Remark(key, f"the local server refuses {model}: {reason}")
     elif is_here and shows_images(task.source) and model in (blind := base_models.text_only(HOME)):
         sees = ", ".join(name for name in known if name not in blind)

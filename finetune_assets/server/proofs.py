@@ -40,10 +40,11 @@ class Proof:
 
     name: str
     """As `models.yaml` has it; names of one model share what is known."""
-    state: Literal["passed", "refused", "untried", "absent"]
-    """`absent`: its weights are not on this machine; they are fetched, and tried, when it is first asked for."""
+    state: Literal["passed", "untrainable", "refused", "untried", "absent"]
+    """`untrainable`: it answers, and takes no jobs. `absent`: its weights are not on this machine; they are fetched,
+    and tried, when it is first asked for."""
     reason: str = ""
-    """Why it is refused, or why the context of one that passed ends before its files say."""
+    """Why it is refused, or takes no jobs, or why the context of one that passed ends before its files say."""
 
 
 def proofs(home: Path) -> list[Proof]:
@@ -58,10 +59,19 @@ def proofs(home: Path) -> list[Proof]:
 
 def refusal(name: str, home: Path) -> str | None:
     """Why a configured model is refused; None where that is not known of it."""
+    return _reason(name, home, "refused")
+
+
+def job_refusal(name: str, home: Path) -> str | None:
+    """Why a configured model is refused, or takes no jobs; None where neither is known of it."""
+    return _reason(name, home, "refused", "untrainable")
+
+
+def _reason(name: str, home: Path, *states: str) -> str | None:
     if name not in base_models.names(home) or _is_bundled(name, home):
         return None
     found = _proof(name, home, _kept(home))
-    return found.reason if found.state == "refused" else None
+    return found.reason if found.state in states else None
 
 
 @contextmanager
@@ -121,6 +131,8 @@ class _Prover:
             self._tell(f"Not tried:          {name} (exit code {process.returncode}: {why})")
         elif found.state == "refused":
             self._tell(f"Refused:            {name}: {found.reason}")
+        elif found.state == "untrainable":
+            self._tell(f"Answers only:       {name}: {found.reason}")
         else:
             shortened = f" ({found.reason})" if found.reason else ""
             self._tell(f"Passed:             {name}{shortened}")
@@ -155,7 +167,11 @@ def _proof(name: str, home: Path, kept: dict[str, dict[str, str]]) -> Proof:
     found = kept.get(meaning.canonical, {})
     if found.get("identity") != _identity(folder, meaning):
         return Proof(name, "untried")
-    return Proof(name, "refused" if found["problem"] else "passed", found["problem"] or found.get("shortened", ""))
+    if found["problem"]:
+        return Proof(name, "refused", found["problem"])
+    if found.get("untrainable"):
+        return Proof(name, "untrainable", found["untrainable"])
+    return Proof(name, "passed", found.get("shortened", ""))
 
 
 def _folder(meaning: Meaning) -> Path | None:
@@ -215,20 +231,21 @@ def _prove(name: str, home: Path) -> None:
     from finetune_assets.server.model.network import load
     from finetune_assets.server.training import rehearsal
 
-    shortened = ""
+    problem = shortened = untrainable = ""
     try:
         network = load(base_models.resolve(canonical, home))
         if network.shortened:
             shortened = f"its context ends at {network.max_length:,} tokens: {network.shortened}"
-        found = rehearsal.fails(network)
-        problem = f"the base model {canonical!r} cannot be used here: {found}" if found else ""
+        untrainable = rehearsal.fails(network) or ""
     except BaseModelError as error:
         if _of_the_machine(error.__cause__):
             raise
         problem = " ".join(str(error).split())
     names = set(base_models.names(home))
     kept = {known: found for known, found in _kept(home).items() if known in names}
-    kept[canonical] = {"identity": identity, "problem": problem, "shortened": shortened}
+    kept[canonical] = {
+        "identity": identity, "problem": problem, "shortened": shortened, "untrainable": untrainable,
+    }  # fmt: skip
     durable.write(home / "proofs.json", json.dumps(kept, indent=1).encode())
 
 

@@ -215,8 +215,8 @@ def _base(served: Services, body: JobBody) -> str:
     except BaseModelError as error:
         message = f"Model {body.model} is not available for fine-tuning or does not exist: {error}"
         raise ApiError(400, message, param="model", code="model_not_available") from None
-    if reason := proofs.refusal(model.base_name, served.home):
-        message = f"Model {body.model} is refused by this server: {reason}"
+    if reason := proofs.job_refusal(model.base_name, served.home):
+        message = f"Model {body.model} is refused for jobs by this server: {reason}"
         raise ApiError(400, message, param="model", code="model_not_usable")
     if problem := _misfit(model, hyperparameters(body)):
         raise ApiError(400, f"{body.model} {problem}", param="hyperparameters", code="invalid_value")

@@ -70,6 +70,8 @@ def _as_model(served: Services, name: str, base: str, created: int, owner: str, 
     about = {"id": name, "object": "model", "created": created, "owned_by": owner, "shutdown_date": day}
     # Not of OpenAI's protocol: clients of ours ask for decisions where they find them named.
     own: dict[str, Any] = {"endpoints": ["/v1/chat/completions", "/v1/decisions"]}
+    if reason := proofs.job_refusal(base, served.home):
+        own["fine_tuning_refused"] = reason
     if base_models.in_four_bit(base, served.home):
         own["load_in_4bit"] = True
     if served.handover is not None:
