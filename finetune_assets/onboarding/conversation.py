@@ -120,6 +120,8 @@ def _show(found: Survey, proposal: Proposal, task: Task, seen: Preview, console:
     console.print(table)
     if seen.examples:
         console.print(_examples(seen))
+    if seen.given_away.told:
+        console.print(f"Warning: {seen.given_away.told}", markup=False, highlight=False, style="yellow")
     for reason, n in seen.aside.most_common():
         console.print(
             f"Set aside: {n} {reason}, first: {seen.why[reason]}", markup=False, highlight=False, style="yellow"

@@ -9,6 +9,7 @@ from itertools import islice
 
 from finetune_assets.dataset import images, sources
 from finetune_assets.dataset.example import Example
+from finetune_assets.dataset.given_away import GivenAway
 from finetune_assets.dataset.image_addresses import is_elsewhere
 from finetune_assets.errors import FinetuneAssetsError, ImageError
 from finetune_assets.provider.pricing import expected_epochs, training_cost
@@ -34,6 +35,8 @@ _TOKENS_AROUND = 30
 class Preview:
     """What was read."""
 
+    given_away: GivenAway
+    """Whether questions hold their own answers."""
     n: int = 0
     """Rows that are examples, up to `ROWS` of all regions together."""
     examples: list[Example] = field(default_factory=list)
@@ -55,7 +58,7 @@ class Preview:
 
 def preview(task: Task) -> Preview:
     """Read a task's first rows as the pipeline will."""
-    seen = Preview()
+    seen = Preview(GivenAway(task.answer))
     try:
         for region in sources.regions_of(task):
             # Each region's share of the rows, so that the first does not take them all.
@@ -79,6 +82,7 @@ def _see(task: Task, seen: Preview, example: Example) -> None:
         seen.why.setdefault(str(problem), detail)
         return
     seen.n += 1
+    seen.given_away.add(example)
     seen.regions[example.region] += 1
     seen.answers[example.answer or "(none)"] += 1
     drawn = seen.drawn.setdefault(example.region, [])

@@ -24,6 +24,7 @@ from finetune_assets.dataset.corrections import DTYPES as DECISIONS
 from finetune_assets.dataset.corrections import Reviewed
 from finetune_assets.dataset.example import Example
 from finetune_assets.dataset.filtering import Filtered, filter_examples
+from finetune_assets.dataset.given_away import GivenAway
 from finetune_assets.dataset.image_addresses import ImageAddresses, is_elsewhere
 from finetune_assets.dataset.image_looks import Looker
 from finetune_assets.dataset.image_store import ImageStore
@@ -105,6 +106,8 @@ def findings(task: Task, region: str, watch: Watch = silent) -> Iterator[Finding
             return
         if (doubts := notice(task.source, region, task.answer).doubts) and data_checks.CLEAR_NAMES.asked(task):
             yield Finding(what, "warning", "; ".join(doubts))
+        if seen.given_away.told:
+            yield Finding(what, "warning", seen.given_away.told)
         watch(f"{what}: opening images")
         pictures = list(_images(what, seen, UPath(folder)))
         yield from pictures
@@ -130,6 +133,9 @@ class _Seen:
     size: tuple[int, int] | None = None
     """Median width and height of those that were opened."""
 
+    def __post_init__(self) -> None:
+        self.given_away = GivenAway(self.task.answer)
+
     def over(self, examples: Iterable[Example]) -> Iterator[Example]:
         """Yield the examples, each with its image's path for the image."""
         words = data_views.answers(self.task.answer)
@@ -138,6 +144,7 @@ class _Seen:
             self.n += 1
             name = self._image_name(example)
             if example.problem is None:
+                self.given_away.add(example)
                 self.groups.append(_group_of(example, name) or example.id)
                 self.answers.append(example.answer or "" if words else "")
             if example.image is not None and example.problem is None:

@@ -25,3 +25,10 @@ def test_two_sentences_that_are_compared_are_asked_together(tmp_path: Path) -> N
     ]
     task, _ = begun(table(tmp_path / "pairs.csv", rows))
     assert task.source.model_dump()["question"] == "sentence1: {sentence1}\nsentence2: {sentence2}"
+
+
+def test_questions_that_hold_their_own_answer_are_warned_of(tmp_path: Path) -> None:
+    words = [("cat", "dog", "bird")[n * 7 % 3] for n in range(60)]
+    rows = [{"question": f"The label of {n} is {word}. What is it?", "label": word} for n, word in enumerate(words)]
+    _, shown = begun(table(tmp_path / "pets.csv", rows))
+    assert "Warning: 60 of 60 questions hold their own right answer, such as 'The label of 0 is cat." in shown
