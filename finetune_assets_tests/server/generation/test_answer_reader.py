@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from finetune_assets.server.generation.answer_reader import AnswerReader
 from finetune_assets.server.model.answer_form import AnswerForm, CallForm, Marks, TaggedArguments
-from finetune_assets.server.model.control_tokens import SIGNS
+from finetune_assets_tests.server.texts import texts
 
 HERMES = CallForm(
     '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", '}\n</tool_call>\n<tool_call>\n{"name": "',
@@ -26,11 +26,9 @@ TAGGED = AnswerForm(calls=CallForm(
     "</function>\n</tool_call>\n<tool_call>\n<function=", "\n\n<tool_call>\n<function=",
     TaggedArguments("<parameter=", ">\n", "\n</parameter>\n"),
 ))  # fmt: skip
-# U+FDD0 to U+FDEF are no characters: they stand for the marks of an answer's form, and no answer has them.
-_NONE = "<" + "".join(map(chr, SIGNS))
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=_NONE), max_size=12).map(str.strip)
-ARGUMENTS = st.dictionaries(st.text(max_size=4), st.recursive(st.text(max_size=6) | st.integers() | st.none(),
-                            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner,
+TEXT = texts(but="<", max_size=12).map(str.strip)
+ARGUMENTS = st.dictionaries(texts(max_size=4), st.recursive(texts(max_size=6) | st.integers() | st.none(),
+                            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts(max_size=3), inner,
                             max_size=2), max_leaves=4), max_size=3)  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from finetune_assets.server.model.chat_template import ChatTemplate, PromptError
 from finetune_assets.server.model.front import Front
 from finetune_assets_tests.server.families.building import published
 from finetune_assets_tests.server.networks import chat
+from finetune_assets_tests.server.texts import texts
 from finetune_assets_tests.tiny_models import CHAT_TEMPLATE, TOOLS_TEMPLATE, write_text_model
 
 TOOLS: list[dict[str, Any]] = [
@@ -126,13 +127,13 @@ def test_what_is_said_before_a_call_is_read_or_refused(tokenizer: Any, name: str
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3)
+    st.none() | st.booleans() | st.integers(-9, 9) | texts(max_size=9), lambda inner: st.lists(inner, max_size=3)
 )
 
 
 @given(
     name=st.sampled_from(["qwen2_5", "Mistral Small 3.2", "DeepSeek-V3.1", "gptoss"]),
-    arguments=st.dictionaries(st.text(min_size=1, max_size=9), JSON, max_size=3),
+    arguments=st.dictionaries(texts(min_size=1, max_size=9), JSON, max_size=3),
 )
 def test_whatever_is_called_is_read_as_it_was_written(tokenizer: Any, name: str, arguments: dict[str, Any]) -> None:
     tokenizer.chat_template = KNOWN[name]
@@ -152,9 +153,9 @@ PLAIN = {
     "of": {"$ref": "#/$defs/Kind"}, "either": {"type": ["integer", "null"]},
 }  # fmt: skip
 TYPED = {"type": "object", "properties": PLAIN, "$defs": {"Kind": {"enum": ["1", "true", "null"]}}}
-OBJECT = st.dictionaries(st.text(min_size=1, max_size=5), JSON, max_size=2)
+OBJECT = st.dictionaries(texts(min_size=1, max_size=5), JSON, max_size=2)
 ARGUMENTS = st.fixed_dictionaries({}, optional={
-    "text": st.sampled_from(["7", "true", "None", "", " a\n", '"b"']) | st.text(max_size=5), "n": st.integers(),
+    "text": st.sampled_from(["7", "true", "None", "", " a\n", '"b"']) | texts(max_size=5), "n": st.integers(),
     "x": st.integers() | st.floats(allow_nan=False, allow_infinity=False), "sure": st.booleans(),
     "maybe": st.none() | st.sampled_from(["7", "True", "[1]"]), "list": st.lists(JSON, max_size=3), "held": OBJECT,
     "of": st.sampled_from(["1", "true", "null"]), "either": st.none() | st.integers(),
