@@ -32,6 +32,8 @@ _OF_FREE = 10
 _UNUSED = {"hidden_states", "attentions"}
 _WHOLE, _POOLED = "last_hidden_state", "pooler_output"
 """Where a tower gives both, the first is what the second was made of, and as large again."""
+_PROVED = 8
+"""Of an example's last tokens, which follow its images, the logits are compared: those of all would fill the memory."""
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -42,7 +44,7 @@ def keep_seen(network: Network, folder: Path, example: Example) -> None:
     more of its tower's answer than is kept is left as it is.
     """
     ids, extras = example.ids, example.extras
-    where = torch.arange(len(ids))
+    where = torch.arange(len(ids))[-_PROVED:]
     seen = SeenImages(network, folder)
     try:
         first, again = (_logits(network, ids, extras, where) for _ in range(2))
